@@ -1,0 +1,246 @@
+"""Runs → tables: mean, standard deviation and n over seeds, beside the figures of a report.
+
+Plain data in, plain data out. Runs of different tasks or data sets never share a table, and Runs
+of different configurations never share a row.
+"""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+JSON_KEYS = ("stage", "label", "metric", "n", "mean", "std", "reference")
+_CSV_COLUMNS = (*JSON_KEYS, "trainable", "dataset")
+_EMPTY = "No Run of the compared stages reports the metric."
+_LISTED = 8  # Runs named in a note before it says "and 3 more"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What happened to one Run. state: PENDING RUNNING FINISHED FAILED KILLED BLOCKED."""
+
+    stage: str
+    label: str  # stage plus grid values: one configuration
+    seed: int
+    key: str
+    state: str
+    run_id: str | None  # None: never started
+    trainable: str
+    dataset: str  # fingerprint
+    metrics: Mapping[str, float]  # final values
+    history: Mapping[str, Sequence[tuple[int, float]]]  # metric → (epoch, value), may be empty
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a study compares. stages None: every stage of the given Runs.
+
+    rows `label`: in the order of the plan; `stage`: one stage after the other, as `stages` says.
+    """
+
+    metric: str
+    stages: tuple[str, ...] | None
+    rows: Literal["stage", "label"]
+    plots: tuple[str, ...]
+    reference: Mapping[str, float]  # label or stage → figure of a report, in the metric's unit
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration over its seeds."""
+
+    stage: str
+    label: str
+    trainable: str
+    dataset: str
+    metric: str
+    runs: tuple[RunRecord, ...]  # the finished Runs that report the metric
+    reference: float | None
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return tuple(float(run.metrics[self.metric]) for run in self.runs)
+
+    @property
+    def n(self) -> int:
+        return len(self.runs)
+
+    @property
+    def mean(self) -> float | None:
+        """None without values, NaN if one of them is not finite: no seed is silently left out."""
+        if not self.runs:
+            return None
+        return statistics.mean(self.values) if all(map(math.isfinite, self.values)) else math.nan
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (n - 1 in the denominator); None where it is undefined."""
+        defined = self.n > 1 and _finite(self.mean) is not None
+        return statistics.stdev(self.values) if defined else None
+
+    @property
+    def difference(self) -> float | None:
+        """Mean minus reference, None where either is missing."""
+        mean, reference = _finite(self.mean), _finite(self.reference)
+        return None if mean is None or reference is None else mean - reference
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one trainable on one data set."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def table(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
+    """One row a label, also without a finished Run; none for a stage that lacks the metric."""
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
+    for run in _compared(runs, spec):
+        group = (run.stage, run.label, run.trainable, run.dataset)
+        groups.setdefault(group, []).append(run)
+    rows = [_row(group, spec) for group in groups.values()]
+    if spec.rows == "stage":
+        order = spec.stages or tuple(dict.fromkeys(row.stage for row in rows))
+        rows.sort(key=lambda row: order.index(row.stage))
+    return rows
+
+
+def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
+    """The rows of `table`, one Table for each trainable and data set."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in table(runs, spec):
+        groups.setdefault((row.trainable, row.dataset), []).append(row)
+    return [
+        Table(f"{trainable} on data set {dataset[:12]}", tuple(rows))
+        for (trainable, dataset), rows in groups.items()
+    ]
+
+
+def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:
+    """One line that names the compared Runs no row counts, with the reason; None if all count."""
+    asked = _compared(runs, spec)
+    waiting, lacking = [], []
+    for run in asked:
+        if run.state != "FINISHED":
+            waiting.append(f"{run.label} seed {run.seed} ({run.state})")
+        elif spec.metric not in run.metrics:
+            lacking.append(f"{run.label} seed {run.seed}")
+    parts = []
+    if waiting:
+        parts.append(f"{len(waiting)} of {len(asked)} Runs not finished: {_some(waiting)}")
+    if lacking:
+        parts.append(f"{len(lacking)} finished without {spec.metric}: {_some(lacking)}")
+    return "; ".join(parts) or None
+
+
+def in_percent(metric: str) -> bool:
+    """Whether the metric is a share in [0, 1] that people read in percent."""
+    return metric.endswith(("accuracy", "miou")) or "/iou/" in metric
+
+
+def shown(row: Row) -> str:
+    """`71.23 ± 0.45` for people: percent with two decimals, else four significant digits."""
+    if row.mean is None:
+        return "no finished Run"
+    if not math.isfinite(row.mean):
+        return "not finite"
+    spread = "" if row.std is None else f" ± {_number(row.metric, row.std)}"
+    return _number(row.metric, row.mean) + spread
+
+
+def as_json(tables: Iterable[Table]) -> list[dict[str, Any]]:
+    """Rows with exactly the keys JSON_KEYS; raw fractions, null for what is not a finite number."""
+    return [{key: _plain(row, key) for key in JSON_KEYS} for row in _rows(tables)]
+
+
+def as_csv(tables: Iterable[Table]) -> str:
+    """The rows as in JSON, empty for null, and which trainable and data set they belong to."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_CSV_COLUMNS)
+    writer.writerows([_plain(row, key) for key in _CSV_COLUMNS] for row in _rows(tables))
+    return out.getvalue()
+
+
+def as_text(tables: Sequence[Table]) -> str:
+    """Aligned columns for the terminal."""
+    return "\n\n".join(f"{each.title}\n{_aligned(_cells(each))}" for each in tables) or _EMPTY
+
+
+def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | None = None) -> str:
+    """The report page: the study's question and its tables. note: a line under them."""
+    parts = [f"# {study}", question.strip()]
+    for each in tables:
+        header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in _cells(each)]
+        rule = ["---"] + ["---:"] * (len(header) - 1)
+        lines = [f"| {' | '.join(cells)} |" for cells in [header, rule, *rows]]
+        parts += [f"## {each.title}", "\n".join(lines)]
+    parts.append("Mean ± one sample standard deviation over n seeds." if tables else _EMPTY)
+    return "\n\n".join(part for part in [*parts, note] if part) + "\n"
+
+
+def _compared(runs: Iterable[RunRecord], spec: Comparison) -> list[RunRecord]:
+    """Runs of the stages asked for, without those whose finished Runs all lack the metric."""
+    asked = [run for run in runs if spec.stages is None or run.stage in spec.stages]
+    finished = [run for run in asked if run.state == "FINISHED"]
+    reporting = {run.stage for run in finished if spec.metric in run.metrics}
+    silent = {run.stage for run in finished} - reporting
+    return [run for run in asked if run.stage not in silent]
+
+
+def _row(runs: Sequence[RunRecord], spec: Comparison) -> Row:
+    """runs: of one configuration."""
+    one, metric = runs[0], spec.metric
+    done = tuple(run for run in runs if run.state == "FINISHED" and metric in run.metrics)
+    reference = spec.reference.get(one.label, spec.reference.get(one.stage))
+    return Row(one.stage, one.label, one.trainable, one.dataset, metric, done, reference)
+
+
+def _rows(tables: Iterable[Table]) -> list[Row]:
+    return [row for each in tables for row in each.rows]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _plain(row: Row, key: str) -> Any:
+    value = getattr(row, key)
+    return _finite(value) if isinstance(value, float) else value
+
+
+def _number(metric: str, value: float | None, sign: str = "") -> str:
+    """sign `+` for a difference. A missing value is a dash."""
+    if value is None:
+        return "-"
+    if in_percent(metric):
+        return f"{100 * value:{sign}z.2f}"
+    return f"{value:{sign}z#.4g}".rstrip(".")
+
+
+def _cells(table: Table) -> list[list[str]]:
+    """The header and the rows, as text; the reference's columns only where there is one."""
+    metric = table.rows[0].metric
+    lines = [["label", f"{metric} (%)" if in_percent(metric) else metric, "n"]]
+    lines += [[row.label, shown(row), str(row.n)] for row in table.rows]
+    if any(row.reference is not None for row in table.rows):
+        lines[0] += ["reference", "difference"]
+        for line, row in zip(lines[1:], table.rows, strict=True):
+            line += [_number(metric, row.reference), _number(metric, row.difference, "+")]
+    return lines
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """First column to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+    return "\n".join("  ".join(row) for row in rows)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,0 +1,104 @@
+"""Faults of a study as lines a user can act on: dotted key, what is wrong, the nearest name."""
+
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from trainables.config import Config
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+class StudyError(Exception):
+    """One or more faults in a study or in `--set`; `str()` is what the user reads."""
+
+    def __init__(self, source: str, faults: Iterable[str]) -> None:
+        self.source, self.faults = source, list(dict.fromkeys(faults))
+        count = len(self.faults)
+        head = f"{source}: {count} error{'s' if count > 1 else ''}"
+        super().__init__("\n".join([head, *(f"  {fault}" for fault in self.faults)]))
+
+
+class Faults:
+    """Collects faults, so that a user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, key: str, message: str) -> None:
+        self.lines.append(f"{key}: {message}" if key else message)
+
+    def validate(self, model: type[AnyConfig], value: Any, prefix: str = "") -> AnyConfig | None:
+        """A checked instance, or None with every fault added under its dotted key."""
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            for item in error.errors():
+                self._add_item(item, model, value, prefix)
+            return None
+
+    def _add_item(self, item: ErrorDetails, model: type[Config], value: Any, prefix: str) -> None:
+        path, found = _path(item["loc"], value)
+        key = ".".join([prefix] * bool(prefix) + path)
+        self.add(key, _message(item, model, path, found))
+
+
+def near(name: str, known: Iterable[str], kind: str = "there are") -> str:
+    """' (did you mean 'x'?)', or the choices."""
+    choices = [str(item) for item in known]
+    close = difflib.get_close_matches(str(name), choices, n=1)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f" ({kind}: {', '.join(choices)})" if choices else " (there are none)"
+
+
+def _path(location: tuple[int | str, ...], value: Any) -> tuple[list[str], Any]:
+    """Keys of the user's own data, without pydantic's names of union branches; and the value."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(value, Mapping) and part in value:
+            path.append(str(part))
+            value = value[part]
+        elif isinstance(value, list) and isinstance(part, int) and path:
+            path[-1] += f"[{part}]"
+            value = value[part]
+        elif isinstance(value, Mapping) and part == location[-1]:  # a missing key
+            path.append(str(part))
+    return path, value
+
+
+def _message(item: ErrorDetails, model: type[Config], path: list[str], found: Any) -> str:
+    kind = item["type"]
+    text = item["msg"][0].lower() + item["msg"][1:]
+    if kind == "extra_forbidden":
+        owner = _config_at(model, path[:-1])
+        return "unknown key" + (near(path[-1], owner.model_fields, "keys") if owner else "")
+    if kind == "missing":
+        return "is missing"
+    if kind == "value_error":
+        return str(item.get("ctx", {}).get("error", text))
+    return f"{text}, not {found!r}"
+
+
+def _config_at(model: type[Config] | None, path: list[str]) -> type[Config] | None:
+    """The Config class that owns the keys at `path`."""
+    rest = iter(path)
+    for part in rest:
+        field = model.model_fields.get(part.split("[")[0]) if model else None
+        if field is None:
+            return None
+        if typing.get_origin(field.annotation) is dict:
+            next(rest, None)  # a name the user chose
+        model = next(_configs_in(field.annotation), None)
+    return model
+
+
+def _configs_in(annotation: Any) -> Iterable[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _configs_in(inner)

@@ -1,0 +1,114 @@
+"""Watch a submitted study until its job ends: a row a Run, live on a terminal, else a line a
+change. Watching changes nothing, so it can end and begin at any time."""
+
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from orchestrator.jobs import ENDED, Jobs
+from orchestrator.results import RunState, Submission, newest
+from orchestrator.tracking import Tracker, TrackingError
+from trainables.catalog import TRAINABLES
+
+_PERIOD = 1.0
+_ROWS = 40  # more would not fit a terminal: finished and waiting Runs are summed up
+_STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "RUNNING": "bold"}
+
+
+def follow(
+    jobs: Jobs, tracker: Tracker, study: str, job_id: str, console: Console
+) -> Submission | None:
+    """Show progress until the job ends. Returns the submission, or None if it never opened one."""
+    shown: dict[str, tuple[object, ...]] = {}
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        while True:
+            ended = jobs.status(job_id) in (*ENDED, "MISSING")
+            submission = _look(tracker, study, job_id)
+            if submission is not None and console.is_terminal:
+                live.update(progress_table(submission.runs))
+            elif submission is not None:
+                _print_changes(submission.runs, shown, console)
+            if ended:
+                return submission
+            time.sleep(_PERIOD)
+
+
+def _look(tracker: Tracker, study: str, job_id: str) -> Submission | None:
+    """The job's submission; None until it is open, or while MLflow does not answer."""
+    try:
+        submission = newest(tracker, study)
+    except TrackingError:
+        return None
+    if submission is None or submission.tracked.tags.get("job") != job_id:
+        return None
+    return submission
+
+
+def progress_table(runs: Iterable[RunState]) -> Table:
+    """A row a Run; waiting ones only as a number when there are many."""
+    runs = list(runs)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("Run", "state", "epoch", "loss", "metric", "images/s", "time left"):
+        table.add_column(name, justify="left" if name in ("Run", "state", "metric") else "right")
+    shown = (
+        runs if len(runs) <= _ROWS else [r for r in runs if r.state not in ("PENDING", "FINISHED")]
+    )
+    for item in shown[:_ROWS]:
+        table.add_row(*cells(item), style=_STYLES.get(item.state, "dim"))
+    if len(runs) > _ROWS:
+        counts = {state: sum(r.state == state for r in runs) for state in {r.state for r in runs}}
+        table.caption = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    return table
+
+
+def cells(item: RunState) -> tuple[str, ...]:
+    """label and seed, state, epoch, loss, main metric, images/s, time left."""
+    progress, metrics = item.progress, item.tracked.metrics if item.tracked else {}
+    select = TRAINABLES[item.run.trainable].SELECT[0]
+    name = f"test/{select.partition('/')[2]}" if item.state == "FINISHED" else select
+    metric = f"{name} {metrics[name]:.4f}" if name in metrics else ""
+    loss = progress.get("loss") or metrics.get("train/loss")
+    state = item.state.lower()
+    if item.tracked is not None and item.tracked.tags.get("kind") == "reused":
+        state = "finished (reused)"
+    if item.state not in ("RUNNING", "FINISHED", "PENDING") and item.reason:
+        state = f"{state}: {item.reason}"
+    running = item.state == "RUNNING"
+    left = progress.get("seconds_left") if running else None
+    speed = progress.get("images_per_s") if running else None
+    return (
+        item.run.name,
+        state,
+        f"{epochs_done(item)}/{item.run.config['epochs']}",
+        f"{loss:.4f}" if loss else "",
+        metric,
+        f"{speed:.0f}" if speed else "",
+        str(timedelta(seconds=round(left))) if left is not None else "",
+    )
+
+
+def epochs_done(item: RunState) -> int:
+    """Epochs that a Run has behind it."""
+    if item.tracked is not None and "epochs" in item.tracked.tags:
+        return int(item.tracked.tags["epochs"])
+    return int(item.progress.get("epoch", 0))
+
+
+def _print_changes(
+    runs: Iterable[RunState], shown: dict[str, tuple[object, ...]], console: Console
+) -> None:
+    """A line for every Run whose state or epoch has changed."""
+    for item in runs:
+        now = (item.state, epochs_done(item))
+        if item.state != "PENDING" and shown.get(item.run.key) != now:
+            shown[item.run.key] = now
+            name, state, epoch, loss, metric, speed, left = cells(item)
+            parts = [f"{name}: {state}", f"epoch {epoch}", f"loss {loss}" if loss else "", metric]
+            parts += [f"{speed} images/s" if speed else "", f"{left} left" if left else ""]
+            console.print(
+                ", ".join(part for part in parts if part), soft_wrap=True, highlight=False
+            )

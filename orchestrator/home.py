@@ -1,0 +1,111 @@
+"""One folder a user: store, caches, MLflow's database, logs and what services were started."""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = "ORCHESTRATOR_HOME"
+
+
+class HomeError(Exception):
+    """The home cannot be used; one line that says why."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything of one user lives. Making one touches no disk; `create` does."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def plans(self) -> Path:
+        """The newest plan of each study, for saying why a Run is not done."""
+        return self.root / "plans"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def ray_token(self) -> Path:
+        return self.root / "ray_token"
+
+    @property
+    def services(self) -> Path:
+        return self.root / "services.json"
+
+    @property
+    def ray_temp(self) -> Path:
+        """Ray's sockets live here: a path over 107 bytes breaks them, so it is short."""
+        digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
+        return Path(tempfile.gettempdir()) / f"orchestrator-{os.getuid()}-{digest}"
+
+    def create(self) -> "Home":
+        """Make the folders. Raises HomeError when the home cannot be written."""
+        try:
+            for folder in (self.root, self.store, self.cache, self.plans, self.logs):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise HomeError(
+                f"home {self.root} cannot be written ({error.strerror}): "
+                f"give another with --home or {ENVIRONMENT}"
+            ) from error
+        return self
+
+
+def find_home(given: str | None) -> Home:
+    """`--home`, else ORCHESTRATOR_HOME, else a per-user folder; absolute."""
+    chosen = given or os.environ.get(ENVIRONMENT)
+    if chosen is None:
+        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+        chosen = f"{base}/vision-orchestrator"
+    return Home(Path(chosen).expanduser().resolve())
+
+
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+    """Write whole or not at all: a temporary file beside it, synced, then renamed."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The mapping in a file; None where there is no file or it is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that the kernel gives back when its process dies."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,95 @@
+"""A study as a Ray job: pack the very tree the command runs, send it, ask how it is."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import RayError
+from ray.job_submission import JobSubmissionClient
+
+from orchestrator.code_version import PACKAGES
+from orchestrator.services import RayService, ServiceError, login
+
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+_ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the command hands to the driver; JSON."""
+
+    job_id: str
+    study: Mapping[str, Any]
+    plan: str  # digest of the plan; empty where only the cluster has the data
+    data_root: str | None
+    home: str
+    tracking_uri: str
+    tree: str  # version of the code that the command runs
+    git_commit: str | None
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A study's job on the cluster, and the plan it walks."""
+
+    job_id: str
+    plan: str
+
+
+class Jobs:
+    """A connection to one cluster's jobs."""
+
+    def __init__(self, ray: RayService) -> None:
+        self.ray = ray
+        os.environ.pop("RAY_ADDRESS", None)  # an inherited one would win over the argument
+        try:
+            self._client = JobSubmissionClient(ray.dashboard_url, headers=login(ray))
+        except (ConnectionError, RuntimeError, RayError) as error:
+            raise ServiceError(f"no Ray cluster at {ray.dashboard_url}: {error}") from error
+
+    def submit(self, job: Job) -> None:
+        """Send the tree and the job; returns at once."""
+        python = sys.executable if self.ray.local else "python"
+        with tempfile.TemporaryDirectory() as folder:
+            for package in PACKAGES:
+                ignore = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(package, Path(folder) / package.name, ignore=ignore)
+            text = json.dumps(asdict(job))
+            (Path(folder) / "job.json").write_text(text, encoding="utf-8")
+            self._client.submit_job(
+                entrypoint=f"{shlex.quote(python)} -m orchestrator.submit job.json",
+                submission_id=job.job_id,
+                runtime_env={"working_dir": folder, "env_vars": _ENVIRONMENT},
+                metadata={"study": str(job.study["study"]), "plan": job.plan},
+            )
+
+    def running(self, study: str) -> RunningJob | None:
+        """The job of a study that has not ended."""
+        for item in self._client.list_jobs():
+            meta = item.metadata or {}
+            if meta.get("study") == study and item.status.value not in ENDED:
+                return RunningJob(str(item.submission_id), meta.get("plan", ""))
+        return None
+
+    def status(self, job_id: str) -> str:
+        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; MISSING when the cluster knows none."""
+        try:
+            return str(self._client.get_job_status(job_id).value)
+        except RuntimeError:
+            return "MISSING"
+
+    def message(self, job_id: str) -> str:
+        return str(self._client.get_job_info(job_id).message or "")
+
+    def logs(self, job_id: str) -> str:
+        return str(self._client.get_job_logs(job_id))

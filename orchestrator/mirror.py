@@ -1,0 +1,244 @@
+"""What the store says of Runs → MLflow. The store comes first: nothing is lost while MLflow is
+away, nothing is logged twice, and training never waits for it."""
+
+import json
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import trainables
+from orchestrator.plan import Run
+from orchestrator.plots import run_curves, save
+from orchestrator.store import WEIGHTS, Checkpoint, Store
+from orchestrator.tracking import ModelFiles, TrackedRun, Tracker, TrackingError
+from trainables.catalog import TRAINABLES
+from trainables.predict import MODEL
+
+log = logging.getLogger(__name__)
+_PERIOD = 1.0  # seconds between two looks at the store
+
+
+@dataclass
+class Entry:
+    """One Run on its way to MLflow."""
+
+    run: Run
+    attempt: int
+    end: tuple[str, str] | None = None  # (FINISHED, FAILED or KILLED; reason)
+    tracked: TrackedRun | None = None
+    logged: int = 0  # epochs that MLflow has
+    shown: float = 0.0  # time of the progress that MLflow has
+    closed: bool = False
+
+
+class Mirror:
+    """Keeps the children of one submission in step with the store."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        store: Store,
+        submission: TrackedRun,
+        facts: Mapping[str, str],
+    ) -> None:
+        """facts: tags that every Run of the submission carries."""
+        self.tracker, self.store, self.submission = tracker, store, submission
+        self._facts = facts
+        self._children = {_name(child.tags): child for child in tracker.children(submission)}
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._warned = 0.0
+
+    def follow(self, run: Run, end: tuple[str, str] | None = None) -> None:
+        """Take up a Run that trains from now on, or that has ended (state, reason) before."""
+        with self._guard:
+            entry = Entry(run, self.store.attempt(run.key), end)
+            self._entries[run.label, str(run.seed)] = entry
+
+    def end(self, run: Run, state: str, reason: str = "") -> None:
+        """A Run has ended. state: FINISHED, FAILED or KILLED."""
+        with self._guard:
+            self._entries[run.label, str(run.seed)].end = (state, reason)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, seconds: float) -> bool:
+        """Stop when all is sent, or after `seconds`. Returns whether all is sent."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._sent():
+            time.sleep(0.1)
+        self._stop.set()
+        self._thread.join()
+        return self._sent()
+
+    def _sent(self) -> bool:
+        with self._guard:
+            return all(entry.closed for entry in self._entries.values() if entry.end)
+
+    def _loop(self) -> None:
+        while not self._stop.wait(_PERIOD):
+            try:
+                self.flush()
+            except TrackingError as error:
+                self._warn(error)
+
+    def flush(self) -> None:
+        """Send now what MLflow lacks. Raises TrackingError at the first call it does not answer."""
+        with self._guard:
+            entries = [entry for entry in self._entries.values() if not entry.closed]
+        for entry in entries:
+            self._sync(entry)
+
+    def _warn(self, error: TrackingError) -> None:
+        if time.monotonic() - self._warned > 30:
+            self._warned = time.monotonic()
+            log.warning("MLflow does not answer; it is tried again, training goes on: %s", error)
+
+    # --- one Run -------------------------------------------------------------------------------
+
+    def _sync(self, entry: Entry) -> None:
+        """Send what MLflow lacks of one Run."""
+        end = entry.end  # before the store is read: what ended has written all it will
+        if entry.tracked is None:
+            entry.tracked = self._open(entry)
+        run_id = entry.tracked.run_id
+        result = self.store.result(entry.run.key) if end and end[0] == "FINISHED" else None
+        progress = self.store.progress(entry.run.key)
+        history = result["history"] if result else progress["history"] if progress else []
+        new = [epoch for epoch in history if epoch["epoch"] > entry.logged]
+        if new:
+            self.tracker.log_epochs(run_id, new)
+            entry.logged = int(new[-1]["epoch"])
+        if progress and progress["time"] != entry.shown and not result:
+            shown = {key: value for key, value in progress.items() if key != "history"}
+            self.tracker.set_tags(run_id, {"progress": json.dumps(shown)})
+            entry.shown = progress["time"]
+        if end is not None:
+            if result:
+                self._send_result(entry.run, entry.tracked, result)
+            self.tracker.set_tags(run_id, {"reason": end[1]})
+            self.tracker.set_status(run_id, end[0])
+            entry.closed = True
+
+    def _open(self, entry: Entry) -> TrackedRun:
+        """The MLflow run of a Run: the submission's own from before, or a new one."""
+        run, child = entry.run, self._children.get((entry.run.label, str(entry.run.seed)))
+        if child is not None:
+            entry.logged = self.tracker.last_epoch(child.run_id)
+            if not (child.status == "FINISHED" and entry.end):
+                self.tracker.set_tags(child.run_id, {"attempt": str(entry.attempt), "reason": ""})
+                self.tracker.set_status(child.run_id, "RUNNING")
+            return child
+        origin = self.store.origin(run.key)
+        reused = origin is not None and entry.end is not None and entry.end[0] == "FINISHED"
+        tags = {
+            **self._facts,
+            "stage": run.stage,
+            "label": run.label,
+            "seed": str(run.seed),
+            "kind": "reused" if reused else "run",
+            "run_key": run.key,
+            "parent_keys": run.parent or "",
+            "attempt": str(entry.attempt),
+            "trainable": run.trainable,
+            "dataset": run.dataset,
+            "code_version": run.code,
+        }
+        if reused and origin is not None:
+            tags["reused_from"] = origin["run_id"]
+        run_id = self.tracker.create_run(
+            self.submission.experiment_id, run.name, tags, self.submission.run_id
+        )
+        self.tracker.log_params(run_id, {**_flat(run.config), "seed": run.seed})
+        self.tracker.log_text(
+            run_id, yaml.safe_dump(dict(run.config), sort_keys=False), "config.yaml"
+        )
+        if not reused:
+            self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
+        return self.tracker.run(run_id)
+
+    def _send_result(self, run: Run, tracked: TrackedRun, result: Mapping[str, Any]) -> None:
+        """Test figures, plots and models; what MLflow already has is not sent again."""
+        best = int(result["best_epoch"])
+        have = self.tracker.run(tracked.run_id)
+        if not all(name in have.metrics for name in result["test"]):
+            self.tracker.log_epochs(tracked.run_id, [{"epoch": best, **result["test"]}])
+        self.tracker.set_tags(
+            tracked.run_id,
+            {**result["facts"], "best_epoch": str(best), "epochs": str(len(result["history"]))},
+        )
+        if "plots" not in have.tags:
+            self._send_plots(run, tracked, result)
+            self.tracker.set_tags(tracked.run_id, {"plots": "plots/"})
+        if tracked.tags.get("kind") == "reused":
+            return
+        last = len(result["history"])
+        for name, epoch in {"best": best, "last": last}.items():
+            if f"model_{name}" not in have.tags:
+                uri = self._send_model(run, tracked, name, epoch)
+                self.tracker.set_tags(tracked.run_id, {f"model_{name}": uri})
+
+    def _send_plots(self, run: Run, tracked: TrackedRun, result: Mapping[str, Any]) -> None:
+        history = [*result["history"], {"epoch": result["best_epoch"], **result["test"]}]
+        series: dict[str, list[tuple[int, float]]] = {}
+        for entry in history:
+            for name, value in entry.items():
+                if name != "epoch":
+                    series.setdefault(name, []).append((int(entry["epoch"]), float(value)))
+        with tempfile.TemporaryDirectory() as folder:
+            for name, figure in run_curves(series, int(result["best_epoch"])).items():
+                save(figure, Path(folder) / f"{name}.png")
+            self.tracker.log_files(tracked.run_id, Path(folder), "plots")
+
+    def _send_model(self, run: Run, tracked: TrackedRun, name: str, epoch: int) -> str:
+        """The best checkpoint as a model that predicts; the last one as its files."""
+        checkpoint = self.store.load(run.key, epoch)
+        if checkpoint is None:
+            log.warning("%s: no model of epoch %d is logged: it is damaged", run.name, epoch)
+            return "damaged"
+        predicts = name == "best" and TRAINABLES[run.trainable].PREDICTS
+        metric = TRAINABLES[run.trainable].SELECT[0]
+        facts = {
+            "epoch": str(epoch),
+            "metric": f"{metric}={checkpoint.info['history'][-1][metric]:.6g}",
+            "run_key": run.key,
+            "address": str(checkpoint.path),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            files = _model_files(checkpoint, Path(folder))
+            code = Path(trainables.__file__).parent if predicts else None
+            return self.tracker.log_model(
+                tracked, ModelFiles(files, f"{run.stage}-{name}", code, facts, epoch)
+            )
+
+
+def _model_files(checkpoint: Checkpoint, folder: Path) -> Path:
+    """A folder with what predicting needs: weights and description, not the optimizer."""
+    for name in (WEIGHTS, MODEL):
+        (folder / name).symlink_to(checkpoint.path / name)
+    return folder
+
+
+def _name(tags: Mapping[str, str]) -> tuple[str, str]:
+    return tags["label"], tags["seed"]
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat

@@ -1,0 +1,181 @@
+"""Study → ordered Runs with content keys, and why each Run must still be trained. No Ray here."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from orchestrator.study import Stage, Study, Variant, leaves
+from trainables.config import as_plain
+
+State = Literal["new", "done", "resumable"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its final configuration. `key` is the hash of all that decides it."""
+
+    stage: str
+    label: str  # the stage plus the values of its own and its parents' grids
+    seed: int
+    key: str
+    parent: str | None  # key of the Run whose encoder this one starts from
+    parent_label: str | None
+    trainable: str
+    config: Mapping[str, Any]
+    dataset: str  # fingerprint
+    weights: str | None  # sha256 of the state-dict file it starts from
+    code: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.label} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a plan needs to know beside the study; all of it is read where the data is."""
+
+    fingerprints: Mapping[str, str]  # name under `data:` → fingerprint
+    weights: Mapping[str, str]  # path of a state-dict file → sha256
+    code: Callable[[str], str]  # name of a trainable → code version
+
+
+def make_plan(study: Study, inputs: Inputs) -> tuple[Run, ...]:
+    """Every Run of a study, parents first, seeds innermost."""
+    made: dict[str, list[Run]] = {}
+    for stage in study.stages:
+        runs = [
+            _make_run(stage, variant, parent, seed, inputs)
+            for variant in stage.variants
+            for seed in stage.seeds
+            for parent in _parents(stage, seed, made)
+        ]
+        order = {label: place for place, label in enumerate(dict.fromkeys(r.label for r in runs))}
+        made[stage.name] = sorted(runs, key=lambda run: order[run.label])
+    return tuple(run for runs in made.values() for run in runs)
+
+
+def _parents(stage: Stage, seed: int, made: Mapping[str, list[Run]]) -> Iterable[Run | None]:
+    if stage.after is None:
+        return [None]
+    return [run for run in made[stage.after] if run.seed == seed]
+
+
+def _make_run(stage: Stage, variant: Variant, parent: Run | None, seed: int, inputs: Inputs) -> Run:
+    config = as_plain(variant.config)
+    weights = config["weights"]
+    parts = {
+        "trainable": stage.trainable,
+        "config": {name: value for name, value in config.items() if name != "dataset"},
+        "dataset": inputs.fingerprints[config["dataset"]],
+        "weights": inputs.weights.get(weights),
+        "seed": seed,
+        "parent": parent.key if parent else None,
+        "code": inputs.code(stage.trainable),
+    }
+    if parts["weights"]:  # the file's content decides, not where it lies
+        parts["config"]["weights"] = "file"
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return Run(
+        stage=stage.name,
+        label=_label(stage.name, variant, parent),
+        seed=seed,
+        key=hashlib.sha256(text.encode()).hexdigest()[:20],
+        parent=parent.key if parent else None,
+        parent_label=parent.label if parent else None,
+        trainable=stage.trainable,
+        config=config,
+        dataset=str(parts["dataset"]),
+        weights=inputs.weights.get(weights),
+        code=str(parts["code"]),
+    )
+
+
+def _label(stage: str, variant: Variant, parent: Run | None) -> str:
+    values = [f"{key}={_short(value)}" for key, value in variant.values]
+    if parent and "[" in parent.label:
+        name, _, inherited = parent.label[:-1].partition("[")
+        values += [v if "." in v.split("=")[0] else f"{name}.{v}" for v in inherited.split(",")]
+    return f"{stage}[{','.join(values)}]" if values else stage
+
+
+def _short(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isalnum() or c in "._+-" else "-" for c in text)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A Run and what submitting will do with it."""
+
+    run: Run
+    state: State
+    why: str
+
+
+def examine(
+    runs: Iterable[Run],
+    state_of: Callable[[str], tuple[State, str]],
+    previous: Mapping[tuple[str, int], Run],
+) -> tuple[Planned, ...]:
+    """What is done, what goes on and what is new, each with its reason.
+
+    state_of: key → state and detail, from the store. previous: (label, seed) → the Run of the
+    study's last plan.
+    """
+    planned = []
+    for run in runs:
+        state, detail = state_of(run.key)
+        why = detail if state != "new" else _changed(run, previous.get((run.label, run.seed)))
+        planned.append(Planned(run, state, why))
+    return tuple(planned)
+
+
+def _changed(run: Run, before: Run | None) -> str:
+    """Why a Run without a result is not the one of the last plan."""
+    if before is None:
+        return "first time"
+    if before.key == run.key:
+        return "not started yet"
+    reasons = []
+    if before.code != run.code:
+        reasons.append("code changed")
+    if before.dataset != run.dataset:
+        reasons.append("data changed")
+    names = sorted({*run.config, *before.config} - {"dataset"})
+    changed = [name for name in names if run.config.get(name) != before.config.get(name)]
+    reasons += [
+        f"config changed: {name} {before.config.get(name)} → {run.config.get(name)}"
+        for name in changed
+    ]
+    if before.weights != run.weights and "weights" not in changed:
+        reasons.append("weights file changed")
+    if before.parent != run.parent:
+        reasons.append("parent changed")
+    return ", ".join(reasons) or "trainable changed"
+
+
+def digest(runs: Iterable[Run]) -> str:
+    """16 hexadecimal digits that name a plan: two submissions with the same one are the same."""
+    text = "\n".join(f"{run.label} {run.seed} {run.key}" for run in runs)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def to_plain(study: Study, runs: Iterable[Run]) -> dict[str, Any]:
+    """The plan as JSON-ready data: what compare, status and the next plan read."""
+    compare = study.compare.model_dump(mode="json")
+    compare["stages"] = compare["stages"] or list(leaves(study))
+    return {
+        "study": study.name,
+        "question": study.question,
+        "compare": compare,
+        "reference": dict(study.reference),
+        "runs": [asdict(run) for run in runs],
+    }
+
+
+def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:
+    """The Runs of a plan that `to_plain` wrote."""
+    return tuple(Run(**run) for run in plan["runs"])

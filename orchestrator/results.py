@@ -1,0 +1,130 @@
+"""MLflow → the state and the figures of every Run of a submission; the comparison as artifacts."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.compare import Comparison, RunRecord, as_csv, as_markdown, tables, unfinished
+from orchestrator.plan import Run, from_plain
+from orchestrator.plots import PLOTS, save
+from orchestrator.tracking import TrackedRun, Tracker
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A planned Run and what MLflow says of it. state: PENDING, RUNNING, FINISHED, FAILED, KILLED
+    or BLOCKED (its parent failed)."""
+
+    run: Run
+    state: str
+    run_id: str | None
+    progress: Mapping[str, Any]
+    reason: str
+    tracked: TrackedRun | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The newest submission of a study."""
+
+    tracked: TrackedRun
+    plan: Mapping[str, Any]
+    runs: tuple[RunState, ...]
+
+
+def newest(tracker: Tracker, study: str) -> Submission | None:
+    """The newest submission of a study with its Runs; None where there is none."""
+    found = tracker.submissions(study, 1)
+    if not found:
+        return None
+    plan = tracker.plan(found[0])
+    return Submission(found[0], plan, run_states(from_plain(plan), tracker.children(found[0])))
+
+
+def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[RunState, ...]:
+    """Planned Runs joined with MLflow's, in the plan's order (parents first)."""
+    tracked = {(child.tags["label"], child.tags["seed"]): child for child in children}
+    states: dict[str, RunState] = {}
+    for run in runs:
+        child = tracked.get((run.label, str(run.seed)))
+        parent = states.get(run.parent) if run.parent else None
+        if child is not None:
+            progress = json.loads(child.tags.get("progress") or "{}")
+            reason = child.tags.get("reason", "")
+            state = RunState(run, child.status, child.run_id, progress, reason, child)
+        elif parent is not None and parent.state in ("FAILED", "KILLED", "BLOCKED"):
+            state = RunState(run, "BLOCKED", None, {}, f"{parent.run.name} {parent.state}", None)
+        else:
+            state = RunState(run, "PENDING", None, {}, "", None)
+        states[run.key] = state
+    return tuple(states.values())
+
+
+def comparison(plan: Mapping[str, Any]) -> Comparison:
+    """What the plan wants compared."""
+    compare = plan["compare"]
+    return Comparison(
+        compare["metric"],
+        tuple(compare["stages"]),
+        compare["rows"],
+        tuple(compare["plots"]),
+        plan["reference"],
+    )
+
+
+def records(submission: Submission) -> list[RunRecord]:
+    """The Runs with their last figures, without curves."""
+    return [
+        RunRecord(
+            stage=item.run.stage,
+            label=item.run.label,
+            seed=item.run.seed,
+            key=item.run.key,
+            state=item.state,
+            run_id=item.run_id,
+            trainable=item.run.trainable,
+            dataset=item.run.dataset,
+            metrics=item.tracked.metrics if item.tracked else {},
+            history={},
+        )
+        for item in submission.runs
+    ]
+
+
+def with_curves(found: Iterable[RunRecord], tracker: Tracker, spec: Comparison) -> list[RunRecord]:
+    """The same with the history of the compared metric and of its validation twin."""
+    figure = spec.metric.partition("/")[2]
+    names = [name for name in (f"val/{figure}", spec.metric) if not name.startswith("/")]
+    return [
+        replace(
+            record,
+            history={
+                name: tracker.history(record.run_id, name)
+                for name in names
+                if record.run_id and record.stage in (spec.stages or ()) and name in record.metrics
+            },
+        )
+        for record in found
+    ]
+
+
+def write_comparison(tracker: Tracker, submission: Submission) -> None:
+    """Tables as CSV and Markdown, figures as PNG: artifacts of the submission."""
+    spec = comparison(submission.plan)
+    found = with_curves(records(submission), tracker, spec)
+    made = tables(found, spec)
+    note = unfinished(found, spec)
+    plan = submission.plan
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in ("tables", "plots"):
+            (folder / name).mkdir()
+        (folder / "tables/comparison.csv").write_text(as_csv(made), encoding="utf-8")
+        text = as_markdown(made, plan["question"], plan["study"], note)
+        (folder / "tables/comparison.md").write_text(text, encoding="utf-8")
+        for name in spec.plots:
+            save(PLOTS[name](made), folder / f"plots/{name}.png")
+        tracker.log_files(submission.tracked.run_id, folder)

@@ -1,0 +1,41 @@
+"""mlflow.yaml: an existing MLflow server, or how the local one is started."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from orchestrator.faults import Faults, StudyError
+from orchestrator.yaml_file import YamlFault, read_mapping
+from trainables.config import Config
+
+FILE = "mlflow.yaml"
+
+
+class MlflowSettings(Config):
+    """Every key is explained in the repository's mlflow.yaml; these are the defaults."""
+
+    tracking_uri: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    host: str = "127.0.0.1"
+    port: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = "auto"
+    backend_store_uri: str | None = None
+    artifacts_destination: str | None = None
+
+
+def read_settings(given: str | None) -> MlflowSettings:
+    """`--mlflow FILE`, else mlflow.yaml of the working folder, else the defaults.
+
+    Raises StudyError.
+    """
+    path = Path(given or FILE)
+    if given is None and not path.is_file():
+        return MlflowSettings()
+    try:
+        mapping = read_mapping(path)
+    except YamlFault as fault:
+        raise StudyError(str(path), [str(fault)]) from fault
+    faults = Faults()
+    settings = faults.validate(MlflowSettings, mapping)
+    if settings is None:
+        raise StudyError(str(path), faults.lines)
+    return settings

@@ -1,0 +1,358 @@
+"""YAML → frozen Study. Every error a user can make in a study is raised here, all at once."""
+
+import copy
+import graphlib
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from orchestrator.faults import Faults, StudyError, near
+from orchestrator.yaml_file import YamlFault, apply_setting, read_mapping, values_at
+from trainables.catalog import TRAINABLES
+from trainables.config import Config, TrainableConfig
+from trainables.datasets import DatasetConfig
+
+BUILT_IN = Path(__file__).parent / "studies"
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Resources(Config):
+    """What one Run gets. `auto`: a GPU where the cluster has one; an equal share of the CPUs."""
+
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    max_failures: Annotated[int, Field(ge=0)] = Field(
+        2, description="how often a Run is started again after its process or node died"
+    )
+
+
+class CompareSpec(Config):
+    """What `compare` shows. stages: None means those that no other stage starts from."""
+
+    metric: str = "test/accuracy"
+    stages: list[str] | None = None
+    rows: Literal["stage", "label"] = "label"
+    plots: list[Literal["bars", "curves"]] = ["bars", "curves"]
+
+
+class StageFile(Config):
+    """A stage as written; its config and grid are checked by its trainable's own Config."""
+
+    trainable: str
+    after: str | None = None
+    config: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
+
+
+class StudyFile(Config):
+    """The top level of a study file."""
+
+    study: str
+    question: str = ""
+    data: Annotated[dict[str, DatasetConfig], Field(min_length=1)]
+    resources: Resources = Resources()
+    stages: Annotated[dict[str, StageFile], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    compare: CompareSpec = CompareSpec()
+    reference: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One point of a stage's grid: the values that differ, and the whole configuration."""
+
+    values: tuple[tuple[str, Any], ...]
+    config: TrainableConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One trainable with its configurations, its parent stage and its seeds."""
+
+    name: str
+    trainable: str
+    after: str | None
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study without a fault. `stages` are in an order in which parents come first."""
+
+    name: str
+    question: str
+    data: Mapping[str, DatasetConfig]
+    resources: Resources
+    stages: tuple[Stage, ...]
+    compare: CompareSpec
+    reference: Mapping[str, float]
+    mapping: Mapping[str, Any]  # the file after `--set`, paths absolute; from_mapping reads it
+
+
+def leaves(study: Study) -> tuple[str, ...]:
+    """Stages that no other stage starts from."""
+    parents = {stage.after for stage in study.stages}
+    return tuple(stage.name for stage in study.stages if stage.name not in parents)
+
+
+def built_in_studies() -> dict[str, Path]:
+    """Names and files of the studies that are shipped with the package."""
+    return {path.stem: path for path in sorted(BUILT_IN.glob("*.yaml"))}
+
+
+def find(study: str) -> Path:
+    """A built-in name or a file → its path. Raises StudyError."""
+    path = Path(study)
+    if path.suffix in (".yaml", ".yml") or path.name != study or path.is_file():
+        if not path.is_file():
+            raise StudyError(study, ["there is no such file"])
+        return path
+    known = built_in_studies()
+    if study not in known:
+        raise StudyError(study, [f"no file and no built-in study{near(study, known)}"])
+    return known[study]
+
+
+def read(study: str, settings: Iterable[str] = ()) -> Study:
+    """Read a built-in study or a file and apply `--set KEY=VALUE`. Raises StudyError."""
+    path = find(study)
+    try:
+        mapping = read_mapping(path)
+    except YamlFault as fault:
+        raise StudyError(path.name, [str(fault)]) from fault
+    _resolve_paths(mapping, Path.cwd() if path.parent == BUILT_IN else path.resolve().parent)
+    faults = Faults()
+    for setting in settings:
+        try:
+            apply_setting(mapping, setting)
+        except YamlFault as fault:
+            faults.add("", str(fault))
+    _resolve_paths(mapping, Path.cwd())
+    try:
+        study_read = from_mapping(mapping, path.name)
+    except StudyError as error:
+        raise StudyError(path.name, faults.lines + error.faults) from error
+    if faults.lines:
+        raise StudyError(path.name, faults.lines)
+    return study_read
+
+
+def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
+    """Check a study that is already parsed. Raises StudyError with every fault."""
+    faults = Faults()
+    file = faults.validate(StudyFile, _long_form(mapping))
+    variants = _read_stages(mapping.get("stages"), faults)
+    if file is None:
+        raise StudyError(source, faults.lines)
+    _check_names(file, faults)
+    order = _check_after(file, variants, faults)
+    _check_seeds(file, faults)
+    _check_compare(file, faults)
+    _check_variants(file, variants, faults)
+    if faults.lines:
+        raise StudyError(source, faults.lines)
+    stages = tuple(
+        Stage(name, stage.trainable, stage.after, variants[name], _seeds(file, stage))
+        for name, stage in ((name, file.stages[name]) for name in order)
+    )
+    return Study(
+        name=file.study,
+        question=file.question,
+        data=file.data,
+        resources=file.resources,
+        stages=stages,
+        compare=file.compare,
+        reference=file.reference,
+        mapping=copy.deepcopy(dict(mapping)),
+    )
+
+
+def _seeds(file: StudyFile, stage: StageFile) -> tuple[int, ...]:
+    return tuple(file.seeds if stage.seeds is None else stage.seeds)
+
+
+def _long_form(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """`data: {target: digits}` is short for `data: {target: {type: digits}}`."""
+    data = mapping.get("data")
+    if not isinstance(data, dict):
+        return dict(mapping)
+    long = {k: {"type": entry} if isinstance(entry, str) else entry for k, entry in data.items()}
+    return {**mapping, "data": long}
+
+
+def _resolve_paths(mapping: dict[str, Any], folder: Path) -> None:
+    """Make data folders and weight files absolute, in place."""
+    for pattern in ("data.*.path", "stages.*.config.weights"):
+        for owner, key in values_at(mapping, pattern):
+            if isinstance(owner[key], str) and owner[key] not in ("random", "imagenet"):
+                owner[key] = str(folder / Path(owner[key]).expanduser())
+
+
+def _read_stages(stages: Any, faults: Faults) -> dict[str, tuple[Variant, ...]]:
+    """The variants of every stage that is without a fault in its config and grid."""
+    found = {}
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        trainable = stage.get("trainable") if isinstance(stage, dict) else None
+        if not isinstance(trainable, str):
+            continue
+        if trainable not in TRAINABLES:
+            faults.add(
+                f"stages.{name}.trainable",
+                f"no trainable {trainable!r}{near(trainable, TRAINABLES)}",
+            )
+        elif variants := _read_variants(str(name), stage, faults):
+            found[str(name)] = variants
+    return found
+
+
+def _read_variants(name: str, stage: Mapping[str, Any], faults: Faults) -> tuple[Variant, ...]:
+    model = TRAINABLES[stage["trainable"]].Config
+    config, grid = stage.get("config") or {}, stage.get("grid") or {}
+    if not isinstance(config, dict) or not isinstance(grid, dict):
+        return ()
+    before = len(faults.lines)
+    for key, values in grid.items():
+        _check_grid_values(f"stages.{name}.grid.{key}", str(key), values, model, faults)
+    points: Iterable[tuple[Any, ...]] = itertools.product(*grid.values())
+    if len(faults.lines) > before:
+        grid, points = {}, [()]
+    variants = []
+    for point in points:
+        values = tuple(zip(grid, point, strict=True))
+        checked = faults.validate(model, {**config, **dict(values)}, f"stages.{name}.config")
+        if checked is not None:
+            variants.append(Variant(values, checked))
+    return tuple(variants) if len(faults.lines) == before else ()
+
+
+def _check_grid_values(
+    dotted: str, key: str, values: Any, model: type[TrainableConfig], faults: Faults
+) -> None:
+    if key not in model.model_fields:
+        faults.add(dotted, f"unknown key{near(key, model.model_fields, 'keys')}")
+    elif not isinstance(values, list) or not values:
+        faults.add(dotted, f"must be a list with at least one value, not {values!r}")
+    elif len({repr(value) for value in values}) < len(values):
+        faults.add(dotted, f"names a value twice: {values!r}")
+
+
+def _check_names(file: StudyFile, faults: Faults) -> None:
+    named = [("study", file.study), *((f"stages.{name}", name) for name in file.stages)]
+    named += [(f"data.{name}", name) for name in file.data]
+    for key, name in named:
+        if not NAME.fullmatch(name):
+            faults.add(key, f"name {name!r} may hold letters, digits, '_' and '-', 64 at most")
+
+
+def _check_after(
+    file: StudyFile, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
+) -> list[str]:
+    """Stage names, parents first."""
+    parents = {name: stage.after for name, stage in file.stages.items()}
+    for name, after in parents.items():
+        if after is not None and after not in parents:
+            faults.add(
+                f"stages.{name}.after", f"no stage {after!r}{near(after, parents, 'stages')}"
+            )
+        elif after in variants and name in variants:
+            _check_hand_off(name, after, variants, faults)
+    graph = {name: [after] if after in parents else [] for name, after in parents.items()}
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        faults.add("stages", f"`after` goes in a circle: {' → '.join(reversed(error.args[1]))}")
+        return []
+    return sorted(graph, key=lambda name: _depth(name, graph))
+
+
+def _depth(name: str, graph: Mapping[str, list[str]]) -> int:
+    """How many stages come before one; a sort by it keeps the file's order among equals."""
+    return max((_depth(parent, graph) + 1 for parent in graph[name]), default=0)
+
+
+def _check_hand_off(
+    name: str, after: str, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
+) -> None:
+    for child, parent in itertools.product(variants[name], variants[after]):
+        if child.config.weights != "random":
+            faults.add(
+                f"stages.{name}.config.weights",
+                f"is {child.config.weights!r}, but the stage starts from {after!r}: leave one out",
+            )
+        for key in ("backbone", "stem"):
+            mine, theirs = getattr(child.config, key), getattr(parent.config, key)
+            if mine != theirs:
+                faults.add(
+                    f"stages.{name}.config.{key}",
+                    f"is {mine!r}, but its parent {after!r} has {theirs!r}: the weights cannot fit",
+                )
+
+
+def _check_seeds(file: StudyFile, faults: Faults) -> None:
+    given = [("seeds", file.seeds)]
+    given += [(f"stages.{name}.seeds", s.seeds) for name, s in file.stages.items() if s.seeds]
+    for key, seeds in given:
+        if len(set(seeds)) < len(seeds):
+            faults.add(key, f"a seed stands twice: {seeds}")
+    for name, stage in file.stages.items():
+        if stage.after in file.stages:
+            missing = set(_seeds(file, stage)) - set(_seeds(file, file.stages[stage.after]))
+            if missing:
+                faults.add(
+                    f"stages.{name}.seeds",
+                    f"a Run of seed s starts from its parent's of seed s, "
+                    f"but {stage.after!r} has no seed {sorted(missing)[0]}",
+                )
+
+
+def reported_metrics(trainable: str) -> list[str]:
+    """Names of the metrics that Runs of a trainable report."""
+    figures = TRAINABLES[trainable].FIGURES
+    return ["train/loss", *(f"{part}/{figure}" for part in ("val", "test") for figure in figures)]
+
+
+def _check_compare(file: StudyFile, faults: Faults) -> None:
+    for name in file.compare.stages or ():
+        if name not in file.stages:
+            faults.add("compare.stages", f"no stage {name!r}{near(name, file.stages, 'stages')}")
+    used = {stage.trainable for stage in file.stages.values()} & TRAINABLES.keys()
+    metrics = sorted({metric for name in used for metric in reported_metrics(name)})
+    if used and file.compare.metric not in metrics:
+        faults.add(
+            "compare.metric",
+            f"no stage reports {file.compare.metric!r}{near(file.compare.metric, metrics)}",
+        )
+    for name in file.reference:
+        if name.split("[")[0] not in file.stages:
+            faults.add(f"reference.{name}", f"no stage {name!r}{near(name, file.stages, 'stages')}")
+
+
+def _check_variants(
+    file: StudyFile, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
+) -> None:
+    for name, points in variants.items():
+        metrics = reported_metrics(file.stages[name].trainable)
+        for config in (point.config for point in points):
+            key = f"stages.{name}.config"
+            if config.dataset not in file.data:
+                faults.add(
+                    f"{key}.dataset", f"no data {config.dataset!r}{near(config.dataset, file.data)}"
+                )
+            stop = config.early_stopping
+            allowed = [metric for metric in metrics if not metric.startswith("test/")]
+            if stop is not None and stop.metric not in allowed:
+                faults.add(
+                    f"{key}.early_stopping.metric",
+                    f"{stop.metric!r} is not reported every epoch{near(stop.metric, allowed)}",
+                )
+            if config.weights not in ("random", "imagenet") and not Path(config.weights).is_file():
+                faults.add(f"{key}.weights", f"there is no file {config.weights}")

@@ -1,0 +1,256 @@
+"""The one door to MLflow: explicit run ids, short time-outs, no global state, no waiting inside.
+
+A study is an experiment; a submission is a run in it; its Runs are that run's children. Any call
+may raise TrackingError; the caller decides when to try again.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.models.signature import ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
+
+TAG = "orchestrator."
+_PARENT = "mlflow.parentRunId"
+_MODEL_REQUIREMENTS = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "scikit-learn",
+)
+_PAGE = 1000
+
+
+class TrackingError(Exception):
+    """MLflow did not answer, or refused; one line."""
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One MLflow run of ours. status: RUNNING, FINISHED, FAILED or KILLED."""
+
+    run_id: str
+    status: str
+    tags: Mapping[str, str]  # ours, without `orchestrator.`
+    metrics: Mapping[str, float]  # the last value of each
+    experiment_id: str
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A checkpoint to be logged as a model. code: folder of the package that can load it."""
+
+    folder: Path
+    name: str
+    code: Path | None  # None: no pyfunc, the files alone
+    facts: Mapping[str, str]
+    epoch: int
+
+
+@contextmanager
+def _mlflow_errors() -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, requests.RequestException) as error:
+        raise TrackingError(" ".join(str(error).split())[:300]) from error
+
+
+class Tracker:
+    """A connection to one MLflow server."""
+
+    def __init__(self, uri: str) -> None:
+        # one short try: with MLflow's own retries a dead server blocks a call for four minutes
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "20"
+        os.environ.pop("MLFLOW_RUN_ID", None)  # a parent process's run is none of ours
+        self.uri = uri
+        self.client = MlflowClient(tracking_uri=uri)
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def experiment(self, study: str) -> str:
+        """The experiment's id; made when there is none."""
+        with _mlflow_errors():
+            found = self.client.get_experiment_by_name(study)
+            return str(found.experiment_id if found else self.client.create_experiment(study))
+
+    def create_run(
+        self,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        parent: str | None = None,
+    ) -> str:
+        """Returns the new run's id. tags: ours, without `orchestrator.`."""
+        full = {TAG + key: value for key, value in tags.items()}
+        if parent is not None:
+            full[_PARENT] = parent
+        with _mlflow_errors():
+            run = self.client.create_run(experiment_id, tags=full, run_name=name)
+            return str(run.info.run_id)
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        with _mlflow_errors():
+            self.client.log_batch(run_id, params=entries)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        entries = [RunTag(TAG + key, value[:5000]) for key, value in tags.items()]
+        with _mlflow_errors():
+            self.client.log_batch(run_id, tags=entries)
+
+    def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, float]]) -> None:
+        """Each entry holds `epoch` and the metrics of that epoch; step = epoch."""
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, float(value), now, int(entry["epoch"]))
+            for entry in epochs
+            for name, value in entry.items()
+            if name != "epoch"
+        ]
+        with _mlflow_errors():
+            for start in range(0, len(metrics), _PAGE):
+                self.client.log_batch(run_id, metrics=metrics[start : start + _PAGE])
+
+    def last_epoch(self, run_id: str, metric: str = "train/loss") -> int:
+        """The last epoch that MLflow has; 0 when it has none."""
+        with _mlflow_errors():
+            history = self.client.get_metric_history(run_id, metric)
+        return max((int(point.step) for point in history), default=0)
+
+    def set_status(self, run_id: str, status: str) -> None:
+        with _mlflow_errors():
+            if status == "RUNNING":
+                self.client.update_run(run_id, status=status)
+            else:
+                self.client.set_terminated(run_id, status=status)
+
+    def log_text(self, run_id: str, text: str, file: str) -> None:
+        with _mlflow_errors():
+            self.client.log_text(run_id, text, file)
+
+    def log_files(self, run_id: str, folder: Path, into: str | None = None) -> None:
+        """Every file below a folder, under the same names."""
+        with _mlflow_errors():
+            self.client.log_artifacts(run_id, str(folder), into)
+
+    def log_model(self, run: TrackedRun, files: ModelFiles) -> str:
+        """Log a checkpoint as a model of its run; returns `models:/...`."""
+        with _mlflow_errors(), tempfile.TemporaryDirectory() as temporary:
+            model = self.client.create_logged_model(
+                run.experiment_id,
+                name=files.name,
+                source_run_id=run.run_id,
+                tags={TAG + key: value for key, value in files.facts.items()},
+            )
+            self.client.log_outputs(
+                run.run_id, [LoggedModelOutput(model.model_id, step=files.epoch)]
+            )
+            local = Path(temporary) / "model"
+            described = Model(
+                artifact_path=model.artifact_location,
+                model_uuid=model.model_id,
+                run_id=run.run_id,
+                model_id=model.model_id,
+            )
+            if files.code is None:
+                self.client.log_model_artifacts(model.model_id, str(files.folder))
+            else:
+                _save_pyfunc(files, local, described)
+                self.client.log_model_artifacts(model.model_id, str(local))
+            self.client.finalize_logged_model(model.model_id, "READY")
+            return f"models:/{model.model_id}"
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def studies(self) -> list[str]:
+        """Names of all experiments that hold a submission, newest first."""
+        with _mlflow_errors():
+            experiments = self.client.search_experiments(order_by=["creation_time DESC"])
+        return [item.name for item in experiments if self.submissions(item.name, 1)]
+
+    def submissions(self, study: str, most: int = _PAGE) -> list[TrackedRun]:
+        """Submissions of a study, newest first."""
+        with _mlflow_errors():
+            experiment = self.client.get_experiment_by_name(study)
+            if experiment is None:
+                return []
+            found = self.client.search_runs(
+                [experiment.experiment_id],
+                filter_string=f"tags.`{TAG}kind` = 'submission'",
+                max_results=most,
+                order_by=["attributes.start_time DESC"],
+            )
+        return [_tracked(run) for run in found]
+
+    def run(self, run_id: str) -> TrackedRun:
+        with _mlflow_errors():
+            return _tracked(self.client.get_run(run_id))
+
+    def children(self, submission: TrackedRun) -> list[TrackedRun]:
+        """The Runs of a submission."""
+        found: list[TrackedRun] = []
+        token = None
+        with _mlflow_errors():
+            while True:
+                page = self.client.search_runs(
+                    [submission.experiment_id],
+                    filter_string=f"tags.`{_PARENT}` = '{submission.run_id}'",
+                    max_results=_PAGE,
+                    page_token=token,
+                )
+                found += [_tracked(run) for run in page]
+                token = page.token
+                if not token:
+                    return found
+
+    def plan(self, submission: TrackedRun) -> dict[str, Any]:
+        """The plan.json that the submission stored."""
+        with _mlflow_errors(), tempfile.TemporaryDirectory() as folder:
+            path = self.client.download_artifacts(submission.run_id, "plan.json", folder)
+            plan: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            return plan
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """(epoch, value), one an epoch, ascending."""
+        with _mlflow_errors():
+            points = self.client.get_metric_history(run_id, metric)
+        return sorted({int(point.step): float(point.value) for point in points}.items())
+
+
+def _save_pyfunc(files: ModelFiles, into: Path, described: Model) -> None:
+    image = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3), "images")
+    mlflow.pyfunc.save_model(
+        str(into),
+        loader_module="trainables.predict",
+        data_path=str(files.folder),
+        code_paths=[str(files.code)],
+        pip_requirements=list(_MODEL_REQUIREMENTS),
+        signature=ModelSignature(inputs=Schema([image])),
+        mlflow_model=described,
+    )
+
+
+def _tracked(run: MlflowRun) -> TrackedRun:
+    ours = {k.removeprefix(TAG): v for k, v in run.data.tags.items() if k.startswith(TAG)}
+    return TrackedRun(
+        run.info.run_id, run.info.status, ours, dict(run.data.metrics), run.info.experiment_id
+    )

@@ -1,0 +1,344 @@
+"""THE epoch loop: every rank, every trainable. What it reports to is handed in.
+
+One process a rank calls `train`. Rank 0 writes to the store; nothing here knows of MLflow.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from orchestrator.home import write_json
+from orchestrator.store import TRAINING, WEIGHTS, Store
+from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
+from trainables.batches import BatchStream, evaluation_steps, training_steps
+from trainables.batchnorm import synchronise
+from trainables.cache import ImageTable, open_table
+from trainables.catalog import TRAINABLES
+from trainables.precision import choose
+from trainables.predict import MODEL, describe_model
+from trainables.randomness import derived_seed
+from trainables.trainable import Batch, DataInfo
+
+Report = Callable[[Mapping[str, float]], None]
+_EVALUATION_BATCH = 512
+_PROGRESS_SECONDS = 1.0
+_FINITE_CHECK = 50  # steps between two looks at a GPU's losses; a CPU is looked at every step
+
+
+class RunFault(Exception):
+    """The Run cannot go on and trying again would not help; one line that says why."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One Run as plain data, the same on every rank."""
+
+    key: str
+    attempt: int
+    label: str
+    trainable: str
+    config: Mapping[str, Any]
+    seed: int
+    table: str  # folder of the decoded images
+    store: str
+    parent: str | None  # key
+    parent_label: str | None
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the workers of a Run."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def share(self, samples: np.ndarray) -> np.ndarray:
+        """This rank's part of a global batch; parts differ by one sample at most."""
+        return samples[self.rank :: self.size]
+
+    def from_first(self, value: Any) -> Any:
+        """Rank 0's value on every rank."""
+        box = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def train(task: Task, world: World, report: Report) -> None:
+    """Train a Run to its end and write its result to the store, from wherever it was left.
+
+    report: called on every rank after every epoch. Raises RunFault when trying again would not
+    help, StaleWriter when a newer attempt has taken over.
+    """
+    run = Training(task, world)
+    run.resume()
+    while not run.ended():
+        figures = run.train_epoch()
+        figures |= run.evaluate("val")
+        run.close_epoch(figures)
+        report(figures)
+    run.finish()
+
+
+class Training:
+    """Everything that lives as long as one attempt of a Run."""
+
+    def __init__(self, task: Task, world: World) -> None:
+        self.task, self.world, self.store = task, world, Store(Path(task.store))
+        kind = TRAINABLES[task.trainable]
+        self.config = kind.Config.model_validate(dict(task.config))
+        self.table: ImageTable = open_table(Path(task.table))
+        torch.manual_seed(derived_seed("initialisation", task.seed))
+        self.trainable = kind(self.config, DataInfo(self.table.classes, self.table.size))
+        self.hand_off = self._hand_off()
+        self.numerics = choose(self.config, world.device, self.table.size)
+        self.trainable.model.to(world.device, memory_format=self.numerics.memory_format)
+        self.model: nn.Module = self.trainable.model
+        if world.size > 1:
+            synchronise(self.trainable.model, world.device)
+            self.model = DistributedDataParallel(self.trainable.model, broadcast_buffers=False)
+        self.optimizer = self._build_optimizer()
+        self.history: list[dict[str, float]] = []  # one entry an epoch
+        self.seconds = 0.0
+        self._shown = 0.0
+
+    def _hand_off(self) -> HandOff:
+        """Weights into the encoder: the parent's, or what the configuration names."""
+        encoder, parent_key = self.trainable.model.encoder, self.task.parent
+        try:
+            if parent_key is None:
+                return initialise(encoder, self.config)
+            parent = self.store.best(parent_key)
+            if parent is None:
+                raise RunFault(
+                    f"the checkpoint of parent {self.task.parent_label} ({parent_key}) is gone "
+                    "or damaged: submit again, and the parent is trained again"
+                )
+            state = torch.load(parent.weights, map_location="cpu", weights_only=True)
+            wanted = {name: v for name, v in state.items() if name.startswith("encoder.")}
+            return load_encoder(encoder, wanted, f"{self.task.parent_label} epoch {parent.epoch}")
+        except WeightsError as error:
+            raise RunFault(str(error)) from error
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        config = self.config
+        learnt = [p for p in self.trainable.model.parameters() if p.requires_grad]
+        if config.optimizer == "adamw":
+            return torch.optim.AdamW(learnt, lr=config.lr, weight_decay=config.weight_decay)
+        return torch.optim.SGD(
+            learnt, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint that verifies; every rank takes the same one."""
+        newest = self.store.newest(self.task.key) if self.world.rank == 0 else None
+        checkpoint = self.world.from_first(newest)
+        if checkpoint is not None:
+            weights = torch.load(checkpoint.weights, map_location="cpu", weights_only=True)
+            training = torch.load(checkpoint.training, map_location="cpu", weights_only=True)
+            self.trainable.model.load_state_dict(weights)
+            self.optimizer.load_state_dict(training["optimizer"])
+            self.history = list(checkpoint.info["history"])
+            self.seconds = float(checkpoint.info["seconds"])
+        self._say(0, 0, 0.0, 0.0)
+
+    def ended(self) -> bool:
+        """Whether all epochs are done, or early stopping says so."""
+        stop, done = self.config.early_stopping, len(self.history)
+        if done >= self.config.epochs:
+            return True
+        if stop is None or not done:
+            return False
+        mode = "min" if stop.metric.endswith("loss") else "max"
+        return done - best_epoch(self.history, stop.metric, mode) >= stop.patience
+
+    def train_epoch(self) -> dict[str, float]:
+        """One pass over the training images. Returns train/loss and the system's figures."""
+        epoch, world, config = len(self.history) + 1, self.world, self.config
+        steps = training_steps(self.table.parts["train"], config.batch_size, self.task.seed, epoch)
+        if len(steps[0]) < world.size:
+            raise RunFault(f"{len(steps[0])} training images cannot feed {world.size} workers")
+        stream = BatchStream(self.table, [world.share(step) for step in steps], world.device)
+        self.trainable.set_training(True)
+        total = torch.zeros((), device=world.device)
+        first_bad = torch.full((), math.inf, device=world.device)
+        started, seen = time.perf_counter(), 0
+        for number, (images, labels, indices) in enumerate(stream):
+            self._set_learning_rate(epoch - 1 + number / len(steps))
+            torch.manual_seed(derived_seed("step", self.task.seed, epoch, number, world.rank))
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast():
+                batch = Batch(images, labels, indices, self.task.seed, epoch)
+                loss = self.trainable.loss(self.model, batch)
+            # DDP takes the mean over ranks; what is wanted is the mean over samples
+            (loss * (len(indices) * world.size / len(steps[number]))).backward()
+            first_bad = torch.where(
+                loss.detach().isfinite(), first_bad, first_bad.clamp(max=number)
+            )
+            if world.device.type == "cpu" or number % _FINITE_CHECK == 0:
+                self._check_finite(first_bad, epoch)
+            if config.clip_grad_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad_norm)
+            self.optimizer.step()
+            total += loss.detach() * len(indices)
+            seen += len(steps[number])
+            if time.perf_counter() - self._shown > _PROGRESS_SECONDS:
+                done, speed = (number + 1) / len(steps), seen / (time.perf_counter() - started)
+                self._say(done, float(total) * world.size / seen, speed, len(steps[0]) * len(steps))
+        self._check_finite(first_bad, epoch)
+        elapsed = time.perf_counter() - started
+        self.seconds += elapsed
+        return {
+            "train/loss": float(world.total(total)) / seen,
+            "system/images_per_s": seen / elapsed,
+            "system/input_wait_fraction": stream.waited / elapsed,
+        }
+
+    @torch.inference_mode()
+    def evaluate(self, part: str) -> dict[str, float]:
+        """Exact figures over a split: every sample counts once, however many ranks there are."""
+        self.trainable.set_training(False)
+        steps = evaluation_steps(self.table.parts[part], _EVALUATION_BATCH)
+        shares = [self.world.share(step) for step in steps]
+        sums: dict[str, Tensor] = {}
+        for images, labels, indices in BatchStream(self.table, shares, self.world.device):
+            with self._autocast():
+                batch = Batch(images, labels, indices, self.task.seed, 0)
+                for name, value in self.trainable.evaluate(batch).items():
+                    sums[name] = sums[name] + value if name in sums else value
+        sums = {name: self.world.total(value) for name, value in sums.items()}
+        return {f"{part}/{name}": v for name, v in self.trainable.metrics(sums).items()}
+
+    def close_epoch(self, figures: Mapping[str, float]) -> None:
+        """Write the checkpoint of the epoch, then say that it is done."""
+        bad = [name for name, value in figures.items() if not math.isfinite(value)]
+        if bad:
+            raise RunFault(f"{bad[0]} is not finite after epoch {len(self.history) + 1}")
+        self.history.append({"epoch": len(self.history) + 1, **figures})
+        if self.world.rank == 0:
+            self._save()
+        self._say(0, figures["train/loss"], figures["system/images_per_s"], 0)
+
+    def _save(self) -> None:
+        epoch, task = len(self.history), self.task
+        weights = self.trainable.model.state_dict()
+        training = {"optimizer": self.optimizer.state_dict()}
+        model = describe_model(task.trainable, self.config, self.table.classes, self.table.size)
+        self.store.save(
+            task.key,
+            task.attempt,
+            epoch,
+            {
+                WEIGHTS: lambda path: torch.save(weights, path),
+                TRAINING: lambda path: torch.save(training, path),
+                MODEL: lambda path: write_json(path, model),
+            },
+            {"history": self.history, "seconds": self.seconds},
+        )
+        self.store.prune(task.key, task.attempt, self._best_epoch())
+
+    def finish(self) -> None:
+        """Test once, with the checkpoint that validation chose, and write the result."""
+        best = self._best_epoch()
+        checkpoint = self.store.load(self.task.key, best)
+        if checkpoint is None:
+            raise RunFault(f"the best checkpoint (epoch {best}) is damaged: submit again")
+        weights = torch.load(checkpoint.weights, map_location="cpu", weights_only=True)
+        self.trainable.model.load_state_dict(weights)
+        test = self.evaluate("test")
+        if self.world.rank == 0:
+            self.store.finish(
+                self.task.key,
+                self.task.attempt,
+                {
+                    "history": self.history,
+                    "best_epoch": best,
+                    "test": test,
+                    "seconds": self.seconds,
+                    "facts": self.facts(),
+                },
+            )
+            self.store.prune(self.task.key, self.task.attempt, best, keep=1)
+
+    def facts(self) -> dict[str, str]:
+        """What is worth knowing of this attempt, for tags."""
+        device = self.world.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        return {
+            "device": name,
+            "workers": str(self.world.size),
+            "threads": str(torch.get_num_threads()),
+            "numerics": str(self.numerics),
+            "hand_off": str(self.hand_off),
+            "torch": torch.__version__,
+        }
+
+    def _best_epoch(self) -> int:
+        metric, mode = self.trainable.SELECT
+        return best_epoch(self.history, metric, mode)
+
+    def _set_learning_rate(self, progress: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate(progress)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.numerics.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.world.device.type, dtype=self.numerics.autocast)
+
+    def _check_finite(self, first_bad: Tensor, epoch: int) -> None:
+        step = float(first_bad)
+        if math.isfinite(step):
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise RunFault(
+                f"the loss is not finite at epoch {epoch}, step {int(step) + 1}: most likely the "
+                f"learning rate ({rate:g}) is too high; lower lr, or set warmup_epochs or "
+                "clip_grad_norm"
+            )
+
+    def _say(self, part: float, loss: float, speed: float, epoch_images: int) -> None:
+        """Write how far the Run is. part: fraction of the running epoch; speed: images/s."""
+        self._shown = time.perf_counter()
+        if self.world.rank != 0:
+            return
+        epochs_left = self.config.epochs - len(self.history) - part
+        if not epoch_images:
+            epoch_images = len(self.table.parts["train"])
+        self.store.report(
+            self.task.key,
+            self.task.attempt,
+            {
+                "time": time.time(),
+                "epoch": len(self.history),
+                "part": part,
+                "epochs": self.config.epochs,
+                "loss": loss,
+                "images_per_s": speed,
+                "seconds_left": epochs_left * epoch_images / speed if speed else None,
+                "history": self.history,
+                "facts": self.facts(),
+            },
+        )
+
+
+def best_epoch(history: list[dict[str, float]], metric: str, mode: str) -> int:
+    """The epoch with the best value, the earliest of equals. Epochs count from 1."""
+    sign = 1 if mode == "min" else -1
+    return int(min(history, key=lambda entry: (sign * entry[metric], entry["epoch"]))["epoch"])

@@ -1,0 +1,124 @@
+"""YAML as users mean it: safe, no repeated keys, `1e-3` is a number; and `--set KEY=VALUE`."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.faults import near
+
+
+class YamlFault(Exception):
+    """One line: what is wrong with the text, and on which line of it."""
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, str | int | float | bool | None):
+            raise YamlFault(f"line {line}: a key must be a plain word")
+        if key in seen:
+            raise YamlFault(f"line {line}: key {key!r} stands twice in the same mapping")
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return {
+        loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
+        for key, value in node.value
+    }
+
+
+def _unknown_tag(loader: _Loader, suffix: str, node: yaml.Node) -> None:
+    raise YamlFault(f"line {node.start_mark.line + 1}: unknown tag {node.tag!r}: use plain values")
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_multi_constructor("", _unknown_tag)
+# YAML 1.2's floats: PyYAML's own rule takes `1e-3`, which has no dot, for a string
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _load(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise YamlFault(f"{where}{error.problem or error.context} (not valid YAML)") from error
+    except yaml.YAMLError as error:
+        raise YamlFault(f"not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise YamlFault("nested too deeply") from error
+
+
+def parse(text: str) -> dict[str, Any]:
+    """A YAML text whose top level is a mapping with words as keys. Raises YamlFault."""
+    value = _load(text)
+    if value is None:
+        raise YamlFault("is empty: a mapping of keys is needed")
+    if not isinstance(value, dict):
+        raise YamlFault(f"must be a mapping of keys at its top level, not {_kind(value)}")
+    return value
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """`parse` of a file. Raises YamlFault also when it cannot be read."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise YamlFault(f"is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise YamlFault(f"cannot be read: {error.strerror}") from error
+
+
+def apply_setting(mapping: dict[str, Any], setting: str) -> None:
+    """Apply `KEY=VALUE`, KEY dotted, VALUE read as YAML, in place. Raises YamlFault.
+
+    Only the last key may be new, so that a misspelt stage is found here.
+    """
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise YamlFault(f"--set {setting}: must be KEY=VALUE, such as seeds=[0,1]")
+    try:
+        value = _load(text)
+    except YamlFault as fault:
+        raise YamlFault(f"--set {setting}: {fault}") from fault
+    *parents, last = key.strip().split(".")
+    target: dict[str, Any] = mapping
+    for depth, part in enumerate(parents):
+        dotted = ".".join(parents[: depth + 1])
+        if isinstance(target.get(part), str) and parents[0] == "data":
+            target[part] = {"type": target[part]}
+        if part not in target and part in ("config", "resources", "compare", "grid"):
+            target[part] = {}
+        if part not in target:
+            raise YamlFault(f"{dotted}: unknown key in --set{near(part, target)}")
+        if not isinstance(target[part], dict):
+            raise YamlFault(f"{dotted}: holds {target[part]!r}, which has no keys (--set {key})")
+        target = target[part]
+    target[last] = value
+
+
+def values_at(mapping: Any, pattern: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every (mapping, key) whose dotted place fits `pattern`, in which `*` is any key."""
+    first, _, rest = pattern.partition(".")
+    if not isinstance(mapping, dict):
+        return
+    for key in list(mapping) if first == "*" else [first]:
+        if key in mapping and not rest:
+            yield mapping, key
+        elif key in mapping:
+            yield from values_at(mapping[key], rest)
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "text"}.get(type(value), f"a {type(value).__name__}")

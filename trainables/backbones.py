@@ -1,0 +1,113 @@
+"""Encoders from torchvision, and the verified hand-off of weights into them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from trainables.config import TrainableConfig
+
+IMAGENET_WEIGHTS = {
+    "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
+    "resnet50": torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
+}
+_HEADS = ("fc.", "head.")
+
+
+class WeightsError(Exception):
+    """Weights that do not fit the encoder, or a file that holds none."""
+
+
+@dataclass(frozen=True)
+class HandOff:
+    """What was loaded: `tensors` of the encoder, from where, and a fingerprint of their bytes."""
+
+    source: str
+    tensors: int
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.tensors} encoder tensors from {self.source}, fingerprint {self.fingerprint}"
+
+
+def build_encoder(name: str, stem: str) -> tuple[nn.Module, int]:
+    """A torchvision ResNet without its classifier, randomly initialised.
+
+    Returns (encoder, D): (B, 3, H, W) float → (B, D) float, the output of `avgpool`.
+    stem `small`: 3x3 stride 1 without max-pooling, as for CIFAR in arXiv:1512.03385, 4.2.
+    """
+    encoder: nn.Module = getattr(torchvision.models, name)(weights=None)
+    width = int(encoder.fc.in_features)  # type: ignore[arg-type]
+    encoder.fc = nn.Identity()
+    if stem == "small":
+        encoder.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
+        encoder.maxpool = nn.Identity()
+    return encoder, width
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """12 hexadecimal digits over names, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> HandOff:
+    """Copy `state` into the encoder if every tensor matches by name and shape.
+
+    state: names as in the encoder, or prefixed with `encoder.`; a classifier's own tensors (`fc.`,
+    `head.`) are left out. Raises WeightsError and changes nothing otherwise.
+    """
+    given = {name.removeprefix("encoder."): value for name, value in state.items()}
+    given = {name: value for name, value in given.items() if not name.startswith(_HEADS)}
+    wanted = encoder.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in given]
+    faults += [f"unknown {name}" for name in given if name not in wanted]
+    faults += [
+        f"{name} is {tuple(given[name].shape)}, must be {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in given and given[name].shape != wanted[name].shape
+    ]
+    if faults:
+        shown = "; ".join(faults[:5]) + (" ..." if len(faults) > 5 else "")
+        raise WeightsError(
+            f"weights of {source} do not fit the encoder ({len(faults)} faults): {shown}"
+        )
+    encoder.load_state_dict({name: given[name] for name in wanted}, strict=True)
+    return HandOff(source, len(wanted), fingerprint(encoder.state_dict()))
+
+
+def read_state_file(path: Path) -> dict[str, Tensor]:
+    """A state-dict file, weights only (nothing in it is executed). Raises WeightsError."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path} is no state-dict file: {error}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not state:
+        raise WeightsError(f"{path} holds no state dict")
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds more than tensors: give a plain state dict")
+    return state
+
+
+def initialise(encoder: nn.Module, config: TrainableConfig) -> HandOff:
+    """Load what `config.weights` names: random (as built), torchvision's ImageNet, or a file."""
+    if config.weights == "random":
+        state = encoder.state_dict()
+        return HandOff("random initialisation", len(state), fingerprint(state))
+    if config.weights == "imagenet":
+        weights = IMAGENET_WEIGHTS[config.backbone]
+        state = dict(weights.get_state_dict(progress=False, check_hash=True))
+        return load_encoder(encoder, state, f"torchvision {weights}")
+    path = Path(config.weights)
+    return load_encoder(encoder, read_state_file(path), path.name)

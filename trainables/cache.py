@@ -1,0 +1,282 @@
+"""Images decoded once into one memory-mapped file: a folder that is complete or absent.
+
+`fingerprint` names the content, `build` decodes it into folder/<fingerprint>, `open_table` maps it.
+The folder is written under another name, synced and renamed, so a killed builder leaves no half of
+one; a lock that the kernel releases makes a second builder wait and find the first one's work.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ImageFile
+
+from trainables.datasets import DataError, DatasetConfig, Source
+from trainables.folders import few
+from trainables.images import UnreadableImage, square
+from trainables.manifest import file_hashes
+from trainables.splits import Indices
+
+FORMAT = 1  # of the folder and of what decides a pixel: raise it when either changes
+_CHUNK_BYTES = 4 << 20
+_AHEAD = 16  # chunks decoded before they are written, at most
+
+Progress = Callable[[int, int], None]  # images done, images in all
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """A decoded data set. images: (N, 3, S, S) uint8 in [0, 255], read-only, mapped; labels: (N,).
+
+    parts: indices into both, by split; images that could not be read are black and in no part.
+    """
+
+    images: np.memmap[Any, np.dtype[np.uint8]]
+    labels: Indices
+    parts: dict[str, Indices]
+    classes: tuple[str, ...]
+    size: int
+    fingerprint: str
+
+
+def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
+    """16 hexadecimal digits over names, content, labels and splits, and what decides the pixels.
+
+    manifest: a file that remembers (path, size, mtime) → sha256, so that unchanged files are not
+    read again; one a data set keeps it small. Where the images lie does not count.
+    """
+    header = [FORMAT, config.side, config.on_corrupt, source.classes]
+    digest = hashlib.sha256(json.dumps(header).encode())
+    split = {int(i): part for part, indices in source.parts.items() for i in indices}
+    contents = file_hashes(source.files, manifest) if source.files else _pixel_hashes(source)
+    for index, (name, content) in enumerate(zip(source.names, contents, strict=True)):
+        line = f"{name}\0{content}\0{source.labels[index]}\0{split.get(index)}\n"
+        digest.update(os.fsencode(line))
+    return digest.hexdigest()[:16]
+
+
+def _pixel_hashes(source: Source) -> list[str]:
+    images = (source.decode(index) for index in range(len(source.names)))
+    return [hashlib.sha256(f"{i.size}".encode() + i.tobytes()).hexdigest() for i in images]
+
+
+def build(
+    source: Source,
+    config: DatasetConfig,
+    fingerprint: str,
+    folder: Path,
+    progress: Progress | None = None,
+) -> Path:
+    """Decode all images into folder/<fingerprint>, unless that is there already. Returns it.
+
+    Raises DataError (unreadable images, too little space) or OSError, and then leaves nothing.
+    """
+    final, temporary = folder / fingerprint, folder / f"{fingerprint}.tmp"
+    if _fault(final) is None:
+        return final
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / f"{fingerprint}.lock"):
+        if _fault(final) is None:
+            return final
+        for leftover in (temporary, final):  # of a builder that was killed; damaged later
+            shutil.rmtree(leftover, ignore_errors=True)
+        _check_space(folder, len(source.names) * 3 * config.side**2)
+        temporary.mkdir()
+        try:
+            meta = _write_arrays(source, config, temporary, progress)
+            with _synced(temporary / "meta.json") as stream:
+                stream.write(json.dumps(meta | {"fingerprint": fingerprint}, indent=1).encode())
+            _sync(temporary)
+            os.rename(temporary, final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync(folder)
+    return final
+
+
+def _write_arrays(
+    source: Source, config: DatasetConfig, folder: Path, progress: Progress | None
+) -> dict[str, Any]:
+    """Write and sync images, labels and parts. Returns what meta.json says of them."""
+    faults = _write_images(source, config.side, folder / "images.npy", progress)
+    unreadable = {source.names[index]: reason for index, reason in faults.items()}
+    if faults and config.on_corrupt == "fail":
+        shown = few([f"{name} ({reason})" for name, reason in unreadable.items()], most=10)
+        count = f"{len(faults)} unreadable image{'s' if len(faults) > 1 else ''}"
+        raise DataError(f"data set has {count}: {shown}: repair them or set `on_corrupt: skip`")
+    bad = np.array(sorted(faults), dtype=np.int64)
+    parts = {part: np.setdiff1d(indices, bad) for part, indices in source.parts.items()}
+    _check_not_emptied(source, parts)
+    arrays = {"labels": source.labels} | {f"part_{part}": parts[part] for part in parts}
+    for name, array in arrays.items():
+        with _synced(folder / f"{name}.npy") as stream:
+            np.save(stream, array)
+    return {
+        "format": FORMAT,
+        "classes": source.classes,
+        "size": config.side,
+        "count": len(source.names),
+        "parts": {part: len(indices) for part, indices in parts.items()},
+        "skipped": unreadable,
+        "bytes": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
+    }
+
+
+def _write_images(
+    source: Source, size: int, path: Path, progress: Progress | None
+) -> dict[int, str]:
+    """Decode in threads, write in order. Returns index → reason of those that cannot be read.
+
+    Written as a stream, not through a map: there a full disk is a signal that kills the process.
+    """
+    count, step = len(source.names), max(1, min(256, _CHUNK_BYTES // (3 * size**2)))
+    chunks = [range(i, min(i + step, count)) for i in range(0, count, step)]
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, size, size)}
+    faults: dict[int, str] = {}
+    with _strict_pillow(), ThreadPoolExecutor(_threads(source)) as pool, _synced(path) as stream:
+        np.lib.format.write_array_header_1_0(stream, shape)
+        decoded = _in_order(pool, lambda chunk: _decode(source, size, chunk), chunks)
+        for chunk, (pixels, found) in zip(chunks, decoded, strict=True):
+            stream.write(pixels.tobytes())
+            faults |= found
+            if progress is not None:
+                progress(chunk.stop, count)
+    return faults
+
+
+def _threads(source: Source) -> int:
+    """One for tiny images, as they are mostly Python: CIFAR-10 takes 1.6 times as long with two."""
+    sample = source.files[:: max(1, len(source.files) // 100)]
+    size = sum(file.stat().st_size for file in sample) / max(1, len(sample))
+    return min(8, os.cpu_count() or 1) if size > 4096 else 1
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    work: Callable[[range], tuple[Pixels, dict[int, str]]],
+    chunks: list[range],
+) -> Iterator[tuple[Pixels, dict[int, str]]]:
+    """Like pool.map, but only a few chunks ahead, so that memory stays bounded."""
+    waiting: deque[Future[tuple[Pixels, dict[int, str]]]] = deque()
+    for chunk in chunks:
+        waiting.append(pool.submit(work, chunk))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _decode(source: Source, size: int, chunk: range) -> tuple[Pixels, dict[int, str]]:
+    """(len(chunk), 3, size, size) pixels, black where unreadable, and index → reason of those."""
+    pixels = np.zeros((len(chunk), 3, size, size), dtype=np.uint8)
+    faults = {}
+    for row, index in enumerate(chunk):
+        try:
+            image = square(source.decode(index), size)
+        except UnreadableImage as error:
+            faults[index] = str(error)
+        else:
+            pixels[row] = np.asarray(image).transpose(2, 0, 1)  # HWC → CHW
+    return pixels, faults
+
+
+def _check_not_emptied(source: Source, parts: dict[str, Indices]) -> None:
+    """Skipping must leave every class an image to train on, and every part something."""
+    left = np.bincount(source.labels[parts["train"]], minlength=len(source.classes))
+    emptied = [f"class {source.classes[i]!r} of train" for i in np.flatnonzero(left == 0)]
+    emptied += [part for part in ("val", "test") if not len(parts[part])]
+    if emptied:
+        raise DataError(f"all images of {few(emptied)} are unreadable: repair them")
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"{folder} has {free / 1e9:.1f} GB free, the images need {needed / 1e9:.1f} GB: "
+            "free some space, or choose a smaller `size` or a `limit`"
+        )
+
+
+def open_table(path: Path) -> ImageTable:
+    """Map what `build` wrote. Raises DataError if it is absent or damaged."""
+    fault = _fault(path)
+    if fault is not None:
+        raise DataError(f"{path}: {fault}: build it again")
+    meta = json.loads((path / "meta.json").read_bytes())
+    return ImageTable(
+        images=np.load(path / "images.npy", mmap_mode="r"),
+        labels=np.load(path / "labels.npy"),
+        parts={part: np.load(path / f"part_{part}.npy") for part in meta["parts"]},
+        classes=tuple(meta["classes"]),
+        size=meta["size"],
+        fingerprint=meta["fingerprint"],
+    )
+
+
+def _fault(path: Path) -> str | None:
+    """Why the folder cannot be used, or None: a look at meta.json and the sizes of the files."""
+    if not path.is_dir():
+        return "no decoded images here"
+    try:
+        meta = json.loads((path / "meta.json").read_bytes())
+        if (meta["fingerprint"], meta["format"]) != (path.name, FORMAT):
+            return "another data set's, or an older version's"
+        for name, size in meta["bytes"].items():
+            if (found := (path / name).stat().st_size) != size:
+                return f"damaged ({name} has {found} bytes, must have {size})"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"damaged ({error})"
+    return None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Exclusive over processes and threads; the kernel lets go when the holder dies."""
+    with open(path, "ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _strict_pillow() -> Iterator[None]:
+    """A truncated image is an error, whatever the process has set, and warnings stay inside."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@contextlib.contextmanager
+def _synced(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on the disk when the block ends."""
+    with open(path, "wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make the folder's names durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,69 @@
+"""Image classification: from scratch, or fine-tuning of an encoder's head, late layers or all."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.backbones import build_encoder
+from trainables.config import TrainableConfig
+from trainables.trainable import (
+    Batch,
+    DataInfo,
+    Model,
+    Trainable,
+    classification_metrics,
+    classification_sums,
+)
+from trainables.transforms import AUGMENTATIONS, normalise
+
+_LATE = ("layer4",)  # the report's "late layers": the last residual stage, with the head
+
+
+class ClassifyConfig(TrainableConfig):
+    train: Literal["head", "late", "full"] = "full"
+    # what BatchNorm statistics of frozen layers do: `eval` keeps them, `train` follows the batches
+    frozen_batchnorm: Literal["eval", "train"] = "eval"
+    augment: Literal["none", "flip", "crop", "crop_flip", "resized_crop_flip"] = "crop_flip"
+    label_smoothing: float = 0.0
+
+
+class Classify(Trainable):
+    """Cross-entropy over the data set's classes."""
+
+    Config = ClassifyConfig
+    FIGURES = ("loss", "accuracy")
+    SELECT = ("val/accuracy", "max")
+    PREDICTS = True
+
+    def __init__(self, config: Any, data: DataInfo) -> None:
+        self.config: ClassifyConfig = config
+        encoder, width = build_encoder(config.backbone, config.stem)
+        self.model = Model(encoder, nn.Linear(width, len(data.classes)))
+        for part in self._frozen():
+            part.requires_grad_(False)
+
+    def _frozen(self) -> list[nn.Module]:
+        if self.config.train == "full":
+            return []
+        kept = _LATE if self.config.train == "late" else ()
+        return [part for name, part in self.model.encoder.named_children() if name not in kept]
+
+    def set_training(self, training: bool) -> None:
+        super().set_training(training)
+        if self.config.frozen_batchnorm == "eval":
+            for part in self._frozen():
+                part.eval()
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        draws, augment = AUGMENTATIONS[self.config.augment]
+        images = augment(batch.images, batch.uniform(draws))
+        logits = model(images).float()
+        return F.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing)
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        return classification_sums(self.model(normalise(batch.images)), batch.labels)
+
+    def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        return classification_metrics(sums)

@@ -1,0 +1,85 @@
+"""Strict configuration: unknown keys, wrong types, NaN and values out of range are errors.
+
+Every default of the product that concerns learning stands in a `Config` class, once.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+class Config(BaseModel):
+    """Base of all configuration: frozen, strict, finite, no unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class EarlyStopping(Config):
+    """Stop when `metric` has not improved for `patience` epochs (counted from the best one)."""
+
+    metric: str = "val/loss"
+    patience: PositiveInt = 10
+
+
+class TrainableConfig(Config):
+    """What every trainable understands. Batch sizes are global: shared out over the workers."""
+
+    dataset: str = Field(description="a name under the study's `data:`")
+    backbone: Literal["resnet18", "resnet50"] = "resnet18"
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet", description="`small`: 3x3 convolution, stride 1, no pooling, for small images"
+    )
+    weights: str = Field(
+        "random",
+        description="`random`, `imagenet` (torchvision's), or a state-dict file; "
+        "a stage with `after:` starts from its parent instead",
+    )
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="global, over all workers")
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: PositiveFloat = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD only")
+    weight_decay: NonNegativeFloat = 5e-4
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    step_epochs: PositiveInt = Field(15, description="schedule `step`: epochs between two drops")
+    step_gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: NonNegativeFloat = 0.0
+    clip_grad_norm: PositiveFloat | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _warmup_ends_before_training(self) -> "TrainableConfig":
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs:g} but epochs is {self.epochs}: "
+                "warm-up must end before training does"
+            )
+        if self.stem == "small" and self.weights == "imagenet":
+            raise ValueError(
+                "weights 'imagenet' need stem 'imagenet': torchvision's first convolution is 7x7"
+            )
+        return self
+
+    def learning_rate(self, progress: float) -> float:
+        """Learning rate at `progress` epochs (a real number in [0, epochs])."""
+        if progress < self.warmup_epochs:
+            return self.lr * (progress + 1e-3) / (self.warmup_epochs + 1e-3)
+        if self.schedule == "constant":
+            return self.lr
+        if self.schedule == "step":
+            return self.lr * self.step_gamma ** int(progress // self.step_epochs)
+        done = (progress - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+def as_plain(config: Config) -> dict[str, Any]:
+    """The configuration as JSON-ready data, defaults filled in."""
+    return config.model_dump(mode="json")

@@ -1,0 +1,49 @@
+"""Counted randomness: a draw is a hash of what it is for, never a position in a stream.
+
+A draw depends on (seed, epoch, sample index, number of the draw) alone, so it is the same on any
+worker, in any batch, on the CPU and on a GPU, and after a resume.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Bijective 32-bit mixer `lowbias32` (Chris Wellons, "Prospecting for Hash Functions", 2018).
+
+    x: int64 holding values in [0, 2**32). Returns the same range.
+    """
+    x = x ^ (x >> 16)
+    x = (x * 0x7FEB352D) & _MASK
+    x = x ^ (x >> 15)
+    x = (x * 0x846CA68B) & _MASK
+    return x ^ (x >> 16)
+
+
+def uniform(seed: int, epoch: int, indices: Tensor, draws: int) -> Tensor:
+    """Independent uniforms in [0, 1) for each sample.
+
+    indices: (B,) int64 sample numbers. Returns (B, draws) float32 on the device of `indices`.
+    """
+    start = derived_seed("uniform", seed, epoch)
+    lane = torch.arange(draws, device=indices.device, dtype=torch.int64)
+    state = _mix((indices[:, None] & _MASK) ^ (start & _MASK))
+    state = _mix((state + lane * 0x9E3779B9) & _MASK)
+    state = _mix(state ^ ((start >> 32) & _MASK))
+    return (state >> 8).to(torch.float32) / 2**24
+
+
+def derived_seed(*parts: object) -> int:
+    """A 62-bit seed that depends on every part, for `torch.manual_seed` and generators."""
+    text = "\0".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 2
+
+
+def permutation(count: int, *parts: object) -> Tensor:
+    """A permutation of range(count), int64 on the CPU, that depends on `parts` alone."""
+    generator = torch.Generator().manual_seed(derived_seed("permutation", *parts))
+    return torch.randperm(count, generator=generator)

@@ -1,0 +1,101 @@
+"""The contract: what a class must say so that the one worker loop can train it.
+
+A trainable is a model and four verbs: `loss` (one training step's scalar), `evaluate` (sums over
+a batch), `metrics` (sums → figures) and `set_training` (what trains, what stays frozen).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainables import randomness
+from trainables.config import TrainableConfig
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a model must know of its data: class names in the order of their ids, side in px."""
+
+    classes: tuple[str, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples on the training device.
+
+    images: (B, 3, S, S) uint8 in [0, 255]; labels: (B,) int64; indices: (B,) int64, the samples'
+    numbers in the data set; seed and epoch count the randomness of augmentation.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    seed: int
+    epoch: int
+
+    def uniform(self, draws: int) -> Tensor:
+        """(B, draws) uniforms in [0, 1) that depend on seed, epoch and each sample alone."""
+        return randomness.uniform(self.seed, self.epoch, self.indices, draws)
+
+
+class Model(nn.Module):
+    """An encoder and a head: (B, 3, H, W) normalised float → (B, outputs) logits."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.encoder(images))
+        return logits
+
+
+class Trainable(ABC):
+    """One task. Subclasses set the class attributes and build `self.model` in `__init__`."""
+
+    Config: ClassVar[type[TrainableConfig]]
+    FIGURES: ClassVar[tuple[str, ...]]  # reported for each split: `loss` → val/loss, test/loss
+    SELECT: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the checkpoint
+    PREDICTS: ClassVar[bool]  # whether the model predicts the data set's classes
+    model: Model
+
+    @abstractmethod
+    def __init__(self, config: Any, data: DataInfo) -> None:
+        """Build `self.model` from the current torch seed. Raises ValueError on unfit data."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss over the batch, a scalar. model: `self.model`, possibly wrapped by DDP."""
+
+    @abstractmethod
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """Sums over the batch, float64 on the device; they add up over batches and ranks."""
+
+    @abstractmethod
+    def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Sums over a whole split → one value for each of FIGURES."""
+
+    def set_training(self, training: bool) -> None:
+        """Switch between training and evaluation mode; frozen parts decide for themselves."""
+        self.model.train(training)
+
+
+def classification_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """logits: (B, K), labels: (B,) → summed cross-entropy, number correct, number seen."""
+    logits = logits.float()
+    loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
+    correct = (logits.argmax(1) == labels).sum()
+    count = torch.tensor(len(labels), device=labels.device)
+    return {"loss": loss.double(), "correct": correct.double(), "count": count.double()}
+
+
+def classification_metrics(sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean cross-entropy (nats) and accuracy in [0, 1]."""
+    count = float(sums["count"])
+    return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}

@@ -1,0 +1,95 @@
+"""Augmentation of whole batches on the training device, each image with its own parameters.
+
+Images are (B, 3, H, W). Random functions take uniforms in [0, 1), one row an image, so that who
+calls decides where randomness comes from (see `randomness.uniform`).
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# ImageNet's channel statistics (torchvision's documentation), used for every data set: the first
+# BatchNorm absorbs the rest, and a hand-off never meets another normalisation.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 in [0, 255] → float32 with ImageNet's channel means and deviations removed."""
+    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    return (images.float() / 255.0 - mean) / std
+
+
+def flip(images: Tensor, draws: Tensor) -> Tensor:
+    """Mirror left-right where draws[:, 0] < 0.5. draws: (B, 1)."""
+    mirrored = images.flip(-1)
+    return torch.where((draws[:, 0] < 0.5).view(-1, 1, 1, 1), mirrored, images)
+
+
+def crop(images: Tensor, draws: Tensor) -> Tensor:
+    """Shift by up to an eighth of the side, zeros outside: CIFAR's pad-4-and-crop at 32 px.
+
+    draws: (B, 2), vertical and horizontal. Returns the size of the input.
+    """
+    batch, _, height, width = images.shape
+    reach = max(1, height // 8)
+    padded = F.pad(images, (reach,) * 4)
+    offsets = (draws * (2 * reach + 1)).long()
+    rows = offsets[:, 0, None] + torch.arange(height, device=images.device)
+    columns = offsets[:, 1, None] + torch.arange(width, device=images.device)
+    which = torch.arange(batch, device=images.device).view(-1, 1, 1)
+    # advanced indices around a slice put the channels last: (B, H, W, 3)
+    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def resized_crop(images: Tensor, draws: Tensor) -> Tensor:
+    """A rectangle of 8-100 % of the area and aspect 3/4-4/3, resized to the whole (bilinear).
+
+    The Inception crop (arXiv:1409.4842) as torchvision's RandomResizedCrop draws it, in one
+    grid_sample. images: float. draws: (B, 4): area, aspect, vertical, horizontal.
+    """
+    area = 0.08 + 0.92 * draws[:, 0]
+    aspect = torch.exp((draws[:, 1] * 2 - 1) * torch.log(torch.tensor(4 / 3, device=draws.device)))
+    width = (area * aspect).sqrt().clamp(max=1.0)
+    height = (area / aspect).sqrt().clamp(max=1.0)
+    theta = torch.zeros(len(images), 2, 3, device=images.device, dtype=images.dtype)
+    theta[:, 0, 0], theta[:, 1, 1] = width, height
+    theta[:, 0, 2] = (draws[:, 3] * 2 - 1) * (1 - width)
+    theta[:, 1, 2] = (draws[:, 2] * 2 - 1) * (1 - height)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def rotate90(images: Tensor, turns: Tensor) -> Tensor:
+    """Rotate square images counter-clockwise by turns[i] quarter turns. turns: (B,) in 0..3."""
+    rotated = torch.stack([torch.rot90(images, k, (2, 3)) for k in range(4)])
+    return rotated[turns, torch.arange(len(images), device=images.device)]
+
+
+def _crop_flip(images: Tensor, draws: Tensor) -> Tensor:
+    return normalise(flip(crop(images, draws[:, :2]), draws[:, 2:3]))
+
+
+def _flip(images: Tensor, draws: Tensor) -> Tensor:
+    return normalise(flip(images, draws[:, :1]))
+
+
+def _resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:
+    return flip(resized_crop(normalise(images), draws[:, :4]), draws[:, 4:5])
+
+
+def _crop(images: Tensor, draws: Tensor) -> Tensor:
+    return normalise(crop(images, draws[:, :2]))
+
+
+# name in a study → (uniforms needed an image, uint8 batch and uniforms → normalised batch)
+AUGMENTATIONS: dict[str, tuple[int, Callable[[Tensor, Tensor], Tensor]]] = {
+    "none": (0, lambda images, draws: normalise(images)),
+    "flip": (1, _flip),
+    "crop": (2, _crop),
+    "crop_flip": (3, _crop_flip),
+    "resized_crop_flip": (5, _resized_crop_flip),
+}
