@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.faults import UserError
 from orchestrator.study import Resources
 
 
-class DoesNotFit(Exception):
+class DoesNotFit(UserError):
     """A Run asks for more than the cluster has; one line with both."""
 
 

@@ -30,6 +30,7 @@ class RunRecord:
     run_id: str | None  # None: never started
     trainable: str
     dataset: str  # fingerprint
+    data_name: str  # what the study calls it
     metrics: Mapping[str, float]  # final values
     history: Mapping[str, Sequence[tuple[int, float]]]  # metric → (epoch, value), may be empty
 
@@ -56,6 +57,7 @@ class Row:
     label: str
     trainable: str
     dataset: str
+    data_name: str
     metric: str
     runs: tuple[RunRecord, ...]  # the finished Runs that report the metric
     reference: float | None
@@ -115,8 +117,8 @@ def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
     for row in table(runs, spec):
         groups.setdefault((row.trainable, row.dataset), []).append(row)
     return [
-        Table(f"{trainable} on data set {dataset[:12]}", tuple(rows))
-        for (trainable, dataset), rows in groups.items()
+        Table(f"{trainable} on {rows[0].data_name}", tuple(rows))
+        for (trainable, _), rows in groups.items()
     ]
 
 
@@ -197,7 +199,9 @@ def _row(runs: Sequence[RunRecord], spec: Comparison) -> Row:
     one, metric = runs[0], spec.metric
     done = tuple(run for run in runs if run.state == "FINISHED" and metric in run.metrics)
     reference = spec.reference.get(one.label, spec.reference.get(one.stage))
-    return Row(one.stage, one.label, one.trainable, one.dataset, metric, done, reference)
+    return Row(
+        one.stage, one.label, one.trainable, one.dataset, one.data_name, metric, done, reference
+    )
 
 
 def _rows(tables: Iterable[Table]) -> list[Row]:

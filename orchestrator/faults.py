@@ -2,7 +2,7 @@
 
 import difflib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -13,8 +13,33 @@ from trainables.config import Config
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
-class StudyError(Exception):
-    """One or more faults in a study or in `--set`; `str()` is what the user reads."""
+class UserError(Exception):
+    """What a user must know and can act on. `str()` is what they read; `status` is the exit status.
+
+    UserError
+    ├── StudyError      2  the study, `--set` or mlflow.yaml is wrong
+    ├── HomeError       2  the home cannot be written
+    ├── Refused         1 or 2  the command cannot be carried out
+    ├── DoesNotFit      1  a Run asks for more than the cluster has
+    ├── ServiceError    1  Ray or MLflow cannot be started or reached
+    └── TrackingError   1  MLflow did not answer, or refused
+    """
+
+    status = 1
+
+
+class Refused(UserError):
+    """The command cannot be carried out; one line."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class StudyError(UserError):
+    """One or more faults in a study or in `--set`."""
+
+    status = 2
 
     def __init__(self, source: str, faults: Iterable[str]) -> None:
         self.source, self.faults = source, list(dict.fromkeys(faults))
@@ -97,7 +122,7 @@ def _config_at(model: type[Config] | None, path: list[str]) -> type[Config] | No
     return model
 
 
-def _configs_in(annotation: Any) -> Iterable[type[Config]]:
+def _configs_in(annotation: Any) -> Iterator[type[Config]]:
     if isinstance(annotation, type) and issubclass(annotation, Config):
         yield annotation
     for inner in typing.get_args(annotation):

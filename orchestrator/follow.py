@@ -12,7 +12,6 @@ from rich.table import Table
 from orchestrator.jobs import ENDED, Jobs
 from orchestrator.results import RunState, Submission, newest
 from orchestrator.tracking import Tracker, TrackingError
-from trainables.catalog import TRAINABLES
 
 _PERIOD = 1.0
 _ROWS = 40  # more would not fit a terminal: finished and waiting Runs are summed up
@@ -68,7 +67,7 @@ def progress_table(runs: Iterable[RunState]) -> Table:
 def cells(item: RunState) -> tuple[str, ...]:
     """label and seed, state, epoch, loss, main metric, images/s, time left."""
     progress, metrics = item.progress, item.tracked.metrics if item.tracked else {}
-    select = TRAINABLES[item.run.trainable].SELECT[0]
+    select = item.run.select
     name = f"test/{select.partition('/')[2]}" if item.state == "FINISHED" else select
     metric = f"{name} {metrics[name]:.4f}" if name in metrics else ""
     loss = progress.get("loss") or metrics.get("train/loss")

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.faults import UserError
+
 ENVIRONMENT = "ORCHESTRATOR_HOME"
 
 
-class HomeError(Exception):
+class HomeError(UserError):
     """The home cannot be used; one line that says why."""
+
+    status = 2
 
 
 @dataclass(frozen=True)

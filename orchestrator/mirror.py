@@ -16,10 +16,8 @@ import yaml
 import trainables
 from orchestrator.plan import Run
 from orchestrator.plots import run_curves, save
-from orchestrator.store import WEIGHTS, Checkpoint, Store
+from orchestrator.store import MANIFEST, TRAINING, Checkpoint, Store
 from orchestrator.tracking import ModelFiles, TrackedRun, Tracker, TrackingError
-from trainables.catalog import TRAINABLES
-from trainables.predict import MODEL
 
 log = logging.getLogger(__name__)
 _PERIOD = 1.0  # seconds between two looks at the store
@@ -206,11 +204,10 @@ class Mirror:
         if checkpoint is None:
             log.warning("%s: no model of epoch %d is logged: it is damaged", run.name, epoch)
             return "damaged"
-        predicts = name == "best" and TRAINABLES[run.trainable].PREDICTS
-        metric = TRAINABLES[run.trainable].SELECT[0]
+        predicts = name == "best" and run.predicts
         facts = {
             "epoch": str(epoch),
-            "metric": f"{metric}={checkpoint.info['history'][-1][metric]:.6g}",
+            "metric": f"{run.select}={checkpoint.info['history'][-1][run.select]:.6g}",
             "run_key": run.key,
             "address": str(checkpoint.path),
         }
@@ -224,8 +221,9 @@ class Mirror:
 
 def _model_files(checkpoint: Checkpoint, folder: Path) -> Path:
     """A folder with what predicting needs: weights and description, not the optimizer."""
-    for name in (WEIGHTS, MODEL):
-        (folder / name).symlink_to(checkpoint.path / name)
+    for path in checkpoint.path.iterdir():
+        if path.name not in (TRAINING, MANIFEST):
+            (folder / path.name).symlink_to(path)
     return folder
 
 

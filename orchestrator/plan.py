@@ -4,10 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.study import Stage, Study, Variant, leaves
 from trainables.config import as_plain
+
+if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
+    from orchestrator.study import Stage, Study, Variant
 
 State = Literal["new", "done", "resumable"]
 
@@ -23,6 +25,8 @@ class Run:
     parent: str | None  # key of the Run whose encoder this one starts from
     parent_label: str | None
     trainable: str
+    select: str  # the metric that chooses its checkpoint
+    predicts: bool  # whether its model predicts the data set's classes
     config: Mapping[str, Any]
     dataset: str  # fingerprint
     weights: str | None  # sha256 of the state-dict file it starts from
@@ -39,10 +43,11 @@ class Inputs:
 
     fingerprints: Mapping[str, str]  # name under `data:` → fingerprint
     weights: Mapping[str, str]  # path of a state-dict file → sha256
-    code: Callable[[str], str]  # name of a trainable → code version
+    code: Mapping[str, str]  # name of a trainable → code version
+    facts: Mapping[str, tuple[str, bool]]  # name of a trainable → Run.select, Run.predicts
 
 
-def make_plan(study: Study, inputs: Inputs) -> tuple[Run, ...]:
+def make_plan(study: "Study", inputs: Inputs) -> tuple[Run, ...]:
     """Every Run of a study, parents first, seeds innermost."""
     made: dict[str, list[Run]] = {}
     for stage in study.stages:
@@ -57,26 +62,29 @@ def make_plan(study: Study, inputs: Inputs) -> tuple[Run, ...]:
     return tuple(run for runs in made.values() for run in runs)
 
 
-def _parents(stage: Stage, seed: int, made: Mapping[str, list[Run]]) -> Iterable[Run | None]:
+def _parents(stage: "Stage", seed: int, made: Mapping[str, list[Run]]) -> Iterable[Run | None]:
     if stage.after is None:
         return [None]
     return [run for run in made[stage.after] if run.seed == seed]
 
 
-def _make_run(stage: Stage, variant: Variant, parent: Run | None, seed: int, inputs: Inputs) -> Run:
+def _make_run(
+    stage: "Stage", variant: "Variant", parent: Run | None, seed: int, inputs: Inputs
+) -> Run:
     config = as_plain(variant.config)
-    weights = config["weights"]
+    weights = inputs.weights.get(config["weights"])
+    hashed = {name: value for name, value in config.items() if name != "dataset"}
+    if weights is not None:  # the file's content decides, not where it lies
+        hashed["weights"] = "file"
     parts = {
         "trainable": stage.trainable,
-        "config": {name: value for name, value in config.items() if name != "dataset"},
+        "config": hashed,
         "dataset": inputs.fingerprints[config["dataset"]],
-        "weights": inputs.weights.get(weights),
+        "weights": weights,
         "seed": seed,
         "parent": parent.key if parent else None,
-        "code": inputs.code(stage.trainable),
+        "code": inputs.code[stage.trainable],
     }
-    if parts["weights"]:  # the file's content decides, not where it lies
-        parts["config"]["weights"] = "file"
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return Run(
         stage=stage.name,
@@ -86,14 +94,16 @@ def _make_run(stage: Stage, variant: Variant, parent: Run | None, seed: int, inp
         parent=parent.key if parent else None,
         parent_label=parent.label if parent else None,
         trainable=stage.trainable,
+        select=inputs.facts[stage.trainable][0],
+        predicts=inputs.facts[stage.trainable][1],
         config=config,
         dataset=str(parts["dataset"]),
-        weights=inputs.weights.get(weights),
+        weights=weights,
         code=str(parts["code"]),
     )
 
 
-def _label(stage: str, variant: Variant, parent: Run | None) -> str:
+def _label(stage: str, variant: "Variant", parent: Run | None) -> str:
     values = [f"{key}={_short(value)}" for key, value in variant.values]
     if parent and "[" in parent.label:
         name, _, inherited = parent.label[:-1].partition("[")
@@ -163,10 +173,16 @@ def digest(runs: Iterable[Run]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def to_plain(study: Study, runs: Iterable[Run]) -> dict[str, Any]:
+def leaves(study: "Study") -> list[str]:
+    """Stages that no other stage starts from."""
+    parents = {stage.after for stage in study.stages}
+    return [stage.name for stage in study.stages if stage.name not in parents]
+
+
+def to_plain(study: "Study", runs: Iterable[Run]) -> dict[str, Any]:
     """The plan as JSON-ready data: what compare, status and the next plan read."""
     compare = study.compare.model_dump(mode="json")
-    compare["stages"] = compare["stages"] or list(leaves(study))
+    compare["stages"] = compare["stages"] or leaves(study)
     return {
         "study": study.name,
         "question": study.question,

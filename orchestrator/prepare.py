@@ -13,7 +13,7 @@ from orchestrator.store import Store
 from orchestrator.study import Study
 from trainables.cache import build, fingerprint
 from trainables.catalog import TRAINABLES
-from trainables.datasets import DataError, Source, read
+from trainables.datasets import DataError, DatasetConfig, Source, read
 
 Progress = Callable[[str, int, int], None]
 
@@ -47,7 +47,7 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
     for name, config in study.data.items():
         try:
             source = read(config, data_root)
-            manifest = home.cache / "manifest.json"
+            manifest = home.cache / f"manifest-{_place(config, data_root)}.json"
             data[name] = DataSet(name, source, fingerprint(source, config, manifest))
         except DataError as error:
             faults.add(f"data.{name}", str(error))
@@ -56,7 +56,8 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
     inputs = Inputs(
         {name: item.fingerprint for name, item in data.items()},
         _weight_files(study),
-        lambda trainable: code_version(TRAINABLES[trainable].__module__),
+        {name: code_version(kind.__module__) for name, kind in TRAINABLES.items()},
+        {name: (kind.SELECT[0], kind.PREDICTS) for name, kind in TRAINABLES.items()},
     )
     runs = make_plan(study, inputs)
     store = Store(home.store)
@@ -99,6 +100,12 @@ def state_of(store: Store, key: str) -> tuple[State, str]:
     if epochs:
         return "resumable", f"{epochs[-1]} epochs done"
     return "new", ""
+
+
+def _place(config: DatasetConfig, root: Path | None) -> str:
+    """A short name for where a data set lies."""
+    text = f"{config.type} {config.path or root}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _previous(home: Home, study: str) -> dict[tuple[str, int], Run]:

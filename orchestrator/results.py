@@ -1,15 +1,12 @@
-"""MLflow → the state and the figures of every Run of a submission; the comparison as artifacts."""
+"""MLflow → the state and the figures of every Run of a submission."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from orchestrator.compare import Comparison, RunRecord, as_csv, as_markdown, tables, unfinished
+from orchestrator.compare import Comparison, RunRecord
 from orchestrator.plan import Run, from_plain
-from orchestrator.plots import PLOTS, save
 from orchestrator.tracking import TrackedRun, Tracker
 
 
@@ -47,10 +44,11 @@ def newest(tracker: Tracker, study: str) -> Submission | None:
 def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[RunState, ...]:
     """Planned Runs joined with MLflow's, in the plan's order (parents first)."""
     tracked = {(child.tags["label"], child.tags["seed"]): child for child in children}
-    states: dict[str, RunState] = {}
+    states: list[RunState] = []
+    by_key: dict[str, RunState] = {}
     for run in runs:
         child = tracked.get((run.label, str(run.seed)))
-        parent = states.get(run.parent) if run.parent else None
+        parent = by_key.get(run.parent) if run.parent else None
         if child is not None:
             progress = json.loads(child.tags.get("progress") or "{}")
             reason = child.tags.get("reason", "")
@@ -59,8 +57,9 @@ def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[Run
             state = RunState(run, "BLOCKED", None, {}, f"{parent.run.name} {parent.state}", None)
         else:
             state = RunState(run, "PENDING", None, {}, "", None)
-        states[run.key] = state
-    return tuple(states.values())
+        by_key[run.key] = state
+        states.append(state)
+    return tuple(states)
 
 
 def comparison(plan: Mapping[str, Any]) -> Comparison:
@@ -87,6 +86,7 @@ def records(submission: Submission) -> list[RunRecord]:
             run_id=item.run_id,
             trainable=item.run.trainable,
             dataset=item.run.dataset,
+            data_name=str(item.run.config["dataset"]),
             metrics=item.tracked.metrics if item.tracked else {},
             history={},
         )
@@ -109,22 +109,3 @@ def with_curves(found: Iterable[RunRecord], tracker: Tracker, spec: Comparison) 
         )
         for record in found
     ]
-
-
-def write_comparison(tracker: Tracker, submission: Submission) -> None:
-    """Tables as CSV and Markdown, figures as PNG: artifacts of the submission."""
-    spec = comparison(submission.plan)
-    found = with_curves(records(submission), tracker, spec)
-    made = tables(found, spec)
-    note = unfinished(found, spec)
-    plan = submission.plan
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name in ("tables", "plots"):
-            (folder / name).mkdir()
-        (folder / "tables/comparison.csv").write_text(as_csv(made), encoding="utf-8")
-        text = as_markdown(made, plan["question"], plan["study"], note)
-        (folder / "tables/comparison.md").write_text(text, encoding="utf-8")
-        for name in spec.plots:
-            save(PLOTS[name](made), folder / f"plots/{name}.png")
-        tracker.log_files(submission.tracked.run_id, folder)

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from orchestrator.faults import UserError
 from orchestrator.home import Home, locked, read_json, write_json
 from orchestrator.settings import MlflowSettings
 
@@ -26,7 +27,7 @@ _START_SECONDS = 120.0
 _PROBE_SECONDS = 3.0
 
 
-class ServiceError(Exception):
+class ServiceError(UserError):
     """A service could not be started or reached; one line, with where its log is."""
 
 
@@ -215,7 +216,7 @@ def _spawn(command: Sequence[str], log: Path, extra: Mapping[str, str]) -> subpr
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
-            env=kept | extra,
+            env={**kept, **extra},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

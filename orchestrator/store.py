@@ -20,7 +20,7 @@ from typing import Any
 from orchestrator.home import locked, read_json, write_json
 
 log = logging.getLogger(__name__)
-WEIGHTS, TRAINING, _MANIFEST = "weights.pt", "training.pt", "manifest.json"
+WEIGHTS, TRAINING, MANIFEST = "weights.pt", "training.pt", "manifest.json"
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
 _EPOCH = re.compile(r"epoch_(\d{5,})")
 
@@ -88,7 +88,7 @@ class Store:
                 write(temporary / name)
             sums = {name: _describe(temporary / name) for name in files}
             manifest = {"epoch": epoch, "attempt": attempt, "files": sums, "info": dict(info)}
-            write_json(temporary / _MANIFEST, manifest)
+            write_json(temporary / MANIFEST, manifest)
             _sync(temporary)
             with locked(folder / ".lock"):
                 self._fence(key, attempt)
@@ -114,9 +114,9 @@ class Store:
     def load(self, key: str, epoch: int) -> Checkpoint | None:
         """The checkpoint of an epoch if every file verifies; else a warning names the file."""
         path = self.folder(key) / f"epoch_{epoch:05d}"
-        manifest = read_json(path / _MANIFEST)
+        manifest = read_json(path / MANIFEST)
         if manifest is None:
-            log.warning("checkpoint %s: %s is missing or damaged", path, _MANIFEST)
+            log.warning("checkpoint %s: %s is missing or damaged", path, MANIFEST)
             return None
         for name, wanted in manifest["files"].items():
             if not (path / name).is_file() or _describe(path / name) != wanted:
@@ -181,10 +181,10 @@ class Store:
 
 def _drop_training_state(path: Path) -> None:
     """Take the optimizer state out of a checkpoint: manifest first, so that it stays whole."""
-    manifest = read_json(path / _MANIFEST)
+    manifest = read_json(path / MANIFEST)
     if manifest and TRAINING in manifest["files"]:
         del manifest["files"][TRAINING]
-        write_json(path / _MANIFEST, manifest)
+        write_json(path / MANIFEST, manifest)
         (path / TRAINING).unlink(missing_ok=True)
 
 

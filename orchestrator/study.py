@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from orchestrator.faults import Faults, StudyError, near
-from orchestrator.yaml_file import YamlFault, apply_setting, read_mapping, values_at
+from orchestrator.library import BUILT_IN, find, read_file
+from orchestrator.yaml_file import YamlFault, apply_setting, values_at
 from trainables.catalog import TRAINABLES
 from trainables.config import Config, TrainableConfig
 from trainables.datasets import DatasetConfig
 
-BUILT_IN = Path(__file__).parent / "studies"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -28,9 +28,7 @@ class Resources(Config):
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
     cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    max_failures: Annotated[int, Field(ge=0)] = Field(
-        2, description="how often a Run is started again after its process or node died"
-    )
+    max_failures: Annotated[int, Field(ge=0)] = 2  # starts again after its process or node died
 
 
 class CompareSpec(Config):
@@ -98,37 +96,10 @@ class Study:
     mapping: Mapping[str, Any]  # the file after `--set`, paths absolute; from_mapping reads it
 
 
-def leaves(study: Study) -> tuple[str, ...]:
-    """Stages that no other stage starts from."""
-    parents = {stage.after for stage in study.stages}
-    return tuple(stage.name for stage in study.stages if stage.name not in parents)
-
-
-def built_in_studies() -> dict[str, Path]:
-    """Names and files of the studies that are shipped with the package."""
-    return {path.stem: path for path in sorted(BUILT_IN.glob("*.yaml"))}
-
-
-def find(study: str) -> Path:
-    """A built-in name or a file → its path. Raises StudyError."""
-    path = Path(study)
-    if path.suffix in (".yaml", ".yml") or path.name != study or path.is_file():
-        if not path.is_file():
-            raise StudyError(study, ["there is no such file"])
-        return path
-    known = built_in_studies()
-    if study not in known:
-        raise StudyError(study, [f"no file and no built-in study{near(study, known)}"])
-    return known[study]
-
-
 def read(study: str, settings: Iterable[str] = ()) -> Study:
     """Read a built-in study or a file and apply `--set KEY=VALUE`. Raises StudyError."""
     path = find(study)
-    try:
-        mapping = read_mapping(path)
-    except YamlFault as fault:
-        raise StudyError(path.name, [str(fault)]) from fault
+    mapping = read_file(path)
     _resolve_paths(mapping, Path.cwd() if path.parent == BUILT_IN else path.resolve().parent)
     faults = Faults()
     for setting in settings:
@@ -263,7 +234,7 @@ def _check_after(
             faults.add(
                 f"stages.{name}.after", f"no stage {after!r}{near(after, parents, 'stages')}"
             )
-        elif after in variants and name in variants:
+        elif after is not None and after in variants and name in variants:
             _check_hand_off(name, after, variants, faults)
     graph = {name: [after] if after in parents else [] for name, after in parents.items()}
     try:

@@ -14,27 +14,24 @@ from pathlib import Path
 import ray
 import yaml
 
-from orchestrator.cluster import DoesNotFit, Node, Share, at_once, share_of
+from orchestrator.cluster import Node, Share, at_once, share_of
 from orchestrator.code_version import tree_version
-from orchestrator.faults import StudyError
+from orchestrator.faults import Refused, UserError
 from orchestrator.home import Home
 from orchestrator.jobs import Job
 from orchestrator.launch import Outcome, launch
 from orchestrator.mirror import Mirror
 from orchestrator.plan import Planned, Run, digest, to_plain
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
-from orchestrator.results import newest, write_comparison
+from orchestrator.report import write_comparison
+from orchestrator.results import newest
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
-from orchestrator.tracking import TrackedRun, Tracker, TrackingError
+from orchestrator.tracking import TrackedRun, Tracker
 from orchestrator.worker import Task
 
 log = logging.getLogger("orchestrator")
 _DRAIN_SECONDS = 120.0
-
-
-class Refused(Exception):
-    """The job cannot run here; one line."""
 
 
 def main(path: str) -> int:
@@ -43,7 +40,7 @@ def main(path: str) -> int:
     job = Job(**json.loads(Path(path).read_text(encoding="utf-8")))
     try:
         return run(job)
-    except (Refused, StudyError, DoesNotFit, TrackingError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
 
@@ -51,7 +48,7 @@ def main(path: str) -> int:
 def run(job: Job) -> int:
     """Make the plan where the data is, and walk it."""
     if job.tree != tree_version():
-        raise Refused("driver and command run different code: install the same version on both")
+        raise Refused("driver and command run different code: install the same on both", 1)
     home = Home(Path(job.home)).create()
     study = from_mapping(job.study)
     prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
@@ -139,44 +136,38 @@ class Walk:
 
     def run(self, slots: int) -> dict[str, str]:
         """Returns how every Run ended."""
-        waiting = [item for item in self.prepared.planned if not self._skip(item)]
+        waiting = list(self.prepared.planned)
         going: dict[Future[str], Run] = {}
         with ThreadPoolExecutor(max_workers=max(1, slots)) as pool:
             while waiting or going:
-                waiting = self._block(waiting)
-                ready = [item for item in waiting if self._ready(item.run)]
-                for item in ready[: slots - len(going)]:
-                    waiting.remove(item)
-                    going[pool.submit(self._train, item.run)] = item.run
-                if not going:
-                    continue  # what was waiting is blocked now
+                waiting = [item for item in waiting if not self._skip(item)]
+                for item in [item for item in waiting if self._ready(item.run)]:
+                    if len(going) < slots and item.run.key not in {r.key for r in going.values()}:
+                        waiting.remove(item)
+                        going[pool.submit(self._train, item.run)] = item.run
                 done, _ = wait(going, return_when=FIRST_COMPLETED)
                 for future in done:
                     self.states[going.pop(future).key] = future.result()
         return self.states
 
     def _skip(self, item: Planned) -> bool:
-        if item.state != "done":
-            return False
-        log.info("%s: done already (%s)", item.run.name, item.why)
-        self.states[item.run.key] = "FINISHED"
-        self.mirror.follow(item.run, ("FINISHED", ""))
-        return True
+        """Whether a Run needs no training: it is done, or can never begin."""
+        run, parent = item.run, item.run.parent
+        if item.state == "done" or self.states.get(run.key) == "FINISHED":
+            log.info("%s: done already %s", run.name, item.why)
+            self.states[run.key] = "FINISHED"
+            self.mirror.follow(run, ("FINISHED", ""))
+            return True
+        if run.key in self.states:  # the same Run under another label, which failed
+            return True
+        if parent is not None and self.states.get(parent, "FINISHED") != "FINISHED":
+            log.error("%s: blocked, its parent %s did not finish", run.name, item.run.parent_label)
+            self.states[run.key] = "BLOCKED"
+            return True
+        return False
 
     def _ready(self, run: Run) -> bool:
         return run.parent is None or self.states.get(run.parent) == "FINISHED"
-
-    def _block(self, waiting: list[Planned]) -> list[Planned]:
-        """Take out the Runs whose parent did not finish; parents come first in the list."""
-        left = []
-        for item in waiting:
-            parent = item.run.parent
-            if parent is not None and self.states.get(parent, "FINISHED") != "FINISHED":
-                log.error("%s: blocked, its parent %s did not finish", item.run.name, parent)
-                self.states[item.run.key] = "BLOCKED"
-            else:
-                left.append(item)
-        return left
 
     def _train(self, run: Run) -> str:
         """Train one Run, again after its process died; returns how it ended."""

@@ -25,6 +25,8 @@ from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
+from orchestrator.faults import UserError
+
 TAG = "orchestrator."
 _PARENT = "mlflow.parentRunId"
 _MODEL_REQUIREMENTS = (
@@ -39,7 +41,7 @@ _MODEL_REQUIREMENTS = (
 _PAGE = 1000
 
 
-class TrackingError(Exception):
+class TrackingError(UserError):
     """MLflow did not answer, or refused; one line."""
 
 

@@ -109,7 +109,7 @@ class Training:
         self.trainable = kind(self.config, DataInfo(self.table.classes, self.table.size))
         self.hand_off = self._hand_off()
         self.numerics = choose(self.config, world.device, self.table.size)
-        self.trainable.model.to(world.device, memory_format=self.numerics.memory_format)
+        self.trainable.model.to(world.device).to(memory_format=self.numerics.memory_format)
         self.model: nn.Module = self.trainable.model
         if world.size > 1:
             synchronise(self.trainable.model, world.device)
@@ -157,7 +157,7 @@ class Training:
             self.optimizer.load_state_dict(training["optimizer"])
             self.history = list(checkpoint.info["history"])
             self.seconds = float(checkpoint.info["seconds"])
-        self._say(0, 0, 0.0, 0.0)
+        self._say(0.0, 0.0, 0.0)
 
     def ended(self) -> bool:
         """Whether all epochs are done, or early stopping says so."""
@@ -188,7 +188,7 @@ class Training:
                 batch = Batch(images, labels, indices, self.task.seed, epoch)
                 loss = self.trainable.loss(self.model, batch)
             # DDP takes the mean over ranks; what is wanted is the mean over samples
-            (loss * (len(indices) * world.size / len(steps[number]))).backward()
+            (loss * (len(indices) * world.size / len(steps[number]))).backward()  # type: ignore[no-untyped-call]
             first_bad = torch.where(
                 loss.detach().isfinite(), first_bad, first_bad.clamp(max=number)
             )
@@ -201,7 +201,7 @@ class Training:
             seen += len(steps[number])
             if time.perf_counter() - self._shown > _PROGRESS_SECONDS:
                 done, speed = (number + 1) / len(steps), seen / (time.perf_counter() - started)
-                self._say(done, float(total) * world.size / seen, speed, len(steps[0]) * len(steps))
+                self._say(done, float(total) * world.size / seen, speed)
         self._check_finite(first_bad, epoch)
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
@@ -234,7 +234,7 @@ class Training:
         self.history.append({"epoch": len(self.history) + 1, **figures})
         if self.world.rank == 0:
             self._save()
-        self._say(0, figures["train/loss"], figures["system/images_per_s"], 0)
+        self._say(0.0, figures["train/loss"], figures["system/images_per_s"])
 
     def _save(self) -> None:
         epoch, task = len(self.history), self.task
@@ -313,14 +313,12 @@ class Training:
                 "clip_grad_norm"
             )
 
-    def _say(self, part: float, loss: float, speed: float, epoch_images: int) -> None:
+    def _say(self, part: float, loss: float, speed: float) -> None:
         """Write how far the Run is. part: fraction of the running epoch; speed: images/s."""
         self._shown = time.perf_counter()
         if self.world.rank != 0:
             return
-        epochs_left = self.config.epochs - len(self.history) - part
-        if not epoch_images:
-            epoch_images = len(self.table.parts["train"])
+        left = (self.config.epochs - len(self.history) - part) * len(self.table.parts["train"])
         self.store.report(
             self.task.key,
             self.task.attempt,
@@ -331,7 +329,7 @@ class Training:
                 "epochs": self.config.epochs,
                 "loss": loss,
                 "images_per_s": speed,
-                "seconds_left": epochs_left * epoch_images / speed if speed else None,
+                "seconds_left": left / speed if speed else None,
                 "history": self.history,
                 "facts": self.facts(),
             },

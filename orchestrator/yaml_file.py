@@ -121,4 +121,4 @@ def values_at(mapping: Any, pattern: str) -> Iterator[tuple[dict[str, Any], str]
 
 
 def _kind(value: Any) -> str:
-    return {list: "a list", str: "text"}.get(type(value), f"a {type(value).__name__}")
+    return "a list" if isinstance(value, list) else f"{value!r}"

@@ -33,7 +33,7 @@ def record(label, seed=0, value=0.5, **changes):
     """A finished Run; value None: it does not report the metric."""
     metrics = {} if value is None else {METRIC: value}
     name = (label.partition("[")[0], label, seed, f"{label}-{seed}")
-    made = RunRecord(*name, "FINISHED", "r", "classify", "d1c0ffee12345678", metrics, {})
+    made = RunRecord(*name, "FINISHED", "r", "classify", "d1c0ffee12345678", "digits", metrics, {})
     return replace(made, **changes)
 
 
@@ -176,7 +176,7 @@ def test_a_row_is_shown_as_people_read_it(metric, values, text):
 
 def test_text_is_aligned_and_signs_the_difference():
     runs = [record("short", 0, 0.5), record("short", 1, 0.52), record("much_longer", 0, 0.4)]
-    assert as_text(tables(runs, spec(short=0.6, much_longer=0.39999))).splitlines() == [
+    assert as_text(tables(runs, spec(short=0.6, much_longer=0.40001))).splitlines() == [
         "classify on data set d1c0ffee1234",
         "label        test/accuracy (%)  n  reference  difference",
         "short             51.00 ± 1.41  2      60.00       -9.00",

@@ -24,7 +24,9 @@ def record(label, seed=0, base=0.5, **changes):
     history = {"val/accuracy": curve, "test/accuracy": [(2, base)]}
     name = (label.partition("[")[0], label, seed, f"{label}-{seed}")
     metrics = {"test/accuracy": base, "val/accuracy": base}
-    made = RunRecord(*name, "FINISHED", "r", "classify", "d1c0ffee12345678", metrics, history)
+    made = RunRecord(
+        *name, "FINISHED", "r", "classify", "d1c0ffee12345678", "digits", metrics, history
+    )
     return replace(made, **changes)
 
 
@@ -187,9 +189,7 @@ def test_a_line_is_pale_where_a_seed_is_missing():
     full, pale = figure.axes[0].lines
     np.testing.assert_allclose(full.get_ydata(), [0.225, 0.35, math.nan])
     np.testing.assert_allclose(pale.get_ydata(), [0.225, 0.35, 0.5])
-    assert pale.get_alpha() < 1 and "Pale: not every seed has a value at the epoch." in notes(
-        figure
-    )
+    assert pale.get_alpha() < 1 and any(note.startswith("Pale:") for note in notes(figure))
 
 
 def test_a_run_of_one_epoch_is_a_visible_mark_at_an_integer_epoch():

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -40,8 +41,8 @@ def build_encoder(name: str, stem: str) -> tuple[nn.Module, int]:
     Returns (encoder, D): (B, 3, H, W) float → (B, D) float, the output of `avgpool`.
     stem `small`: 3x3 stride 1 without max-pooling, as for CIFAR in arXiv:1512.03385, 4.2.
     """
-    encoder: nn.Module = getattr(torchvision.models, name)(weights=None)
-    width = int(encoder.fc.in_features)  # type: ignore[arg-type]
+    encoder: Any = getattr(torchvision.models, name)(weights=None)
+    width = int(encoder.fc.in_features)
     encoder.fc = nn.Identity()
     if stem == "small":
         encoder.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)

@@ -4,6 +4,8 @@ torch.nn.SyncBatchNorm needs a GPU; this one runs under gloo too, so that the nu
 never changes what a Run learns.
 """
 
+from typing import cast
+
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_functional
@@ -25,7 +27,7 @@ class RankBatchNorm2d(nn.BatchNorm2d):
                 wide.new_tensor([float(wide.numel() // wide.shape[1])]),
             ]
         )
-        total = dist_functional.all_reduce(local, op=dist.ReduceOp.SUM)
+        total: Tensor = dist_functional.all_reduce(local, op=dist.ReduceOp.SUM)  # type: ignore[no-untyped-call]
         count, channels = total[-1], self.num_features
         mean = total[:channels] / count
         variance = (total[channels:-1] / count - mean.square()).clamp(min=0.0)
@@ -49,8 +51,8 @@ class RankBatchNorm2d(nn.BatchNorm2d):
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     """The same model with every BatchNorm2d over all ranks; parameters and names are kept."""
     if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return converted
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return cast(nn.Module, converted)
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = RankBatchNorm2d  # same state, other forward pass

@@ -1,9 +1,10 @@
 """Image classification: from scratch, or fine-tuning of an encoder's head, late layers or all."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.backbones import build_encoder
@@ -26,7 +27,7 @@ class ClassifyConfig(TrainableConfig):
     # what BatchNorm statistics of frozen layers do: `eval` keeps them, `train` follows the batches
     frozen_batchnorm: Literal["eval", "train"] = "eval"
     augment: Literal["none", "flip", "crop", "crop_flip", "resized_crop_flip"] = "crop_flip"
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Classify(Trainable):

@@ -1,0 +1,141 @@
+"""Commands that look: status, compare, up, down, studies. They import neither torch nor data."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator import services
+from orchestrator.compare import as_json, as_text, tables, unfinished
+from orchestrator.faults import Refused
+from orchestrator.follow import epochs_done, progress_table
+from orchestrator.home import Home, find_home
+from orchestrator.jobs import Jobs
+from orchestrator.library import built_in_studies, read_file, study_name
+from orchestrator.reconcile import settle
+from orchestrator.report import write_comparison
+from orchestrator.results import Submission, comparison, newest, records
+from orchestrator.services import Services
+from orchestrator.settings import read_settings
+from orchestrator.store import Store
+from orchestrator.tracking import Tracker
+
+ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def status(options: argparse.Namespace) -> int:
+    """What runs and what has run, from MLflow."""
+    home, settings = find_home(options.home), read_settings(options.mlflow)
+    found = services.find(home, settings)
+    states = _settled(home, found) if found.mlflow_uri else []
+    if options.json:
+        print(json.dumps(_status_json(found, states), indent=1))
+        return 0
+    console = Console(highlight=False)
+    show_services(found, console)
+    for submission in states:
+        console.print(f"\n[bold]{submission.plan['study']}[/bold] {submission.tracked.status}")
+        console.print(progress_table(submission.runs))
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """The table that answers the study's question, from MLflow."""
+    home, settings = find_home(options.home).create(), read_settings(options.mlflow)
+    uri = services.start(home, settings, ERRORS.print, only=("mlflow",)).mlflow_uri
+    tracker = Tracker(str(uri))
+    submission = newest(tracker, study_name(options.study))
+    if submission is None:
+        raise Refused(f"study {options.study} was never submitted to {uri}", 1)
+    spec, found = comparison(submission.plan), records(submission)
+    made = tables(found, spec)
+    if options.json:
+        print(json.dumps(as_json(made), indent=1))
+    else:
+        print(f"{submission.plan['question']}\n\n{as_text(made)}")
+        print(unfinished(found, spec) or "")
+    write_comparison(tracker, submission)
+    where = (
+        f"{uri}/#/experiments/{submission.tracked.experiment_id}/runs/{submission.tracked.run_id}"
+    )
+    ERRORS.print(f"tables and figures: {where}/artifacts")
+    return 0
+
+
+def up(options: argparse.Namespace) -> int:
+    """Start the local Ray head and MLflow server, or find them."""
+    home = find_home(options.home).create()
+    found = services.start(home, read_settings(options.mlflow), ERRORS.print)
+    show_services(found, Console(highlight=False))
+    return 0
+
+
+def down(options: argparse.Namespace) -> int:
+    """Stop the local services of this home, and nothing else."""
+    stopped = services.stop(find_home(options.home))
+    print(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+    return 0
+
+
+def studies(options: argparse.Namespace) -> int:
+    """List the built-in studies."""
+    for name, path in built_in_studies().items():
+        print(f"{name:24} {read_file(path)['question']}")
+    return 0
+
+
+def _settled(home: Home, found: Services) -> list[Submission]:
+    """The newest submission of every study, with what dead processes left behind put right."""
+    assert found.mlflow_uri is not None
+    tracker, jobs = Tracker(found.mlflow_uri), Jobs(found.ray) if found.ray else None
+    states = []
+    for study in tracker.studies():
+        submission = newest(tracker, study)
+        assert submission is not None
+        alive = jobs is not None and jobs.running(study) is not None
+        if not alive:
+            submission = settle(tracker, Store(home.store), submission)
+        states.append(submission)
+    return states
+
+
+def _status_json(found: Services, states: Sequence[Submission]) -> dict[str, Any]:
+    ray = found.ray
+    return {
+        "mlflow": {"tracking_uri": found.mlflow_uri},
+        "ray": {
+            "address": ray.address if ray else None,
+            "dashboard_url": ray.dashboard_url if ray else None,
+            "token_path": str(ray.token_path) if ray else None,
+        },
+        "studies": [
+            {
+                "study": submission.plan["study"],
+                "state": submission.tracked.status,
+                "runs": [
+                    {
+                        "stage": item.run.stage,
+                        "label": item.run.label,
+                        "seed": item.run.seed,
+                        "key": item.run.key,
+                        "state": item.state,
+                        "epoch": epochs_done(item),
+                        "mlflow_run_id": item.run_id,
+                        "reason": item.reason,
+                    }
+                    for item in submission.runs
+                ],
+            }
+            for submission in states
+        ],
+    }
+
+
+def show_services(found: Services, out: Console) -> None:
+    ray = found.ray
+    out.print(f"\nMLflow         {found.mlflow_uri or 'not running'}")
+    out.print(f"Ray dashboard  {ray.dashboard_url if ray else 'not running'}")
+    if ray and ray.token_path:
+        out.print(f"               log in with the content of {ray.token_path}\n")

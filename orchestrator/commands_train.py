@@ -1,0 +1,216 @@
+"""Commands that plan and train: plan, submit, data. They read the study and its data."""
+
+import argparse
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator import services
+from orchestrator.code_version import git_commit, tree_version
+from orchestrator.commands_look import ERRORS, show_services
+from orchestrator.compare import as_json, as_text, tables, unfinished
+from orchestrator.faults import Refused
+from orchestrator.follow import follow
+from orchestrator.home import Home, find_home
+from orchestrator.jobs import Job, Jobs
+from orchestrator.plan import Planned, digest
+from orchestrator.prepare import Prepared, build_caches, prepare
+from orchestrator.reconcile import settle
+from orchestrator.results import Submission, comparison, newest, records
+from orchestrator.services import RayService, Services
+from orchestrator.settings import MlflowSettings, read_settings
+from orchestrator.store import Store
+from orchestrator.study import read
+from orchestrator.tracking import Tracker
+from trainables.datasets import DATASETS
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Show what `submit` would do; starts nothing."""
+    prepared = _prepare(options)
+    if options.json:
+        print(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
+    else:
+        _show_plan(prepared, Console())
+    return 0
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Train what is not done yet and compare; follows until the study ends."""
+    out = ERRORS if options.json else Console(highlight=False)
+    study = read(options.study, options.set)
+    settings = read_settings(options.mlflow)
+    home = find_home(options.home).create()
+    local = options.address is None
+    prepared = _prepare(options) if local else None
+    if prepared is not None:
+        _show_plan(prepared, out)
+        build_caches(prepared, home, _decoding(out))
+    found = _services(options, settings, home, out)
+    assert found.ray is not None and found.mlflow_uri is not None
+    show_services(found, out)
+    jobs, tracker = Jobs(found.ray), Tracker(found.mlflow_uri)
+    if prepared is not None and jobs.running(study.name) is None:
+        last = _settle_last(tracker, home, study.name)
+        if last is not None and _is_done(last, prepared):
+            out.print(f"every Run of {study.name} is done: nothing to train")
+            return _conclude(options, last)
+    job_id = _start(options, prepared, jobs, Job(
+        job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
+        study=study.mapping,
+        plan=digest(prepared.runs) if prepared else "",
+        data_root=_data_root(options),
+        home=str(home.root),
+        tracking_uri=found.mlflow_uri,
+        tree=tree_version(),
+        git_commit=git_commit(),
+    ))  # fmt: skip
+    return _watch(options, study.name, jobs, tracker, job_id)
+
+
+def data(options: argparse.Namespace) -> int:
+    """List the types of data sets, or describe what a study's data folders hold."""
+    if options.study is None:
+        for name, kind in DATASETS.items():
+            print(f"{name:14} {kind.about}")
+        return 0
+    for name, item in _prepare(options).data.items():
+        parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
+        print(f"{name}: {len(item.source.classes)} classes; {parts}; {item.fingerprint}")
+        print(f"  {', '.join(item.source.classes)}")
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> Prepared:
+    """The study with its data and its plan; read where this command runs."""
+    study = read(options.study, options.set)
+    home = find_home(options.home).create()
+    root = _data_root(options)
+    return prepare(study, Path(root) if root else None, home)
+
+
+def _data_root(options: argparse.Namespace) -> str | None:
+    return str(Path(options.data).expanduser().resolve()) if options.data else None
+
+
+def _services(
+    options: argparse.Namespace, settings: MlflowSettings, home: Home, out: Console
+) -> Services:
+    if options.address is None:
+        return services.start(home, settings, out.print)
+    uri = services.start(home, settings, out.print, only=("mlflow",)).mlflow_uri
+    ray = RayService("", options.address.rstrip("/"), None, local=False)
+    if services.is_loopback(str(uri)) and not services.is_loopback(ray.dashboard_url):
+        raise Refused(
+            f"the cluster at {ray.dashboard_url} cannot reach MLflow at {uri}: name a server that "
+            "it can reach as tracking_uri in mlflow.yaml",
+            2,
+        )
+    return Services(ray, uri)
+
+
+def _start(options: argparse.Namespace, prepared: Prepared | None, jobs: Jobs, job: Job) -> str:
+    """Send the job, or find the one that does the same already. Returns its id."""
+    running = jobs.running(str(job.study["study"]))
+    if running is None:
+        jobs.submit(job)
+        return job.job_id
+    if prepared is not None and running.plan != job.plan:
+        raise Refused(
+            f"study {job.study['study']} is running with another plan (job {running.job_id}): "
+            "let it end, or give this one another name under `study:`",
+            2,
+        )
+    ERRORS.print(f"{options.study} runs already: following job {running.job_id}")
+    return running.job_id
+
+
+def _watch(
+    options: argparse.Namespace, study: str, jobs: Jobs, tracker: Tracker, job_id: str
+) -> int:
+    """Follow a job to its end and print the comparison. Returns the exit status."""
+    console = Console(highlight=False, stderr=options.json)
+    try:
+        submission = follow(jobs, tracker, study, job_id, console)
+    except KeyboardInterrupt:
+        command = f"python -m orchestrator submit {' '.join(sys.argv[2:])}"
+        ERRORS.print(f"\nstopped following; the study goes on. Follow again with\n  {command}")
+        return 130
+    if submission is None:
+        lines = jobs.logs(job_id).strip().splitlines()
+        raise Refused("\n".join(lines[-15:]) or jobs.message(job_id), 1)
+    if jobs.status(job_id) != "SUCCEEDED":
+        ERRORS.print("\n".join(jobs.logs(job_id).strip().splitlines()[-5:]), markup=False)
+    return _conclude(options, submission)
+
+
+def _conclude(options: argparse.Namespace, submission: Submission) -> int:
+    """Print the comparison. Returns 0 when every Run has finished, else 1."""
+    spec, found = comparison(submission.plan), records(submission)
+    made, left = tables(found, spec), unfinished(found, spec)
+    if options.json:
+        print(json.dumps(as_json(made), indent=1))
+    else:
+        print(f"\n{submission.plan['question']}\n\n{as_text(made)}")
+    if left:
+        ERRORS.print(left)
+    return 0 if all(item.state == "FINISHED" for item in submission.runs) else 1
+
+
+def _settle_last(tracker: Tracker, home: Home, study: str) -> Submission | None:
+    """The study's last submission, with what a dead driver left behind put right."""
+    last = newest(tracker, study)
+    return settle(tracker, Store(home.store), last) if last is not None else None
+
+
+def _is_done(last: Submission, prepared: Prepared) -> bool:
+    """Whether the last submission was of the same plan and all of it is done."""
+    same = last.tracked.tags.get("plan") == digest(prepared.runs)
+    stored = all(item.state == "done" for item in prepared.planned)
+    return same and stored and all(item.state == "FINISHED" for item in last.runs)
+
+
+def _planned_json(item: Planned) -> dict[str, Any]:
+    run = item.run
+    return {
+        "stage": run.stage,
+        "label": run.label,
+        "seed": run.seed,
+        "key": run.key,
+        "parent": run.parent_label,
+        "state": item.state,
+        "why": item.why,
+    }
+
+
+def _show_plan(prepared: Prepared, out: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("Run", "parent", "seed", "state", "why"):
+        table.add_column(name)
+    for item in prepared.planned:
+        run = item.run
+        style = "dim" if item.state == "done" else ""
+        table.add_row(
+            run.label, run.parent_label or "", str(run.seed), item.state, item.why, style=style
+        )
+    out.print(f"[bold]{prepared.study.name}[/bold]  {prepared.study.question}\n")
+    out.print(table)
+
+
+def _decoding(out: Console) -> Callable[[str, int, int], None]:
+    """Says how far decoding is, every two seconds."""
+    last = [time.monotonic()]
+
+    def show(name: str, done: int, total: int) -> None:
+        if time.monotonic() - last[0] > 2:
+            last[0] = time.monotonic()
+            out.print(f"decoding {name}: {done}/{total} images")
+
+    return show
