@@ -14,6 +14,7 @@ from orchestrator.follow import epochs_done, progress_table
 from orchestrator.home import Home, find_home
 from orchestrator.jobs import Jobs
 from orchestrator.library import built_in_studies, read_file, study_name
+from orchestrator.plan import UnknownPlan
 from orchestrator.reconcile import settle
 from orchestrator.report import write_comparison
 from orchestrator.results import Submission, comparison, newest, records
@@ -92,8 +93,13 @@ def _settled(home: Home, found: Services) -> list[Submission]:
     tracker, jobs = Tracker(found.mlflow_uri), Jobs(found.ray) if found.ray else None
     states = []
     for study in tracker.studies():
-        submission = newest(tracker, study)
-        assert submission is not None
+        try:
+            submission = newest(tracker, study)
+        except UnknownPlan as error:
+            ERRORS.print(f"warning: {error}", markup=False)
+            continue
+        if submission is None:
+            continue
         alive = jobs is not None and jobs.running(study) is not None
         if not alive:
             submission = settle(tracker, Store(home.store), submission)

@@ -20,7 +20,7 @@ from orchestrator.faults import Refused
 from orchestrator.follow import follow
 from orchestrator.home import Home, find_home
 from orchestrator.jobs import Job, Jobs
-from orchestrator.plan import Planned, digest
+from orchestrator.plan import Planned, UnknownPlan, digest
 from orchestrator.prepare import Prepared, build_caches, prepare
 from orchestrator.reconcile import settle
 from orchestrator.results import Submission, comparison, newest, records
@@ -166,7 +166,11 @@ def _conclude(options: argparse.Namespace, submission: Submission) -> int:
 
 def _settle_last(tracker: Tracker, home: Home, study: str) -> Submission | None:
     """The study's last submission, with what a dead driver left behind put right."""
-    last = newest(tracker, study)
+    try:
+        last = newest(tracker, study)
+    except UnknownPlan as error:
+        ERRORS.print(f"warning: {error}", markup=False)
+        return None
     return settle(tracker, Store(home.store), last) if last is not None else None
 
 

@@ -20,6 +20,7 @@ class UserError(Exception):
     ├── StudyError      2  the study, `--set` or mlflow.yaml is wrong
     ├── HomeError       2  the home cannot be written
     ├── Refused         1 or 2  the command cannot be carried out
+    ├── UnknownPlan     1  a stored plan was written by another version
     ├── DoesNotFit      1  a Run asks for more than the cluster has
     ├── ServiceError    1  Ray or MLflow cannot be started or reached
     └── TrackingError   1  MLflow did not answer, or refused

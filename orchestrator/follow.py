@@ -4,13 +4,14 @@ change. Watching changes nothing, so it can end and begin at any time."""
 import time
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from orchestrator.jobs import ENDED, Jobs
-from orchestrator.results import RunState, Submission, newest
+from orchestrator.results import RunState, Submission, load
 from orchestrator.tracking import Tracker, TrackingError
 
 _PERIOD = 1.0
@@ -23,10 +24,11 @@ def follow(
 ) -> Submission | None:
     """Show progress until the job ends. Returns the submission, or None if it never opened one."""
     shown: dict[str, tuple[object, ...]] = {}
+    submission: Submission | None = None
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
             ended = jobs.status(job_id) in (*ENDED, "MISSING")
-            submission = _look(tracker, study, job_id)
+            submission = _look(tracker, study, job_id, submission)
             if submission is not None and console.is_terminal:
                 live.update(progress_table(submission.runs))
             elif submission is not None:
@@ -36,23 +38,27 @@ def follow(
             time.sleep(_PERIOD)
 
 
-def _look(tracker: Tracker, study: str, job_id: str) -> Submission | None:
-    """The job's submission; None until it is open, or while MLflow does not answer."""
+def _look(
+    tracker: Tracker, study: str, job_id: str, before: Submission | None
+) -> Submission | None:
+    """The job's submission as it is now; None until it is open. While MLflow does not answer, what
+    it said before."""
     try:
-        submission = newest(tracker, study)
+        found = tracker.submissions(study, 1)
+        if not found or found[0].tags.get("job") != job_id:
+            return before
+        return load(tracker, found[0], before.plan if before else tracker.plan(found[0]))
     except TrackingError:
-        return None
-    if submission is None or submission.tracked.tags.get("job") != job_id:
-        return None
-    return submission
+        return before
 
 
 def progress_table(runs: Iterable[RunState]) -> Table:
     """A row a Run; waiting ones only as a number when there are many."""
     runs = list(runs)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("Run", "state", "epoch", "loss", "metric", "images/s", "time left"):
-        table.add_column(name, justify="left" if name in ("Run", "state", "metric") else "right")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for name in ("Run", "state", "epoch", "loss", "metric", "img/s", "time left"):
+        side: Literal["left", "right"] = "left" if name in ("Run", "state", "metric") else "right"
+        table.add_column(name, justify=side, no_wrap=name != "state")
     shown = (
         runs if len(runs) <= _ROWS else [r for r in runs if r.state not in ("PENDING", "FINISHED")]
     )
@@ -69,7 +75,7 @@ def cells(item: RunState) -> tuple[str, ...]:
     progress, metrics = item.progress, item.tracked.metrics if item.tracked else {}
     select = item.run.select
     name = f"test/{select.partition('/')[2]}" if item.state == "FINISHED" else select
-    metric = f"{name} {metrics[name]:.4f}" if name in metrics else ""
+    metric = f"{name} {metrics[name]:.3f}" if name in metrics else ""
     loss = progress.get("loss") or metrics.get("train/loss")
     state = item.state.lower()
     if item.tracked is not None and item.tracked.tags.get("kind") == "reused":
@@ -83,7 +89,7 @@ def cells(item: RunState) -> tuple[str, ...]:
         item.run.name,
         state,
         f"{epochs_done(item)}/{item.run.config['epochs']}",
-        f"{loss:.4f}" if loss else "",
+        f"{loss:.3f}" if loss else "",
         metric,
         f"{speed:.0f}" if speed else "",
         str(timedelta(seconds=round(left))) if left is not None else "",

@@ -1,6 +1,7 @@
 """A study as a Ray job: pack the very tree the command runs, send it, ask how it is."""
 
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -51,6 +52,7 @@ class Jobs:
 
     def __init__(self, ray: RayService) -> None:
         self.ray = ray
+        logging.getLogger("ray").setLevel(logging.WARNING)  # no word on packing and uploading
         os.environ.pop("RAY_ADDRESS", None)  # an inherited one would win over the argument
         try:
             self._client = JobSubmissionClient(ray.dashboard_url, headers=login(ray))

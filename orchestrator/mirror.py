@@ -124,7 +124,8 @@ class Mirror:
         if end is not None:
             if result:
                 self._send_result(entry.run, entry.tracked, result)
-            self.tracker.set_tags(run_id, {"reason": end[1]})
+            if end[1]:
+                self.tracker.set_tags(run_id, {"reason": end[1]})
             self.tracker.set_status(run_id, end[0])
             entry.closed = True
 
@@ -146,7 +147,7 @@ class Mirror:
             "seed": str(run.seed),
             "kind": "reused" if reused else "run",
             "run_key": run.key,
-            "parent_keys": run.parent or "",
+            "parent_keys": run.parent or "none",
             "attempt": str(entry.attempt),
             "trainable": run.trainable,
             "dataset": run.dataset,

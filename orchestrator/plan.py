@@ -6,12 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.faults import UserError
 from trainables.config import as_plain
 
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
     from orchestrator.study import Stage, Study, Variant
 
+FORMAT = 1  # of plan.json; a change of Run changes it
 State = Literal["new", "done", "resumable"]
+
+
+class UnknownPlan(UserError):
+    """A stored plan of another version; one line."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,7 @@ def to_plain(study: "Study", runs: Iterable[Run]) -> dict[str, Any]:
     compare = study.compare.model_dump(mode="json")
     compare["stages"] = compare["stages"] or leaves(study)
     return {
+        "format": FORMAT,
         "study": study.name,
         "question": study.question,
         "compare": compare,
@@ -193,5 +200,10 @@ def to_plain(study: "Study", runs: Iterable[Run]) -> dict[str, Any]:
 
 
 def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:
-    """The Runs of a plan that `to_plain` wrote."""
+    """The Runs of a plan that `to_plain` wrote. Raises UnknownPlan for another version's."""
+    if plan.get("format") != FORMAT:
+        raise UnknownPlan(
+            f"the plan of study {plan.get('study')} was written by another version of the "
+            "orchestrator: submit the study again"
+        )
     return tuple(Run(**run) for run in plan["runs"])

@@ -8,7 +8,17 @@ from pathlib import Path
 from orchestrator.code_version import code_version
 from orchestrator.faults import Faults, StudyError
 from orchestrator.home import Home, read_json, write_json
-from orchestrator.plan import Inputs, Planned, Run, State, examine, from_plain, make_plan, to_plain
+from orchestrator.plan import (
+    FORMAT,
+    Inputs,
+    Planned,
+    Run,
+    State,
+    examine,
+    from_plain,
+    make_plan,
+    to_plain,
+)
 from orchestrator.store import Store
 from orchestrator.study import Study
 from trainables.cache import build, fingerprint
@@ -110,7 +120,7 @@ def _place(config: DatasetConfig, root: Path | None) -> str:
 
 def _previous(home: Home, study: str) -> dict[tuple[str, int], Run]:
     plan = read_json(home.plans / f"{study}.json")
-    if plan is None:
+    if plan is None or plan.get("format") != FORMAT:
         return {}
     return {(run.label, run.seed): run for run in from_plain(plan)}
 

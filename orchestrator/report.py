@@ -26,3 +26,4 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
         for name in spec.plots:
             save(PLOTS[name](made), folder / f"plots/{name}.png")
         tracker.log_files(submission.tracked.run_id, folder)
+    tracker.describe(submission.tracked.run_id, text)

@@ -37,8 +37,12 @@ def newest(tracker: Tracker, study: str) -> Submission | None:
     found = tracker.submissions(study, 1)
     if not found:
         return None
-    plan = tracker.plan(found[0])
-    return Submission(found[0], plan, run_states(from_plain(plan), tracker.children(found[0])))
+    return load(tracker, found[0], tracker.plan(found[0]))
+
+
+def load(tracker: Tracker, submission: TrackedRun, plan: Mapping[str, Any]) -> Submission:
+    """A submission with the states of its Runs as MLflow has them now."""
+    return Submission(submission, plan, run_states(from_plain(plan), tracker.children(submission)))
 
 
 def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[RunState, ...]:

@@ -92,7 +92,11 @@ class Tracker:
         """The experiment's id; made when there is none."""
         with _mlflow_errors():
             found = self.client.get_experiment_by_name(study)
-            return str(found.experiment_id if found else self.client.create_experiment(study))
+            if found is not None:
+                return str(found.experiment_id)
+            # the UI opens on training metrics, not on traces of language models
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self.client.create_experiment(study, tags=kind))
 
     def create_run(
         self,
@@ -137,6 +141,11 @@ class Tracker:
         with _mlflow_errors():
             history = self.client.get_metric_history(run_id, metric)
         return max((int(point.step) for point in history), default=0)
+
+    def describe(self, run_id: str, markdown: str) -> None:
+        """The text that MLflow shows with a run."""
+        with _mlflow_errors():
+            self.client.set_tag(run_id, "mlflow.note.content", markdown[:5000])
 
     def set_status(self, run_id: str, status: str) -> None:
         with _mlflow_errors():

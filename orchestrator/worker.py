@@ -5,6 +5,7 @@ One process a rank calls `train`. Rank 0 writes to the store; nothing here knows
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ class Training:
         self.model: nn.Module = self.trainable.model
         if world.size > 1:
             synchronise(self.trainable.model, world.device)
-            self.model = DistributedDataParallel(self.trainable.model, broadcast_buffers=False)
+            self.model = _data_parallel(self.trainable.model)
         self.optimizer = self._build_optimizer()
         self.history: list[dict[str, float]] = []  # one entry an epoch
         self.seconds = 0.0
@@ -334,6 +335,13 @@ class Training:
                 "facts": self.facts(),
             },
         )
+
+
+def _data_parallel(model: nn.Module) -> nn.Module:
+    """DDP that leaves buffers alone: BatchNorm's are the same on every rank already."""
+    with warnings.catch_warnings():  # newer torch has another name for the argument; older has not
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, broadcast_buffers=False)
 
 
 def best_epoch(history: list[dict[str, float]], metric: str, mode: str) -> int:

@@ -106,12 +106,12 @@ def test_a_reference_belongs_to_the_label_else_to_the_stage_else_to_nothing():
 
 
 def test_different_data_sets_and_tasks_never_share_a_table():
-    other = record("B", dataset="feedbeef00000000")
+    other = record("B", dataset="feedbeef00000000", data_name="photos")
     pretext = record("C", trainable="rotation")
     made = tables([record("A"), other, pretext, record("D")], spec())
     assert [labels(each.rows) for each in made] == [["A", "D"], ["B"], ["C"]]
-    assert made[0].title == "classify on data set d1c0ffee1234"
-    assert len({each.title for each in made}) == 3
+    titles = ["classify on digits", "classify on photos", "rotation on digits"]
+    assert [each.title for each in made] == titles
 
 
 def test_one_label_on_two_data_sets_is_two_rows():
@@ -171,13 +171,13 @@ def test_shares_are_read_in_percent_and_nothing_else():
 )
 def test_a_row_is_shown_as_people_read_it(metric, values, text):
     runs = tuple(record("A", metrics={metric: value}) for value in values)
-    assert shown(Row("A", "A", "classify", "d", metric, runs, None)) == text
+    assert shown(Row("A", "A", "classify", "d", "digits", metric, runs, None)) == text
 
 
 def test_text_is_aligned_and_signs_the_difference():
     runs = [record("short", 0, 0.5), record("short", 1, 0.52), record("much_longer", 0, 0.4)]
     assert as_text(tables(runs, spec(short=0.6, much_longer=0.40001))).splitlines() == [
-        "classify on data set d1c0ffee1234",
+        "classify on digits",
         "label        test/accuracy (%)  n  reference  difference",
         "short             51.00 ± 1.41  2      60.00       -9.00",
         "much_longer              40.00  1      40.00       +0.00",
@@ -190,14 +190,15 @@ def test_columns_for_references_appear_only_with_a_reference():
 
 
 def test_markdown_answers_the_question_with_one_table_a_data_set():
-    runs = [record("A[x=a|b]", 0, 0.5), record("B"), record("C", dataset="feedbeef")]
+    other = record("C", dataset="feedbeef", data_name="photos")
+    runs = [record("A[x=a|b]", 0, 0.5), record("B"), other]
     text = as_markdown(tables(runs, spec(B=0.6)), "Does it help?\n", "my_study", "1 Run is missing")
-    assert text.startswith("# my_study\n\nDoes it help?\n\n## classify on data set d1c0ffee1234\n")
+    assert text.startswith("# my_study\n\nDoes it help?\n\n## classify on digits\n")
     assert "| label | test/accuracy (%) | n | reference | difference |" in text
     assert "| --- | ---: | ---: | ---: | ---: |" in text
     assert "| A[x=a\\|b] | 50.00 | 1 | - | - |" in text
     assert "| B | 50.00 | 1 | 60.00 | -10.00 |" in text
-    assert "## classify on data set feedbeef\n\n| label | test/accuracy (%) | n |\n" in text
+    assert "## classify on photos\n\n| label | test/accuracy (%) | n |\n" in text
     assert text.endswith("over n seeds.\n\n1 Run is missing\n")
 
 

@@ -4,12 +4,27 @@ torch.nn.SyncBatchNorm needs a GPU; this one runs under gloo too, so that the nu
 never changes what a Run learns.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_functional
 from torch import Tensor, nn
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over ranks; its gradient is the sum of the ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
 
 
 class RankBatchNorm2d(nn.BatchNorm2d):
@@ -27,7 +42,7 @@ class RankBatchNorm2d(nn.BatchNorm2d):
                 wide.new_tensor([float(wide.numel() // wide.shape[1])]),
             ]
         )
-        total: Tensor = dist_functional.all_reduce(local, op=dist.ReduceOp.SUM)  # type: ignore[no-untyped-call]
+        total: Tensor = _SumOverRanks.apply(local)
         count, channels = total[-1], self.num_features
         mean = total[:channels] / count
         variance = (total[channels:-1] / count - mean.square()).clamp(min=0.0)
@@ -51,7 +66,7 @@ class RankBatchNorm2d(nn.BatchNorm2d):
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     """The same model with every BatchNorm2d over all ranks; parameters and names are kept."""
     if device.type == "cuda":
-        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return cast(nn.Module, converted)
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:

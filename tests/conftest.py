@@ -1,0 +1,77 @@
+"""Small parts that several test files need: a home, a tiny data set, one task, gloo ranks."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from orchestrator.home import Home
+from orchestrator.prepare import build_caches, prepare
+from orchestrator.store import Store
+from orchestrator.study import from_mapping
+from orchestrator.worker import Task, World
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home").create()
+
+
+@pytest.fixture(scope="session")
+def digits_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home whose cache of the digits is built once."""
+    return Home(tmp_path_factory.mktemp("digits")).create()
+
+
+SMALL = {"dataset": "digits", "stem": "small", "batch_size": 16, "lr": 0.01, "epochs": 2}
+
+
+class Tasks:
+    """Tasks of a study over a few digits, with a store of their own."""
+
+    def __init__(self, digits_home: Home, store: Path) -> None:
+        self.home, self.store = digits_home, Store(store)
+
+    def make(self, trainable: str = "classify", **config: object) -> Task:
+        """A claimed task with the given configuration."""
+        study = from_mapping(
+            {
+                "study": "small",
+                "data": {"digits": {"type": "digits", "limit": 60}},
+                "stages": {"only": {"trainable": trainable, "config": {**SMALL, **config}}},
+            }
+        )
+        prepared = prepare(study, None, self.home)
+        tables = build_caches(prepared, self.home, lambda name, done, total: None)
+        (run,) = prepared.runs
+        return Task(
+            key=run.key,
+            attempt=self.store.claim(run.key),
+            label=run.label,
+            trainable=run.trainable,
+            config=run.config,
+            seed=run.seed,
+            table=str(tables[run.dataset]),
+            store=str(self.store.root),
+            parent=None,
+            parent_label=None,
+        )
+
+
+@pytest.fixture
+def tasks(digits_home: Home, tmp_path: Path) -> Tasks:
+    return Tasks(digits_home, tmp_path / "store")
+
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def real_data(*parts: str) -> Path:
+    """A folder of the real images; skips where there are none."""
+    root = os.environ.get("ORCHESTRATOR_DATA")
+    if root is None or not Path(root, *parts).is_dir():
+        pytest.skip(f"ORCHESTRATOR_DATA names no folder with {'/'.join(parts)}")
+    return Path(root, *parts)

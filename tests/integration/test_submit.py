@@ -1,0 +1,263 @@
+"""Studies submitted with the real command to a real Ray head and a real MLflow server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+STUDY = """
+study: {name}
+question: Does it run?
+data: {{digits: {{type: digits, limit: 60}}}}
+resources: {{cpus_per_worker: 1}}
+stages:
+  rotation: {{trainable: rotation, config: {{dataset: digits, stem: small, epochs: 2, batch_size: 16, lr: 0.01}}}}
+  late: {{trainable: classify, after: rotation, config: {{dataset: digits, stem: small, train: late, epochs: {epochs}, batch_size: 16, lr: {lr}}}}}
+  full: {{trainable: classify, config: {{dataset: digits, stem: small, epochs: {epochs}, batch_size: 16, lr: 0.01}}}}
+reference: {{late: 0.5}}
+"""  # noqa: E501
+
+
+class Command:
+    """The command line with one home and one working folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, folder / "home"
+
+    def study(self, name: str, epochs: int = 1, lr: float = 0.01) -> str:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(STUDY.format(name=name, epochs=epochs, lr=lr))
+        return str(path)
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "orchestrator", *arguments, "--home", str(self.home)]
+        return subprocess.Popen(
+            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=420)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def status(self) -> dict:
+        return json.loads(self.run("status", "--json").stdout)
+
+    def runs(self, study: str) -> dict[str, dict]:
+        (found,) = [item for item in self.status()["studies"] if item["study"] == study]
+        return {run["label"]: run for run in found["runs"]}
+
+    def mlflow(self) -> MlflowClient:
+        return MlflowClient(self.status()["mlflow"]["tracking_uri"])
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory):
+    """A home with its services up; stopped at the end, with every process they started."""
+    made = Command(tmp_path_factory.mktemp("integration"))
+    before = set(psutil.pids())
+    assert made.run("up").returncode == 0
+    yield made
+    assert "ray" in made.run("down").stdout
+    left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before
+            and str(made.home) in " ".join(p.info["cmdline"] or [])]  # fmt: skip
+    assert left == []
+
+
+@pytest.fixture(scope="session")
+def finished(command):
+    """A study that was submitted and has finished."""
+    result = command.run("submit", command.study("tiny"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def test_submit_prints_plan_addresses_progress_and_table(finished, command):
+    out = finished.stdout
+    assert "first time" in out and "http://127.0.0.1" in out and "ray_token" in out
+    assert "late seed 0: finished" in out and "test/accuracy (%)" in out and "50.00" in out
+    token = (command.home / "ray_token").read_text()
+    assert token not in out + finished.stderr
+
+
+def test_the_same_submit_again_trains_nothing(finished, command):
+    before = command.runs("tiny")
+    again = command.run("submit", command.study("tiny"), "--json")
+    assert again.returncode == 0
+    assert "nothing to train" in again.stderr
+    assert {row["label"] for row in json.loads(again.stdout)} == {"late", "full"}
+    assert command.runs("tiny") == before
+
+
+def test_status_has_the_agreed_form(finished, command):
+    status = command.status()
+    assert status["mlflow"]["tracking_uri"].startswith("http://127.0.0.1:")
+    assert status["ray"].keys() == {"address", "dashboard_url", "token_path"}
+    run = command.runs("tiny")["rotation"]
+    wanted = {"stage", "label", "seed", "key", "state", "epoch", "mlflow_run_id"}
+    assert wanted <= run.keys()
+    assert (run["state"], run["epoch"]) == ("FINISHED", 2)
+
+
+def test_compare_needs_no_study_file_and_has_the_agreed_form(finished, command):
+    rows = json.loads(command.run("compare", "tiny", "--json").stdout)
+    assert [row["label"] for row in rows] == ["late", "full"]
+    for row in rows:
+        assert row.keys() >= {"stage", "label", "metric", "n", "mean", "std", "reference"}
+        assert row["n"] == 1 and row["std"] is None and 0 <= row["mean"] <= 1
+    assert rows[0]["reference"] == 0.5
+
+
+def test_mlflow_holds_a_tree_of_runs_with_exact_steps(finished, command):
+    client = command.mlflow()
+    run = client.get_run(command.runs("tiny")["late"]["mlflow_run_id"])
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert parent.data.tags["orchestrator.kind"] == "submission"
+    assert parent.info.status == run.info.status == "FINISHED"
+    assert run.data.tags["orchestrator.parent_keys"] == command.runs("tiny")["rotation"]["key"]
+    assert "encoder tensors from rotation" in run.data.tags["orchestrator.hand_off"]
+    rotation = command.runs("tiny")["rotation"]["mlflow_run_id"]
+    steps = [point.step for point in client.get_metric_history(rotation, "train/loss")]
+    assert steps == [1, 2]
+    assert run.data.params["train"] == "late"
+
+
+def test_mlflow_holds_plots_tables_config_and_models(finished, command):
+    client = command.mlflow()
+    run = client.get_run(command.runs("tiny")["late"]["mlflow_run_id"])
+    files = {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
+    assert files == {"plots/loss.png", "plots/accuracy.png"}
+    assert "config.yaml" in {item.path for item in client.list_artifacts(run.info.run_id)}
+    parent = run.data.tags["mlflow.parentRunId"]
+    tables = {item.path for item in client.list_artifacts(parent, "tables")}
+    assert tables == {"tables/comparison.csv", "tables/comparison.md"}
+    assert {item.path for item in client.list_artifacts(parent, "plots")} == {
+        "plots/bars.png",
+        "plots/curves.png",
+    }
+    models = client.search_logged_models([run.info.experiment_id])
+    names = {m.name for m in models if m.source_run_id == run.info.run_id}
+    assert names == {"late-best", "late-last"}
+
+
+def test_the_best_model_predicts_in_a_process_without_ray(finished, command):
+    run = command.mlflow().get_run(command.runs("tiny")["full"]["mlflow_run_id"])
+    code = f"""
+import sys
+sys.modules["ray"] = None
+import mlflow, numpy
+mlflow.set_tracking_uri({command.status()["mlflow"]["tracking_uri"]!r})
+model = mlflow.pyfunc.load_model({run.data.tags["orchestrator.model_best"]!r})
+rows = model.predict(numpy.zeros((3, 20, 30, 3), dtype="uint8"))
+assert list(rows["class"])[0] in list("0123456789") and len(rows) == 3
+assert abs(rows.iloc[0, 2:].astype(float).sum() - 1) < 1e-4
+print("predicted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert "predicted" in done.stdout, done.stderr
+
+
+def test_a_run_of_another_study_is_reused_with_its_metrics(finished, command):
+    result = command.run("submit", command.study("twin"))
+    assert result.returncode == 0, result.stderr
+    client, run = command.mlflow(), command.runs("twin")["rotation"]
+    reused = client.get_run(run["mlflow_run_id"])
+    origin = client.get_run(command.runs("tiny")["rotation"]["mlflow_run_id"])
+    assert reused.data.tags["orchestrator.kind"] == "reused"
+    assert reused.data.tags["orchestrator.reused_from"] == origin.info.run_id
+    assert reused.data.metrics == origin.data.metrics
+
+
+def test_a_run_that_diverges_fails_with_its_cause_and_the_others_go_on(finished, command):
+    result = command.run("submit", command.study("diverges", lr=1e30))
+    runs = command.runs("diverges")
+    assert result.returncode == 1
+    assert runs["late"]["state"] == "FAILED" and "learning rate" in runs["late"]["reason"]
+    assert runs["full"]["state"] == "FINISHED"
+    tags = command.mlflow().get_run(runs["late"]["mlflow_run_id"]).data.tags
+    assert tags["orchestrator.attempt"] == "1"  # such a fault is not retried
+
+
+def test_a_failed_parent_blocks_its_child(finished, command):
+    study = command.study("blocked")
+    result = command.run("submit", study, "--set", "stages.rotation.config.lr=1.0e30")
+    runs = command.runs("blocked")
+    assert result.returncode == 1
+    assert (runs["rotation"]["state"], runs["late"]["state"]) == ("FAILED", "BLOCKED")
+
+
+def test_more_workers_than_the_cluster_has_is_said_at_once(command):
+    study = command.study("wide")
+    result = command.run("submit", study, "--set", "resources.workers=16")
+    assert result.returncode == 1
+    assert "a Run asks for 16 workers" in result.stderr and "the cluster has" in result.stderr
+
+
+def wait_for(condition, seconds: float = 120.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(1.0)
+    raise AssertionError("it did not happen")
+
+
+def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(command):
+    study = command.study("long", epochs=25)
+    process = command.start("submit", study)
+    store = command.home / "store"
+
+    def training():
+        found = [run for run in _runs(command, "long").values() if run["label"] == "full"]
+        return found and found[0]["state"] == "RUNNING" and found[0]["epoch"] >= 2 and found[0]
+
+    run = wait_for(training)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "stopped following; the study goes on" in err and f"submit {study}" in err
+    driver = wait_for(lambda: _driver("orchestrator.submit"), 10)
+    driver.kill()
+    wait_for(lambda: _runs(command, "long")["full"]["state"] == "KILLED")
+    assert list((store / run["key"]).glob("epoch_*"))
+    result = command.run("submit", study)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "resumable" in result.stdout
+    after = command.runs("long")["full"]
+    assert after["mlflow_run_id"] == run["mlflow_run_id"] and after["state"] == "FINISHED"
+    history = command.mlflow().get_metric_history(run["mlflow_run_id"], "train/loss")
+    assert [point.step for point in history] == list(range(1, 26))
+
+
+def _runs(command, study: str) -> dict[str, dict]:
+    found = [item for item in command.status()["studies"] if item["study"] == study]
+    return {run["label"]: run for run in found[0]["runs"]} if found else {}
+
+
+def _driver(module: str):
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if module in line and "job.json" in line and "python" in line[0]:
+            return process
+    return None
+
+
+def test_two_homes_do_not_meet(command, tmp_path):
+    other = Command(tmp_path)
+    assert other.run("up").returncode == 0
+    try:
+        mine, theirs = command.status(), other.status()
+        assert mine["mlflow"] != theirs["mlflow"] and mine["ray"] != theirs["ray"]
+        assert theirs["studies"] == []
+    finally:
+        assert "stopped ray and mlflow" in other.run("down").stdout
+    assert command.status()["ray"]["address"] == mine["ray"]["address"]
+    assert other.status()["ray"]["address"] is None

@@ -1,0 +1,295 @@
+"""Every fault of a study is one line by its dotted key; what is read is whole, ordered, frozen."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.faults import StudyError
+from orchestrator.library import built_in_studies
+from orchestrator.study import from_mapping, read
+from orchestrator.yaml_file import apply_setting
+
+STUDY = yaml.safe_load("""
+study: s
+data: {x: digits}
+stages:
+  P: {trainable: rotation, config: {dataset: x}}
+  A: {trainable: classify, after: P, config: {dataset: x}}
+""")
+
+
+def changed(*settings: str) -> dict[str, Any]:
+    """STUDY with some values replaced."""
+    mapping = copy.deepcopy(STUDY)
+    for setting in settings:
+        apply_setting(mapping, setting)
+    return mapping
+
+
+def faults(mapping: dict[str, Any]) -> list[str]:
+    """The fault lines of a study, without the head line that counts them."""
+    with pytest.raises(StudyError) as error:
+        from_mapping(mapping, "s.yaml")
+    head, *lines = str(error.value).split("\n")
+    assert head == f"s.yaml: {len(lines)} error{'s' if len(lines) > 1 else ''}"
+    assert all(line.startswith("  ") for line in lines)
+    return [line[2:] for line in lines]
+
+
+NAME = "may hold letters, digits, '_' and '-', 64 at most"
+FAULT_OF_THE_KEY_THAT_IS_SET = [
+    # keys that do not exist, at every level
+    ("studdy=1", "unknown key (did you mean 'study'?)"),
+    ("data.x.sise=8", "unknown key (did you mean 'size'?)"),
+    ("resources.worker=2", "unknown key (did you mean 'workers'?)"),
+    ("compare.metrik=a", "unknown key (did you mean 'metric'?)"),
+    ("stages.A.afer=P", "unknown key (did you mean 'after'?)"),
+    ("stages.A.zzz=1", "unknown key (keys: trainable, after, config, grid, seeds)"),
+    ("stages.A.config.epocs=3", "unknown key (did you mean 'epochs'?)"),
+    ("stages.A.grid.epocs=[1]", "unknown key (did you mean 'epochs'?)"),
+    # names of things that do not exist
+    ("stages.A.after=PP", "no stage 'PP' (did you mean 'P'?)"),
+    ("stages.A.after=Q", "no stage 'Q' (stages: P, A)"),
+    ("stages.A.config.dataset=y", "no data 'y' (there are: x)"),
+    ("stages.A.trainable=clasify", "no trainable 'clasify' (did you mean 'classify'?)"),
+    ("stages.P.config.weights=/no/w.pt", "there is no file /no/w.pt"),
+    ("compare.stages=[B]", "no stage 'B' (stages: P, A)"),
+    ("compare.metric=test/acuracy", "no stage reports 'test/acuracy' "
+     "(did you mean 'test/accuracy'?)"),
+    # what does not fit the parent
+    ("stages.A.config.backbone=resnet50", "is 'resnet50', but its parent 'P' has 'resnet18': "
+     "the weights cannot fit"),
+    ("stages.A.config.stem=small", "is 'small', but its parent 'P' has 'imagenet': "
+     "the weights cannot fit"),
+    ("stages.A.config.weights=imagenet", "is 'imagenet', but the stage starts from 'P': "
+     "leave one out"),
+    ("stages.A.seeds=[0, 1]", "a Run of seed s starts from its parent's of seed s, "
+     "but 'P' has no seed 1"),
+    # grids and seeds
+    ("stages.A.grid.lr=[]", "must be a list with at least one value, not []"),
+    ("stages.A.grid.lr=[0.1, 0.1]", "names a value twice: [0.1, 0.1]"),
+    ("stages.A.grid.lr=[1, 1.0]", "names a value twice: [1, 1.0]"),
+    ("stages.A.grid=3", "input should be a valid dictionary, not 3"),
+    ("seeds=[0, 0]", "a seed stands twice: [0, 0]"),
+    ("seeds=3", "input should be a valid list, not 3"),
+    ("stages.A.seeds=[0, 0]", "a seed stands twice: [0, 0]"),
+    # names
+    ("study=a b", f"name 'a b' {NAME}"),
+    ("study=../up", f"name '../up' {NAME}"),
+    ("study=''", f"name '' {NAME}"),
+    ('study="a\\n"', f"name 'a\\n' {NAME}"),
+    (f"study={'a' * 65}", f"name '{'a' * 65}' {NAME}"),
+    ("stages.A/B={trainable: classify, config: {dataset: x}}", f"name 'A/B' {NAME}"),
+    ("data.a b=digits", f"name 'a b' {NAME}"),
+    # values
+    ("stages.A.config.lr=0", "input should be greater than 0, not 0"),
+    ("stages.A.config.lr='1'", "input should be a valid number, not '1'"),
+    ("stages.A.config.lr=.nan", "input should be a finite number, not nan"),
+    ("stages.A.config.lr=.inf", "input should be a finite number, not inf"),
+    ("stages.A.config.epochs=1.5", "input should be a valid integer, not 1.5"),
+    ("stages.A.config.epochs=true", "input should be a valid integer, not True"),
+    ("stages.A.config.train=heads", "input should be 'head', 'late' or 'full', not 'heads'"),
+    ("resources.workers=0", "input should be greater than or equal to 1, not 0"),
+    ("data.x=3", "input should be a valid dictionary or instance of DatasetConfig, not 3"),
+    ("stages=3", "input should be a valid dictionary, not 3"),
+]  # fmt: skip
+FAULT_OF_ANOTHER_KEY = [
+    ("stages.A.grid.dataset=[x, y]", "stages.A.config.dataset: no data 'y' (there are: x)"),
+    ("data.x=digit", "data.x.type: unknown data set 'digit' "
+     "(did you mean 'digits'? there are: digits, cifar10, image_folder)"),
+    ("stages.A.config.early_stopping={patince: 3}",
+     "stages.A.config.early_stopping.patince: unknown key (did you mean 'patience'?)"),
+    ("stages.A.config.early_stopping={metric: val/los}",
+     "stages.A.config.early_stopping.metric: 'val/los' is not reported every epoch "
+     "(did you mean 'val/loss'?)"),
+    ("stages.A.config.warmup_epochs=50",
+     "stages.A.config: warmup_epochs is 50 but epochs is 20: "
+     "warm-up must end before training does"),
+    ("reference={B: 0.5}", "reference.B: no stage 'B' (stages: P, A)"),
+    ("reference={'B[lr=1]': 0.5}", "reference.B[lr=1]: no stage 'B[lr=1]' (stages: P, A)"),
+    ("reference={A: .nan}", "reference.A: input should be a finite number, not nan"),
+    ("stages.P.after=A", "stages: `after` goes in a circle: P → A → P"),
+    ("stages.A.after=A", "stages: `after` goes in a circle: A → A"),
+    ("stages.P.config.stem=small",
+     "stages.A.config.stem: is 'imagenet', but its parent 'P' has 'small': "
+     "the weights cannot fit"),
+    ("seeds=[-1]", "seeds[0]: input should be greater than or equal to 0, not -1"),
+    ("seeds=[4294967296]", "seeds[0]: input should be less than 4294967296, not 4294967296"),
+    ("seeds=[1.0]", "seeds[0]: input should be a valid integer, not 1.0"),
+    ("data.x={size: 8}", "data.x.type: is missing"),
+    ("stages.A={after: P}", "stages.A.trainable: is missing"),
+    ("stages.A={trainable: classify}", "stages.A.config.dataset: is missing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        *((s, f"{s.partition('=')[0]}: {text}") for s, text in FAULT_OF_THE_KEY_THAT_IS_SET),
+        *FAULT_OF_ANOTHER_KEY,
+    ],
+)
+def test_one_fault_is_one_line(setting: str, line: str) -> None:
+    assert faults(changed(setting)) == [line]
+
+
+@pytest.mark.parametrize("value", ["0.1", "x", "null", "{a: 1}"])
+def test_a_grid_that_is_no_list_is_a_fault_of_its_key(value: str) -> None:
+    found = faults(changed(f"stages.A.grid.lr={value}"))
+    assert {line.partition(": ")[0] for line in found} == {"stages.A.grid.lr"}
+
+
+@pytest.mark.parametrize("key", ["study", "data", "stages"])
+def test_a_missing_key_is_named(key: str) -> None:
+    mapping = changed()
+    del mapping[key]
+    assert faults(mapping) == [f"{key}: is missing"]
+
+
+@pytest.mark.parametrize("key", ["seeds", "stages.A.seeds", "data", "stages"])
+def test_nothing_at_all_is_not_enough(key: str) -> None:
+    empty = "[]" if key.endswith("seeds") else "{}"
+    (found,) = faults(changed(f"{key}={empty}"))
+    assert found.startswith(f"{key}: ")
+    assert "at least 1 item" in found
+
+
+@pytest.mark.parametrize("metric", ["test/loss", "test/accuracy"])
+def test_the_test_split_cannot_stop_training(metric: str) -> None:
+    (found,) = faults(changed(f"stages.A.config.early_stopping={{metric: {metric}}}"))
+    assert f"early_stopping.metric: '{metric}' is not reported every epoch" in found
+
+
+def test_faults_of_several_stages_come_at_once() -> None:
+    found = faults(
+        changed(
+            "stages.P.config.epocs=3",
+            "stages.A.after=B",
+            "stages.A.config.lr=0",
+            "seeds=[1, 1]",
+            "reference={Z: 1}",
+        )
+    )
+    keys = [line.partition(": ")[0] for line in found]
+    expected = ["P.config.epocs", "A.config.lr", "A.after"]
+    assert keys == [*(f"stages.{key}" for key in expected), "seeds", "reference.Z"]
+
+
+def test_a_fault_of_shape_does_not_hide_a_fault_of_meaning() -> None:
+    found = faults(changed("resources.worker=2", "stages.A.after=Q"))
+    assert [line.partition(": ")[0] for line in found] == ["resources.worker", "stages.A.after"]
+
+
+def write(folder: Path, mapping: dict[str, Any] = STUDY) -> Path:
+    file = folder / "s.yaml"
+    file.write_text(yaml.safe_dump(mapping, sort_keys=False), encoding="utf-8")
+    return file
+
+
+def test_a_setting_is_checked_like_the_file(tmp_path: Path) -> None:
+    settings = ["seeds=[1, 1]", "stages.B.seeds=[1]", "stages.A.config.epocs=1"]
+    with pytest.raises(StudyError) as error:
+        read(str(write(tmp_path)), settings)
+    assert str(error.value).split("\n") == [
+        "s.yaml: 3 errors",
+        "  stages.B: unknown key in --set (there are: P, A)",
+        "  stages.A.config.epocs: unknown key (did you mean 'epochs'?)",
+        "  seeds: a seed stands twice: [1, 1]",
+    ]
+
+
+def test_a_wrong_setting_alone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="^s.yaml: 1 error\n  --set x: must be KEY=VALUE"):
+        read(str(write(tmp_path)), ["x"])
+
+
+def test_an_unknown_study_names_the_nearest() -> None:
+    line = "no file and no built-in study (did you mean 'digits'?)"
+    with pytest.raises(StudyError) as error:
+        read("digit")
+    assert str(error.value) == f"digit: 1 error\n  {line}"
+
+
+@pytest.mark.parametrize("name", sorted(built_in_studies()))
+def test_every_built_in_study_reads_and_asks_a_question(name: str) -> None:
+    study = read(name)
+    assert study.name == name
+    assert study.question.endswith("?")
+    assert from_mapping(json.loads(json.dumps(study.mapping))) == study
+
+
+def stage_names(stages: dict[str, str | None]) -> list[str]:
+    """Names in the order that a study gives to its stages. stages: name → after."""
+    entries = {
+        name: {"trainable": "classify", "config": {"dataset": "x"}}
+        | ({"after": after} if after else {})
+        for name, after in stages.items()
+    }
+    return [stage.name for stage in from_mapping({**STUDY, "stages": entries}).stages]
+
+
+def test_parents_come_first_and_equals_keep_the_order_of_the_file() -> None:
+    assert stage_names({"C": "B", "B": "A", "A": None, "Z": None}) == ["A", "Z", "B", "C"]
+    assert stage_names({"Z": None, "M": None, "A": None}) == ["Z", "M", "A"]
+    assert stage_names({"P": None, "Z": "P", "M": "P", "A": "P"}) == ["P", "Z", "M", "A"]
+
+
+def test_a_grid_is_every_combination_with_the_last_key_fastest() -> None:
+    study = from_mapping(changed("stages.A.grid={lr: [0.2, 0.1], epochs: [3, 2]}"))
+    variants = study.stages[1].variants
+    assert [variant.values for variant in variants] == [
+        (("lr", 0.2), ("epochs", 3)),
+        (("lr", 0.2), ("epochs", 2)),
+        (("lr", 0.1), ("epochs", 3)),
+        (("lr", 0.1), ("epochs", 2)),
+    ]
+    assert [(v.config.lr, v.config.epochs) for v in variants][1] == (0.2, 2)
+
+
+def test_seeds_of_a_stage_win_over_those_of_the_study() -> None:
+    study = from_mapping(changed("seeds=[3, 4]", "stages.A.seeds=[4]"))
+    assert [stage.seeds for stage in study.stages] == [(3, 4), (4,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"config": {"dataset": "x", "weights": "w/a.pt"}}, ["w/a.pt"]),
+        ({"grid": {"weights": ["random", "w/a.pt", "w/b.pt"]}}, ["random", "w/a.pt", "w/b.pt"]),
+    ],
+)
+def test_paths_are_relative_to_the_study_s_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], expected: list[str]
+) -> None:
+    for folder in ("w", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.pt", "b.pt"):
+        (tmp_path / "w" / name).touch()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    mapping = changed("data.x={type: image_folder, path: photos}")
+    mapping["stages"]["P"] |= change
+    study = read(str(write(tmp_path, mapping)))
+    assert study.data["x"].path == str(tmp_path / "photos")
+    found = [variant.config.weights for variant in study.stages[0].variants]
+    assert found == [w if w == "random" else str(tmp_path / w) for w in expected]
+    assert from_mapping(study.mapping) == study
+
+
+def test_paths_in_a_setting_are_relative_to_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    study = read(str(write(tmp_path)), ["data.x={type: image_folder, path: photos}"])
+    assert study.data["x"].path == str(tmp_path / "here" / "photos")
+
+
+def test_a_study_does_not_change_with_the_mapping_it_came_from() -> None:
+    mapping = changed()
+    study = from_mapping(mapping)
+    mapping["stages"]["A"]["config"]["lr"] = 3
+    assert from_mapping(study.mapping) == study

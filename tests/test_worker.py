@@ -1,0 +1,211 @@
+"""The epoch loop: resume, checkpoints, early stopping, faults, and ranks that agree."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+from orchestrator.store import StaleWriter, Store
+from orchestrator.worker import RunFault, Task, Training, World, best_epoch, train
+from tests.conftest import ALONE, Tasks
+
+
+class Killed(Exception):
+    """Stands for a process that dies between two epochs."""
+
+
+def kill_after(epochs: int):
+    def report(figures):
+        report.left -= 1
+        if report.left == 0:
+            raise Killed
+
+    report.left = epochs
+    return report
+
+
+def learnt(store: Store, task: Task) -> dict[str, torch.Tensor]:
+    return torch.load(store.best(task.key).weights, weights_only=True)
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def figures_of(result: dict) -> list[dict]:
+    """The history without what depends on the clock."""
+    return [{k: v for k, v in e.items() if not k.startswith("system/")} for e in result["history"]]
+
+
+def test_a_run_ends_with_a_result_of_the_chosen_epoch(tasks: Tasks):
+    task, reported = tasks.make(), []
+    train(task, ALONE, reported.append)
+    result = tasks.store.result(task.key)
+    assert [entry["epoch"] for entry in result["history"]] == [1, 2]
+    assert len(reported) == 2
+    assert result["best_epoch"] == best_epoch(result["history"], "val/accuracy", "max")
+    assert 0 <= result["test"]["test/accuracy"] <= 1
+    assert tasks.store.best(task.key).epoch == result["best_epoch"]
+
+
+def test_test_figures_are_those_of_the_chosen_checkpoint(tasks: Tasks):
+    task = tasks.make()
+    train(task, ALONE, lambda figures: None)
+    checked = Training(task, ALONE)
+    checked.trainable.model.load_state_dict(learnt(tasks.store, task))
+    assert checked.evaluate("test") == tasks.store.result(task.key)["test"]
+
+
+@pytest.mark.parametrize(("trainable", "optimizer"), [("classify", "sgd"), ("rotation", "adamw")])
+def test_a_killed_run_that_goes_on_equals_one_that_was_not(tasks, tmp_path, trainable, optimizer):
+    task = tasks.make(trainable, epochs=3, optimizer=optimizer, lr=0.001)
+    train(task, ALONE, lambda figures: None)
+    other = Store(tmp_path / "other")
+    for attempt, report in enumerate([kill_after(1), kill_after(1), lambda figures: None]):
+        again = replace(task, store=str(other.root), attempt=other.claim(task.key))
+        if attempt < 2:
+            with pytest.raises(Killed):
+                train(again, ALONE, report)
+        else:
+            train(again, ALONE, report)
+    undisturbed, resumed = tasks.store.result(task.key), other.result(task.key)
+    assert figures_of(resumed) == figures_of(undisturbed)
+    assert resumed["best_epoch"] == undisturbed["best_epoch"]
+    assert resumed["test"] == undisturbed["test"]
+    assert same(learnt(other, task), learnt(tasks.store, task))
+
+
+def test_a_damaged_newest_checkpoint_costs_one_epoch(tasks: Tasks, caplog):
+    task = tasks.make(epochs=3)
+    with pytest.raises(Killed):
+        train(task, ALONE, kill_after(2))
+    newest = tasks.store.folder(task.key) / "epoch_00002" / "training.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    reported: list = []
+    train(replace(task, attempt=tasks.store.claim(task.key)), ALONE, reported.append)
+    assert len(reported) == 2  # epochs 2 and 3
+    assert "training.pt" in caplog.text
+
+
+def test_a_second_seed_learns_something_else(tasks: Tasks):
+    task = tasks.make(epochs=1)
+    train(task, ALONE, lambda figures: None)
+    other = replace(task, seed=1, key="other", attempt=tasks.store.claim("other"))
+    train(other, ALONE, lambda figures: None)
+    assert not same(learnt(tasks.store, task), learnt(tasks.store, other))
+
+
+def test_an_older_attempt_cannot_write_any_more(tasks: Tasks):
+    task = tasks.make()
+    tasks.store.claim(task.key)
+    with pytest.raises(StaleWriter, match="attempt 2 has taken over"):
+        train(task, ALONE, lambda figures: None)
+
+
+def test_a_loss_that_is_not_finite_fails_with_step_and_cause(tasks: Tasks):
+    with pytest.raises(
+        RunFault, match=r"not finite at epoch 1, step \d+: .*learning rate \(.*e\+\d+\) is too high"
+    ):
+        train(tasks.make(lr=1e30), ALONE, lambda figures: None)
+
+
+def test_early_stopping_counts_from_the_best_epoch(tasks: Tasks):
+    stop = {"metric": "val/accuracy", "patience": 1}
+    task, reported = tasks.make(epochs=50, lr=1e-12, early_stopping=stop), []
+    train(task, ALONE, reported.append)
+    best = best_epoch(tasks.store.result(task.key)["history"], "val/accuracy", "max")
+    assert len(reported) == best + 1
+
+
+def test_the_earliest_of_equal_epochs_is_chosen():
+    history = [{"epoch": e, "val/loss": v} for e, v in enumerate([2.0, 1.0, 1.0], start=1)]
+    assert best_epoch(history, "val/loss", "min") == 2
+    assert best_epoch(history, "val/loss", "max") == 1
+
+
+def test_weights_of_a_parent_arrive_and_are_named(tasks: Tasks):
+    parent = tasks.make("rotation", epochs=1)
+    train(parent, ALONE, lambda figures: None)
+    child = replace(tasks.make(train="head"), parent=parent.key, parent_label="rotation")
+    given = {k: v for k, v in learnt(tasks.store, parent).items() if k.startswith("encoder.")}
+    built = Training(child, ALONE)
+    assert same({k: v for k, v in built.trainable.model.state_dict().items() if k in given}, given)
+    assert built.facts()["hand_off"].startswith(f"{len(given)} encoder tensors from rotation epoch")
+
+
+def test_a_parent_that_is_gone_is_named(tasks: Tasks):
+    child = replace(tasks.make(), parent="0123", parent_label="rotation")
+    with pytest.raises(RunFault, match="checkpoint of parent rotation"):
+        Training(child, ALONE)
+
+
+def test_a_renamed_tensor_of_the_parent_is_refused(tasks: Tasks):
+    parent = tasks.make("rotation", epochs=1)
+    train(parent, ALONE, lambda figures: None)
+    best = tasks.store.best(parent.key)
+    state = torch.load(best.weights, weights_only=True)
+    state["encoder.convolution"] = state.pop("encoder.conv1.weight")
+    attempt = tasks.store.claim(parent.key)
+    files = {"weights.pt": lambda path: torch.save(state, path)}
+    tasks.store.save(parent.key, attempt, best.epoch, files, best.info)
+    with pytest.raises(RunFault, match="missing conv1.weight"):
+        Training(replace(tasks.make(), parent=parent.key, parent_label="rotation"), ALONE)
+
+
+def test_fewer_images_than_workers_is_said(tasks: Tasks):
+    crowd = World(0, 1000, torch.device("cpu"))
+    run = Training(tasks.make(), ALONE)
+    run.world = crowd
+    with pytest.raises(RunFault, match="cannot feed 1000 workers"):
+        run.train_epoch()
+
+
+def _rank(rank: int, size: int, task: dict, folder: str, epochs: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=size)
+    run = Training(Task(**task), World(rank, size, torch.device("cpu")))
+    figures = [run.train_epoch() | run.evaluate("val") | run.evaluate("test")]
+    if rank == 0:
+        values = {k: v for k, v in figures[0].items() if not k.startswith("system/")}
+        Path(folder, "figures.json").write_text(json.dumps(values))
+        torch.save(run.trainable.model.state_dict(), Path(folder, "weights.pt"))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(("trainable", "size"), [("classify", 3), ("rotation", 2)])
+def test_ranks_learn_what_one_process_learns(tasks: Tasks, tmp_path: Path, trainable, size):
+    """16 images a step cannot be shared equally by three ranks: each weighs by its share."""
+    task = tasks.make(trainable, epochs=1)
+    plain = {name: getattr(task, name) for name in task.__dataclass_fields__}
+    multiprocessing.spawn(_rank, (size, plain, str(tmp_path), 1), nprocs=size)
+    together = json.loads((tmp_path / "figures.json").read_text())
+    alone = Training(task, ALONE)
+    expected = alone.train_epoch() | alone.evaluate("val") | alone.evaluate("test")
+    for name, value in together.items():
+        assert value == pytest.approx(expected[name], rel=5e-3, abs=1e-2), name
+    learnt_alone = alone.trainable.model.state_dict()
+    for name, value in torch.load(tmp_path / "weights.pt", weights_only=True).items():
+        torch.testing.assert_close(value, learnt_alone[name], rtol=1e-2, atol=2e-3, msg=name)
+
+
+def test_one_step_of_two_ranks_is_the_one_process_gradient(tasks: Tasks, tmp_path: Path):
+    task = tasks.make(epochs=1, batch_size=54)  # the whole training part: exactly one step
+    plain = {name: getattr(task, name) for name in task.__dataclass_fields__}
+    multiprocessing.spawn(_rank, (2, plain, str(tmp_path), 1), nprocs=2)
+    alone = Training(task, ALONE)
+    before = {k: v.clone() for k, v in alone.trainable.model.state_dict().items()}
+    alone.train_epoch()
+    after = alone.trainable.model.state_dict()
+    together = torch.load(tmp_path / "weights.pt", weights_only=True)
+    moved = 0
+    for name, value in after.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        moved += int(not torch.equal(value, before[name]))
+        torch.testing.assert_close(together[name] - before[name], value - before[name],
+                                   rtol=1e-3, atol=1e-5, msg=name)  # fmt: skip
+    assert moved > 60
