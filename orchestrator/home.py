@@ -57,7 +57,8 @@ class Home:
     def ray_temp(self) -> Path:
         """Ray's sockets live here: a path over 107 bytes breaks them, so it is short."""
         digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
-        return Path(tempfile.gettempdir()) / f"orchestrator-{os.getuid()}-{digest}"
+        base = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+        return Path(base) / f"orchestrator-{os.getuid()}-{digest}"
 
     def create(self) -> "Home":
         """Make the folders. Raises HomeError when the home cannot be written."""

@@ -52,12 +52,13 @@ class Jobs:
 
     def __init__(self, ray: RayService) -> None:
         self.ray = ray
-        logging.getLogger("ray").setLevel(logging.WARNING)  # no word on packing and uploading
         os.environ.pop("RAY_ADDRESS", None)  # an inherited one would win over the argument
         try:
             self._client = JobSubmissionClient(ray.dashboard_url, headers=login(ray))
         except (ConnectionError, RuntimeError, RayError) as error:
             raise ServiceError(f"no Ray cluster at {ray.dashboard_url}: {error}") from error
+        sdk = logging.getLogger("ray.dashboard.modules.dashboard_sdk")
+        sdk.setLevel(logging.WARNING)  # no word on packing and uploading
 
     def submit(self, job: Job) -> None:
         """Send the tree and the job; returns at once."""

@@ -16,7 +16,7 @@ import yaml
 import trainables
 from orchestrator.plan import Run
 from orchestrator.plots import run_curves, save
-from orchestrator.store import MANIFEST, TRAINING, Checkpoint, Store
+from orchestrator.store import MANIFEST, TRAINING, WEIGHTS, Checkpoint, Store
 from orchestrator.tracking import ModelFiles, TrackedRun, Tracker, TrackingError
 
 log = logging.getLogger(__name__)
@@ -211,6 +211,7 @@ class Mirror:
             "metric": f"{run.select}={checkpoint.info['history'][-1][run.select]:.6g}",
             "run_key": run.key,
             "address": str(checkpoint.path),
+            "sha256": checkpoint.files[WEIGHTS]["sha256"],
         }
         with tempfile.TemporaryDirectory() as folder:
             files = _model_files(checkpoint, Path(folder))

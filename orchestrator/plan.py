@@ -10,9 +10,10 @@ from orchestrator.faults import UserError
 from trainables.config import as_plain
 
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
-    from orchestrator.study import Stage, Study, Variant
+    from orchestrator.study import Stage, Study
 
 FORMAT = 1  # of plan.json; a change of Run changes it
+Values = tuple[tuple[str, Any], ...]
 State = Literal["new", "done", "resumable"]
 
 
@@ -58,8 +59,8 @@ def make_plan(study: "Study", inputs: Inputs) -> tuple[Run, ...]:
     made: dict[str, list[Run]] = {}
     for stage in study.stages:
         runs = [
-            _make_run(stage, variant, parent, seed, inputs)
-            for variant in stage.variants
+            _make_run(stage, (variant.values, config), parent, seed, inputs)
+            for variant, config in [(v, as_plain(v.config)) for v in stage.variants]
             for seed in stage.seeds
             for parent in _parents(stage, seed, made)
         ]
@@ -75,9 +76,14 @@ def _parents(stage: "Stage", seed: int, made: Mapping[str, list[Run]]) -> Iterab
 
 
 def _make_run(
-    stage: "Stage", variant: "Variant", parent: Run | None, seed: int, inputs: Inputs
+    stage: "Stage",
+    point: tuple[Values, dict[str, Any]],
+    parent: Run | None,
+    seed: int,
+    inputs: Inputs,
 ) -> Run:
-    config = as_plain(variant.config)
+    """point: the stage's grid values, and its configuration with them."""
+    values, config = point
     weights = inputs.weights.get(config["weights"])
     hashed = {name: value for name, value in config.items() if name != "dataset"}
     if weights is not None:  # the file's content decides, not where it lies
@@ -94,7 +100,7 @@ def _make_run(
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return Run(
         stage=stage.name,
-        label=_label(stage.name, variant, parent),
+        label=_label(stage.name, values, parent),
         seed=seed,
         key=hashlib.sha256(text.encode()).hexdigest()[:20],
         parent=parent.key if parent else None,
@@ -109,8 +115,8 @@ def _make_run(
     )
 
 
-def _label(stage: str, variant: "Variant", parent: Run | None) -> str:
-    values = [f"{key}={_short(value)}" for key, value in variant.values]
+def _label(stage: str, point: Values, parent: Run | None) -> str:
+    values = [f"{key}={_short(value)}" for key, value in point]
     if parent and "[" in parent.label:
         name, _, inherited = parent.label[:-1].partition("[")
         values += [v if "." in v.split("=")[0] else f"{name}.{v}" for v in inherited.split(",")]

@@ -36,6 +36,7 @@ class Checkpoint:
     path: Path
     epoch: int
     info: Mapping[str, Any]  # what the writer said of it; JSON
+    files: Mapping[str, Mapping[str, Any]]  # name → bytes and sha256
 
     @property
     def weights(self) -> Path:
@@ -98,7 +99,7 @@ class Store:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         _sync(folder)
-        return Checkpoint(final, epoch, info)
+        return Checkpoint(final, epoch, info, sums)
 
     def _fence(self, key: str, attempt: int) -> None:
         newest = self.attempt(key)
@@ -122,7 +123,7 @@ class Store:
             if not (path / name).is_file() or _describe(path / name) != wanted:
                 log.warning("checkpoint %s: %s is missing or damaged", path, name)
                 return None
-        return Checkpoint(path, manifest["epoch"], manifest["info"])
+        return Checkpoint(path, manifest["epoch"], manifest["info"], manifest["files"])
 
     def newest(self, key: str) -> Checkpoint | None:
         """The newest checkpoint that verifies and can be gone on from."""

@@ -1,7 +1,6 @@
 """YAML → frozen Study. Every error a user can make in a study is raised here, all at once."""
 
 import copy
-import graphlib
 import itertools
 import re
 from collections.abc import Iterable, Mapping
@@ -236,18 +235,25 @@ def _check_after(
             )
         elif after is not None and after in variants and name in variants:
             _check_hand_off(name, after, variants, faults)
-    graph = {name: [after] if after in parents else [] for name, after in parents.items()}
-    try:
-        list(graphlib.TopologicalSorter(graph).static_order())
-    except graphlib.CycleError as error:
-        faults.add("stages", f"`after` goes in a circle: {' → '.join(reversed(error.args[1]))}")
-        return []
-    return sorted(graph, key=lambda name: _depth(name, graph))
+    order: list[str] = []
+    for name in parents:
+        chain = _ancestry(name, parents)
+        if chain[0] in chain[1:]:
+            faults.add("stages", f"`after` goes in a circle: {' → '.join(chain)}")
+            return []
+        order += [item for item in chain if item not in order]
+    return order
 
 
-def _depth(name: str, graph: Mapping[str, list[str]]) -> int:
-    """How many stages come before one; a sort by it keeps the file's order among equals."""
-    return max((_depth(parent, graph) + 1 for parent in graph[name]), default=0)
+def _ancestry(name: str, parents: Mapping[str, str | None]) -> list[str]:
+    """A stage's ancestors, the eldest first, then itself; in a circle its first comes again."""
+    chain = [name]
+    while (parent := parents.get(chain[0])) in parents:
+        assert parent is not None
+        chain.insert(0, parent)
+        if parent in chain[1:]:
+            break
+    return chain
 
 
 def _check_hand_off(

@@ -248,7 +248,7 @@ class Tracker:
 
 
 def _save_pyfunc(files: ModelFiles, into: Path, described: Model) -> None:
-    image = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3), "images")
+    image = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))
     mlflow.pyfunc.save_model(
         str(into),
         loader_module="trainables.predict",

@@ -206,11 +206,14 @@ class Training:
         self._check_finite(first_bad, epoch)
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
-        return {
+        figures = {
             "train/loss": float(world.total(total)) / seen,
             "system/images_per_s": seen / elapsed,
             "system/input_wait_fraction": stream.waited / elapsed,
         }
+        if world.device.type == "cuda":
+            figures["system/gpu_hours"] = self.seconds * world.size / 3600
+        return figures
 
     @torch.inference_mode()
     def evaluate(self, part: str) -> dict[str, float]:

@@ -41,9 +41,11 @@ def _unknown_tag(loader: _Loader, suffix: str, node: yaml.Node) -> None:
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 _Loader.add_multi_constructor("", _unknown_tag)
-# YAML 1.2's floats: PyYAML's own rule takes `1e-3`, which has no dot, for a string
+# YAML 1.2's floats: PyYAML's own rule takes `1e-3` (no dot) and `1.0e3` (no sign) for strings
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
 )
 
 

@@ -114,6 +114,10 @@ FAULT_OF_ANOTHER_KEY = [
     ("reference={A: .nan}", "reference.A: input should be a finite number, not nan"),
     ("stages.P.after=A", "stages: `after` goes in a circle: P → A → P"),
     ("stages.A.after=A", "stages: `after` goes in a circle: A → A"),
+    ("stages={C: {trainable: classify, after: A, config: {dataset: x}}, "
+     "A: {trainable: classify, after: B, config: {dataset: x}}, "
+     "B: {trainable: classify, after: A, config: {dataset: x}}}",
+     "stages: `after` goes in a circle: A → B → A"),
     ("stages.P.config.stem=small",
      "stages.A.config.stem: is 'imagenet', but its parent 'P' has 'small': "
      "the weights cannot fit"),
@@ -232,10 +236,10 @@ def stage_names(stages: dict[str, str | None]) -> list[str]:
     return [stage.name for stage in from_mapping({**STUDY, "stages": entries}).stages]
 
 
-def test_parents_come_first_and_equals_keep_the_order_of_the_file() -> None:
-    assert stage_names({"C": "B", "B": "A", "A": None, "Z": None}) == ["A", "Z", "B", "C"]
-    assert stage_names({"Z": None, "M": None, "A": None}) == ["Z", "M", "A"]
-    assert stage_names({"P": None, "Z": "P", "M": "P", "A": "P"}) == ["P", "Z", "M", "A"]
+def test_parents_come_first_and_the_rest_keeps_the_order_of_the_file() -> None:
+    assert stage_names({"C": "B", "B": "A", "A": None, "Z": None}) == ["A", "B", "C", "Z"]
+    assert stage_names({"A": None, "Z": "A", "B": None, "C": "A"}) == ["A", "Z", "B", "C"]
+    assert stage_names({"Z": None, "M": "X", "A": None, "X": None}) == ["Z", "X", "M", "A"]
 
 
 def test_a_grid_is_every_combination_with_the_last_key_fastest() -> None:

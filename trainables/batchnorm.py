@@ -66,7 +66,7 @@ class RankBatchNorm2d(nn.BatchNorm2d):
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     """The same model with every BatchNorm2d over all ranks; parameters and names are kept."""
     if device.type == "cuda":
-        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return cast(nn.Module, converted)
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
