@@ -144,11 +144,17 @@ def _watch(
         ERRORS.print(f"\nstopped following; the study goes on. Follow again with\n  {command}")
         return 130
     if submission is None:
-        lines = jobs.logs(job_id).strip().splitlines()
-        raise Refused("\n".join(lines[-15:]) or jobs.message(job_id), 1)
+        raise Refused(_why(jobs, job_id), 1)
     if jobs.status(job_id) != "SUCCEEDED":
-        ERRORS.print("\n".join(jobs.logs(job_id).strip().splitlines()[-5:]), markup=False)
+        ERRORS.print(_why(jobs, job_id), markup=False)
     return _conclude(options, submission)
+
+
+def _why(jobs: Jobs, job_id: str) -> str:
+    """What the driver said of its failure, else the end of its log."""
+    lines = jobs.logs(job_id).strip().splitlines()
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return "\n".join(said or lines[-15:]) or jobs.message(job_id)
 
 
 def _conclude(options: argparse.Namespace, submission: Submission) -> int:

@@ -87,13 +87,14 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job) -> TrackedRu
         tracker.set_tags(last[0].run_id, ours)
         tracker.set_status(last[0].run_id, "RUNNING")
         return last[0]
-    tags = {"study": study.name, "kind": "submission", "plan": plan, **ours}
+    tags = {"study": study.name, "plan": plan, **ours}
     if job.git_commit:
         tags["git_commit"] = job.git_commit
     run_id = tracker.create_run(tracker.experiment(study.name), f"submission {job.job_id}", tags)
     text = yaml.safe_dump(dict(study.mapping), sort_keys=False, allow_unicode=True)
     tracker.log_text(run_id, text, "study.yaml")
     tracker.log_text(run_id, json.dumps(to_plain(study, prepared.runs)), "plan.json")
+    tracker.set_tags(run_id, {"kind": "submission"})  # from now on it is found, with its plan
     return tracker.run(run_id)
 
 

@@ -82,6 +82,7 @@ class Tracker:
         # one short try: with MLflow's own retries a dead server blocks a call for four minutes
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "20"
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it belongs to our JSON
         os.environ.pop("MLFLOW_RUN_ID", None)  # a parent process's run is none of ours
         self.uri = uri
         self.client = MlflowClient(tracking_uri=uri)

@@ -1,7 +1,7 @@
 """What `train: head, late, full` learns, and what it leaves bit for bit as it was."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,15 +20,6 @@ LEARNT: dict[str, Callable[[str], bool]] = {
     "late": lambda name: name.startswith(("head.", "encoder.layer4.")),
     "full": lambda name: True,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other are slow where other processes want the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def classify(**settings: Any) -> Classify:

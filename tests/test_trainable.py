@@ -1,7 +1,6 @@
 """The contract, once, over every trainable of the catalog."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +16,6 @@ SIDE = 8
 DATA = DataInfo(("red", "green", "blue", "grey"), SIDE)
 NAMES = list(TRAINABLES)
 ACCURATE = [name for name in NAMES if "accuracy" in TRAINABLES[name].FIGURES]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other are slow where other processes want the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(name: str, seed: int = 0, **settings: Any) -> Trainable:

@@ -212,7 +212,7 @@ def wait_for(condition, seconds: float = 120.0):
 
 
 def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(command):
-    study = command.study("long", epochs=25)
+    study = command.study("long", epochs=10)
     process = command.start("submit", study)
     store = command.home / "store"
 
@@ -234,7 +234,7 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     after = command.runs("long")["full"]
     assert after["mlflow_run_id"] == run["mlflow_run_id"] and after["state"] == "FINISHED"
     history = command.mlflow().get_metric_history(run["mlflow_run_id"], "train/loss")
-    assert [point.step for point in history] == list(range(1, 26))
+    assert [point.step for point in history] == list(range(1, 11))
 
 
 def _runs(command, study: str) -> dict[str, dict]:
