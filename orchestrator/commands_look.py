@@ -12,10 +12,9 @@ from orchestrator.compare import as_json, as_text, tables, unfinished
 from orchestrator.faults import Refused
 from orchestrator.follow import epochs_done, progress_table
 from orchestrator.home import Home, find_home
-from orchestrator.jobs import Jobs
 from orchestrator.library import built_in_studies, read_file, study_name
 from orchestrator.plan import UnknownPlan
-from orchestrator.reconcile import settle
+from orchestrator.reconcile import is_alive, settle
 from orchestrator.report import write_comparison
 from orchestrator.results import Submission, comparison, newest, records
 from orchestrator.services import Services
@@ -90,7 +89,7 @@ def studies(options: argparse.Namespace) -> int:
 def _settled(home: Home, found: Services) -> list[Submission]:
     """The newest submission of every study, with what dead processes left behind put right."""
     assert found.mlflow_uri is not None
-    tracker, jobs = Tracker(found.mlflow_uri), Jobs(found.ray) if found.ray else None
+    tracker = Tracker(found.mlflow_uri)
     states = []
     for study in tracker.studies():
         try:
@@ -100,8 +99,7 @@ def _settled(home: Home, found: Services) -> list[Submission]:
             continue
         if submission is None:
             continue
-        alive = jobs is not None and jobs.running(study) is not None
-        if not alive:
+        if not is_alive(submission, found.ray):
             submission = settle(tracker, Store(home.store), submission)
         states.append(submission)
     return states

@@ -19,10 +19,10 @@ from orchestrator.compare import as_json, as_text, tables, unfinished
 from orchestrator.faults import Refused
 from orchestrator.follow import follow
 from orchestrator.home import Home, find_home
-from orchestrator.jobs import Job, Jobs
+from orchestrator.jobs import LOCAL, Job, Jobs
 from orchestrator.plan import Planned, UnknownPlan, digest
 from orchestrator.prepare import Prepared, build_caches, prepare
-from orchestrator.reconcile import settle
+from orchestrator.reconcile import is_alive, settle
 from orchestrator.results import Submission, comparison, newest, records
 from orchestrator.services import RayService, Services
 from orchestrator.settings import MlflowSettings, read_settings
@@ -58,7 +58,7 @@ def submit(options: argparse.Namespace) -> int:
     show_services(found, out)
     jobs, tracker = Jobs(found.ray), Tracker(found.mlflow_uri)
     if prepared is not None and jobs.running(study.name) is None:
-        last = _settle_last(tracker, home, study.name)
+        last = _settle_last(tracker, home, study.name, found.ray)
         if last is not None and _is_done(last, prepared):
             out.print(f"every Run of {study.name} is done: nothing to train")
             return _conclude(options, last)
@@ -68,6 +68,7 @@ def submit(options: argparse.Namespace) -> int:
         plan=digest(prepared.runs) if prepared else "",
         data_root=_data_root(options),
         home=str(home.root),
+        cluster=LOCAL if found.ray.local else found.ray.dashboard_url,
         tracking_uri=found.mlflow_uri,
         tree=tree_version(),
         git_commit=git_commit(),
@@ -170,14 +171,16 @@ def _conclude(options: argparse.Namespace, submission: Submission) -> int:
     return 0 if all(item.state == "FINISHED" for item in submission.runs) else 1
 
 
-def _settle_last(tracker: Tracker, home: Home, study: str) -> Submission | None:
+def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> Submission | None:
     """The study's last submission, with what a dead driver left behind put right."""
     try:
         last = newest(tracker, study)
     except UnknownPlan as error:
         ERRORS.print(f"warning: {error}", markup=False)
         return None
-    return settle(tracker, Store(home.store), last) if last is not None else None
+    if last is None or is_alive(last, ray if ray.local else None):
+        return last
+    return settle(tracker, Store(home.store), last)
 
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:

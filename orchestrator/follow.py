@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from orchestrator.jobs import ENDED, Jobs
+from orchestrator.jobs import Jobs
 from orchestrator.results import RunState, Submission, load
 from orchestrator.tracking import Tracker, TrackingError
 
@@ -27,7 +27,7 @@ def follow(
     submission: Submission | None = None
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
-            ended = jobs.status(job_id) in (*ENDED, "MISSING")
+            ended = not jobs.alive(job_id)
             submission = _look(tracker, study, job_id, submission)
             if submission is not None and console.is_terminal:
                 live.update(progress_table(submission.runs))

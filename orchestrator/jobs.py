@@ -18,6 +18,7 @@ from ray.job_submission import JobSubmissionClient
 from orchestrator.code_version import PACKAGES
 from orchestrator.services import RayService, ServiceError, login
 
+LOCAL = "local"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
@@ -34,6 +35,7 @@ class Job:
     plan: str  # digest of the plan; empty where only the cluster has the data
     data_root: str | None
     home: str
+    cluster: str  # the dashboard's address; LOCAL for the home's own
     tracking_uri: str
     tree: str  # version of the code that the command runs
     git_commit: str | None
@@ -57,8 +59,8 @@ class Jobs:
             self._client = JobSubmissionClient(ray.dashboard_url, headers=login(ray))
         except (ConnectionError, RuntimeError, RayError) as error:
             raise ServiceError(f"no Ray cluster at {ray.dashboard_url}: {error}") from error
-        sdk = logging.getLogger("ray.dashboard.modules.dashboard_sdk")
-        sdk.setLevel(logging.WARNING)  # no word on packing and uploading
+        for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # no word on packing and uploading
 
     def submit(self, job: Job) -> None:
         """Send the tree and the job; returns at once."""
@@ -90,6 +92,10 @@ class Jobs:
             return str(self._client.get_job_status(job_id).value)
         except RuntimeError:
             return "MISSING"
+
+    def alive(self, job_id: str) -> bool:
+        """Whether the job waits or runs."""
+        return self.status(job_id) not in (*ENDED, "MISSING")
 
     def message(self, job_id: str) -> str:
         return str(self._client.get_job_info(job_id).message or "")

@@ -1,11 +1,27 @@
 """A Run's state is what its process is: what a dead driver left RUNNING is settled here."""
 
+from orchestrator.jobs import LOCAL, Jobs
 from orchestrator.mirror import Mirror
 from orchestrator.results import Submission, newest
+from orchestrator.services import RayService, ServiceError
 from orchestrator.store import Store
 from orchestrator.tracking import Tracker
 
 GONE = "its process is gone; submit the study again and it goes on"
+
+
+def is_alive(submission: Submission, home_ray: RayService | None) -> bool:
+    """Whether the submission's job waits or runs. home_ray: the home's own cluster, if it answers.
+
+    Another cluster that does not answer may well be working: what it runs is left alone.
+    """
+    tags = submission.tracked.tags
+    if tags.get("cluster", LOCAL) == LOCAL:
+        return home_ray is not None and Jobs(home_ray).alive(tags["job"])
+    try:
+        return Jobs(RayService("", tags["cluster"], None, local=False)).alive(tags["job"])
+    except ServiceError:
+        return True
 
 
 def settle(tracker: Tracker, store: Store, submission: Submission) -> Submission:

@@ -81,7 +81,7 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job) -> TrackedRu
     """The MLflow run of this submission: the newest one goes on if its plan is the same."""
     study = prepared.study
     plan = digest(prepared.runs)
-    ours = {"job": job.job_id, "reason": ""}
+    ours = {"job": job.job_id, "cluster": job.cluster, "reason": ""}
     last = tracker.submissions(study.name, 1)
     if last and last[0].tags.get("plan") == plan:
         tracker.set_tags(last[0].run_id, ours)

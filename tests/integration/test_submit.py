@@ -30,6 +30,7 @@ class Command:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
+        self.environment: dict[str, str] = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
     def study(self, name: str, epochs: int = 1, lr: float = 0.01) -> str:
         path = self.folder / f"{name}.yaml"
@@ -40,7 +41,7 @@ class Command:
         command = [sys.executable, "-m", "orchestrator", *arguments, "--home", str(self.home)]
         return subprocess.Popen(
             command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            env=os.environ | self.environment,
         )  # fmt: skip
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
@@ -248,6 +249,19 @@ def _driver(module: str):
         if module in line and "job.json" in line and "python" in line[0]:
             return process
     return None
+
+
+def test_address_sends_the_same_job_to_another_cluster(command, tmp_path):
+    other, ray = Command(tmp_path), command.status()["ray"]
+    other.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": ray["token_path"]}
+    try:
+        result = other.run("submit", other.study("away"), "--address", ray["dashboard_url"])
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert other.status()["ray"]["address"] is None
+        assert {run["state"] for run in other.runs("away").values()} == {"FINISHED"}
+        assert "away" not in [item["study"] for item in command.status()["studies"]]
+    finally:
+        other.run("down")
 
 
 def test_two_homes_do_not_meet(command, tmp_path):
