@@ -6,6 +6,7 @@ nothing was started.
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -53,8 +54,9 @@ class _Parser(argparse.ArgumentParser):
     """Faults on one line, with the nearest command."""
 
     def error(self, message: str) -> NoReturn:
-        if "invalid choice" in message and "COMMAND" in message:
-            wrong = message.split("'")[1]
+        choice = re.search(r"COMMAND: invalid choice: (['\"])(.*)\1 \(choose", message)
+        if choice:
+            wrong = choice[2]
             message = f"no command {wrong!r}{near(wrong, COMMANDS)}"
         print(f"error: {message}; see python -m orchestrator --help", file=sys.stderr)
         sys.exit(2)

@@ -52,9 +52,16 @@ def at_once(share: Share, nodes: Sequence[Node]) -> int:
     """How many Runs of this share the cluster can hold."""
     places = 0
     for node in nodes:
-        fits = node.cpus // share.cpus
-        places += int(min(fits, node.gpus // share.gpus) if share.gpus else fits)
+        fits = int(node.cpus // share.cpus)
+        places += min(fits, _on_gpus(share.gpus, node.gpus)) if share.gpus else fits
     return places // share.workers
+
+
+def _on_gpus(each: float, gpus: float) -> int:
+    """Workers that the GPUs of a node hold: one worker's fraction lies on one GPU."""
+    if each < 1:
+        return int(gpus) * int(1 / each + 1e-6)
+    return int(gpus // each)
 
 
 def _equal_part(workers: int, gpus: float, nodes: Sequence[Node]) -> int:

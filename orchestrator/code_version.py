@@ -15,13 +15,20 @@ PACKAGES = (
 )
 
 
+_KNOW_ALL = ("trainables.catalog", "trainables.predict")
+
+
 @functools.cache
 def code_version(module: str) -> str:
-    """16 hexadecimal digits over the syntax trees, without docstrings, of a `trainables` module,
-    the `trainables` modules it imports, and the worker loop. module: such as `trainables.rotation`.
+    """16 hexadecimal digits over the syntax trees, without docstrings, of a `trainables` module
+    and the worker loop, with the `trainables` modules that both import. module: such as
+    `trainables.rotation`.
     """
-    digest = hashlib.sha256(_syntax(PACKAGES[0] / "worker.py").encode())
-    for name in sorted(_reachable(module)):
+    loop = PACKAGES[0] / "worker.py"
+    digest = hashlib.sha256(_syntax(loop).encode())
+    # the catalog and who reads it know every trainable: another one must not change this one
+    used = {name for name in _imports(loop) if name not in _KNOW_ALL}
+    for name in sorted(set().union(*(_reachable(name) for name in {module, *used}))):
         digest.update(f"{name}\0{_syntax(_file(name))}".encode())
     return digest.hexdigest()[:16]
 

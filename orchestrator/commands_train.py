@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from orchestrator import services
@@ -210,10 +211,9 @@ def _show_plan(prepared: Prepared, out: Console) -> None:
     for item in prepared.planned:
         run = item.run
         style = "dim" if item.state == "done" else ""
-        table.add_row(
-            run.label, run.parent_label or "", str(run.seed), item.state, item.why, style=style
-        )
-    out.print(f"[bold]{prepared.study.name}[/bold]  {prepared.study.question}\n")
+        row = (run.label, run.parent_label or "", str(run.seed), item.state, item.why)
+        table.add_row(*map(escape, row), style=style)
+    out.print(f"[bold]{prepared.study.name}[/bold]  {escape(prepared.study.question)}\n")
     out.print(table)
 
 

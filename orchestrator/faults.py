@@ -1,5 +1,6 @@
 """Faults of a study as lines a user can act on: dotted key, what is wrong, the nearest name."""
 
+import copy
 import difflib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -71,6 +72,26 @@ class Faults:
         path, found = _path(item["loc"], value)
         key = ".".join([prefix] * bool(prefix) + path)
         self.add(key, _message(item, model, path, found))
+
+
+def without_faults(model: type[AnyConfig], value: Mapping[str, Any]) -> AnyConfig | None:
+    """The same with its faulty values left out, so that what they hide can be checked too; None
+    where the rest cannot stand alone."""
+    rest = copy.deepcopy(dict(value))
+    try:
+        return model.model_validate(rest)
+    except ValidationError as error:
+        for item in error.errors():
+            path, _ = _path(item["loc"], rest)
+            owner: Any = rest
+            for part in path[:-1]:
+                owner = owner.get(part) if isinstance(owner, dict) else None
+            if isinstance(owner, dict) and path:
+                owner.pop(path[-1].split("[")[0], None)
+    try:
+        return model.model_validate(rest)
+    except ValidationError:
+        return None
 
 
 def near(name: str, known: Iterable[str], kind: str = "there are") -> str:

@@ -8,13 +8,14 @@ from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.jobs import Jobs
 from orchestrator.results import RunState, Submission, load
 from orchestrator.tracking import Tracker, TrackingError
 
-_PERIOD = 1.0
+_PERIOD = 2.0
 _ROWS = 40  # more would not fit a terminal: finished and waiting Runs are summed up
 _STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "RUNNING": "bold"}
 
@@ -63,7 +64,7 @@ def progress_table(runs: Iterable[RunState]) -> Table:
         runs if len(runs) <= _ROWS else [r for r in runs if r.state not in ("PENDING", "FINISHED")]
     )
     for item in shown[:_ROWS]:
-        table.add_row(*cells(item), style=_STYLES.get(item.state, "dim"))
+        table.add_row(*map(escape, cells(item)), style=_STYLES.get(item.state, "dim"))
     if len(runs) > _ROWS:
         counts = {state: sum(r.state == state for r in runs) for state in {r.state for r in runs}}
         table.caption = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
@@ -114,6 +115,5 @@ def _print_changes(
             name, state, epoch, loss, metric, speed, left = cells(item)
             parts = [f"{name}: {state}", f"epoch {epoch}", f"loss {loss}" if loss else "", metric]
             parts += [f"{speed} images/s" if speed else "", f"{left} left" if left else ""]
-            console.print(
-                ", ".join(part for part in parts if part), soft_wrap=True, highlight=False
-            )
+            line = ", ".join(part for part in parts if part)
+            console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -78,7 +78,7 @@ class Home:
 def find_home(given: str | None) -> Home:
     """`--home`, else ORCHESTRATOR_HOME, else a per-user folder; absolute."""
     chosen = given or os.environ.get(ENVIRONMENT)
-    if chosen is None:
+    if not chosen:
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         chosen = f"{base}/vision-orchestrator"
     return Home(Path(chosen).expanduser().resolve())

@@ -20,7 +20,7 @@ from orchestrator.store import MANIFEST, TRAINING, WEIGHTS, Checkpoint, Store
 from orchestrator.tracking import ModelFiles, TrackedRun, Tracker, TrackingError
 
 log = logging.getLogger(__name__)
-_PERIOD = 1.0  # seconds between two looks at the store
+_PERIOD = 2.0  # seconds between two looks at the store
 
 
 @dataclass

@@ -124,7 +124,7 @@ def _label(stage: str, point: Values, parent: Run | None) -> str:
 
 
 def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = repr(value) if isinstance(value, float) else str(value)
     return "".join(c if c.isalnum() or c in "._+-" else "-" for c in text)
 
 

@@ -59,9 +59,11 @@ def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[Run
             state = RunState(run, child.status, child.run_id, progress, reason, child)
         elif parent is not None and parent.state in ("FAILED", "KILLED", "BLOCKED"):
             state = RunState(run, "BLOCKED", None, {}, f"{parent.run.name} {parent.state}", None)
+        elif run.key in by_key:  # the same Run under another label
+            state = replace(by_key[run.key], run=run)
         else:
             state = RunState(run, "PENDING", None, {}, "", None)
-        by_key[run.key] = state
+        by_key.setdefault(run.key, state)
         states.append(state)
     return tuple(states)
 

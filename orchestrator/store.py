@@ -89,7 +89,7 @@ class Store:
                 write(temporary / name)
             sums = {name: _describe(temporary / name) for name in files}
             manifest = {"epoch": epoch, "attempt": attempt, "files": sums, "info": dict(info)}
-            write_json(temporary / MANIFEST, manifest)
+            _write_manifest(temporary, manifest)
             _sync(temporary)
             with locked(folder / ".lock"):
                 self._fence(key, attempt)
@@ -115,7 +115,7 @@ class Store:
     def load(self, key: str, epoch: int) -> Checkpoint | None:
         """The checkpoint of an epoch if every file verifies; else a warning names the file."""
         path = self.folder(key) / f"epoch_{epoch:05d}"
-        manifest = read_json(path / MANIFEST)
+        manifest = _read_manifest(path)
         if manifest is None:
             log.warning("checkpoint %s: %s is missing or damaged", path, MANIFEST)
             return None
@@ -137,6 +137,8 @@ class Store:
         """Keep the newest `keep` whole and of the best one its weights; remove the rest."""
         with locked(self.folder(key) / ".lock"):
             self._fence(key, attempt)
+            for left in self.folder(key).glob(".epoch_*"):  # of a writer that was killed
+                shutil.rmtree(left)
             for epoch in self.epochs(key)[:-keep]:
                 path = self.folder(key) / f"epoch_{epoch:05d}"
                 if epoch == best:
@@ -163,7 +165,11 @@ class Store:
     def result(self, key: str) -> dict[str, Any] | None:
         """The result of a finished Run; None when it is not finished or its best is gone."""
         done = read_json(self.folder(key) / "done.json")
-        if done is None or done["best_epoch"] not in self.epochs(key):
+        if done is None:
+            return None
+        path = self.folder(key) / f"epoch_{done['best_epoch']:05d}"
+        manifest = _read_manifest(path)
+        if manifest is None or not _has_its_files(path, manifest):
             return None
         return done
 
@@ -182,11 +188,36 @@ class Store:
 
 def _drop_training_state(path: Path) -> None:
     """Take the optimizer state out of a checkpoint: manifest first, so that it stays whole."""
-    manifest = read_json(path / MANIFEST)
+    manifest = _read_manifest(path)
     if manifest and TRAINING in manifest["files"]:
         del manifest["files"][TRAINING]
-        write_json(path / MANIFEST, manifest)
+        _write_manifest(path, manifest)
         (path / TRAINING).unlink(missing_ok=True)
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    body = {key: value for key, value in manifest.items() if key != "sha256"}
+    write_json(folder / MANIFEST, body | {"sha256": _digest(body)})
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """A manifest that says what was written; None when it is missing or damaged."""
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None or manifest.pop("sha256", None) != _digest(manifest):
+        return None
+    return manifest
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _has_its_files(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether every file is there with its size: a quick look, not a verification."""
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == wanted["bytes"]
+        for name, wanted in manifest["files"].items()
+    )
 
 
 def _describe(path: Path) -> dict[str, Any]:

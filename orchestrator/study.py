@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from orchestrator.faults import Faults, StudyError, near
+from orchestrator.faults import Faults, StudyError, near, without_faults
 from orchestrator.library import BUILT_IN, find, read_file
 from orchestrator.yaml_file import YamlFault, apply_setting, values_at
-from trainables.catalog import TRAINABLES
+from trainables.catalog import TRAINABLES, reported_metrics
 from trainables.config import Config, TrainableConfig
 from trainables.datasets import DatasetConfig
 
@@ -28,6 +28,13 @@ class Resources(Config):
     cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     max_failures: Annotated[int, Field(ge=0)] = 2  # starts again after its process or node died
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _whole_above_one(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and value > 1 and value != int(value):
+            raise ValueError(f"is {value:g}: above 1 a worker gets whole GPUs only")
+        return value
 
 
 class CompareSpec(Config):
@@ -119,7 +126,8 @@ def read(study: str, settings: Iterable[str] = ()) -> Study:
 def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
     """Check a study that is already parsed. Raises StudyError with every fault."""
     faults = Faults()
-    file = faults.validate(StudyFile, _long_form(mapping))
+    written = _long_form(mapping)
+    file = faults.validate(StudyFile, written) or without_faults(StudyFile, written)
     variants = _read_stages(mapping.get("stages"), faults)
     if file is None:
         raise StudyError(source, faults.lines)
@@ -161,10 +169,18 @@ def _long_form(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 def _resolve_paths(mapping: dict[str, Any], folder: Path) -> None:
     """Make data folders and weight files absolute, in place."""
-    for pattern in ("data.*.path", "stages.*.config.weights"):
+    for pattern in ("data.*.path", "stages.*.config.weights", "stages.*.grid.weights"):
         for owner, key in values_at(mapping, pattern):
-            if isinstance(owner[key], str) and owner[key] not in ("random", "imagenet"):
-                owner[key] = str(folder / Path(owner[key]).expanduser())
+            if isinstance(owner[key], list):
+                owner[key] = [_absolute(item, folder) for item in owner[key]]
+            else:
+                owner[key] = _absolute(owner[key], folder)
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if not isinstance(value, str) or value in ("random", "imagenet"):
+        return value
+    return str(folder / Path(value).expanduser())
 
 
 def _read_stages(stages: Any, faults: Faults) -> dict[str, tuple[Variant, ...]]:
@@ -192,11 +208,10 @@ def _read_variants(name: str, stage: Mapping[str, Any], faults: Faults) -> tuple
     before = len(faults.lines)
     for key, values in grid.items():
         _check_grid_values(f"stages.{name}.grid.{key}", str(key), values, model, faults)
-    points: Iterable[tuple[Any, ...]] = itertools.product(*grid.values())
     if len(faults.lines) > before:
-        grid, points = {}, [()]
+        grid = {}
     variants = []
-    for point in points:
+    for point in itertools.product(*grid.values()):
         values = tuple(zip(grid, point, strict=True))
         checked = faults.validate(model, {**config, **dict(values)}, f"stages.{name}.config")
         if checked is not None:
@@ -239,7 +254,8 @@ def _check_after(
     for name in parents:
         chain = _ancestry(name, parents)
         if chain[0] in chain[1:]:
-            faults.add("stages", f"`after` goes in a circle: {' → '.join(chain)}")
+            circle = chain[: chain.index(chain[0], 1) + 1]
+            faults.add("stages", f"`after` goes in a circle: {' → '.join(circle)}")
             return []
         order += [item for item in chain if item not in order]
     return order
@@ -289,12 +305,6 @@ def _check_seeds(file: StudyFile, faults: Faults) -> None:
                     f"a Run of seed s starts from its parent's of seed s, "
                     f"but {stage.after!r} has no seed {sorted(missing)[0]}",
                 )
-
-
-def reported_metrics(trainable: str) -> list[str]:
-    """Names of the metrics that Runs of a trainable report."""
-    figures = TRAINABLES[trainable].FIGURES
-    return ["train/loss", *(f"{part}/{figure}" for part in ("val", "test") for figure in figures)]
 
 
 def _check_compare(file: StudyFile, faults: Faults) -> None:

@@ -23,11 +23,12 @@ from orchestrator.store import TRAINING, WEIGHTS, Store
 from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
 from trainables.batches import BatchStream, evaluation_steps, training_steps
 from trainables.batchnorm import synchronise
-from trainables.cache import ImageTable, open_table
 from trainables.catalog import TRAINABLES
+from trainables.optimizers import build_optimizer
 from trainables.precision import choose
 from trainables.predict import MODEL, describe_model
 from trainables.randomness import derived_seed
+from trainables.table import ImageTable, open_table
 from trainables.trainable import Batch, DataInfo
 
 Report = Callable[[Mapping[str, float]], None]
@@ -115,7 +116,7 @@ class Training:
         if world.size > 1:
             synchronise(self.trainable.model, world.device)
             self.model = _data_parallel(self.trainable.model)
-        self.optimizer = self._build_optimizer()
+        self.optimizer = build_optimizer(self.config, self.trainable.model)
         self.history: list[dict[str, float]] = []  # one entry an epoch
         self.seconds = 0.0
         self._shown = 0.0
@@ -137,15 +138,6 @@ class Training:
             return load_encoder(encoder, wanted, f"{self.task.parent_label} epoch {parent.epoch}")
         except WeightsError as error:
             raise RunFault(str(error)) from error
-
-    def _build_optimizer(self) -> torch.optim.Optimizer:
-        config = self.config
-        learnt = [p for p in self.trainable.model.parameters() if p.requires_grad]
-        if config.optimizer == "adamw":
-            return torch.optim.AdamW(learnt, lr=config.lr, weight_decay=config.weight_decay)
-        return torch.optim.SGD(
-            learnt, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
 
     def resume(self) -> None:
         """Go on from the newest checkpoint that verifies; every rank takes the same one."""

@@ -14,13 +14,28 @@ class YamlFault(Exception):
     """One line: what is wrong with the text, and on which line of it."""
 
 
+_MOST_VALUES = 1_000_000  # aliases of aliases grow without bound
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
-    pass
+    """Faults of values name their line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, TypeError, OverflowError) as error:
+            line = node.start_mark.line + 1
+            raise YamlFault(
+                f"line {line}: {node.value!r} is not of its own kind: {error}"
+            ) from error
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == _MERGE:
+            continue
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
         if not isinstance(key, str | int | float | bool | None):
@@ -51,7 +66,7 @@ _Loader.add_implicit_resolver(
 
 def _load(text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return _unshared(yaml.load(text, Loader=_Loader), [_MOST_VALUES])  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -60,6 +75,16 @@ def _load(text: str) -> Any:
         raise YamlFault(f"not valid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise YamlFault("nested too deeply") from error
+
+
+def _unshared(value: Any, left: list[int]) -> Any:
+    """A copy in which nothing stands twice: an alias is its own value from here on."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise YamlFault(f"holds more than {_MOST_VALUES} values")
+    if isinstance(value, dict):
+        return {key: _unshared(item, left) for key, item in value.items()}
+    return [_unshared(item, left) for item in value] if isinstance(value, list) else value
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_imagenet_weights_come_from_torchvision(
 def test_imagenet_weights_may_be_older_than_batchnorms_counter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the official resnet18 has 102 tensors, no num_batches_tracked; torchvision itself loads them
+    # as in resnet18-5c106cde.pth: 102 tensors, which torchvision itself loads
     state = {k: v for k, v in torchvision_state().items() if "num_batches" not in k}
     torchvision.models.resnet18(weights=None).load_state_dict(state, strict=True)
     put_in_cache(state, tmp_path, "resnet18", monkeypatch)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from trainables import cache
 from trainables.batches import BatchStream, evaluation_steps, training_steps
-from trainables.cache import ImageTable
 from trainables.datasets import DatasetConfig, read
+from trainables.table import ImageTable, open_table
 
 CPU = torch.device("cpu")
 COUNT = 60
@@ -117,7 +117,7 @@ def test_a_batch_does_not_change_what_lies_in_the_table() -> None:
 def test_a_mapped_read_only_table_streams_without_a_warning(tmp_path: Path) -> None:
     config = DatasetConfig(type="digits", limit=40)
     source = read(config, None)
-    samples = cache.open_table(cache.build(source, config, "0" * 16, tmp_path))
+    samples = open_table(cache.build(source, config, "0" * 16, tmp_path))
     part = samples.parts["train"]
     received = list(stream(evaluation_steps(part, 16), samples))
     images = torch.cat([batch[0] for batch in received])

@@ -67,9 +67,12 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -
     state: names as in the encoder, or prefixed with `encoder.`; a classifier's own tensors (`fc.`,
     `head.`) are left out. Raises WeightsError and changes nothing otherwise.
     """
-    given = {name.removeprefix("encoder."): value for name, value in state.items()}
+    given = {str(name).removeprefix("encoder."): value for name, value in state.items()}
     given = {name: value for name, value in given.items() if not name.startswith(_HEADS)}
     wanted = encoder.state_dict()
+    for name in wanted.keys() - given.keys():  # a counter that older files lack; torch adds it too
+        if name.endswith("num_batches_tracked"):
+            given[name] = torch.zeros_like(wanted[name])
     faults = [f"missing {name}" for name in wanted if name not in given]
     faults += [f"unknown {name}" for name in given if name not in wanted]
     faults += [

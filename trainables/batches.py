@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.cache import ImageTable
 from trainables.randomness import permutation
+from trainables.table import ImageTable
 
 _AHEAD = 3  # batches read in advance
 

@@ -27,6 +27,10 @@ class _SumOverRanks(torch.autograd.Function):
         return total
 
 
+def _sum_over_ranks(value: Tensor) -> Tensor:
+    return cast(Tensor, _SumOverRanks.apply(value))
+
+
 class RankBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose training statistics are those of the global batch (arXiv:1502.03167)."""
 
@@ -34,22 +38,16 @@ class RankBatchNorm2d(nn.BatchNorm2d):
         """images: (B, C, H, W); ranks may hold different B, also 0."""
         if not self.training:
             return super().forward(images)
-        wide = images.float()
-        local = torch.cat(
-            [
-                wide.sum((0, 2, 3)),
-                wide.square().sum((0, 2, 3)),
-                wide.new_tensor([float(wide.numel() // wide.shape[1])]),
-            ]
-        )
-        total: Tensor = _SumOverRanks.apply(local)
-        count, channels = total[-1], self.num_features
-        mean = total[:channels] / count
-        variance = (total[channels:-1] / count - mean.square()).clamp(min=0.0)
+        wide, channels = images.float(), self.num_features
+        seen = wide.new_tensor([float(wide.numel() // wide.shape[1])])
+        total = _sum_over_ranks(torch.cat([wide.sum((0, 2, 3)), seen]))
+        count, mean = total[-1], total[:channels] / total[-1]
+        centred = wide - mean.view(1, -1, 1, 1)  # E[x²] - E[x]² would cancel for large means
+        variance = _sum_over_ranks(centred.square().sum((0, 2, 3))) / count
         self._follow(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1.0))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        return (wide * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(images.dtype)
+        result = centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return result.to(images.dtype)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, unbiased: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Images decoded once into one memory-mapped file: a folder that is complete or absent.
 
-`fingerprint` names the content, `build` decodes it into folder/<fingerprint>, `open_table` maps it.
+`fingerprint` names the content, `build` decodes it into folder/<fingerprint>; `table` maps that.
 The folder is written under another name, synced and renamed, so a killed builder leaves no half of
 one; a lock that the kernel releases makes a second builder wait and find the first one's work.
 """
@@ -15,7 +15,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,28 +27,13 @@ from trainables.folders import few
 from trainables.images import UnreadableImage, square
 from trainables.manifest import file_hashes
 from trainables.splits import Indices
+from trainables.table import FORMAT, fault
 
-FORMAT = 1  # of the folder and of what decides a pixel: raise it when either changes
 _CHUNK_BYTES = 4 << 20
 _AHEAD = 16  # chunks decoded before they are written, at most
 
 Progress = Callable[[int, int], None]  # images done, images in all
 Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ImageTable:
-    """A decoded data set. images: (N, 3, S, S) uint8 in [0, 255], read-only, mapped; labels: (N,).
-
-    parts: indices into both, by split; images that could not be read are black and in no part.
-    """
-
-    images: np.memmap[Any, np.dtype[np.uint8]]
-    labels: Indices
-    parts: dict[str, Indices]
-    classes: tuple[str, ...]
-    size: int
-    fingerprint: str
 
 
 def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
@@ -85,11 +69,11 @@ def build(
     Raises DataError (unreadable images, too little space) or OSError, and then leaves nothing.
     """
     final, temporary = folder / fingerprint, folder / f"{fingerprint}.tmp"
-    if _fault(final) is None:
+    if fault(final) is None:
         return final
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{fingerprint}.lock"):
-        if _fault(final) is None:
+        if fault(final) is None:
             return final
         for leftover in (temporary, final):  # of a builder that was killed; damaged later
             shutil.rmtree(leftover, ignore_errors=True)
@@ -210,38 +194,6 @@ def _check_space(folder: Path, needed: int) -> None:
             f"{folder} has {free / 1e9:.1f} GB free, the images need {needed / 1e9:.1f} GB: "
             "free some space, or choose a smaller `size` or a `limit`"
         )
-
-
-def open_table(path: Path) -> ImageTable:
-    """Map what `build` wrote. Raises DataError if it is absent or damaged."""
-    fault = _fault(path)
-    if fault is not None:
-        raise DataError(f"{path}: {fault}: build it again")
-    meta = json.loads((path / "meta.json").read_bytes())
-    return ImageTable(
-        images=np.load(path / "images.npy", mmap_mode="r"),
-        labels=np.load(path / "labels.npy"),
-        parts={part: np.load(path / f"part_{part}.npy") for part in meta["parts"]},
-        classes=tuple(meta["classes"]),
-        size=meta["size"],
-        fingerprint=meta["fingerprint"],
-    )
-
-
-def _fault(path: Path) -> str | None:
-    """Why the folder cannot be used, or None: a look at meta.json and the sizes of the files."""
-    if not path.is_dir():
-        return "no decoded images here"
-    try:
-        meta = json.loads((path / "meta.json").read_bytes())
-        if (meta["fingerprint"], meta["format"]) != (path.name, FORMAT):
-            return "another data set's, or an older version's"
-        for name, size in meta["bytes"].items():
-            if (found := (path / name).stat().st_size) != size:
-                return f"damaged ({name} has {found} bytes, must have {size})"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"damaged ({error})"
-    return None
 
 
 @contextlib.contextmanager

@@ -8,3 +8,9 @@ TRAINABLES: dict[str, type[Trainable]] = {
     "classify": Classify,
     "rotation": Rotation,
 }
+
+
+def reported_metrics(trainable: str) -> list[str]:
+    """Names of the metrics that Runs of a trainable report."""
+    figures = TRAINABLES[trainable].FIGURES
+    return ["train/loss", *(f"{part}/{figure}" for part in ("val", "test") for figure in figures)]

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas
 import torch
-import torch.nn.functional as F
+from PIL import Image
 
 from trainables.catalog import TRAINABLES
 from trainables.config import TrainableConfig, as_plain
+from trainables.images import square
 from trainables.trainable import DataInfo
 from trainables.transforms import normalise
 
@@ -58,7 +59,8 @@ class Classifier:
             raise ValueError(
                 f"images must be (B, H, W, 3) uint8, not {images.shape} {images.dtype}"
             )
-        batch = square(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2), self.size)
+        fitted = np.stack([np.asarray(square(Image.fromarray(i), self.size)) for i in images])
+        batch = torch.from_numpy(fitted).permute(0, 3, 1, 2)  # as `cache` makes it: (B, 3, S, S)
         probabilities = self.trainable.model(normalise(batch)).float().softmax(1).numpy()
         best = probabilities.argmax(1)
         columns: dict[str, Any] = {
@@ -67,21 +69,6 @@ class Classifier:
         }
         columns |= {f"p({name})": probabilities[:, i] for i, name in enumerate(self.classes)}
         return pandas.DataFrame(columns)
-
-
-def square(images: torch.Tensor, size: int) -> torch.Tensor:
-    """(B, 3, H, W) uint8 → (B, 3, size, size) uint8 as the data sets do it: the shorter side
-    resized to `size` (bilinear, antialiased), then the middle cut out."""
-    height, width = images.shape[-2:]
-    if (height, width) != (size, size):
-        scale = size / min(height, width)
-        target = [max(size, round(height * scale)), max(size, round(width * scale))]
-        resized = F.interpolate(
-            images.float(), target, mode="bilinear", antialias=True, align_corners=False
-        )
-        top, left = (target[0] - size) // 2, (target[1] - size) // 2
-        images = resized[..., top : top + size, left : left + size].round().clamp(0, 255).byte()
-    return images
 
 
 def _load_pyfunc(path: str) -> Classifier:

@@ -1,0 +1,61 @@
+"""A decoded data set, memory-mapped: what `cache` wrote, as training reads it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.folders import DataError
+
+FORMAT = 1  # of the folder and of what decides a pixel: raise it when either changes
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """A decoded data set. images: (N, 3, S, S) uint8 in [0, 255], read-only, mapped; labels: (N,).
+
+    parts: indices into both, by split; images that could not be read are black and in no part.
+    """
+
+    images: np.memmap[Any, np.dtype[np.uint8]]
+    labels: Indices
+    parts: dict[str, Indices]
+    classes: tuple[str, ...]
+    size: int
+    fingerprint: str
+
+
+def open_table(path: Path) -> ImageTable:
+    """Map what `build` wrote. Raises DataError if it is absent or damaged."""
+    found = fault(path)
+    if found is not None:
+        raise DataError(f"{path}: {found}: build it again")
+    meta = json.loads((path / "meta.json").read_bytes())
+    return ImageTable(
+        images=np.load(path / "images.npy", mmap_mode="r"),
+        labels=np.load(path / "labels.npy"),
+        parts={part: np.load(path / f"part_{part}.npy") for part in meta["parts"]},
+        classes=tuple(meta["classes"]),
+        size=meta["size"],
+        fingerprint=meta["fingerprint"],
+    )
+
+
+def fault(path: Path) -> str | None:
+    """Why the folder cannot be used, or None: a look at meta.json and the sizes of the files."""
+    if not path.is_dir():
+        return "no decoded images here"
+    try:
+        meta = json.loads((path / "meta.json").read_bytes())
+        if (meta["fingerprint"], meta["format"]) != (path.name, FORMAT):
+            return "another data set's, or an older version's"
+        for name, size in meta["bytes"].items():
+            if (found := (path / name).stat().st_size) != size:
+                return f"damaged ({name} has {found} bytes, must have {size})"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"damaged ({error})"
+    return None
