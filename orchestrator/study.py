@@ -226,7 +226,7 @@ def _check_grid_values(
         faults.add(dotted, f"unknown key{near(key, model.model_fields, 'keys')}")
     elif not isinstance(values, list) or not values:
         faults.add(dotted, f"must be a list with at least one value, not {values!r}")
-    elif len({repr(value) for value in values}) < len(values):
+    elif any(values.count(value) > 1 for value in values):
         faults.add(dotted, f"names a value twice: {values!r}")
 
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 
 from trainables import cache
 from trainables.datasets import DataError, DatasetConfig, Source, read
+from trainables.table import ImageTable, open_table
 
 SPAWN = multiprocessing.get_context("spawn")
 OLD = 1_600_000_000  # a modification time long past, in s
@@ -45,10 +46,10 @@ def print_of(folder: Path, **settings: Any) -> str:
     return cache.fingerprint(source, config, folder.parent / "manifest")
 
 
-def build(folder: Path, **settings: Any) -> cache.ImageTable:
+def build(folder: Path, **settings: Any) -> ImageTable:
     source, config = setup(folder, **settings)
     path = cache.build(source, config, print_of(folder, **settings), folder.parent / "cache")
-    return cache.open_table(path)
+    return open_table(path)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -245,13 +246,13 @@ def test_a_damaged_cache_is_refused_and_built_again(
     path = tmp_path / "cache" / build(folder).fingerprint
     (path / file).unlink() if content is None else (path / file).write_bytes(content)
     with pytest.raises(DataError, match=f"{message}.*: build it again"):
-        cache.open_table(path)
+        open_table(path)
     assert len(build(folder).images) == 20
 
 
 def test_an_absent_cache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no decoded images here: build it again"):
-        cache.open_table(tmp_path / "0123456789abcdef")
+        open_table(tmp_path / "0123456789abcdef")
 
 
 def report_and_dawdle(log: Path, done: int, count: int) -> None:
@@ -269,7 +270,7 @@ def build_as_f(folder: Path, log: Path, progress: Any, barrier: Any) -> None:
     source, config = setup(folder)
     barrier.wait(300)  # a child imports torch first, which takes long on a busy machine
     path = cache.build(source, config, "f", folder.parent / "cache", partial(progress, log))
-    assert len(cache.open_table(path).images) == 20
+    assert len(open_table(path).images) == 20
 
 
 def test_of_two_builders_at_once_one_works_and_both_find_it(tmp_path: Path) -> None:
@@ -297,4 +298,4 @@ def test_what_a_killed_builder_left_is_no_cache_and_is_cleared_away(tmp_path: Pa
     assert left_in(tmp_path / "cache") == ["f.tmp"]
     source, config = setup(folder)
     path = cache.build(source, config, "f", tmp_path / "cache")
-    assert len(cache.open_table(path).images) == 20 and left_in(tmp_path / "cache") == ["f"]
+    assert len(open_table(path).images) == 20 and left_in(tmp_path / "cache") == ["f"]
