@@ -100,6 +100,14 @@ def test_another_trainable_s_code_and_bookkeeping_do_not_count(packages: Path, f
     assert version("trainables.rotation") == before
 
 
+@pytest.mark.parametrize("module", ["datasets", "folders", "splits"])
+def test_a_new_type_of_data_set_does_not_count(packages: Path, module: str) -> None:
+    """What was read is in the data's fingerprint; how it was read must not train all again."""
+    before = version()
+    edit(packages / f"trainables/{module}.py", lambda text: f"{text}\n_NEW = 1\n")
+    assert version() == before
+
+
 def test_trainables_have_different_versions() -> None:
     modules = {kind.__module__ for kind in TRAINABLES.values()}
     assert len({version(module) for module in modules}) == len(modules)

@@ -90,6 +90,13 @@ def test_an_anchor_stands_for_its_value() -> None:
     assert parse("a: &x {k: 1}\nb: *x\n") == {"a": {"k": 1}, "b": {"k": 1}}
 
 
+def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    with pytest.raises(YamlFault, match="holds more than .* values"):
+        parse("\n".join(lines))
+
+
 def test_a_merge_key_fills_in_what_the_mapping_does_not_say() -> None:
     text = "base: &base {lr: 0.1, epochs: 3}\nlong:\n  <<: *base\n  epochs: 30\n"
     assert parse(text)["long"] == {"lr": 0.1, "epochs": 30}
