@@ -66,7 +66,7 @@ def submit(options: argparse.Namespace) -> int:
     job_id = _start(options, prepared, jobs, Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
-        plan=digest(prepared.runs) if prepared else "",
+        plan=digest(study, prepared.runs) if prepared else "",
         data_root=_data_root(options),
         home=str(home.root),
         cluster=LOCAL if found.ray.local else found.ray.dashboard_url,
@@ -186,7 +186,7 @@ def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> S
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:
     """Whether the last submission was of the same plan and all of it is done."""
-    same = last.tracked.tags.get("plan") == digest(prepared.runs)
+    same = last.tracked.tags.get("plan") == digest(prepared.study, prepared.runs)
     stored = all(item.state == "done" for item in prepared.planned)
     return same and stored and all(item.state == "FINISHED" for item in last.runs)
 

@@ -179,9 +179,9 @@ def _changed(run: Run, before: Run | None) -> str:
     return ", ".join(reasons) or "trainable changed"
 
 
-def digest(runs: Iterable[Run]) -> str:
+def digest(study: "Study", runs: Iterable[Run]) -> str:
     """16 hexadecimal digits that name a plan: two submissions with the same one are the same."""
-    text = "\n".join(f"{run.label} {run.seed} {run.key}" for run in runs)
+    text = json.dumps(to_plain(study, runs), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

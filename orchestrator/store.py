@@ -173,6 +173,12 @@ class Store:
             return None
         return done
 
+    def forget(self, key: str) -> None:
+        """Remove every checkpoint and the result, so that the Run is trained anew."""
+        (self.folder(key) / "done.json").unlink(missing_ok=True)
+        for epoch in self.epochs(key):
+            shutil.rmtree(self.folder(key) / f"epoch_{epoch:05d}")
+
     def set_origin(self, key: str, origin: Mapping[str, str]) -> None:
         """Which MLflow run (`run_id` at `uri`) holds the Run's training."""
         write_json(self.folder(key) / "origin.json", dict(origin))

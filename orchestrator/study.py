@@ -213,7 +213,11 @@ def _read_variants(name: str, stage: Mapping[str, Any], faults: Faults) -> tuple
     variants = []
     for point in itertools.product(*grid.values()):
         values = tuple(zip(grid, point, strict=True))
-        checked = faults.validate(model, {**config, **dict(values)}, f"stages.{name}.config")
+        found = Faults()
+        checked = found.validate(model, {**config, **dict(values)}, f"stages.{name}.config")
+        for line in found.lines:
+            key = line.removeprefix(f"stages.{name}.config.").split(":")[0]
+            faults.add("", line.replace(".config.", ".grid.", 1) if key in grid else line)
         if checked is not None:
             variants.append(Variant(values, checked))
     return tuple(variants) if len(faults.lines) == before else ()

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -80,7 +81,7 @@ def cluster_nodes() -> list[Node]:
 def open_submission(tracker: Tracker, prepared: Prepared, job: Job) -> TrackedRun:
     """The MLflow run of this submission: the newest one goes on if its plan is the same."""
     study = prepared.study
-    plan = digest(prepared.runs)
+    plan = digest(study, prepared.runs)
     ours = {"job": job.job_id, "cluster": job.cluster, "reason": ""}
     last = tracker.submissions(study.name, 1)
     if last and last[0].tags.get("plan") == plan:
@@ -137,7 +138,7 @@ class Walk:
 
     def run(self, slots: int) -> dict[str, str]:
         """Returns how every Run ended."""
-        waiting = list(self.prepared.planned)
+        waiting = self._verified()
         going: dict[Future[str], Run] = {}
         with ThreadPoolExecutor(max_workers=max(1, slots)) as pool:
             while waiting or going:
@@ -150,6 +151,18 @@ class Walk:
                 for future in done:
                     self.states[going.pop(future).key] = future.result()
         return self.states
+
+    def _verified(self) -> list[Planned]:
+        """The plan, in which a parent whose checkpoint turns out to be damaged is new again."""
+        planned = list(self.prepared.planned)
+        needed = {item.run.parent for item in planned if item.state != "done"}
+        for place, item in enumerate(planned):
+            key = item.run.key
+            if item.state == "done" and key in needed and self.store.best(key) is None:
+                log.warning("%s: its checkpoint is damaged, it is trained anew", item.run.name)
+                self.store.forget(key)
+                planned[place] = replace(item, state="new")
+        return planned
 
     def _skip(self, item: Planned) -> bool:
         """Whether a Run needs no training: it is done, or can never begin."""

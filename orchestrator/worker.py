@@ -255,7 +255,12 @@ class Training:
         best = self._best_epoch()
         checkpoint = self.store.load(self.task.key, best)
         if checkpoint is None:
-            raise RunFault(f"the best checkpoint (epoch {best}) is damaged: submit again")
+            if self.world.rank == 0:
+                self.store.forget(self.task.key)
+            raise RunFault(
+                f"the best checkpoint (epoch {best}) is damaged: submit again, and the Run is "
+                "trained anew"
+            )
         weights = torch.load(checkpoint.weights, map_location="cpu", weights_only=True)
         self.trainable.model.load_state_dict(weights)
         test = self.evaluate("test")

@@ -15,6 +15,8 @@ class YamlFault(Exception):
 
 
 _MOST_VALUES = 1_000_000  # aliases of aliases grow without bound
+# mappings that a study may leave out, so that --set may begin them
+_MAY_BE_NEW = ("config", "resources", "compare", "grid", "reference", "early_stopping")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -123,9 +125,9 @@ def apply_setting(mapping: dict[str, Any], setting: str) -> None:
     target: dict[str, Any] = mapping
     for depth, part in enumerate(parents):
         dotted = ".".join(parents[: depth + 1])
-        if isinstance(target.get(part), str) and parents[0] == "data":
+        if depth == 1 and parents[0] == "data" and isinstance(target.get(part), str):
             target[part] = {"type": target[part]}
-        if part not in target and part in ("config", "resources", "compare", "grid"):
+        if part not in target and part in _MAY_BE_NEW:
             target[part] = {}
         if part not in target:
             raise YamlFault(f"{dotted}: unknown key in --set{near(part, target)}")

@@ -273,10 +273,12 @@ def test_a_plan_of_another_version_is_refused(version: dict[str, int]) -> None:
 
 
 def test_the_digest_names_the_plan() -> None:
-    runs = plan("seeds=[0, 1]")
-    assert digest(runs) == digest(plan("seeds=[0, 1]"))
+    runs, study = plan("seeds=[0, 1]"), from_mapping(STUDY)
+    assert digest(study, runs) == digest(from_mapping(STUDY), plan("seeds=[0, 1]"))
+    asked = digest(from_mapping(STUDY | {"question": "Another?"}), runs)
     others = [
         (*runs[:place], replace(runs[place], key="0" * 20), *runs[place + 1 :])
         for place in range(len(runs))
     ]
-    assert len({digest(runs), *map(digest, others), digest(runs[:-1])}) == len(runs) + 2
+    digests = [digest(study, item) for item in (runs, runs[:-1], *others)]
+    assert len({asked, *digests}) == len(runs) + 3

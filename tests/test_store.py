@@ -287,3 +287,12 @@ def test_the_origin_of_a_run_is_kept(store: Store) -> None:
     store.claim(KEY)
     store.set_origin(KEY, {"run_id": "r1", "uri": "http://127.0.0.1:5000"})
     assert store.origin(KEY) == {"run_id": "r1", "uri": "http://127.0.0.1:5000"}
+
+
+def test_what_is_forgotten_is_trained_anew(store: Store) -> None:
+    attempt = store.claim(KEY)
+    save(store, 1, attempt)
+    store.finish(KEY, attempt, {"best_epoch": 1})
+    assert store.result(KEY) is not None
+    store.forget(KEY)
+    assert store.result(KEY) is None and store.epochs(KEY) == [] and store.attempt(KEY) == attempt

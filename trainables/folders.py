@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.images import EXTENSIONS
+from trainables.table import DataError as DataError
 
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= {"val": "val", "valid": "val", "validation": "val"}
 _SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
-
-
-class DataError(Exception):
-    """A data set that cannot be used: one line that says what is wrong and what to do."""
 
 
 def list_images(folder: Path) -> dict[str, dict[str, list[str]]]:

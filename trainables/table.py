@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainables.folders import DataError
-
 FORMAT = 1  # of the folder and of what decides a pixel: raise it when either changes
 Indices = npt.NDArray[np.int64]
+
+
+class DataError(Exception):
+    """A data set that cannot be used: one line that says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from mlflow import MlflowClient
 
 STUDY = """
@@ -164,6 +165,17 @@ print("predicted")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
     assert "predicted" in done.stdout, done.stderr
+
+
+def test_the_dashboard_knows_the_training_and_asks_for_the_token(finished, command):
+    ray, key = command.status()["ray"], command.runs("tiny")["full"]["key"]
+    url = f"{ray['dashboard_url']}/api/train/v2/runs/v1"
+    assert requests.get(url, timeout=30).status_code == 401
+    token = Path(ray["token_path"]).read_text()
+    answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    names = {run["name"]: run["status"] for run in answer.json()["train_runs"]}
+    assert names[f"{key}-1"] == "FINISHED"
+    assert Path(ray["token_path"]).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_run_of_another_study_is_reused_with_its_metrics(finished, command):
