@@ -109,6 +109,9 @@ class Mirror:
         end = entry.end  # before the store is read: what ended has written all it will
         if entry.tracked is None:
             entry.tracked = self._open(entry)
+            if end and end[0] == entry.tracked.status == "FINISHED":
+                entry.closed = True  # it was sent by an earlier submission
+                return
         run_id = entry.tracked.run_id
         result = self.store.result(entry.run.key) if end and end[0] == "FINISHED" else None
         progress = self.store.progress(entry.run.key)

@@ -178,6 +178,7 @@ def test_the_dashboard_knows_the_training_and_asks_for_the_token(finished, comma
     assert Path(ray["token_path"]).stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_a_run_of_another_study_is_reused_with_its_metrics(finished, command):
     result = command.run("submit", command.study("twin"))
     assert result.returncode == 0, result.stderr
@@ -189,6 +190,7 @@ def test_a_run_of_another_study_is_reused_with_its_metrics(finished, command):
     assert reused.data.metrics == origin.data.metrics
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_fails_with_its_cause_and_the_others_go_on(finished, command):
     result = command.run("submit", command.study("diverges", lr=1e30))
     runs = command.runs("diverges")
@@ -199,6 +201,7 @@ def test_a_run_that_diverges_fails_with_its_cause_and_the_others_go_on(finished,
     assert tags["orchestrator.attempt"] == "1"  # such a fault is not retried
 
 
+@pytest.mark.slow
 def test_a_failed_parent_blocks_its_child(finished, command):
     study = command.study("blocked")
     result = command.run("submit", study, "--set", "stages.rotation.config.lr=1.0e30")
@@ -224,6 +227,7 @@ def wait_for(condition, seconds: float = 120.0):
     raise AssertionError("it did not happen")
 
 
+@pytest.mark.slow
 def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(command):
     study = command.study("long", epochs=10)
     process = command.start("submit", study)
@@ -263,6 +267,7 @@ def _driver(module: str):
     return None
 
 
+@pytest.mark.slow
 def test_address_sends_the_same_job_to_another_cluster(command, tmp_path):
     other, ray = Command(tmp_path), command.status()["ray"]
     other.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": ray["token_path"]}
@@ -276,6 +281,7 @@ def test_address_sends_the_same_job_to_another_cluster(command, tmp_path):
         other.run("down")
 
 
+@pytest.mark.slow
 def test_two_homes_do_not_meet(command, tmp_path):
     other = Command(tmp_path)
     assert other.run("up").returncode == 0
