@@ -80,7 +80,7 @@ def cells(item: RunState) -> tuple[str, ...]:
     loss = progress.get("loss") or metrics.get("train/loss")
     state = item.state.lower()
     if item.tracked is not None and item.tracked.tags.get("kind") == "reused":
-        state = "finished (reused)"
+        state = "reused"
     if item.state not in ("RUNNING", "FINISHED", "PENDING") and item.reason:
         state = f"{state}: {item.reason}"
     running = item.state == "RUNNING"

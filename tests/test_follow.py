@@ -63,7 +63,7 @@ RUNNING = {"epoch": 2, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 61
         ),
         (
             state(status="FINISHED", metrics=FIGURES, tags={"epochs": "4", "kind": "reused"}),
-            ("A seed 0", "finished (reused)", "4/4", "0.250", "test/accuracy 0.750", "", ""),
+            ("A seed 0", "reused", "4/4", "0.250", "test/accuracy 0.750", "", ""),
         ),
         (
             state(status="FAILED", metrics={}, reason="diverged", **RUNNING),
