@@ -1,4 +1,4 @@
-"""python -m orchestrator COMMAND: submit, plan, status, compare, up, down, studies, data.
+"""python -m orchestrator COMMAND: what is there, and which module does it.
 
 Exit status: 0 all went well, 1 something failed, 2 the study or the command line is wrong and
 nothing was started.
@@ -12,14 +12,19 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from orchestrator.faults import UserError, near
+from orchestrator.home import NO_ROOM
 
 # A command's module is imported when it is called: torch takes seconds, and `status` needs none.
 _LOOK, _TRAIN = "orchestrator.commands_look", "orchestrator.commands_train"
+_TEND = "orchestrator.commands_tend"
 COMMANDS = {  # name → module, flags, what it does
     "submit": (_TRAIN, "study set data address json", "train what is not done yet, and compare"),
     "plan": (_TRAIN, "study set data json", "show what submit would do; starts nothing"),
     "status": (_LOOK, "json", "what runs and what has run"),
     "compare": (_LOOK, "study json", "the table that answers the study's question"),
+    "stop": (_TEND, "study", "end a study's job; submitting it again goes on"),
+    "logs": (_TEND, "run", "what a Run itself said, also after it died"),
+    "clean": (_TEND, "dry_run", "remove what no study's newest plan needs"),
     "up": (_LOOK, "", "start the local Ray head and MLflow server, or find them"),
     "down": (_LOOK, "", "stop this home's services, and nothing else"),
     "studies": (_LOOK, "", "list the built-in studies"),
@@ -32,6 +37,8 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
                       "help": "change a value of the study, such as stages.x.config.epochs=5"}),
     "data": ("--data", {"metavar": "DIR", "help": "where the data sets are"}),
     "address": ("--address", {"metavar": "URL", "help": "another Ray cluster's dashboard"}),
+    "run": ("run", {"metavar": "RUN", "help": "study/label/seed, start of a key, MLflow's id"}),
+    "dry_run": ("--dry-run", {"action": "store_true", "help": "list it and remove nothing"}),
     "json": ("--json", {"action": "store_true", "help": "JSON on standard output"}),
 }  # fmt: skip
 
@@ -45,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: cannot write{where}: {error.strerror}; free some space", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

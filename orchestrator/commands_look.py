@@ -14,7 +14,7 @@ from orchestrator.follow import epochs_done, progress_table
 from orchestrator.home import Home, find_home
 from orchestrator.library import built_in_studies, read_file, study_name
 from orchestrator.plan import UnknownPlan
-from orchestrator.reconcile import is_alive, settle
+from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.report import write_comparison
 from orchestrator.results import Submission, comparison, newest, records
 from orchestrator.services import Services
@@ -100,7 +100,8 @@ def _settled(home: Home, found: Services) -> list[Submission]:
         if submission is None:
             continue
         if not is_alive(submission, found.ray):
-            submission = settle(tracker, Store(home.store), submission)
+            why = ending(submission, found.ray)
+            submission = settle(tracker, Store(home.store), submission, why)
         states.append(submission)
     return states
 

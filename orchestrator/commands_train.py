@@ -19,17 +19,17 @@ from orchestrator.commands_look import ERRORS, show_services
 from orchestrator.compare import as_json, as_text, tables, unfinished
 from orchestrator.faults import Refused
 from orchestrator.follow import follow
-from orchestrator.home import Home, find_home
+from orchestrator.home import Home, find_home, locked
 from orchestrator.jobs import LOCAL, Job, Jobs
 from orchestrator.plan import Planned, UnknownPlan, digest
-from orchestrator.prepare import Prepared, build_caches, prepare
-from orchestrator.reconcile import is_alive, settle
+from orchestrator.prepare import Prepared, build_caches, prepare, remember
+from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.results import Submission, comparison, newest, records
 from orchestrator.services import RayService, Services
 from orchestrator.settings import MlflowSettings, read_settings
 from orchestrator.store import Store
-from orchestrator.study import read
-from orchestrator.tracking import Tracker
+from orchestrator.study import Study, read
+from orchestrator.tracking import Tracker, TrackingError
 from trainables.datasets import DATASETS
 
 
@@ -49,21 +49,37 @@ def submit(options: argparse.Namespace) -> int:
     study = read(options.study, options.set)
     settings = read_settings(options.mlflow)
     home = find_home(options.home).create()
-    local = options.address is None
-    prepared = _prepare(options) if local else None
-    if prepared is not None:
-        _show_plan(prepared, out)
-        build_caches(prepared, home, _decoding(out))
-    found = _services(options, settings, home, out)
+    with locked(home.planning, shared=True):  # `clean` keeps away until the plan is remembered
+        prepared = None
+        if options.address is None:
+            prepared = _prepare(options)
+            _show_plan(prepared, out)
+            build_caches(prepared, home, _decoding(out))
+        found = _services(options, settings, home, out)
+        assert found.ray is not None and found.mlflow_uri is not None
+        show_services(found, out)
+        jobs, tracker = Jobs(found.ray), Tracker(found.mlflow_uri)
+        with locked(home.root / f".submitting-{study.name}.lock"):  # another one follows this one
+            if prepared is not None and jobs.running(study.name) is None:
+                last = _settle_last(tracker, home, study.name, found.ray)
+                if last is not None and _is_done(last, prepared):
+                    out.print(f"every Run of {study.name} is done: nothing to train")
+                    return _conclude(options, last)
+            job_id = _start(options, prepared, jobs, _job(options, study, prepared, found, home))
+            if prepared is not None:
+                remember(prepared, home)
+    return _watch(options, study.name, home, jobs, tracker, job_id)
+
+
+def _job(
+    options: argparse.Namespace,
+    study: Study,
+    prepared: Prepared | None,
+    found: Services,
+    home: Home,
+) -> Job:
     assert found.ray is not None and found.mlflow_uri is not None
-    show_services(found, out)
-    jobs, tracker = Jobs(found.ray), Tracker(found.mlflow_uri)
-    if prepared is not None and jobs.running(study.name) is None:
-        last = _settle_last(tracker, home, study.name, found.ray)
-        if last is not None and _is_done(last, prepared):
-            out.print(f"every Run of {study.name} is done: nothing to train")
-            return _conclude(options, last)
-    job_id = _start(options, prepared, jobs, Job(
+    return Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
         plan=digest(study, prepared.runs) if prepared else "",
@@ -73,8 +89,7 @@ def submit(options: argparse.Namespace) -> int:
         tracking_uri=found.mlflow_uri,
         tree=tree_version(),
         git_commit=git_commit(),
-    ))  # fmt: skip
-    return _watch(options, study.name, jobs, tracker, job_id)
+    )
 
 
 def data(options: argparse.Namespace) -> int:
@@ -107,6 +122,8 @@ def _services(
 ) -> Services:
     if options.address is None:
         return services.start(home, settings, out.print)
+    if "@" in options.address:
+        raise Refused("--address must hold no user and no password", 2)
     uri = services.start(home, settings, out.print, only=("mlflow",)).mlflow_uri
     ray = RayService("", options.address.rstrip("/"), None, local=False)
     if services.is_loopback(str(uri)) and not services.is_loopback(ray.dashboard_url):
@@ -127,7 +144,8 @@ def _start(options: argparse.Namespace, prepared: Prepared | None, jobs: Jobs, j
     if prepared is not None and running.plan != job.plan:
         raise Refused(
             f"study {job.study['study']} is running with another plan (job {running.job_id}): "
-            "let it end, or give this one another name under `study:`",
+            f"let it end, `stop {job.study['study']}`, or give this one another name under "
+            "`study:`",
             2,
         )
     ERRORS.print(f"{options.study} runs already: following job {running.job_id}")
@@ -135,7 +153,12 @@ def _start(options: argparse.Namespace, prepared: Prepared | None, jobs: Jobs, j
 
 
 def _watch(
-    options: argparse.Namespace, study: str, jobs: Jobs, tracker: Tracker, job_id: str
+    options: argparse.Namespace,
+    study: str,
+    home: Home,
+    jobs: Jobs,
+    tracker: Tracker,
+    job_id: str,
 ) -> int:
     """Follow a job to its end and print the comparison. Returns the exit status."""
     console = Console(highlight=False, stderr=options.json)
@@ -145,18 +168,29 @@ def _watch(
         command = f"python -m orchestrator submit {' '.join(sys.argv[2:])}"
         ERRORS.print(f"\nstopped following; the study goes on. Follow again with\n  {command}")
         return 130
-    if submission is None:
-        raise Refused(_why(jobs, job_id), 1)
-    if jobs.status(job_id) != "SUCCEEDED":
+    status = jobs.status(job_id)
+    if status == "STOPPED":
+        ERRORS.print(f"{study} was stopped: submit it again and it goes on")
+    elif status != "SUCCEEDED":
         ERRORS.print(_why(jobs, job_id), markup=False)
-    return _conclude(options, submission)
+    if submission is None:
+        return 1
+    try:
+        last = newest(tracker, study) or submission
+        return _conclude(options, settle(tracker, Store(home.store), last, jobs.ending(job_id)))
+    except TrackingError as error:
+        ERRORS.print(f"MLflow does not answer at {tracker.uri}: {error}", markup=False)
+        ERRORS.print("what it lacks waits in the store; submit again and it is sent")
+        return 1
 
 
 def _why(jobs: Jobs, job_id: str) -> str:
-    """What the driver said of its failure, else the end of its log."""
+    """What the driver said of its failure, else how it ended."""
     lines = jobs.logs(job_id).strip().splitlines()
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return "\n".join(said or lines[-15:]) or jobs.message(job_id)
+    if not said and any(line.startswith("Traceback") for line in lines):
+        said = lines[-15:]
+    return "\n".join(said or [f"{jobs.ending(job_id)}; submit the study again and it goes on"])
 
 
 def _conclude(options: argparse.Namespace, submission: Submission) -> int:
@@ -179,9 +213,10 @@ def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> S
     except UnknownPlan as error:
         ERRORS.print(f"warning: {error}", markup=False)
         return None
-    if last is None or is_alive(last, ray if ray.local else None):
+    local = ray if ray.local else None
+    if last is None or is_alive(last, local):
         return last
-    return settle(tracker, Store(home.store), last)
+    return settle(tracker, Store(home.store), last, ending(last, local))
 
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:

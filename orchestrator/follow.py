@@ -13,9 +13,11 @@ from rich.table import Table
 
 from orchestrator.jobs import Jobs
 from orchestrator.results import RunState, Submission, load
+from orchestrator.services import ServiceError
 from orchestrator.tracking import Tracker, TrackingError
 
 _PERIOD = 2.0
+_SILENCE_SECONDS = 20.0
 _ROWS = 40  # more would not fit a terminal: finished and waiting Runs are summed up
 _STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "RUNNING": "bold"}
 
@@ -23,12 +25,15 @@ _STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "RUNNING": "bo
 def follow(
     jobs: Jobs, tracker: Tracker, study: str, job_id: str, console: Console
 ) -> Submission | None:
-    """Show progress until the job ends. Returns the submission, or None if it never opened one."""
+    """Show progress until the job ends. Returns the submission, or None if it never opened one.
+
+    Raises ServiceError when the cluster stops answering.
+    """
     shown: dict[str, tuple[object, ...]] = {}
     submission: Submission | None = None
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
-            ended = not jobs.alive(job_id)
+            ended = not _is_alive(jobs, job_id)
             submission = _look(tracker, study, job_id, submission)
             if submission is not None and console.is_terminal:
                 live.update(progress_table(submission.runs))
@@ -36,6 +41,18 @@ def follow(
                 _print_changes(submission.runs, shown, console)
             if ended:
                 return submission
+            time.sleep(_PERIOD)
+
+
+def _is_alive(jobs: Jobs, job_id: str) -> bool:
+    """Whether the job runs. A busy cluster is asked again for a while; a dead one is said."""
+    deadline = time.monotonic() + _SILENCE_SECONDS
+    while True:
+        try:
+            return jobs.alive(job_id)
+        except ServiceError as error:
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{error}\nsubmit the study again and it goes on") from error
             time.sleep(_PERIOD)
 
 

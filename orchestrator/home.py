@@ -1,5 +1,6 @@
 """One folder a user: store, caches, MLflow's database, logs and what services were started."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 from orchestrator.faults import UserError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the disk takes no more
 ENVIRONMENT = "ORCHESTRATOR_HOME"
 
 
@@ -46,6 +48,16 @@ class Home:
         return self.root / "logs"
 
     @property
+    def ray_train(self) -> Path:
+        """Ray Train's own bookkeeping, a folder an attempt; nothing is ever read back from it."""
+        return self.root / "ray_train"
+
+    @property
+    def planning(self) -> Path:
+        """Lock: shared from reading the data to remembering the plan, alone while cleaning."""
+        return self.root / ".planning.lock"
+
+    @property
     def ray_token(self) -> Path:
         return self.root / "ray_token"
 
@@ -54,11 +66,19 @@ class Home:
         return self.root / "services.json"
 
     @property
+    def services_lock(self) -> Path:
+        """Held while services are started or stopped."""
+        return self.root / ".services.lock"
+
+    @property
     def ray_temp(self) -> Path:
-        """Ray's sockets live here: a path over 107 bytes breaks them, so it is short."""
+        """Ray's sockets live here: a path over 107 bytes breaks them, so it is short.
+
+        Ray opens this folder to everybody; the one around it is the user's alone.
+        """
         digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
         base = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
-        return Path(base) / f"orchestrator-{os.getuid()}-{digest}"
+        return Path(base) / f"orch-{os.getuid()}-{digest}" / "r"
 
     def create(self) -> "Home":
         """Make the folders. Raises HomeError when the home cannot be written."""
@@ -108,9 +128,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+class Busy(Exception):
+    """Somebody else holds the lock."""
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the kernel gives back when its process dies."""
+def locked(path: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold a lock that the kernel gives back when its process dies.
+
+    shared: together with others who share it. Raises Busy when it is held and `wait` is false.
+    """
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(str(path)) from error
         yield

@@ -5,13 +5,17 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
 from ray.exceptions import RayError
 from ray.job_submission import JobSubmissionClient
 
@@ -20,10 +24,13 @@ from orchestrator.services import RayService, ServiceError, login
 
 LOCAL = "local"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+_STOP_SECONDS = 60.0
 _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # an end is seen that much later, by 2 s else
     "PYTHONUNBUFFERED": "1",
 }
+_ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # a process a Run that nothing asks
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Jobs:
     def submit(self, job: Job) -> None:
         """Send the tree and the job; returns at once."""
         python = sys.executable if self.ray.local else "python"
+        environment = _ENVIRONMENT | (_ONE_MACHINE if self.ray.local else {})
         with tempfile.TemporaryDirectory() as folder:
             for package in PACKAGES:
                 ignore = shutil.ignore_patterns("__pycache__")
@@ -74,31 +82,73 @@ class Jobs:
             self._client.submit_job(
                 entrypoint=f"{shlex.quote(python)} -m orchestrator.submit job.json",
                 submission_id=job.job_id,
-                runtime_env={"working_dir": folder, "env_vars": _ENVIRONMENT},
+                runtime_env={"working_dir": folder, "env_vars": environment},
                 metadata={"study": str(job.study["study"]), "plan": job.plan},
             )
 
     def running(self, study: str) -> RunningJob | None:
         """The job of a study that has not ended."""
-        for item in self._client.list_jobs():
-            meta = item.metadata or {}
-            if meta.get("study") == study and item.status.value not in ENDED:
-                return RunningJob(str(item.submission_id), meta.get("plan", ""))
+        with self._answering():
+            for item in self._client.list_jobs():
+                meta = item.metadata or {}
+                if meta.get("study") == study and item.status.value not in ENDED:
+                    return RunningJob(str(item.submission_id), meta.get("plan", ""))
         return None
 
     def status(self, job_id: str) -> str:
-        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; MISSING when the cluster knows none."""
-        try:
-            return str(self._client.get_job_status(job_id).value)
-        except RuntimeError:
-            return "MISSING"
+        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; MISSING when the cluster knows none.
+
+        Raises ServiceError when the cluster does not answer.
+        """
+        with self._answering():
+            try:
+                return str(self._client.get_job_status(job_id).value)
+            except RuntimeError as error:
+                if "does not exist" in str(error):
+                    return "MISSING"
+                raise
 
     def alive(self, job_id: str) -> bool:
         """Whether the job waits or runs."""
         return self.status(job_id) not in (*ENDED, "MISSING")
 
+    def ending(self, job_id: str) -> str:
+        """Why a job that has ended is no more, in a few words."""
+        status = self.status(job_id)
+        if status == "STOPPED":
+            return "it was stopped"
+        if status == "MISSING":
+            return "its cluster is gone"
+        code = self._client.get_job_info(job_id).driver_exit_code
+        if code is not None and code < 0:
+            return f"its driver was killed ({signal.Signals(-code).name})"
+        return f"its driver ended with {code}" if code else "its driver is gone"
+
+    def stop(self, job_id: str) -> None:
+        """End the job's driver and with it whatever it trains; returns when it has ended."""
+        with self._answering():
+            self._client.stop_job(job_id)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.alive(job_id):
+            if time.monotonic() > deadline:
+                raise ServiceError(f"job {job_id} does not stop: see {self.ray.dashboard_url}")
+            time.sleep(0.3)
+
     def message(self, job_id: str) -> str:
-        return str(self._client.get_job_info(job_id).message or "")
+        with self._answering():
+            return str(self._client.get_job_info(job_id).message or "")
 
     def logs(self, job_id: str) -> str:
-        return str(self._client.get_job_logs(job_id))
+        """What the driver has said."""
+        with self._answering():
+            return str(self._client.get_job_logs(job_id))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (requests.RequestException, RuntimeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise ServiceError(
+                f"Ray does not answer at {self.ray.dashboard_url}: {said}"
+            ) from error

@@ -1,5 +1,7 @@
-"""One Run → one TorchTrainer.fit."""
+"""One Run → one TorchTrainer.fit, and what became of it."""
 
+import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,22 +12,31 @@ import ray.train
 import ray.train.torch
 import torch
 
-from orchestrator.cluster import Share
-from orchestrator.store import StaleWriter
-from orchestrator.worker import RunFault, Task, World, train
+from orchestrator.cluster import Node, Share, at_once
+from orchestrator.runlog import fatal_signal, recorded
+from orchestrator.store import StaleWriter, Store
+from orchestrator.worker import RunFault, Task, train
+from trainables.world import World
+
+_START_FAILURES = 3  # of a minute each, until a worker group that finds no room gives up
+
+_LOST_CONTACT = ("gloo", "DistBackendError", "NCCL")  # what torch.distributed says of a dead peer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `killed`: its process or node died, so that it may be tried again."""
+    """How an attempt ended. `killed`: its process or node died, so that it may be tried again;
+    `unplaced`: the cluster had no room for it; `superseded`: a newer attempt has taken over."""
 
-    state: Literal["finished", "failed", "killed"]
+    state: Literal["finished", "failed", "killed", "unplaced", "superseded"]
     reason: str = ""
 
 
 def launch(task: Task, share: Share, storage: Path) -> Outcome:
     """Train one attempt of a Run on the cluster and wait for its end. storage: Ray Train's own
     bookkeeping; nothing is resumed from it."""
+    name = f"{task.key}-{task.attempt}"
+    shutil.rmtree(storage / name, ignore_errors=True)  # Ray Train would go on from it, silently
     trainer = ray.train.torch.TorchTrainer(
         train_on_ray,
         train_loop_config=asdict(task),
@@ -35,27 +46,51 @@ def launch(task: Task, share: Share, storage: Path) -> Outcome:
             resources_per_worker={"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {}),
         ),
         run_config=ray.train.RunConfig(
-            name=f"{task.key}-{task.attempt}",
+            name=name,
+            logging_config=ray.train.LoggingConfig("WARNING"),  # a Run's log is the Run's
             storage_path=str(storage),
             # an attempt more is ours to give: it has a number of its own, which fences this one
-            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=3),
+            failure_config=ray.train.FailureConfig(
+                max_failures=0, controller_failure_limit=_START_FAILURES
+            ),
         ),
     )
+    deaths = _kernel_kills()
     try:
         trainer.fit()
     except ray.train.WorkerGroupError as error:
-        return _explain(error.worker_failures)
+        return _explain(error.worker_failures, task, deaths)
+    except ray.train.ControllerError as error:
+        cause = error.controller_failure
+        if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
+            return Outcome("unplaced", "the cluster had no room for it")
+        return Outcome("killed", _one_line(cause))
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-        return Outcome("killed", _one_line(error))
+        return Outcome("killed", f"its controller died: {_one_line(error)}")
+    finally:
+        shutil.rmtree(storage / name, ignore_errors=True)
     return Outcome("finished")
 
 
 def train_on_ray(config: Mapping[str, Any]) -> None:
     """What every worker process runs."""
-    context = ray.train.get_context()
+    context, task = ray.train.get_context(), Task(**config)
     torch.set_num_threads(_own_cpus())
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    train(Task(**config), world, lambda metrics: ray.train.report(dict(metrics)))
+    with recorded(Store(Path(task.store)).log(task.key, task.attempt, world.rank)):
+        train(task, world, lambda metrics: ray.train.report(dict(metrics)))
+
+
+def cluster_nodes() -> list[Node]:
+    """The living nodes of the cluster and all they have."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(item.get("CPU", 0.0), item.get("GPU", 0.0)) for item in found]
+
+
+def has_room(share: Share) -> bool:
+    """Whether a Run could be placed now, as far as the sums over all nodes tell."""
+    free = ray.available_resources()
+    return at_once(share, [Node(free.get("CPU", 0.0), free.get("GPU", 0.0))]) > 0
 
 
 def _own_cpus() -> int:
@@ -63,17 +98,50 @@ def _own_cpus() -> int:
     return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
 
 
-def _explain(failures: Mapping[int, BaseException]) -> Outcome:
-    """The first cause among the ranks: a fault of the Run's own before a process's death."""
-    for rank, failure in sorted(failures.items()):
-        cause = _root(failure)
-        if isinstance(cause, ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError):
-            continue
-        if isinstance(cause, RunFault | StaleWriter):
+def _explain(failures: Mapping[int, BaseException], task: Task, deaths: int) -> Outcome:
+    """The cause among the ranks' failures: what a Run did itself, else who died, else the rest,
+    since the death of one rank breaks the others' connections."""
+    causes = {rank: _root(failure) for rank, failure in sorted(failures.items())}
+    for cause in causes.values():
+        if isinstance(cause, StaleWriter):
+            return Outcome("superseded", str(cause))
+        if isinstance(cause, RunFault):
             return Outcome("failed", str(cause))
-        return Outcome("failed", f"{type(cause).__name__} on rank {rank}: {_one_line(cause)}")
-    rank, failure = min(failures.items())
-    return Outcome("killed", f"worker {rank} died: {_one_line(_root(failure))}")
+    for rank, cause in causes.items():
+        if isinstance(cause, ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError):
+            return Outcome("killed", f"worker {rank} {_death(cause, task, rank, deaths)}")
+    rank, cause = next(iter(causes.items()))
+    said = f"{type(cause).__name__} on rank {rank}: {_one_line(cause)}"
+    if any(word in said for word in _LOST_CONTACT):
+        return Outcome("killed", f"the workers lost contact: {said}")
+    return Outcome("failed", said)
+
+
+def _death(error: BaseException, task: Task, rank: int, deaths: int) -> str:
+    """Why a process died, as far as anybody knows."""
+    store = Store(Path(task.store))
+    fatal = fatal_signal(store.log(task.key, task.attempt, rank))
+    if fatal:
+        return f"crashed: {fatal} (see its log)"
+    said = _one_line(error)
+    if "low on memory" in said or "OutOfMemory" in said:
+        return f"was killed: out of memory ({said})"
+    if "node" in said and ("died" in said or "dead" in said) and "process" not in said:
+        return f"was lost with its node ({said})"
+    here = (store.progress(task.key) or {}).get("host") == platform.node()
+    if here and _kernel_kills() > deaths:
+        return "was killed by the kernel: out of memory (SIGKILL)"
+    return "was killed from outside (SIGKILL), or crashed without a word"
+
+
+def _kernel_kills() -> int:
+    """How many processes this machine's kernel has killed for want of memory; 0 where it does not
+    say (Linux does, proc_vmstat(5))."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def _root(error: BaseException) -> BaseException:

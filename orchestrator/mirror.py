@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import yaml
 import trainables
 from orchestrator.plan import Run
 from orchestrator.plots import run_curves, save
-from orchestrator.store import MANIFEST, TRAINING, WEIGHTS, Checkpoint, Store
+from orchestrator.sealed import MANIFEST
+from orchestrator.store import TRAINING, WEIGHTS, Checkpoint, Store
 from orchestrator.tracking import ModelFiles, TrackedRun, Tracker, TrackingError
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Entry:
     end: tuple[str, str] | None = None  # (FINISHED, FAILED or KILLED; reason)
     tracked: TrackedRun | None = None
     logged: int = 0  # epochs that MLflow has
+    stamps: dict[int, int] = field(default_factory=dict)  # epoch → ms; MLflow drops what it has
     shown: float = 0.0  # time of the progress that MLflow has
     closed: bool = False
 
@@ -49,7 +51,7 @@ class Mirror:
         """facts: tags that every Run of the submission carries."""
         self.tracker, self.store, self.submission = tracker, store, submission
         self._facts = facts
-        self._children = {_name(child.tags): child for child in tracker.children(submission)}
+        self._children: dict[tuple[str, str], TrackedRun] | None = None
         self._entries: dict[tuple[str, str], Entry] = {}
         self._guard = threading.Lock()
         self._stop = threading.Event()
@@ -66,6 +68,11 @@ class Mirror:
         """A Run has ended. state: FINISHED, FAILED or KILLED."""
         with self._guard:
             self._entries[run.label, str(run.seed)].end = (state, reason)
+
+    def drop(self, run: Run) -> None:
+        """A Run is somebody else's now: nothing more is said of it."""
+        with self._guard:
+            del self._entries[run.label, str(run.seed)]
 
     def start(self) -> None:
         self._thread.start()
@@ -114,31 +121,45 @@ class Mirror:
                 return
         run_id = entry.tracked.run_id
         result = self.store.result(entry.run.key) if end and end[0] == "FINISHED" else None
-        progress = self.store.progress(entry.run.key)
+        progress = self._progress(entry)
         history = result["history"] if result else progress["history"] if progress else []
         new = [epoch for epoch in history if epoch["epoch"] > entry.logged]
         if new:
-            self.tracker.log_epochs(run_id, new)
+            self.tracker.log_epochs(run_id, new, entry.stamps)
             entry.logged = int(new[-1]["epoch"])
-        if progress and progress["time"] != entry.shown and not result:
-            shown = {key: value for key, value in progress.items() if key != "history"}
-            self.tracker.set_tags(run_id, {"progress": json.dumps(shown)})
-            entry.shown = progress["time"]
+        if progress and not result:
+            self._show(entry, run_id, progress)
         if end is not None:
             if result:
-                self._send_result(entry.run, entry.tracked, result)
+                self._send_result(entry, entry.tracked, result)
+            self._send_logs(entry.run, entry.tracked)
             if end[1]:
                 self.tracker.set_tags(run_id, {"reason": end[1]})
             self.tracker.set_status(run_id, end[0])
             entry.closed = True
 
+    def _progress(self, entry: Entry) -> dict[str, Any] | None:
+        found = self.store.progress(entry.run.key)
+        return found if found and found["attempt"] >= entry.attempt else None
+
+    def _show(self, entry: Entry, run_id: str, progress: Mapping[str, Any]) -> None:
+        """How far the running epoch is, for whoever follows."""
+        if progress["time"] != entry.shown:
+            shown = {key: value for key, value in progress.items() if key != "history"}
+            self.tracker.set_tags(run_id, {"progress": json.dumps(shown)})
+            entry.shown = progress["time"]
+
     def _open(self, entry: Entry) -> TrackedRun:
         """The MLflow run of a Run: the submission's own from before, or a new one."""
+        if self._children is None:  # at first, and when it is not known what was answered
+            children = self.tracker.children(self.submission)
+            self._children = {_name(child.tags): child for child in children}
         run, child = entry.run, self._children.get((entry.run.label, str(entry.run.seed)))
         if child is not None:
             entry.logged = self.tracker.last_epoch(child.run_id)
             if not (child.status == "FINISHED" and entry.end):
                 self.tracker.set_tags(child.run_id, {"attempt": str(entry.attempt), "reason": ""})
+            if entry.end is None:
                 self.tracker.set_status(child.run_id, "RUNNING")
             return child
         origin = self.store.origin(run.key)
@@ -158,6 +179,7 @@ class Mirror:
         }
         if reused and origin is not None:
             tags["reused_from"] = origin["run_id"]
+        known, self._children = self._children, None
         run_id = self.tracker.create_run(
             self.submission.experiment_id, run.name, tags, self.submission.run_id
         )
@@ -167,14 +189,18 @@ class Mirror:
         )
         if not reused:
             self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
-        return self.tracker.run(run_id)
+        known[run.label, str(run.seed)] = tracked = self.tracker.run(run_id)
+        self._children = known
+        return tracked
 
-    def _send_result(self, run: Run, tracked: TrackedRun, result: Mapping[str, Any]) -> None:
+    def _send_result(self, entry: Entry, tracked: TrackedRun, result: Mapping[str, Any]) -> None:
         """Test figures, plots and models; what MLflow already has is not sent again."""
-        best = int(result["best_epoch"])
+        run, best = entry.run, int(result["best_epoch"])
         have = self.tracker.run(tracked.run_id)
         if not all(name in have.metrics for name in result["test"]):
-            self.tracker.log_epochs(tracked.run_id, [{"epoch": best, **result["test"]}])
+            self.tracker.log_epochs(
+                tracked.run_id, [{"epoch": best, **result["test"]}], entry.stamps
+            )
         self.tracker.set_tags(
             tracked.run_id,
             {**result["facts"], "best_epoch": str(best), "epochs": str(len(result["history"]))},
@@ -189,6 +215,12 @@ class Mirror:
             if f"model_{name}" not in have.tags:
                 uri = self._send_model(run, tracked, name, epoch)
                 self.tracker.set_tags(tracked.run_id, {f"model_{name}": uri})
+
+    def _send_logs(self, run: Run, tracked: TrackedRun) -> None:
+        """What every rank of every attempt had to say; a reused Run's stand with the original."""
+        logs = self.store.logs(run.key)
+        if logs and tracked.tags.get("kind") != "reused":
+            self.tracker.log_files(tracked.run_id, next(iter(logs.values())).parent, "logs")
 
     def _send_plots(self, run: Run, tracked: TrackedRun, result: Mapping[str, Any]) -> None:
         history = [*result["history"], {"epoch": result["best_epoch"], **result["test"]}]

@@ -2,12 +2,10 @@
 
 from orchestrator.jobs import LOCAL, Jobs
 from orchestrator.mirror import Mirror
-from orchestrator.results import Submission, newest
+from orchestrator.results import RunState, Submission, newest
 from orchestrator.services import RayService, ServiceError
 from orchestrator.store import Store
-from orchestrator.tracking import Tracker
-
-GONE = "its process is gone; submit the study again and it goes on"
+from orchestrator.tracking import TrackedRun, Tracker
 
 
 def is_alive(submission: Submission, home_ray: RayService | None) -> bool:
@@ -15,31 +13,52 @@ def is_alive(submission: Submission, home_ray: RayService | None) -> bool:
 
     Another cluster that does not answer may well be working: what it runs is left alone.
     """
-    tags = submission.tracked.tags
-    if tags.get("cluster", LOCAL) == LOCAL:
-        return home_ray is not None and Jobs(home_ray).alive(tags["job"])
+    jobs = jobs_of(submission, home_ray)
+    if jobs is None:
+        return submission.tracked.tags.get("cluster", LOCAL) != LOCAL
+    return jobs.alive(submission.tracked.tags["job"])
+
+
+def ending(submission: Submission, home_ray: RayService | None) -> str:
+    """Why a submission that is not alive is no more."""
+    jobs = jobs_of(submission, home_ray)
+    return jobs.ending(submission.tracked.tags["job"]) if jobs else "the Ray head is gone"
+
+
+def jobs_of(submission: Submission, home_ray: RayService | None) -> Jobs | None:
+    """The jobs of the cluster that the submission was sent to; None when it does not answer."""
+    cluster = submission.tracked.tags.get("cluster", LOCAL)
+    ray = home_ray if cluster == LOCAL else RayService("", cluster, None, local=False)
     try:
-        return Jobs(RayService("", tags["cluster"], None, local=False)).alive(tags["job"])
+        return Jobs(ray) if ray else None
     except ServiceError:
-        return True
+        return None
 
 
-def settle(tracker: Tracker, store: Store, submission: Submission) -> Submission:
-    """Make MLflow true for a submission whose job has ended: results that the store has are sent,
-    Runs without a process become KILLED. Returns the submission as it stands then."""
+def settle(tracker: Tracker, store: Store, submission: Submission, why: str) -> Submission:
+    """Make MLflow true for a submission whose job has ended: what the store has is sent, and Runs
+    without a process become KILLED. why: the job's end. Returns the submission as it stands then.
+    """
     tracked = submission.tracked
     mirror = Mirror(tracker, store, tracked, {"study": str(submission.plan["study"])})
-    touched = False
-    for item in submission.runs:
-        done = store.result(item.run.key) is not None
-        if item.state == "RUNNING" or (done and item.state != "FINISHED"):
-            mirror.follow(item.run, ("FINISHED", "") if done else ("KILLED", GONE))
-            touched = True
-    if not touched and tracked.status != "RUNNING":
+    wrong = [(item, end) for item in submission.runs if (end := _end(store, tracked, item, why))]
+    for item, end in wrong:
+        mirror.follow(item.run, end)
+    if not wrong and tracked.status != "RUNNING":
         return submission
     mirror.flush()
     if tracked.status == "RUNNING":
         left = [item for item in submission.runs if store.result(item.run.key) is None]
-        tracker.set_tags(tracked.run_id, {"reason": "its driver is gone" if left else ""})
+        tracker.set_tags(tracked.run_id, {"reason": why if left else ""})
         tracker.set_status(tracked.run_id, "KILLED" if left else "FINISHED")
     return newest(tracker, str(submission.plan["study"])) or submission
+
+
+def _end(store: Store, submission: TrackedRun, item: RunState, why: str) -> tuple[str, str] | None:
+    """State and reason of how a Run really ended; None where MLflow has it right."""
+    known = store.ended(item.run.key, submission.run_id)
+    if store.result(item.run.key) is not None:
+        known = ("FINISHED", "")
+    if known is None and item.state == "RUNNING":
+        return "KILLED", f"{why}; submit the study again and it goes on"
+    return known if known and known[0] != item.state else None

@@ -1,12 +1,14 @@
 """The local Ray head and MLflow server of one home: start, find, stop.
 
 Every port is chosen free, each head has its own short temporary folder and its own token, and what
-was started here is stopped by its recorded process ids, so that two homes never meet.
+was started here is stopped by its recorded process ids and its mark, so that two homes never meet.
 """
 
+import contextlib
 import os
 import secrets
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ import psutil
 
 from orchestrator.faults import UserError
 from orchestrator.home import Home, locked, read_json, write_json
+from orchestrator.processes import alive, end, identity, marked, spawn, tree
 from orchestrator.settings import MlflowSettings
 
 _START_SECONDS = 120.0
@@ -56,24 +59,26 @@ def start(
     only: Sequence[str] = ("ray", "mlflow"),
 ) -> Services:
     """Find what runs, start what does not, and wait until it answers. Raises ServiceError."""
-    with locked(home.root / ".services.lock"):
+    with locked(home.services_lock):
         found = find(home, settings)
+        record = read_json(home.services) or {}
         wanted: dict[str, tuple[subprocess.Popen[bytes], dict[str, Any]]] = {}
         if found.ray is None and "ray" in only:
             say("starting Ray ...")
+            end(_left(home, record, "ray"))  # a head of which parts have died is of no use
             wanted["ray"] = _start_ray(home)
         if found.mlflow_uri is None and settings.tracking_uri is None:
             say("starting MLflow ...")
-            wanted["mlflow"] = _start_mlflow(home, settings)
+            end(_left(home, record, "mlflow"))
+            wanted["mlflow"] = _start_mlflow(home, settings, record.get("mlflow", {}).get("port"))
         elif found.mlflow_uri is None:
             raise ServiceError(f"MLflow does not answer at {settings.tracking_uri} (mlflow.yaml)")
-        record = read_json(home.services) or {}
         for name, (process, entry) in wanted.items():
-            record[name] = entry | {"processes": [_identity(psutil.Process(process.pid))]}
+            record[name] = entry | {"processes": [identity(psutil.Process(process.pid))]}
             write_json(home.services, record, 0o600)
         for name, (process, _) in wanted.items():
             _wait(home, settings, name, process)
-            record[name]["processes"] = [_identity(p) for p in _tree(process.pid)]
+            record[name]["processes"] = [identity(p) for p in tree(process.pid)]
             write_json(home.services, record, 0o600)
         return find(home, settings)
 
@@ -90,8 +95,8 @@ def find(home: Home, settings: MlflowSettings) -> Services:
     if "ray" in record and _ray_answers(record["ray"], home):
         entry = record["ray"]
         ray = RayService(entry["address"], entry["dashboard_url"], home.ray_token)
-    if uri is None and "mlflow" in record:
-        uri = record["mlflow"]["uri"]
+    if uri is None and any(map(alive, record.get("mlflow", {}).get("processes", []))):
+        uri = record["mlflow"]["uri"]  # else whoever has the port now may be another home's
     return Services(ray, uri if uri and _mlflow_answers(uri) else None)
 
 
@@ -99,16 +104,27 @@ def stop(home: Home) -> list[str]:
     """End every process of the home's services. Returns what was stopped."""
     if not home.services.is_file():
         return []
-    with locked(home.root / ".services.lock"):
+    with locked(home.services_lock):
         record = read_json(home.services) or {}
         stopped = []
-        for name, entry in record.items():
-            processes = [p for item in entry["processes"] if (p := _alive(item))]
+        for name in record:
+            processes = _left(home, record, name)
             if processes:
-                _end(processes)
+                end(processes)
                 stopped.append(name)
         home.services.unlink(missing_ok=True)
     return stopped
+
+
+def _left(home: Home, record: Mapping[str, Any], name: str) -> list[psutil.Process]:
+    """Living processes of a service: the recorded ones and what descends from them."""
+    recorded = record.get(name, {}).get("processes", [])
+    found = [process for item in recorded if (process := alive(item))]
+    return list({p.pid: p for p in [*found, *marked(_mark(home, name))]}.values())
+
+
+def _mark(home: Home, name: str) -> str:
+    return f"{name} of {home.root}"
 
 
 def login(ray: RayService) -> dict[str, str]:
@@ -122,10 +138,11 @@ def login(ray: RayService) -> dict[str, str]:
 
 
 def _start_ray(home: Home) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
-    if not home.ray_token.is_file():
+    if not home.ray_token.is_file() or not home.ray_token.stat().st_size:
+        home.ray_token.unlink(missing_ok=True)
         _write_secret(home.ray_token, secrets.token_hex(32))
     os.chmod(home.ray_token, 0o600)
-    home.ray_temp.mkdir(mode=0o700, exist_ok=True)
+    _own_folder(home.ray_temp.parent)
     names = (
         "port",
         "dashboard-port",
@@ -149,11 +166,25 @@ def _start_ray(home: Home) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
         "--object-store-memory=500000000",  # only weights' addresses and metrics pass through it
         "--disable-usage-stats",
     ]
-    extra = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(home.ray_token)}
-    process = _spawn(command, home.logs / "ray.log", extra)
+    extra = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
+        "RAY_enable_metrics_collection": "0",  # Prometheus' port would answer without the token
+    }
+    process = spawn(command, home.logs / "ray.log", _mark(home, "ray"), extra)
     address = f"{_node_address()}:{ports['port']}"
     url = f"http://127.0.0.1:{ports['dashboard-port']}"
     return process, {"address": address, "dashboard_url": url}
+
+
+def _own_folder(path: Path) -> None:
+    """A folder that nobody else can enter. Its name can be guessed, so whose it is counts."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise ServiceError(f"{path} was made by somebody else: remove it")
+    path.chmod(0o700)
 
 
 def _ray_answers(entry: Mapping[str, Any], home: Home) -> bool:
@@ -174,21 +205,26 @@ def _node_address() -> str:
 
 
 def _start_mlflow(
-    home: Home, settings: MlflowSettings
+    home: Home, settings: MlflowSettings, last_port: int | None
 ) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
-    port = free_ports(1)[0] if settings.port == "auto" else settings.port
+    """last_port: where it was before it died, and where a study that still runs looks for it."""
+    port = settings.port
+    if port == "auto":
+        port = last_port if last_port and _is_free(last_port) else free_ports(1)[0]
     command = [sys.executable, "-m", "mlflow", "server", "--workers=1"]
     command += [f"--host={settings.host}", f"--port={port}"]
     command += [
-        f"--backend-store-uri={settings.backend_store_uri or f'sqlite:///{home.root}/mlflow.db'}",
-        f"--artifacts-destination={settings.artifacts_destination or home.root / 'artifacts'}",
+        f"--artifacts-destination={settings.artifacts_destination or home.root / 'artifacts'}"
     ]
     extra = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"
-    }  # seven processes that serve only LLM jobs
-    process = _spawn(command, home.logs / "mlflow.log", extra)
+        # it may hold a password, and everybody can read a command line
+        "MLFLOW_BACKEND_STORE_URI": settings.backend_store_uri
+        or f"sqlite:///{home.root}/mlflow.db",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that serve only LLM jobs
+    }
+    process = spawn(command, home.logs / "mlflow.log", _mark(home, "mlflow"), extra)
     reached = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return process, {"uri": f"http://{reached}:{port}"}
+    return process, {"uri": f"http://{reached}:{port}", "port": port}
 
 
 def _mlflow_answers(uri: str) -> bool:
@@ -210,19 +246,14 @@ def free_ports(count: int) -> list[int]:
             item.close()
 
 
-def _spawn(command: Sequence[str], log: Path, extra: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """A process of its own session, so that Ctrl-C here does not reach it."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            command,
-            env={**kept, **extra},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd="/",
-        )
+def _is_free(port: int) -> bool:
+    with socket.socket() as item:
+        item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            item.bind(("", port))
+        except OSError:
+            return False
+        return True
 
 
 def _wait(
@@ -238,7 +269,7 @@ def _wait(
                 f"{name} ended while starting (exit {process.returncode}): see {log}"
             )
         time.sleep(0.2)
-    _end(_tree(process.pid))
+    end(tree(process.pid))
     raise ServiceError(f"{name} did not answer within {_START_SECONDS:.0f} s: see {log}")
 
 
@@ -256,42 +287,3 @@ def _write_secret(path: Path, secret: str) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(secret)
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _identity(process: psutil.Process) -> dict[str, Any]:
-    """A process id is used again some day: with its start time it is unique."""
-    return {"pid": process.pid, "created": process.create_time()}
-
-
-def _alive(item: Mapping[str, Any]) -> psutil.Process | None:
-    try:
-        process = psutil.Process(int(item["pid"]))
-        return process if abs(process.create_time() - item["created"]) < 1.0 else None
-    except psutil.NoSuchProcess:
-        return None
-
-
-def _end(processes: list[psutil.Process]) -> None:
-    """Ask them and their children to end, then make them."""
-    every = {p.pid: p for parent in processes for p in [parent, *_tree(parent.pid)]}
-    for process in every.values():
-        _signal(process.terminate)
-    _, left = psutil.wait_procs(list(every.values()), timeout=8)
-    for process in left:
-        _signal(process.kill)
-    psutil.wait_procs(left, timeout=5)
-
-
-def _signal(send: Callable[[], None]) -> None:
-    try:
-        send()
-    except psutil.NoSuchProcess:
-        return

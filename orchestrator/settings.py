@@ -1,9 +1,9 @@
 """mlflow.yaml: an existing MLflow server, or how the local one is started."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from orchestrator.faults import Faults, StudyError
 from orchestrator.yaml_file import YamlFault, read_mapping
@@ -20,6 +20,17 @@ class MlflowSettings(Config):
     port: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = "auto"
     backend_store_uri: str | None = None
     artifacts_destination: str | None = None
+
+    @field_validator("tracking_uri", mode="before")
+    @classmethod
+    def _is_no_secret(cls, value: Any) -> Any:
+        """The address travels: into jobs, messages and tags. Not repeated here, whatever it is."""
+        if isinstance(value, str) and "@" in value:
+            raise ValueError(
+                "must be an address without user and password (no '@'): "
+                "put those into ~/.mlflow/credentials"
+            )
+        return value
 
 
 def read_settings(given: str | None) -> MlflowSettings:

@@ -1,12 +1,15 @@
 """Checkpoints by key: written whole, verified when read, the newest that verifies.
 
 <root>/<key>/epoch_00012/{weights.pt, training.pt, manifest.json}   one checkpoint
-<root>/<key>/{attempt, progress.json, done.json}                    who writes, how far, the result
+<root>/<key>/spare_00009/{weights.pt, manifest.json}                the best one once more
+<root>/<key>/{attempt, progress.json, done.json, ended.json}        who writes, how far, the result
+<root>/<key>/logs/attempt_0001_rank_0.log                           what the Run itself said
 
-A checkpoint appears by renaming a synced temporary folder, so it is there whole or not at all.
+A checkpoint appears by renaming a synced temporary folder, so it is there whole or not at all. What
+could not be trained again within an epoch stands twice: a single damaged file costs no more.
 """
 
-import hashlib
+import fcntl
 import json
 import logging
 import os
@@ -15,14 +18,23 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orchestrator.home import locked, read_json, write_json
+from orchestrator.sealed import (
+    MANIFEST,
+    describe,
+    has_its_files,
+    read_manifest,
+    sync,
+    write_manifest,
+)
 
 log = logging.getLogger(__name__)
-WEIGHTS, TRAINING, MANIFEST = "weights.pt", "training.pt", "manifest.json"
+WEIGHTS, TRAINING = "weights.pt", "training.pt"
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
 _EPOCH = re.compile(r"epoch_(\d{5,})")
+_LOG = re.compile(r"attempt_(\d+)_rank_(\d+)\.log")
 
 
 class StaleWriter(Exception):
@@ -69,7 +81,60 @@ class Store:
         return attempt
 
     def attempt(self, key: str) -> int:
-        return int((read_json(self.folder(key) / "attempt") or {}).get("attempt", 0))
+        """The newest attempt's number, 0 before the first. Where the file that says so is damaged,
+        the highest number that anything else of the key bears: a number is never given twice."""
+        folder = self.folder(key)
+        said = read_json(folder / "attempt")
+        if said is not None and isinstance(said.get("attempt"), int):
+            return int(said["attempt"])
+        if not folder.is_dir():
+            return 0
+        notes = [read_json(folder / name) for name in ("progress.json", "done.json", "ended.json")]
+        notes += [read_manifest(path) for path in folder.glob("epoch_*")]
+        numbers = [int(note.get("attempt", 0)) for note in notes if note]
+        return max([0, *numbers, *(attempt for attempt, _ in self.logs(key))])
+
+    def own(self, key: str, who: str) -> IO[str] | None:
+        """Become the key's only trainer until the returned file is closed, or this process dies.
+
+        Returns None while another process, or another part of this one, is it. who: a few words
+        for those who wait.
+        """
+        folder = self.folder(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".owner").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (folder / ".owner").stat().st_ino != os.fstat(file.fileno()).st_ino:
+                raise FileNotFoundError  # it was cleaned away meanwhile: this is nobody's lock
+        except (BlockingIOError, FileNotFoundError):
+            file.close()
+            return None
+        file.truncate(0)
+        file.write(who)
+        file.flush()
+        return file
+
+    def owner(self, key: str) -> str | None:
+        """Who trains the key now; None when nobody does."""
+        try:
+            with (self.folder(key) / ".owner").open(encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return None
+        except BlockingIOError:
+            return (self.folder(key) / ".owner").read_text(encoding="utf-8") or "another process"
+        return None
+
+    def log(self, key: str, attempt: int, rank: int) -> Path:
+        """Where a rank of an attempt writes what it has to say; the folder is made."""
+        folder = self.folder(key) / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"attempt_{attempt:04d}_rank_{rank}.log"
+
+    def logs(self, key: str) -> dict[tuple[int, int], Path]:
+        """(attempt, rank) → log file, oldest attempt first."""
+        return named_logs(self.folder(key) / "logs")
 
     def save(
         self,
@@ -81,16 +146,48 @@ class Store:
     ) -> Checkpoint:
         """Write one checkpoint. files: name → function that writes it to a path."""
         folder = self.folder(key)
-        temporary, final = folder / f".epoch_{epoch:05d}.{attempt}", folder / f"epoch_{epoch:05d}"
+        return self._place(key, attempt, folder / f"epoch_{epoch:05d}", epoch, files, info)
+
+    def spare(self, key: str, attempt: int, epoch: int) -> None:
+        """Keep a second copy of a checkpoint without its optimizer state, and of no other: of the
+        best one, from when it is no longer the newest."""
+        folder = self.folder(key)
+        name = f"spare_{epoch:05d}"
+        if not has_its_files(folder / name):
+            source = self.load(key, epoch)
+            if source is None:
+                return  # the warning is said; whoever needs it next finds it missing
+            copies = {
+                name: lambda path, name=name: shutil.copyfile(source.path / name, path)
+                for name in source.files
+                if name != TRAINING
+            }
+            self._place(key, attempt, folder / name, epoch, copies, source.info)
+        with locked(folder / ".lock"):
+            self._fence(key, attempt)
+            for other in folder.glob("spare_*"):
+                if other.name != name:
+                    shutil.rmtree(other)
+
+    def _place(
+        self,
+        key: str,
+        attempt: int,
+        final: Path,
+        epoch: int,
+        files: Mapping[str, Callable[[Path], object]],
+        info: Mapping[str, Any],
+    ) -> Checkpoint:
+        folder, temporary = final.parent, final.with_name(f".{final.name}.{attempt}")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             for name, write in files.items():
                 write(temporary / name)
-            sums = {name: _describe(temporary / name) for name in files}
+            sums = {name: describe(temporary / name) for name in files}
             manifest = {"epoch": epoch, "attempt": attempt, "files": sums, "info": dict(info)}
-            _write_manifest(temporary, manifest)
-            _sync(temporary)
+            write_manifest(temporary, manifest)
+            sync(temporary)
             with locked(folder / ".lock"):
                 self._fence(key, attempt)
                 shutil.rmtree(final, ignore_errors=True)
@@ -98,7 +195,7 @@ class Store:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync(folder)
+        sync(folder)
         return Checkpoint(final, epoch, info, sums)
 
     def _fence(self, key: str, attempt: int) -> None:
@@ -113,14 +210,23 @@ class Store:
         return sorted(int(match[1]) for name in names if (match := _EPOCH.fullmatch(name)))
 
     def load(self, key: str, epoch: int) -> Checkpoint | None:
-        """The checkpoint of an epoch if every file verifies; else a warning names the file."""
-        path = self.folder(key) / f"epoch_{epoch:05d}"
-        manifest = _read_manifest(path)
+        """The checkpoint of an epoch if every file verifies, else its spare; a warning names the
+        damaged file."""
+        found = self._verified(self.folder(key) / f"epoch_{epoch:05d}")
+        spare = self.folder(key) / f"spare_{epoch:05d}"
+        if found is None and spare.is_dir():
+            found = self._verified(spare)
+            if found is not None:
+                log.warning("checkpoint %s: its second copy is used", found.path)
+        return found
+
+    def _verified(self, path: Path) -> Checkpoint | None:
+        manifest = read_manifest(path)
         if manifest is None:
             log.warning("checkpoint %s: %s is missing or damaged", path, MANIFEST)
             return None
         for name, wanted in manifest["files"].items():
-            if not (path / name).is_file() or _describe(path / name) != wanted:
+            if not (path / name).is_file() or describe(path / name) != wanted:
                 log.warning("checkpoint %s: %s is missing or damaged", path, name)
                 return None
         return Checkpoint(path, manifest["epoch"], manifest["info"], manifest["files"])
@@ -129,7 +235,7 @@ class Store:
         """The newest checkpoint that verifies and can be gone on from."""
         for epoch in reversed(self.epochs(key)):
             found = self.load(key, epoch)
-            if found is not None and found.training.is_file():
+            if found is not None and TRAINING in found.files:
                 return found
         return None
 
@@ -137,7 +243,7 @@ class Store:
         """Keep the newest `keep` whole and of the best one its weights; remove the rest."""
         with locked(self.folder(key) / ".lock"):
             self._fence(key, attempt)
-            for left in self.folder(key).glob(".epoch_*"):  # of a writer that was killed
+            for left in self.folder(key).glob(".[es]*_*.*"):  # of a writer that was killed
                 shutil.rmtree(left)
             for epoch in self.epochs(key)[:-keep]:
                 path = self.folder(key) / f"epoch_{epoch:05d}"
@@ -148,6 +254,7 @@ class Store:
 
     def report(self, key: str, attempt: int, progress: Mapping[str, Any]) -> None:
         """How far a Run is, for whoever looks: seconds old at most, not synced."""
+        self._fence(key, attempt)
         path = self.folder(key) / "progress.json"
         temporary = path.with_name(f".progress.{attempt}")
         temporary.write_text(json.dumps({"attempt": attempt, **progress}), encoding="utf-8")
@@ -162,22 +269,34 @@ class Store:
             self._fence(key, attempt)
             write_json(self.folder(key) / "done.json", {"attempt": attempt, **result})
 
+    def end(self, key: str, attempt: int, state: str, reason: str, submission: str) -> None:
+        """An attempt has ended without a result: FAILED or KILLED, and why. Waits here until MLflow
+        has heard of it. submission: its MLflow run."""
+        note = {"attempt": attempt, "state": state, "reason": reason, "submission": submission}
+        write_json(self.folder(key) / "ended.json", note)
+
+    def ended(self, key: str, submission: str) -> tuple[str, str] | None:
+        """State and reason of the newest attempt, if it was this submission's and has ended without
+        a result."""
+        note = read_json(self.folder(key) / "ended.json") or {}
+        if note.get("submission") != submission or note.get("attempt") != self.attempt(key):
+            return None
+        return str(note["state"]), str(note["reason"])
+
     def result(self, key: str) -> dict[str, Any] | None:
         """The result of a finished Run; None when it is not finished or its best is gone."""
         done = read_json(self.folder(key) / "done.json")
         if done is None:
             return None
-        path = self.folder(key) / f"epoch_{done['best_epoch']:05d}"
-        manifest = _read_manifest(path)
-        if manifest is None or not _has_its_files(path, manifest):
-            return None
-        return done
+        folder, epoch = self.folder(key), int(done["best_epoch"])
+        paths = (folder / f"epoch_{epoch:05d}", folder / f"spare_{epoch:05d}")
+        return done if any(has_its_files(path) for path in paths) else None
 
     def forget(self, key: str) -> None:
         """Remove every checkpoint and the result, so that the Run is trained anew."""
         (self.folder(key) / "done.json").unlink(missing_ok=True)
-        for epoch in self.epochs(key):
-            shutil.rmtree(self.folder(key) / f"epoch_{epoch:05d}")
+        for path in self.folder(key).glob("[es]*_*"):
+            shutil.rmtree(path)
 
     def set_origin(self, key: str, origin: Mapping[str, str]) -> None:
         """Which MLflow run (`run_id` at `uri`) holds the Run's training."""
@@ -192,51 +311,16 @@ class Store:
         return self.load(key, done["best_epoch"]) if done else None
 
 
+def named_logs(folder: Path) -> dict[tuple[int, int], Path]:
+    """(attempt, rank) → log file, oldest attempt first."""
+    named = {path: match for path in folder.glob("*.log") if (match := _LOG.fullmatch(path.name))}
+    return dict(sorted(((int(m[1]), int(m[2])), path) for path, m in named.items()))
+
+
 def _drop_training_state(path: Path) -> None:
     """Take the optimizer state out of a checkpoint: manifest first, so that it stays whole."""
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     if manifest and TRAINING in manifest["files"]:
         del manifest["files"][TRAINING]
-        _write_manifest(path, manifest)
+        write_manifest(path, manifest)
         (path / TRAINING).unlink(missing_ok=True)
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    body = {key: value for key, value in manifest.items() if key != "sha256"}
-    write_json(folder / MANIFEST, body | {"sha256": _digest(body)})
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """A manifest that says what was written; None when it is missing or damaged."""
-    manifest = read_json(folder / MANIFEST)
-    if manifest is None or manifest.pop("sha256", None) != _digest(manifest):
-        return None
-    return manifest
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _has_its_files(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether every file is there with its size: a quick look, not a verification."""
-    return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == wanted["bytes"]
-        for name, wanted in manifest["files"].items()
-    )
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder's files and its own entries to the disk."""
-    for path in [*(p for p in folder.iterdir() if p.is_file()), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

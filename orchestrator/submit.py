@@ -1,4 +1,4 @@
-"""Walk the plan on Ray: skip what is done, train the rest, say what a failure blocks.
+"""One submission from its plan to its comparison.
 
 Runs as the driver of a Ray job: `python -m orchestrator.submit job.json`.
 """
@@ -7,32 +7,33 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 import yaml
 
-from orchestrator.cluster import Node, Share, at_once, share_of
+from orchestrator.cluster import at_once, share_of
 from orchestrator.code_version import tree_version
 from orchestrator.faults import Refused, UserError
-from orchestrator.home import Home
+from orchestrator.home import Busy, Home, locked
 from orchestrator.jobs import Job
-from orchestrator.launch import Outcome, launch
+from orchestrator.launch import cluster_nodes
 from orchestrator.mirror import Mirror
-from orchestrator.plan import Planned, Run, digest, to_plain
+from orchestrator.plan import digest, to_plain
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.report import write_comparison
 from orchestrator.results import newest
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
 from orchestrator.tracking import TrackedRun, Tracker
-from orchestrator.worker import Task
+from orchestrator.walk import Walk
 
 log = logging.getLogger("orchestrator")
 _DRAIN_SECONDS = 120.0
+_HANDOVER_SECONDS = 60.0
 
 
 def main(path: str) -> int:
@@ -41,7 +42,7 @@ def main(path: str) -> int:
     job = Job(**json.loads(Path(path).read_text(encoding="utf-8")))
     try:
         return run(job)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
 
@@ -52,30 +53,42 @@ def run(job: Job) -> int:
         raise Refused("driver and command run different code: install the same on both", 1)
     home = Home(Path(job.home)).create()
     study = from_mapping(job.study)
-    prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
-    address = os.environ["RAY_ADDRESS"]  # set by Ray for every job
-    # Train's own clean-up actor looks for the cluster's address in the runtime environment
-    ray.init(address, runtime_env={"env_vars": {"RAY_ADDRESS": address}}, logging_level="WARNING")
-    nodes = cluster_nodes()
-    share = share_of(study.resources, nodes)
-    tables = build_caches(prepared, home, lambda name, done, total: None)
-    tracker = Tracker(job.tracking_uri)
-    submission = open_submission(tracker, prepared, job)
-    remember(prepared, home)
-    store = Store(home.store)
-    facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
-    mirror = Mirror(tracker, store, submission, facts)
-    walk = Walk(prepared, share, tables, home, mirror)
-    mirror.start()
-    states = walk.run(at_once(share, nodes))
-    sent = mirror.stop(_DRAIN_SECONDS)
-    return close_submission(tracker, submission, study.name, states, sent)
+    with _only_driver(home, study.name):
+        address = os.environ["RAY_ADDRESS"]  # set by Ray for every job
+        # Train's own clean-up actor looks for the cluster's address in the runtime environment
+        environment = {"env_vars": {"RAY_ADDRESS": address}}
+        ray.init(address, runtime_env=environment, logging_level="WARNING")
+        with locked(home.planning, shared=True):
+            prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
+            nodes = cluster_nodes()
+            share = share_of(study.resources, nodes)
+            tables = build_caches(prepared, home, lambda name, done, total: None)
+            tracker = Tracker(job.tracking_uri)
+            submission = open_submission(tracker, prepared, job)
+            remember(prepared, home)
+        facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
+        mirror = Mirror(tracker, Store(home.store), submission, facts)
+        walk = Walk(prepared, share, tables, home, mirror)
+        mirror.start()
+        states = walk.run(at_once(share, nodes))
+        sent = mirror.stop(_DRAIN_SECONDS)
+        return close_submission(tracker, submission, study.name, states, sent)
 
 
-def cluster_nodes() -> list[Node]:
-    """The living nodes of the cluster."""
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(item.get("CPU", 0.0), item.get("GPU", 0.0)) for item in found]
+@contextmanager
+def _only_driver(home: Home, study: str) -> Iterator[None]:
+    """One driver walks a study, whatever cluster it is on. One that dies with its cluster may need
+    a moment to go."""
+    deadline = time.monotonic() + _HANDOVER_SECONDS
+    while True:
+        try:
+            with locked(home.root / f".walking-{study}.lock", wait=False):
+                yield
+                return
+        except Busy as error:
+            if time.monotonic() > deadline:
+                raise Refused(f"another driver walks study {study} in {home.root}", 1) from error
+            time.sleep(1.0)
 
 
 def open_submission(tracker: Tracker, prepared: Prepared, job: Job) -> TrackedRun:
@@ -88,7 +101,9 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job) -> TrackedRu
         tracker.set_tags(last[0].run_id, ours)
         tracker.set_status(last[0].run_id, "RUNNING")
         return last[0]
-    tags = {"study": study.name, "plan": plan, **ours}
+    for half in tracker.submissions(study.name, kind="opening"):  # its driver died: we are the one
+        tracker.set_status(half.run_id, "KILLED")
+    tags = {"study": study.name, "plan": plan, "kind": "opening", **ours}
     if job.git_commit:
         tags["git_commit"] = job.git_commit
     run_id = tracker.create_run(tracker.experiment(study.name), f"submission {job.job_id}", tags)
@@ -119,102 +134,6 @@ def close_submission(
     tracker.set_tags(submission.run_id, {"reason": reason})
     tracker.set_status(submission.run_id, "FAILED" if failed else "FINISHED")
     return 1 if failed else 0
-
-
-class Walk:
-    """Launches Runs as soon as their parents are done and there is room for them."""
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        share: Share,
-        tables: Mapping[str, Path],
-        home: Home,
-        mirror: Mirror,
-    ) -> None:
-        self.prepared, self.share, self.tables = prepared, share, tables
-        self.home, self.mirror, self.store = home, mirror, Store(home.store)
-        self.states: dict[str, str] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
-
-    def run(self, slots: int) -> dict[str, str]:
-        """Returns how every Run ended."""
-        waiting = self._verified()
-        going: dict[Future[str], Run] = {}
-        with ThreadPoolExecutor(max_workers=max(1, slots)) as pool:
-            while waiting or going:
-                waiting = [item for item in waiting if not self._skip(item)]
-                for item in [item for item in waiting if self._ready(item.run)]:
-                    if len(going) < slots and item.run.key not in {r.key for r in going.values()}:
-                        waiting.remove(item)
-                        going[pool.submit(self._train, item.run)] = item.run
-                done, _ = wait(going, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self.states[going.pop(future).key] = future.result()
-        return self.states
-
-    def _verified(self) -> list[Planned]:
-        """The plan, in which a parent whose checkpoint turns out to be damaged is new again."""
-        planned = list(self.prepared.planned)
-        needed = {item.run.parent for item in planned if item.state != "done"}
-        for place, item in enumerate(planned):
-            key = item.run.key
-            if item.state == "done" and key in needed and self.store.best(key) is None:
-                log.warning("%s: its checkpoint is damaged, it is trained anew", item.run.name)
-                self.store.forget(key)
-                planned[place] = replace(item, state="new")
-        return planned
-
-    def _skip(self, item: Planned) -> bool:
-        """Whether a Run needs no training: it is done, or can never begin."""
-        run, parent = item.run, item.run.parent
-        if item.state == "done" or self.states.get(run.key) == "FINISHED":
-            log.info("%s: done already %s", run.name, item.why)
-            self.states[run.key] = "FINISHED"
-            self.mirror.follow(run, ("FINISHED", ""))
-            return True
-        if run.key in self.states:  # the same Run under another label, which failed
-            return True
-        if parent is not None and self.states.get(parent, "FINISHED") != "FINISHED":
-            log.error("%s: blocked, its parent %s did not finish", run.name, item.run.parent_label)
-            self.states[run.key] = "BLOCKED"
-            return True
-        return False
-
-    def _ready(self, run: Run) -> bool:
-        return run.parent is None or self.states.get(run.parent) == "FINISHED"
-
-    def _train(self, run: Run) -> str:
-        """Train one Run, again after its process died; returns how it ended."""
-        outcome = Outcome("failed", "was not started")
-        for _ in range(self.prepared.study.resources.max_failures + 1):
-            attempt = self.store.claim(run.key)
-            self.mirror.follow(run)
-            log.info("%s: attempt %d starts", run.name, attempt)
-            try:
-                outcome = launch(self._task(run, attempt), self.share, self.home.root / "ray_train")
-            except Exception as error:  # whatever happens to one Run, the others go on
-                log.exception("%s: could not be launched", run.name)
-                outcome = Outcome("failed", f"{type(error).__name__}: {error}")
-            log.info("%s: %s %s", run.name, outcome.state, outcome.reason)
-            if outcome.state != "killed":
-                break
-        state = outcome.state.upper()
-        self.mirror.end(run, state, outcome.reason)
-        return state
-
-    def _task(self, run: Run, attempt: int) -> Task:
-        return Task(
-            key=run.key,
-            attempt=attempt,
-            label=run.label,
-            trainable=run.trainable,
-            config=run.config,
-            seed=run.seed,
-            table=str(self.tables[run.dataset]),
-            store=str(self.home.store),
-            parent=run.parent,
-            parent_label=run.parent_label,
-        )
 
 
 if __name__ == "__main__":

@@ -124,12 +124,19 @@ class Tracker:
         with _mlflow_errors():
             self.client.log_batch(run_id, tags=entries)
 
-    def log_epochs(self, run_id: str, epochs: Sequence[Mapping[str, float]]) -> None:
-        """Each entry holds `epoch` and the metrics of that epoch; step = epoch."""
+    def log_epochs(
+        self, run_id: str, epochs: Sequence[Mapping[str, float]], stamps: dict[int, int]
+    ) -> None:
+        """Each entry holds `epoch` and the metrics of that epoch; step = epoch.
+
+        stamps: epoch → time in ms, filled here. Sent again with the same stamps, because nobody
+        knows whether a call that was not answered was heard, a metric stands there once.
+        """
         now = int(time.time() * 1000)
         metrics = [
-            Metric(name, float(value), now, int(entry["epoch"]))
+            Metric(name, float(value), stamps.setdefault(epoch, now), epoch)
             for entry in epochs
+            for epoch in [int(entry["epoch"])]
             for name, value in entry.items()
             if name != "epoch"
         ]
@@ -199,15 +206,17 @@ class Tracker:
             experiments = self.client.search_experiments(order_by=["creation_time DESC"])
         return [item.name for item in experiments if self.submissions(item.name, 1)]
 
-    def submissions(self, study: str, most: int = _PAGE) -> list[TrackedRun]:
-        """Submissions of a study, newest first."""
+    def submissions(
+        self, study: str, most: int = _PAGE, kind: str = "submission"
+    ) -> list[TrackedRun]:
+        """Submissions of a study, newest first. kind: `opening` before they have their plan."""
         with _mlflow_errors():
             experiment = self.client.get_experiment_by_name(study)
             if experiment is None:
                 return []
             found = self.client.search_runs(
                 [experiment.experiment_id],
-                filter_string=f"tags.`{TAG}kind` = 'submission'",
+                filter_string=f"tags.`{TAG}kind` = '{kind}'",
                 max_results=most,
                 order_by=["attributes.start_time DESC"],
             )
@@ -240,6 +249,13 @@ class Tracker:
             path = self.client.download_artifacts(submission.run_id, "plan.json", folder)
             plan: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
             return plan
+
+    def download(self, run_id: str, path: str, into: Path) -> Path:
+        """A folder of artifacts of a run; empty where there is none."""
+        with _mlflow_errors():
+            if not self.client.list_artifacts(run_id, path):
+                return into
+            return Path(self.client.download_artifacts(run_id, path, str(into)))
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(epoch, value), one an epoch, ascending."""

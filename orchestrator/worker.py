@@ -3,22 +3,21 @@
 One process a rank calls `train`. Rank 0 writes to the store; nothing here knows of MLflow.
 """
 
+import logging
 import math
+import os
+import platform
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from orchestrator.home import write_json
+from orchestrator.home import NO_ROOM, write_json
 from orchestrator.store import TRAINING, WEIGHTS, Store
 from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
 from trainables.batches import BatchStream, evaluation_steps, training_steps
@@ -30,7 +29,9 @@ from trainables.predict import MODEL, describe_model
 from trainables.randomness import derived_seed
 from trainables.table import ImageTable, open_table
 from trainables.trainable import Batch, DataInfo
+from trainables.world import World, data_parallel
 
+log = logging.getLogger(__name__)
 Report = Callable[[Mapping[str, float]], None]
 _EVALUATION_BATCH = 512
 _PROGRESS_SECONDS = 1.0
@@ -57,46 +58,28 @@ class Task:
     parent_label: str | None
 
 
-@dataclass(frozen=True)
-class World:
-    """This process among the workers of a Run."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    def total(self, value: Tensor) -> Tensor:
-        """The sum over all ranks, in place."""
-        if self.size > 1:
-            dist.all_reduce(value)
-        return value
-
-    def share(self, samples: np.ndarray) -> np.ndarray:
-        """This rank's part of a global batch; parts differ by one sample at most."""
-        return samples[self.rank :: self.size]
-
-    def from_first(self, value: Any) -> Any:
-        """Rank 0's value on every rank."""
-        box = [value]
-        if self.size > 1:
-            dist.broadcast_object_list(box, src=0)
-        return box[0]
-
-
 def train(task: Task, world: World, report: Report) -> None:
     """Train a Run to its end and write its result to the store, from wherever it was left.
 
     report: called on every rank after every epoch. Raises RunFault when trying again would not
     help, StaleWriter when a newer attempt has taken over.
     """
-    run = Training(task, world)
-    run.resume()
-    while not run.ended():
-        figures = run.train_epoch()
-        figures |= run.evaluate("val")
-        run.close_epoch(figures)
-        report(figures)
-    run.finish()
+    try:
+        run = Training(task, world)
+        run.resume()
+        while not run.ended():
+            figures = run.train_epoch()
+            figures |= run.evaluate("val")
+            run.close_epoch(figures)
+            report(figures)
+        run.finish()
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise RunFault(
+            f"nothing can be written under {task.store} ({error.strerror}): free some space and "
+            "submit again; it goes on from its last checkpoint"
+        ) from error
 
 
 class Training:
@@ -115,7 +98,7 @@ class Training:
         self.model: nn.Module = self.trainable.model
         if world.size > 1:
             synchronise(self.trainable.model, world.device)
-            self.model = _data_parallel(self.trainable.model)
+            self.model = data_parallel(self.trainable.model)
         self.optimizer = build_optimizer(self.config, self.trainable.model)
         self.history: list[dict[str, float]] = []  # one entry an epoch
         self.seconds = 0.0
@@ -150,6 +133,10 @@ class Training:
             self.optimizer.load_state_dict(training["optimizer"])
             self.history = list(checkpoint.info["history"])
             self.seconds = float(checkpoint.info["seconds"])
+        log.info("%s seed %d, attempt %d, rank %d of %d on %s: %s; %s; %d of %d epochs done",
+                 self.task.label, self.task.seed, self.task.attempt, self.world.rank,
+                 self.world.size, self.world.device, self.hand_off, self.numerics,
+                 len(self.history), self.config.epochs)  # fmt: skip
         self._say(0.0, 0.0, 0.0)
 
     def ended(self) -> bool:
@@ -228,12 +215,16 @@ class Training:
         if bad:
             raise RunFault(f"{bad[0]} is not finite after epoch {len(self.history) + 1}")
         self.history.append({"epoch": len(self.history) + 1, **figures})
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        log.info("epoch %d: %s", len(self.history), shown)
         if self.world.rank == 0:
             self._save()
         self._say(0.0, figures["train/loss"], figures["system/images_per_s"])
 
     def _save(self) -> None:
-        epoch, task = len(self.history), self.task
+        epoch, task, best = len(self.history), self.task, self._best_epoch()
+        if best != epoch:  # it cannot be trained again from what is kept, so it is kept twice
+            self.store.spare(task.key, task.attempt, best)
         weights = self.trainable.model.state_dict()
         training = {"optimizer": self.optimizer.state_dict()}
         model = describe_model(task.trainable, self.config, self.table.classes, self.table.size)
@@ -242,13 +233,13 @@ class Training:
             task.attempt,
             epoch,
             {
-                WEIGHTS: lambda path: torch.save(weights, path),
-                TRAINING: lambda path: torch.save(training, path),
+                WEIGHTS: lambda path: _save_tensors(weights, path),
+                TRAINING: lambda path: _save_tensors(training, path),
                 MODEL: lambda path: write_json(path, model),
             },
             {"history": self.history, "seconds": self.seconds},
         )
-        self.store.prune(task.key, task.attempt, self._best_epoch())
+        self.store.prune(task.key, task.attempt, best)
 
     def finish(self) -> None:
         """Test once, with the checkpoint that validation chose, and write the result."""
@@ -264,7 +255,9 @@ class Training:
         weights = torch.load(checkpoint.weights, map_location="cpu", weights_only=True)
         self.trainable.model.load_state_dict(weights)
         test = self.evaluate("test")
+        log.info("best epoch %d: %s", best, ", ".join(f"{k} {v:.4g}" for k, v in test.items()))
         if self.world.rank == 0:
+            self.store.spare(self.task.key, self.task.attempt, best)
             self.store.finish(
                 self.task.key,
                 self.task.attempt,
@@ -325,6 +318,8 @@ class Training:
             self.task.attempt,
             {
                 "time": time.time(),
+                "host": platform.node(),
+                "pid": os.getpid(),
                 "epoch": len(self.history),
                 "part": part,
                 "epochs": self.config.epochs,
@@ -337,11 +332,15 @@ class Training:
         )
 
 
-def _data_parallel(model: nn.Module) -> nn.Module:
-    """DDP that leaves buffers alone: BatchNorm's are the same on every rank already."""
-    with warnings.catch_warnings():  # newer torch has another name for the argument; older has not
-        warnings.simplefilter("ignore", FutureWarning)
-        return DistributedDataParallel(model, broadcast_buffers=False)
+def _save_tensors(value: Mapping[str, Any], path: Path) -> None:
+    """Through a Python file: given a path, torch hides that the disk is full."""
+    with path.open("wb") as file:
+        try:
+            torch.save(value, file)
+        except RuntimeError as error:  # of its clean-up, which fails as well
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def best_epoch(history: list[dict[str, float]], metric: str, mode: str) -> int:

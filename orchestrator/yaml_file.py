@@ -14,23 +14,41 @@ class YamlFault(Exception):
     """One line: what is wrong with the text, and on which line of it."""
 
 
-_MOST_VALUES = 1_000_000  # aliases of aliases grow without bound
+_MOST = 1_000_000  # values and letters of a file: aliases of aliases grow without bound
+_LONGEST_NUMBER = 100  # digits: PyYAML's time grows with their square
 # mappings that a study may leave out, so that --set may begin them
 _MAY_BE_NEW = ("config", "resources", "compare", "grid", "reference", "early_stopping")
-_MERGE = "tag:yaml.org,2002:merge"
+_MERGE, _INT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:int"
 
 
 class _Loader(yaml.SafeLoader):
-    """Faults of values name their line."""
+    """Faults of values name their line, and nothing small grows large."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._pairs = 0  # keys with their values, after merging
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        line = node.start_mark.line + 1
+        if node.tag == _INT and len(node.value) > _LONGEST_NUMBER:
+            raise YamlFault(f"line {line}: a number of {len(node.value)} digits is too long")
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, TypeError, OverflowError) as error:
-            line = node.start_mark.line + 1
             raise YamlFault(
-                f"line {line}: {node.value!r} is not of its own kind: {error}"
+                f"line {line}: {repr(node.value)[:100]} is not of its own kind: {error}"
             ) from error
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Fill in `<<`. PyYAML calls this for every mapping that is merged, before it copies it."""
+        super().flatten_mapping(node)
+        self._pairs += len(node.value)
+        if self._pairs > _MOST:
+            raise _too_much()
+
+
+def _too_much() -> YamlFault:
+    return YamlFault(f"holds more than {_MOST} letters and values")
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -67,8 +85,10 @@ _Loader.add_implicit_resolver(
 
 
 def _load(text: str) -> Any:
+    if len(text) > _MOST:
+        raise _too_much()
     try:
-        return _unshared(yaml.load(text, Loader=_Loader), [_MOST_VALUES])  # a SafeLoader
+        return _unshared(yaml.load(text, Loader=_Loader), [_MOST])  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -81,11 +101,11 @@ def _load(text: str) -> Any:
 
 def _unshared(value: Any, left: list[int]) -> Any:
     """A copy in which nothing stands twice: an alias is its own value from here on."""
-    left[0] -= 1
+    left[0] -= 1 + (len(value) if isinstance(value, str) else 0)
     if left[0] < 0:
-        raise YamlFault(f"holds more than {_MOST_VALUES} values")
+        raise _too_much()
     if isinstance(value, dict):
-        return {key: _unshared(item, left) for key, item in value.items()}
+        return {_unshared(key, left): _unshared(item, left) for key, item in value.items()}
     return [_unshared(item, left) for item in value] if isinstance(value, list) else value
 
 
@@ -102,6 +122,8 @@ def parse(text: str) -> dict[str, Any]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """`parse` of a file. Raises YamlFault also when it cannot be read."""
     try:
+        if path.stat().st_size > 4 * _MOST:  # bytes of a letter
+            raise _too_much()
         return parse(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise YamlFault(f"is not UTF-8 text (byte {error.start})") from error

@@ -67,6 +67,26 @@ def test_a_wrong_file_says_what_is_wrong(text: str, line: str) -> None:
     assert str(error.value) == f"mlflow.yaml: 1 error\n  {line}"
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://me:hunter2@mlflow.example.org",
+        "https://me:hunt/er2@mlflow.example.org",  # by the letter, the host is `me`
+        "https://hunter2@mlflow.example.org:5000/prefix",
+        "postgresql://me:hunter2@mlflow.example.org/mlflow",
+        "me:hunter2@mlflow.example.org",
+    ],
+)
+def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str) -> None:
+    Path("mlflow.yaml").write_text(f"tracking_uri: {uri}\n", encoding="utf-8")
+    with pytest.raises(StudyError) as error:
+        read_settings(None)
+    assert str(error.value) == (
+        "mlflow.yaml: 1 error\n  tracking_uri: must be an address without user and password "
+        "(no '@'): put those into ~/.mlflow/credentials"
+    )
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "5000.5", "'5000'", "true", "any"])
 def test_a_port_that_is_none_is_refused(port: str) -> None:
     Path("mlflow.yaml").write_text(f"port: {port}", encoding="utf-8")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import MANIFEST, TRAINING, WEIGHTS, Checkpoint, StaleWriter, Store
+from orchestrator.sealed import MANIFEST
+from orchestrator.store import TRAINING, WEIGHTS, Checkpoint, StaleWriter, Store
 
 KEY = "0123456789abcdef0123"
 
@@ -296,3 +297,110 @@ def test_what_is_forgotten_is_trained_anew(store: Store) -> None:
     assert store.result(KEY) is not None
     store.forget(KEY)
     assert store.result(KEY) is None and store.epochs(KEY) == [] and store.attempt(KEY) == attempt
+
+
+def test_the_best_checkpoint_has_a_spare_that_stands_in_for_it(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved(store, 1, 2, 3)
+    store.spare(KEY, 1, 2)
+    found = store.load(KEY, 2)
+    assert found is not None and found.path.name == "epoch_00002" and caplog.records == []
+    damage(found.weights, "zeroed")
+    spare = store.load(KEY, 2)
+    assert spare is not None and spare.path.name == "spare_00002"
+    assert spare.weights.read_bytes() == b"weights.pt 2 first" and spare.info == found.info
+    assert TRAINING not in spare.files
+    assert "epoch_00002: weights.pt is missing or damaged" in caplog.text
+    shutil.rmtree(found.path)
+    assert store.load(KEY, 2) == spare
+
+
+def test_only_the_newest_spare_is_kept_and_a_damaged_one_is_made_again(store: Store) -> None:
+    saved(store, 1, 2, 3)
+    store.spare(KEY, 1, 1)
+    store.spare(KEY, 1, 2)
+    names = [path.name for path in store.folder(KEY).glob("spare_*")]
+    assert names == ["spare_00002"]
+    (store.folder(KEY) / "spare_00002" / WEIGHTS).unlink()
+    store.spare(KEY, 1, 2)
+    assert (store.folder(KEY) / "spare_00002" / WEIGHTS).read_bytes() == b"weights.pt 2 first"
+
+
+def test_a_result_stands_on_the_spare_too(store: Store) -> None:
+    saved(store, 1)
+    store.spare(KEY, 1, 1)
+    store.finish(KEY, 1, {"best_epoch": 1})
+    shutil.rmtree(store.folder(KEY) / "epoch_00001")
+    assert store.result(KEY) is not None and store.best(KEY) is not None
+    shutil.rmtree(store.folder(KEY) / "spare_00001")
+    assert store.result(KEY) is None
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "zeroed", "empty"])
+@pytest.mark.parametrize("trace", ["checkpoint", "progress", "log", "end"])
+def test_an_attempts_number_is_never_given_twice(store: Store, trace: str, how: str) -> None:
+    store.claim(KEY)
+    assert store.claim(KEY) == 2
+    if trace == "checkpoint":
+        save(store, 1, 2)
+    elif trace == "progress":
+        store.report(KEY, 2, {"epoch": 0})
+    elif trace == "log":
+        store.log(KEY, 2, 0).write_text("hello")
+    else:
+        store.end(KEY, 2, "KILLED", "", "submission")
+    damage(store.folder(KEY) / "attempt", how)
+    assert store.attempt(KEY) == 2
+    assert store.claim(KEY) == 3
+
+
+def test_an_older_attempt_can_not_say_how_far_it_is(store: Store) -> None:
+    store.claim(KEY)
+    store.claim(KEY)
+    with pytest.raises(StaleWriter):
+        store.report(KEY, 1, {"epoch": 1})
+    assert store.progress(KEY) is None
+
+
+OWN = """
+import sys, time
+from pathlib import Path
+from orchestrator.store import Store
+owned = Store(Path(sys.argv[1])).own(sys.argv[2], "study other")
+print("owned" if owned else "not", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_key_has_one_owner_until_that_process_dies(store: Store) -> None:
+    assert store.owner(KEY) is None
+    command = [sys.executable, "-c", OWN, str(store.root), KEY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"owned\n"
+        assert store.own(KEY, "study mine") is None
+        assert store.owner(KEY) == "study other"
+        process.kill()
+    assert store.owner(KEY) is None
+    owned = store.own(KEY, "study mine")
+    assert owned is not None
+    assert store.own(KEY, "the same study, another label") is None
+    owned.close()
+    assert store.owner(KEY) is None
+
+
+def test_how_an_attempt_ended_is_kept_for_its_submission_alone(store: Store) -> None:
+    attempt = store.claim(KEY)
+    store.end(KEY, attempt, "FAILED", "too hot", "run-1")
+    assert store.ended(KEY, "run-1") == ("FAILED", "too hot")
+    assert store.ended(KEY, "run-2") is None
+    store.claim(KEY)
+    assert store.ended(KEY, "run-1") is None
+
+
+def test_logs_are_listed_by_attempt_and_rank(store: Store) -> None:
+    for attempt, rank in ((10, 0), (2, 1), (2, 0)):
+        store.log(KEY, attempt, rank).touch()
+    (store.folder(KEY) / "logs" / "notes.log").touch()
+    assert list(store.logs(KEY)) == [(2, 0), (2, 1), (10, 0)]

@@ -10,8 +10,9 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from orchestrator.store import StaleWriter, Store
-from orchestrator.worker import RunFault, Task, Training, World, best_epoch, train
+from orchestrator.worker import RunFault, Task, Training, best_epoch, train
 from tests.conftest import ALONE, Tasks
+from trainables.world import World
 
 
 class Killed(Exception):

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff")
+# Pillow itself would take any: PostScript under a photograph's name starts Ghostscript
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 
 
 class UnreadableImage(OSError):
@@ -22,7 +24,7 @@ def open_image(path: Path) -> Image.Image:
     if not data:
         raise UnreadableImage("empty file")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return _rgb(ImageOps.exif_transpose(image))
     except MemoryError:
         raise

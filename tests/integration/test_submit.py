@@ -1,85 +1,15 @@
 """Studies submitted with the real command to a real Ray head and a real MLflow server."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
-from mlflow import MlflowClient
 
-STUDY = """
-study: {name}
-question: Does it run?
-data: {{digits: {{type: digits, limit: 60}}}}
-resources: {{cpus_per_worker: 1}}
-stages:
-  rotation: {{trainable: rotation, config: {{dataset: digits, stem: small, epochs: 2, batch_size: 16, lr: 0.01}}}}
-  late: {{trainable: classify, after: rotation, config: {{dataset: digits, stem: small, train: late, epochs: {epochs}, batch_size: 16, lr: {lr}}}}}
-  full: {{trainable: classify, config: {{dataset: digits, stem: small, epochs: {epochs}, batch_size: 16, lr: 0.01}}}}
-reference: {{late: 0.5}}
-"""  # noqa: E501
-
-
-class Command:
-    """The command line with one home and one working folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder, folder / "home"
-        self.environment: dict[str, str] = {"PYTHONPATH": str(Path(__file__).parents[2])}
-
-    def study(self, name: str, epochs: int = 1, lr: float = 0.01) -> str:
-        path = self.folder / f"{name}.yaml"
-        path.write_text(STUDY.format(name=name, epochs=epochs, lr=lr))
-        return str(path)
-
-    def start(self, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "orchestrator", *arguments, "--home", str(self.home)]
-        return subprocess.Popen(
-            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | self.environment,
-        )  # fmt: skip
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=420)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    def status(self) -> dict:
-        return json.loads(self.run("status", "--json").stdout)
-
-    def runs(self, study: str) -> dict[str, dict]:
-        (found,) = [item for item in self.status()["studies"] if item["study"] == study]
-        return {run["label"]: run for run in found["runs"]}
-
-    def mlflow(self) -> MlflowClient:
-        return MlflowClient(self.status()["mlflow"]["tracking_uri"])
-
-
-@pytest.fixture(scope="session")
-def command(tmp_path_factory):
-    """A home with its services up; stopped at the end, with every process they started."""
-    made = Command(tmp_path_factory.mktemp("integration"))
-    before = set(psutil.pids())
-    assert made.run("up").returncode == 0
-    yield made
-    assert "ray" in made.run("down").stdout
-    left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before
-            and str(made.home) in " ".join(p.info["cmdline"] or [])]  # fmt: skip
-    assert left == []
-
-
-@pytest.fixture(scope="session")
-def finished(command):
-    """A study that was submitted and has finished."""
-    result = command.run("submit", command.study("tiny"))
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result
+from tests.integration.command import Command, find_driver, runs_so_far, wait_for
 
 
 def test_submit_prints_plan_addresses_progress_and_table(finished, command):
@@ -217,16 +147,6 @@ def test_more_workers_than_the_cluster_has_is_said_at_once(command):
     assert "a Run asks for 16 workers" in result.stderr and "the cluster has" in result.stderr
 
 
-def wait_for(condition, seconds: float = 120.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(1.0)
-    raise AssertionError("it did not happen")
-
-
 @pytest.mark.slow
 def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(command):
     study = command.study("long", epochs=10)
@@ -234,16 +154,16 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     store = command.home / "store"
 
     def training():
-        found = [run for run in _runs(command, "long").values() if run["label"] == "full"]
+        found = [run for run in runs_so_far(command, "long").values() if run["label"] == "full"]
         return found and found[0]["state"] == "RUNNING" and found[0]["epoch"] >= 2 and found[0]
 
     run = wait_for(training)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert "stopped following; the study goes on" in err and f"submit {study}" in err
-    driver = wait_for(lambda: _driver("orchestrator.submit"), 10)
+    driver = wait_for(lambda: find_driver("orchestrator.submit"), 10)
     driver.kill()
-    wait_for(lambda: _runs(command, "long")["full"]["state"] == "KILLED")
+    wait_for(lambda: runs_so_far(command, "long")["full"]["state"] == "KILLED")
     assert list((store / run["key"]).glob("epoch_*"))
     result = command.run("submit", study)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -252,19 +172,6 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     assert after["mlflow_run_id"] == run["mlflow_run_id"] and after["state"] == "FINISHED"
     history = command.mlflow().get_metric_history(run["mlflow_run_id"], "train/loss")
     assert [point.step for point in history] == list(range(1, 11))
-
-
-def _runs(command, study: str) -> dict[str, dict]:
-    found = [item for item in command.status()["studies"] if item["study"] == study]
-    return {run["label"]: run for run in found[0]["runs"]} if found else {}
-
-
-def _driver(module: str):
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if module in line and "job.json" in line and "python" in line[0]:
-            return process
-    return None
 
 
 @pytest.mark.slow

@@ -1,0 +1,97 @@
+"""Commands that tend what was submitted: stop, logs, clean. They import neither torch nor data."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from orchestrator import services
+from orchestrator.clean import clean as clean_home
+from orchestrator.commands_look import ERRORS
+from orchestrator.faults import Refused
+from orchestrator.home import find_home
+from orchestrator.jobs import Jobs
+from orchestrator.library import study_name
+from orchestrator.reconcile import jobs_of, settle
+from orchestrator.results import RunState, newest
+from orchestrator.settings import read_settings
+from orchestrator.store import Store, named_logs
+from orchestrator.tracking import Tracker
+
+
+def stop(options: argparse.Namespace) -> int:
+    """End a study's job; what is trained stays, and submitting goes on from there."""
+    home, study = find_home(options.home), study_name(options.study)
+    found = services.find(home, read_settings(options.mlflow))
+    tracker = Tracker(found.mlflow_uri) if found.mlflow_uri else None
+    submission = newest(tracker, study) if tracker else None
+    if tracker and submission is None:
+        raise Refused(f"study {study} was never submitted to {found.mlflow_uri}", 1)
+    jobs = jobs_of(submission, found.ray) if submission else found.ray and Jobs(found.ray)
+    running = jobs.running(study) if jobs else None
+    if jobs and running:
+        jobs.stop(running.job_id)
+    if tracker and submission and jobs:
+        last = newest(tracker, study) or submission  # the job may have opened one meanwhile
+        submission = settle(tracker, Store(home.store), last, "it was stopped")
+        done = sum(item.state == "FINISHED" for item in submission.runs)
+        ERRORS.print(f"{done} of {len(submission.runs)} Runs are done")
+    print(f"stopped {study}: submit it again and it goes on" if running else "it was not running")
+    return 0
+
+
+def logs(options: argparse.Namespace) -> int:
+    """What a Run itself said: every attempt, every rank; also after it died."""
+    home = find_home(options.home).create()
+    found = services.start(home, read_settings(options.mlflow), ERRORS.print, only=("mlflow",))
+    tracker, store = Tracker(str(found.mlflow_uri)), Store(home.store)
+    key, run_id = _find_run(tracker, options.run)
+    with tempfile.TemporaryDirectory() as folder:
+        files = store.logs(key)
+        if not files and run_id:  # it was trained elsewhere
+            files = named_logs(tracker.download(run_id, "logs", Path(folder)))
+        if not files:
+            raise Refused(f"{options.run} has said nothing yet: it has not started", 1)
+        for (attempt, rank), path in files.items():
+            print(f"==> attempt {attempt}, rank {rank} <==")
+            print(path.read_text(encoding="utf-8", errors="replace"))
+    return 0
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Remove what no study's newest plan needs."""
+    home = find_home(options.home).create()
+    waste = clean_home(home, options.dry_run)
+    for item in waste:
+        print(f"{item.bytes / 1e6:10.1f} MB  {item.path}  {item.why}")
+    total = sum(item.bytes for item in waste) / 1e6
+    word = "would be freed" if options.dry_run else "freed"
+    print(f"{total:10.1f} MB {word}" if waste else "nothing to clean")
+    return 0
+
+
+def _find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
+    """Key and MLflow run of `study/label/seed`, of a key's beginning, or of an MLflow run's id."""
+    if "/" in name:
+        study, _, rest = name.partition("/")
+        label, _, seed = rest.rpartition("/")
+        runs = _runs(tracker, study)
+        same = [item for item in runs if (item.run.label, str(item.run.seed)) == (label, seed)]
+        if not same:
+            names = ", ".join(f"{study}/{item.run.label}/{item.run.seed}" for item in runs[:8])
+            raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
+        return same[0].run.key, same[0].run_id
+    found: dict[str, str | None] = {}
+    for study in tracker.studies():
+        for item in _runs(tracker, study):
+            if name and (item.run.key.startswith(name) or item.run_id == name):
+                found[item.run.key] = found.get(item.run.key) or item.run_id
+    if len(found) > 1:
+        raise Refused(f"{name} is the beginning of several keys: {', '.join(found)}", 1)
+    if not found:
+        raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
+    return next(iter(found.items()))
+
+
+def _runs(tracker: Tracker, study: str) -> tuple[RunState, ...]:
+    submission = newest(tracker, study)
+    return submission.runs if submission else ()

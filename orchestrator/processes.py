@@ -1,0 +1,88 @@
+"""Processes that outlive the command that started them: known again by process id and start time,
+their descendants by a mark in the environment, even when what lay between has died."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MARK = "ORCHESTRATOR_SERVICE"
+_GRACE_SECONDS = 8.0
+
+
+def spawn(
+    command: Sequence[str], log: Path, mark: str, extra: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, so that Ctrl-C here does not reach it.
+
+    It inherits this environment without the settings of Ray and MLflow, which are the caller's own.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env={**kept, **extra, MARK: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+def identity(process: psutil.Process) -> dict[str, Any]:
+    """A process id is used again some day: with its start time it is unique."""
+    return {"pid": process.pid, "created": process.create_time()}
+
+
+def alive(item: Mapping[str, Any]) -> psutil.Process | None:
+    """The process of an identity, if it has not ended."""
+    try:
+        process = psutil.Process(int(item["pid"]))
+        same = abs(process.create_time() - item["created"]) < 1.0
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants; empty when it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Every living process of ours that `spawn` started with this mark, or that descends from
+    one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+        except (psutil.Error, OSError):  # it has ended, or is somebody else's
+            continue
+    return found
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Ask them and their children to end, then make them."""
+    every = {p.pid: p for parent in processes for p in [parent, *tree(parent.pid)]}
+    for process in every.values():
+        _signal(process.terminate)
+    _, left = psutil.wait_procs(list(every.values()), timeout=_GRACE_SECONDS)
+    for process in left:
+        _signal(process.kill)
+    psutil.wait_procs(left, timeout=5)
+
+
+def _signal(send: Callable[[], None]) -> None:
+    try:
+        send()
+    except psutil.NoSuchProcess:
+        return

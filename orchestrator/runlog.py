@@ -1,0 +1,85 @@
+"""A Run's own output: what a rank prints, logs, warns of or dies of, in a file of its own."""
+
+import faulthandler
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import IO, Any
+
+_PACKAGES = ("orchestrator", "trainables")
+_FATAL = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
+_TAIL_BYTES = 20_000
+
+
+@contextmanager
+def recorded(path: Path) -> Iterator[None]:
+    """Write what this process says to a file too, line by line; its traceback when it fails.
+
+    Raises OSError where the file cannot be written.
+    """
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        handler = logging.StreamHandler(_Both(sys.stderr, file))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        faulthandler.enable(file)
+        out, err = _Both(sys.stdout, file), _Both(sys.stderr, file)
+        with redirect_stdout(out), redirect_stderr(err), _logging_to(handler):
+            try:
+                yield
+            except BaseException:
+                file.write(traceback.format_exc())
+                raise
+
+
+def fatal_signal(path: Path) -> str | None:
+    """The last fatal error that a log tells of, such as `Segmentation fault`."""
+    found = _FATAL.findall(tail(path))
+    return str(found[-1]) if found else None
+
+
+def tail(path: Path) -> str:
+    """The end of a log; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+class _Both:
+    """Writes to two streams."""
+
+    def __init__(self, first: IO[str], second: IO[str]) -> None:
+        self._first, self._second = first, second
+
+    def write(self, text: str) -> int:
+        self._first.write(text)
+        return self._second.write(text)
+
+    def flush(self) -> None:
+        self._first.flush()
+        self._second.flush()
+
+    def __getattr__(self, name: str) -> Any:  # encoding, isatty and whatever else is asked
+        return getattr(self._first, name)
+
+
+@contextmanager
+def _logging_to(handler: logging.Handler) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _PACKAGES]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate

@@ -1,0 +1,195 @@
+"""Two of everything, stops, outages: each with real commands, a real Ray head, a real MLflow."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from orchestrator.home import Home, read_json
+from orchestrator.jobs import LOCAL, Job
+from orchestrator.mirror import Mirror
+from orchestrator.plan import Run
+from orchestrator.prepare import prepare
+from orchestrator.processes import alive
+from orchestrator.reconcile import settle
+from orchestrator.results import newest
+from orchestrator.services import find, stop
+from orchestrator.settings import MlflowSettings
+from orchestrator.store import Store
+from orchestrator.study import from_mapping
+from orchestrator.submit import open_submission
+from orchestrator.tracking import Tracker, TrackingError
+from tests.integration.command import Command, runs_so_far, wait_for
+
+
+@pytest.mark.slow
+def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again(command):
+    study = (command.study("busy", epochs=50), "--set", "stages.late.config.epochs=1")
+    both = [command.start("submit", *study) for _ in range(2)]
+    run = wait_for(lambda: _going(command, "busy"))
+    other = command.run("submit", *study, "--set", "stages.full.config.epochs=51")
+    assert other.returncode == 2 and "is running with another plan" in other.stderr
+    assert "stop busy" in other.stderr
+    pid = Store(command.home / "store").progress(run["key"])["pid"]
+    stopped = command.run("stop", "busy")
+    assert stopped.returncode == 0 and "stopped busy: submit it again" in stopped.stdout
+    ends = [process.communicate(timeout=60) for process in both]
+    assert sum("following job" in err for _, err in ends) == 1
+    assert all("was stopped" in err for _, err in ends)
+    assert [process.returncode for process in both] == [1, 1]
+    wait_for(lambda: not psutil.pid_exists(pid), 30)
+    after = command.runs("busy")["full"]
+    assert after["state"] == "KILLED" and "it was stopped" in after["reason"]
+    assert "was not running" in command.run("stop", "busy").stdout
+    said = command.run("logs", f"busy/{run['label']}/0").stdout
+    assert "==> attempt 1, rank 0 <==" in said and "INFO epoch 1: train/loss" in said
+    again = command.run("submit", *study)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert {item["state"] for item in command.runs("busy").values()} == {"FINISHED"}
+    for name in (run["key"][:9], run["mlflow_run_id"]):
+        assert "==> attempt 2, rank 0 <==" in command.run("logs", name).stdout
+
+
+def _going(command, study: str):
+    """The Run `full` once it has trained two epochs."""
+    found = runs_so_far(command, study).get("full")
+    return found and found["state"] == "RUNNING" and found["epoch"] >= 2 and found
+
+
+@pytest.mark.slow
+def test_two_studies_at_once_train_what_they_share_once(command):
+    # other epochs than elsewhere, so that nobody has trained them yet
+    change = ("--set", "stages.rotation.config.epochs=3", "--set", "stages.full.config.lr=0.02")
+    both = [command.start("submit", command.study(name, epochs=2), *change) for name in "pq"]
+    for process in both:
+        out, err = process.communicate(timeout=420)
+        assert process.returncode == 0, out + err
+    store, client = Store(command.home / "store"), command.mlflow()
+    runs = {name: command.runs(name) for name in "pq"}
+    for label in ("rotation", "late", "full"):
+        assert runs["p"][label]["key"] == runs["q"][label]["key"]
+        assert store.attempt(runs["p"][label]["key"]) == 1
+        kinds = [client.get_run(runs[name][label]["mlflow_run_id"]).data.tags["orchestrator.kind"]
+                 for name in "pq"]  # fmt: skip
+        assert sorted(kinds) == ["reused", "run"]
+
+
+def test_what_logs_and_stop_do_not_know_is_said(finished, command):
+    unknown = command.run("logs", "tiny/nothing/0")
+    assert unknown.returncode == 1 and "such as tiny/rotation/0" in unknown.stderr
+    assert "no Run ffff" in command.run("logs", "ffff").stderr
+    assert command.run("logs", "../../etc/passwd").returncode == 1
+    never = command.run("stop", "never")
+    assert never.returncode == 1 and "was never submitted" in never.stderr
+
+
+def test_clean_lists_then_removes_what_no_plan_needs(finished, command):
+    waste = command.home / "store" / ("f" * 20)
+    waste.mkdir()
+    (waste / "weights.pt").write_bytes(bytes(5_000_000))
+    listed = command.run("clean", "--dry-run")
+    assert str(waste) in listed.stdout and "would be freed" in listed.stdout and waste.is_dir()
+    assert command.run("clean").returncode == 0
+    assert not waste.exists()
+    again = command.run("submit", command.study("tiny"))
+    assert "nothing to train" in again.stdout, again.stdout + again.stderr
+
+
+# --- MLflow away ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(home: Home):
+    """An MLflow server of its own, and a connection to it."""
+    yield Tracker(_up(home))
+    stop(home)
+
+
+def _up(home: Home) -> str:
+    """Start MLflow alone, as a command that needs no more of the services does."""
+    said = Command(home.root.parent).run("compare", "nothing").stderr
+    assert "was never submitted" in said
+    return str(find(home, MlflowSettings()).mlflow_uri)
+
+
+def _kill(home: Home) -> None:
+    for item in read_json(home.services)["mlflow"]["processes"]:
+        if process := alive(item):
+            process.kill()
+            process.wait()
+
+
+def _restart(home: Home) -> None:
+    before = read_json(home.services)["mlflow"]["uri"]
+    assert _up(home) == before
+
+
+def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(server, monkeypatch, home):
+    run_id = server.create_run(server.experiment("twice"), "a", {})
+    stamps: dict[int, int] = {}
+    epochs = [{"epoch": n, "val/loss": 1.0 / n} for n in (1, 2)]
+    pids = [item["pid"] for item in read_json(home.services)["mlflow"]["processes"]]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(TrackingError):
+        server.log_epochs(run_id, epochs, stamps)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    time.sleep(1)
+    for _ in range(2):
+        server.log_epochs(run_id, epochs, stamps)
+    assert server.history(run_id, "val/loss") == [(1, 1.0), (2, 0.5)]
+    points = server.client.get_metric_history(run_id, "val/loss")
+    assert [point.step for point in points] == [1, 2]
+
+
+def _opened(server: Tracker, home: Home) -> tuple[Mirror, Run, Store]:
+    """A submission of one Run, which MLflow has as RUNNING."""
+    config = {"dataset": "digits", "epochs": 1, "batch_size": 16}
+    study = from_mapping(
+        {
+            "study": "away",
+            "data": {"digits": {"type": "digits", "limit": 60}},
+            "stages": {"only": {"trainable": "classify", "config": config}},
+        }
+    )
+    prepared = prepare(study, None, home)
+    job = Job("gone", study.mapping, "", None, str(home.root), LOCAL, server.uri, "", None)
+    store, (run,) = Store(home.store), prepared.runs
+    mirror = Mirror(server, store, open_submission(server, prepared, job), {"study": "away"})
+    store.claim(run.key)
+    mirror.follow(run)
+    mirror.flush()
+    return mirror, run, store
+
+
+def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(server, home):
+    mirror, run, store = _opened(server, home)
+    _kill(home)
+    store.end(run.key, 1, "FAILED", "too hot", mirror.submission.run_id)
+    mirror.end(run, "FAILED", "too hot")
+    with pytest.raises(TrackingError):
+        mirror.flush()
+    _restart(home)
+    (found,) = settle(server, store, newest(server, "away"), "its cluster is gone").runs
+    assert (found.state, found.reason) == ("FAILED", "too hot")
+    assert newest(server, "away").tracked.status == "KILLED"
+
+
+def test_a_run_without_a_process_is_killed_with_the_reason(server, home):
+    _, _, store = _opened(server, home)
+    (found,) = settle(server, store, newest(server, "away"), "its cluster is gone").runs
+    assert found.state == "KILLED"
+    assert found.reason == "its cluster is gone; submit the study again and it goes on"
+    states = {run.info.status for run in server.client.search_runs(["1"])}
+    assert states == {"KILLED"}
+
+
+def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, home):
+    study = server.experiment("away")
+    half = server.create_run(study, "submission half", {"kind": "opening", "job": "dead"})
+    _opened(server, home)
+    assert server.run(half).status == "KILLED"

@@ -1,0 +1,117 @@
+"""What must be true of a study that has ended, whatever happened on the way."""
+
+import hashlib
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+import torch
+from mlflow import MlflowClient
+
+from orchestrator.store import Store
+from orchestrator.worker import best_epoch
+from tests.integration.command import Command, wait_for
+from trainables.catalog import TRAINABLES
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a Run came to: equal bit for bit, or something was lost."""
+
+    weights: str  # sha256 over the tensors of the best checkpoint
+    best: int
+    test: dict
+    history: list  # without what the clock says
+
+
+Reference = dict[str, Learnt]  # label → what it came to
+
+
+def reference(store: Store, keys: dict[str, str]) -> Reference:
+    """What the store holds of finished Runs. keys: label → key."""
+    found = {}
+    for label, key in keys.items():
+        result, best = store.result(key), store.best(key)
+        assert result is not None and best is not None, f"{label} has no result"
+        history = [
+            {name: value for name, value in entry.items() if not name.startswith("system/")}
+            for entry in result["history"]
+        ]
+        found[label] = Learnt(_hash(best.weights), result["best_epoch"], result["test"], history)
+    return found
+
+
+def check(command: Command, study: str, store: Store, keys: dict[str, str], epochs: int) -> None:
+    """Every Run finished once, every step is there once, no checkpoint is damaged, the chosen one
+    is the best logged, nothing runs or is held any more. Raises AssertionError."""
+    status = command.status()
+    (found,) = [item for item in status["studies"] if item["study"] == study]
+    assert found["state"] == "FINISHED", found["state"]
+    assert {run["state"] for run in found["runs"]} == {"FINISHED"}, found["runs"]
+    client = MlflowClient(status["mlflow"]["tracking_uri"])
+    experiment = client.get_experiment_by_name(study)
+    tracked = client.search_runs([experiment.experiment_id], max_results=1000)
+    names = Counter(run.info.run_name for run in tracked if _tag(run, "kind") != "submission")
+    assert set(names.values()) == {1}, f"MLflow has Runs twice: {names}"
+    assert {run.info.status for run in tracked} == {"FINISHED"}
+    for run in tracked:
+        if _tag(run, "kind") == "run":
+            _check_run(client, run, store, keys[_tag(run, "label")], epochs)
+    wait_for(lambda: not _held(status["ray"]), 30)
+
+
+def _check_run(client: MlflowClient, run, store: Store, key: str, epochs: int) -> None:
+    result = store.result(key)
+    for name in ("train/loss", "val/loss"):
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+        assert steps == list(range(1, epochs + 1)), f"{run.info.run_name} {name}: steps {steps}"
+    metric, mode = TRAINABLES[_tag(run, "trainable")].SELECT
+    logged = client.get_metric_history(run.info.run_id, metric)
+    best = best_epoch([{"epoch": p.step, metric: p.value} for p in logged], metric, mode)
+    assert best == result["best_epoch"] == int(_tag(run, "best_epoch"))
+    for name, value in result["test"].items():
+        assert [p.value for p in client.get_metric_history(run.info.run_id, name)] == [value]
+    for epoch in store.epochs(key):
+        assert store.load(key, epoch) is not None, f"{key} epoch {epoch} is damaged"
+    assert _tag(run, "model_best").startswith("models:/")
+    _check_repeats(store.logs(key), epochs)
+
+
+def _check_repeats(logs: dict[tuple[int, int], Path], epochs: int) -> None:
+    """An attempt that begins after epoch N may repeat N at most: one epoch a kill, and one more for
+    a file that was damaged."""
+    done: list[int] = []
+    for (_, rank), path in logs.items():
+        if rank == 0:
+            done += [int(n) for n in re.findall(r"INFO epoch (\d+):", path.read_text())]
+    attempts = len({attempt for attempt, _ in logs})
+    assert len(done) <= epochs + attempts, f"epochs were repeated: {done}"
+
+
+def _held(ray: dict) -> list[str]:
+    """Placement groups and training processes that the cluster still has."""
+    token = Path(ray["token_path"]).read_text()
+    headers = {"Authorization": f"Bearer {token}"}
+    found = []
+    for kind, states in (("placement_groups", {"REMOVED"}), ("actors", {"DEAD"})):
+        url = f"{ray['dashboard_url']}/api/v0/{kind}?limit=1000&detail=1"
+        rows = requests.get(url, headers=headers, timeout=30).json()["data"]["result"]["result"]
+        for row in rows:
+            name = row.get("class_name") or row.get("name") or "placement group"
+            ours = kind == "placement_groups" or "Train" in name and name != "TrainStateActor"
+            if ours and row["state"] not in states:
+                found.append(f"{name} {row['state']}")
+    return found
+
+
+def _tag(run, name: str) -> str:
+    return run.data.tags.get(f"orchestrator.{name}", "")
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(torch.load(path, weights_only=True).items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""Why an attempt ended: what the Run did itself, who died and of what, or who lost whom."""
+
+from pathlib import Path
+
+import pytest
+import ray.exceptions
+
+from orchestrator.launch import _explain
+from orchestrator.store import StaleWriter, Store
+from orchestrator.worker import RunFault, Task
+
+KEY = "0123456789abcdef0123"
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    return Task(KEY, 1, "late", "classify", {}, 0, "", str(tmp_path), None, None)
+
+
+def died(message: str = "") -> ray.exceptions.ActorDiedError:
+    error = ray.exceptions.ActorDiedError()
+    error.error_msg = message
+    error.args = (message,)
+    return error
+
+
+def test_a_fault_of_the_run_counts_before_the_death_of_another_rank(task):
+    outcome = _explain({0: died(), 1: RunFault("the loss is not finite")}, task, 0)
+    assert (outcome.state, outcome.reason) == ("failed", "the loss is not finite")
+
+
+def test_a_rank_that_lost_a_dead_one_is_not_the_cause(task):
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    assert _explain({0: lost, 1: died()}, task, 0).state == "killed"
+    assert "worker 1" in _explain({0: lost, 1: died()}, task, 0).reason
+    alone = _explain({0: lost}, task, 0)
+    assert alone.state == "killed" and "lost contact" in alone.reason
+
+
+def test_an_error_of_the_code_is_a_failure_with_its_name(task):
+    outcome = _explain({1: KeyError("missing")}, task, 0)
+    assert (outcome.state, outcome.reason) == ("failed", "KeyError on rank 1: 'missing'")
+
+
+def test_an_overtaken_writer_is_neither_failed_nor_killed(task):
+    assert _explain({0: StaleWriter("attempt 2 has taken over")}, task, 0).state == "superseded"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("killed because the node was running low on memory", "out of memory"),
+        ("The actor died because its node has died.", "lost with its node"),
+        ("", "was killed from outside (SIGKILL), or crashed without a word"),
+    ],
+)
+def test_a_death_is_told_with_what_is_known_of_it(task, message, reason):
+    outcome = _explain({0: died(message)}, task, 0)
+    assert outcome.state == "killed" and reason in outcome.reason
+
+
+def test_a_crash_is_told_with_its_signal_from_the_log(task):
+    log = Store(Path(task.store)).log(KEY, 1, 0)
+    log.write_text("INFO epoch 1\nFatal Python error: Segmentation fault\n\nThread 0x1:\n")
+    assert _explain({0: died()}, task, 0).reason == (
+        "worker 0 crashed: Segmentation fault (see its log)"
+    )
+
+
+def test_the_kernel_is_named_when_it_killed_something_on_this_machine(task, monkeypatch):
+    store = Store(Path(task.store))
+    store.claim(KEY)
+    monkeypatch.setattr("orchestrator.launch._kernel_kills", lambda: 8)
+    store.report(KEY, 1, {"host": "elsewhere"})
+    assert "from outside" in _explain({0: died()}, task, 7).reason
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    assert "by the kernel: out of memory" in _explain({0: died()}, task, 7).reason
