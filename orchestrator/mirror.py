@@ -65,9 +65,11 @@ class Mirror:
             self._entries[run.label, str(run.seed)] = entry
 
     def end(self, run: Run, state: str, reason: str = "") -> None:
-        """A Run has ended. state: FINISHED, FAILED or KILLED."""
+        """A Run has ended, also before it was followed. state: FINISHED, FAILED or KILLED."""
         with self._guard:
-            self._entries[run.label, str(run.seed)].end = (state, reason)
+            name = (run.label, str(run.seed))
+            entry = self._entries.setdefault(name, Entry(run, self.store.attempt(run.key)))
+            entry.end = (state, reason)
 
     def drop(self, run: Run) -> None:
         """A Run is somebody else's now: nothing more is said of it."""
@@ -96,6 +98,8 @@ class Mirror:
                 self.flush()
             except TrackingError as error:
                 self._warn(error)
+            except Exception:  # said, tried again, and told by `stop` if it stays so
+                log.exception("results could not be sent to MLflow")
 
     def flush(self) -> None:
         """Send now what MLflow lacks. Raises TrackingError at the first call it does not answer."""

@@ -115,11 +115,17 @@ class Walk:
                 self.mirror.drop(run)
                 return None
             state = outcome.state.upper()
-            if state != "FINISHED":
-                submission = self.mirror.submission.run_id
-                self.store.end(run.key, attempt, state, outcome.reason, submission)
             self.mirror.end(run, state, outcome.reason)
+            if state != "FINISHED":
+                self._keep_end(run, attempt, state, outcome.reason)
             return state
+
+    def _keep_end(self, run: Run, attempt: int, state: str, reason: str) -> None:
+        """For the next submit or status, should MLflow not hear of it from this one."""
+        try:
+            self.store.end(run.key, attempt, state, reason, self.mirror.submission.run_id)
+        except OSError as error:
+            log.warning("%s: its end could not be written down: %s", run.name, error)
 
     def _attempts(self, run: Run) -> tuple[Outcome, int]:
         """Attempt after attempt, until one ends by itself or too many have died. Returns the last
@@ -129,7 +135,10 @@ class Walk:
             if not self._wait_for_room(run):
                 attempt = self.store.attempt(run.key)
                 return Outcome("killed", "the cluster has lost a node that it needs"), attempt
-            attempt = self.store.claim(run.key)
+            try:
+                attempt = self.store.claim(run.key)
+            except OSError as error:
+                return Outcome("failed", f"the store cannot be written: {error}"), 0
             self.mirror.follow(run)
             log.info("%s: attempt %d starts", run.name, attempt)
             outcome = self._launch(run, attempt)
@@ -149,10 +158,11 @@ class Walk:
     def _wait_for_room(self, run: Run) -> bool:
         """Other studies may have what this one counted on. Returns whether there is room; there is
         none when the cluster has become too small and stays so."""
-        began = fitted = time.monotonic()
+        fitted, said = time.monotonic(), False
         while not has_room(self.share):
-            if began == fitted:
+            if not said:
                 log.info("%s: waits for room on the cluster", run.name)
+                said = True
             if at_once(self.share, cluster_nodes()):
                 fitted = time.monotonic()
             elif time.monotonic() - fitted > _NODE_SECONDS:

@@ -134,6 +134,9 @@ FILES = [
 ]  # fmt: skip
 
 
+HOW = ["zeroed", *(pytest.param(how, marks=pytest.mark.slow) for how in ("cut", "gone"))]
+
+
 def damage(path: Path, how: str) -> None:
     content = path.read_bytes()
     if how == "gone":
@@ -148,7 +151,7 @@ def test_every_file_of_the_store_is_damaged_below(calm, struck):
     assert {name for name in found if not name.startswith((".", "logs/"))} == set(FILES)
 
 
-@pytest.mark.parametrize("how", ["cut", "zeroed", "gone"])
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", FILES)
 def test_one_damaged_file_costs_one_epoch_at_most(calm, struck, memory, caplog, name, how):
     task, wanted = calm
@@ -163,7 +166,7 @@ def test_one_damaged_file_costs_one_epoch_at_most(calm, struck, memory, caplog, 
         assert f"{name.partition('/')[2]} is missing or damaged" in caplog.text
 
 
-@pytest.mark.parametrize("how", ["cut", "zeroed", "gone"])
+@pytest.mark.parametrize("how", HOW)
 def test_a_finished_run_survives_a_damaged_file_too(calm, memory, how):
     task, wanted = calm
     origin = Path(task.store)

@@ -126,6 +126,7 @@ def _restart(home: Home) -> None:
     assert _up(home) == before
 
 
+@pytest.mark.slow
 def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(server, monkeypatch, home):
     run_id = server.create_run(server.experiment("twice"), "a", {})
     stamps: dict[int, int] = {}
@@ -166,6 +167,7 @@ def _opened(server: Tracker, home: Home) -> tuple[Mirror, Run, Store]:
     return mirror, run, store
 
 
+@pytest.mark.slow
 def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(server, home):
     mirror, run, store = _opened(server, home)
     _kill(home)
@@ -179,6 +181,7 @@ def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(ser
     assert newest(server, "away").tracked.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_run_without_a_process_is_killed_with_the_reason(server, home):
     _, _, store = _opened(server, home)
     (found,) = settle(server, store, newest(server, "away"), "its cluster is gone").runs
@@ -188,6 +191,7 @@ def test_a_run_without_a_process_is_killed_with_the_reason(server, home):
     assert states == {"KILLED"}
 
 
+@pytest.mark.slow
 def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, home):
     study = server.experiment("away")
     half = server.create_run(study, "submission half", {"kind": "opening", "job": "dead"})

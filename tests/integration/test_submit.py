@@ -1,6 +1,7 @@
 """Studies submitted with the real command to a real Ray head and a real MLflow server."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from orchestrator.home import Home
+from orchestrator.store import Store
 from tests.integration.command import Command, find_driver, runs_so_far, wait_for
 
 
@@ -189,14 +192,24 @@ def test_address_sends_the_same_job_to_another_cluster(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_homes_do_not_meet(command, tmp_path):
+def test_two_homes_at_once_do_not_meet(command, tmp_path):
     other = Command(tmp_path)
-    assert other.run("up").returncode == 0
     try:
+        both = [one.start("submit", one.study("neighbour", lr=0.03)) for one in (command, other)]
+        for process in both:
+            out, err = process.communicate(timeout=420)
+            assert process.returncode == 0, out + err
         mine, theirs = command.status(), other.status()
         assert mine["mlflow"] != theirs["mlflow"] and mine["ray"] != theirs["ray"]
-        assert theirs["studies"] == []
+        assert [study["study"] for study in theirs["studies"]] == ["neighbour"]
+        here, there = command.runs("neighbour"), other.runs("neighbour")
+        for label in ("late", "full"):  # the same work, done twice: nothing was shared
+            assert here[label]["key"] == there[label]["key"]
+            assert here[label]["mlflow_run_id"] != there[label]["mlflow_run_id"]
+            assert Store(other.home / "store").attempt(there[label]["key"]) == 1
     finally:
         assert "stopped ray and mlflow" in other.run("down").stdout
+        shutil.rmtree(Home(other.home).ray_temp.parent)
     assert command.status()["ray"]["address"] == mine["ray"]["address"]
+    assert command.status()["mlflow"] == mine["mlflow"]
     assert other.status()["ray"]["address"] is None
