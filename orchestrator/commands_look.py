@@ -19,7 +19,6 @@ from orchestrator.report import write_comparison
 from orchestrator.results import Submission, comparison, newest, records
 from orchestrator.services import Services
 from orchestrator.settings import read_settings
-from orchestrator.store import Store
 from orchestrator.tracking import Tracker
 
 ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -99,9 +98,8 @@ def _settled(home: Home, found: Services) -> list[Submission]:
             continue
         if submission is None:
             continue
-        if not is_alive(submission, found.ray):
-            why = ending(submission, found.ray)
-            submission = settle(tracker, Store(home.store), submission, why)
+        if not is_alive(submission, home, found.ray):
+            submission = settle(tracker, home, submission, ending(submission, found.ray))
         states.append(submission)
     return states
 

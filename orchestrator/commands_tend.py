@@ -27,14 +27,16 @@ def stop(options: argparse.Namespace) -> int:
     if tracker and submission is None:
         raise Refused(f"study {study} was never submitted to {found.mlflow_uri}", 1)
     jobs = jobs_of(submission, found.ray) if submission else found.ray and Jobs(found.ray)
-    running = jobs.running(study) if jobs else None
-    if jobs and running:
+    if not jobs:
+        raise Refused(f"the cluster that {study} was sent to does not answer: nothing to stop", 1)
+    running = jobs.running(study, home)
+    if running:
         jobs.stop(running.job_id)
-    if tracker and submission and jobs:
+    if tracker and submission:
         last = newest(tracker, study) or submission  # the job may have opened one meanwhile
-        submission = settle(tracker, Store(home.store), last, "it was stopped")
-        done = sum(item.state == "FINISHED" for item in submission.runs)
-        ERRORS.print(f"{done} of {len(submission.runs)} Runs are done")
+        last = settle(tracker, home, last, jobs.ending(last.tracked.tags["job"]))
+        done = sum(item.state == "FINISHED" for item in last.runs)
+        ERRORS.print(f"{done} of {len(last.runs)} Runs are done")
     print(f"stopped {study}: submit it again and it goes on" if running else "it was not running")
     return 0
 

@@ -1,6 +1,7 @@
 """Commands that plan and train: plan, submit, data. They read the study and its data."""
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -27,7 +28,6 @@ from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.results import Submission, comparison, newest, records
 from orchestrator.services import RayService, Services
 from orchestrator.settings import MlflowSettings, read_settings
-from orchestrator.store import Store
 from orchestrator.study import Study, read
 from orchestrator.tracking import Tracker, TrackingError
 from trainables.datasets import DATASETS
@@ -60,12 +60,12 @@ def submit(options: argparse.Namespace) -> int:
         show_services(found, out)
         jobs, tracker = Jobs(found.ray), Tracker(found.mlflow_uri)
         with locked(home.root / f".submitting-{study.name}.lock"):  # another one follows this one
-            if prepared is not None and jobs.running(study.name) is None:
+            if prepared is not None and jobs.running(study.name, home) is None:
                 last = _settle_last(tracker, home, study.name, found.ray)
                 if last is not None and _is_done(last, prepared):
                     out.print(f"every Run of {study.name} is done: nothing to train")
                     return _conclude(options, last)
-            job_id = _start(options, prepared, jobs, _job(options, study, prepared, found, home))
+            job_id = _start(options, home, jobs, _job(options, study, prepared, found, home))
             if prepared is not None:
                 remember(prepared, home)
     return _watch(options, study.name, home, jobs, tracker, job_id)
@@ -82,7 +82,7 @@ def _job(
     return Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
-        plan=digest(study, prepared.runs) if prepared else "",
+        plan=digest(study, prepared.runs) if prepared else _asked(study, options),
         data_root=_data_root(options),
         home=str(home.root),
         cluster=LOCAL if found.ray.local else found.ray.dashboard_url,
@@ -135,17 +135,23 @@ def _services(
     return Services(ray, uri)
 
 
-def _start(options: argparse.Namespace, prepared: Prepared | None, jobs: Jobs, job: Job) -> str:
+def _asked(study: Study, options: argparse.Namespace) -> str:
+    """Stands for the plan where only the cluster has the data to make it."""
+    text = json.dumps([dict(study.mapping), options.data], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _start(options: argparse.Namespace, home: Home, jobs: Jobs, job: Job) -> str:
     """Send the job, or find the one that does the same already. Returns its id."""
-    running = jobs.running(str(job.study["study"]))
+    study = str(job.study["study"])
+    running = jobs.running(study, home)
     if running is None:
         jobs.submit(job)
         return job.job_id
-    if prepared is not None and running.plan != job.plan:
+    if running.plan != job.plan:
         raise Refused(
-            f"study {job.study['study']} is running with another plan (job {running.job_id}): "
-            f"let it end, `stop {job.study['study']}`, or give this one another name under "
-            "`study:`",
+            f"study {study} is running with another plan (job {running.job_id}): let it end, "
+            f"`stop {study}`, or give this one another name under `study:`",
             2,
         )
     ERRORS.print(f"{options.study} runs already: following job {running.job_id}")
@@ -171,13 +177,15 @@ def _watch(
     status = jobs.status(job_id)
     if status == "STOPPED":
         ERRORS.print(f"{study} was stopped: submit it again and it goes on")
-    elif status != "SUCCEEDED":
-        ERRORS.print(_why(jobs, job_id), markup=False)
+    elif status != "SUCCEEDED" and (why := _why(jobs, job_id)):
+        ERRORS.print(why, markup=False)
     if submission is None:
         return 1
     try:
         last = newest(tracker, study) or submission
-        return _conclude(options, settle(tracker, Store(home.store), last, jobs.ending(job_id)))
+        if last.tracked.tags["job"] == job_id:  # else another one has taken over meanwhile
+            last = settle(tracker, home, last, jobs.ending(job_id))
+        return _conclude(options, last)
     except TrackingError as error:
         ERRORS.print(f"MLflow does not answer at {tracker.uri}: {error}", markup=False)
         ERRORS.print("what it lacks waits in the store; submit again and it is sent")
@@ -190,7 +198,9 @@ def _why(jobs: Jobs, job_id: str) -> str:
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if not said and any(line.startswith("Traceback") for line in lines):
         said = lines[-15:]
-    return "\n".join(said or [f"{jobs.ending(job_id)}; submit the study again and it goes on"])
+    elif not said and jobs.exit_status(job_id) != 1:  # else each Run has said it for itself
+        said = [f"{jobs.ending(job_id)}; submit the study again and it goes on"]
+    return "\n".join(said)
 
 
 def _conclude(options: argparse.Namespace, submission: Submission) -> int:
@@ -214,9 +224,9 @@ def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> S
         ERRORS.print(f"warning: {error}", markup=False)
         return None
     local = ray if ray.local else None
-    if last is None or is_alive(last, local):
+    if last is None or is_alive(last, home, local):
         return last
-    return settle(tracker, Store(home.store), last, ending(last, local))
+    return settle(tracker, home, last, ending(last, local))
 
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:

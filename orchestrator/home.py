@@ -4,7 +4,9 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Any
 
 from orchestrator.faults import UserError
 
+log = logging.getLogger(__name__)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the disk takes no more
 ENVIRONMENT = "ORCHESTRATOR_HOME"
 
@@ -29,6 +32,11 @@ class Home:
     """Where everything of one user lives. Making one touches no disk; `create` does."""
 
     root: Path
+
+    @property
+    def name(self) -> str:
+        """Tells homes apart that share an MLflow server."""
+        return f"{platform.node()}:{self.root}"
 
     @property
     def store(self) -> Path:
@@ -56,6 +64,10 @@ class Home:
     def planning(self) -> Path:
         """Lock: shared from reading the data to remembering the plan, alone while cleaning."""
         return self.root / ".planning.lock"
+
+    def walking(self, study: str) -> Path:
+        """Lock: held by the study's driver as long as it lives, and by whoever settles after it."""
+        return self.root / f".walking-{study}.lock"
 
     @property
     def ray_token(self) -> Path:
@@ -120,12 +132,18 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The mapping in a file; None where there is no file or it is damaged."""
+    """The mapping in a file; None where there is no file. One that is damaged is named in a warning
+    and counts as none. Raises OSError when it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return value if isinstance(value, dict) else None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        log.warning("%s is damaged", path)
+        return None
+    return value
 
 
 class Busy(Exception):

@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 from ray.job_submission import JobSubmissionClient
 
 from orchestrator.code_version import PACKAGES
+from orchestrator.home import Home
 from orchestrator.services import RayService, ServiceError, login
 
 LOCAL = "local"
@@ -39,7 +40,7 @@ class Job:
 
     job_id: str
     study: Mapping[str, Any]
-    plan: str  # digest of the plan; empty where only the cluster has the data
+    plan: str  # digest of the plan; of the study alone where only the cluster has the data
     data_root: str | None
     home: str
     cluster: str  # the dashboard's address; LOCAL for the home's own
@@ -73,7 +74,7 @@ class Jobs:
         """Send the tree and the job; returns at once."""
         python = sys.executable if self.ray.local else "python"
         environment = _ENVIRONMENT | (_ONE_MACHINE if self.ray.local else {})
-        with tempfile.TemporaryDirectory() as folder:
+        with self._answering(), tempfile.TemporaryDirectory() as folder:
             for package in PACKAGES:
                 ignore = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(package, Path(folder) / package.name, ignore=ignore)
@@ -83,15 +84,16 @@ class Jobs:
                 entrypoint=f"{shlex.quote(python)} -m orchestrator.submit job.json",
                 submission_id=job.job_id,
                 runtime_env={"working_dir": folder, "env_vars": environment},
-                metadata={"study": str(job.study["study"]), "plan": job.plan},
+                metadata={"study": str(job.study["study"]), "plan": job.plan, "home": job.home},
             )
 
-    def running(self, study: str) -> RunningJob | None:
-        """The job of a study that has not ended."""
+    def running(self, study: str, home: Home) -> RunningJob | None:
+        """The job of a home's study that has not ended."""
         with self._answering():
             for item in self._client.list_jobs():
                 meta = item.metadata or {}
-                if meta.get("study") == study and item.status.value not in ENDED:
+                ours = (meta.get("study"), meta.get("home")) == (study, str(home.root))
+                if ours and item.status.value not in ENDED:
                     return RunningJob(str(item.submission_id), meta.get("plan", ""))
         return None
 
@@ -119,10 +121,16 @@ class Jobs:
             return "it was stopped"
         if status == "MISSING":
             return "its cluster is gone"
-        code = self._client.get_job_info(job_id).driver_exit_code
-        if code is not None and code < 0:
-            return f"its driver was killed ({signal.Signals(-code).name})"
+        code = self.exit_status(job_id)
+        number = -code if code and code < 0 else code - 128 if code and code > 128 else 0
+        if number in set(signal.Signals):
+            return f"its driver was killed ({signal.Signals(number).name})"
         return f"its driver ended with {code}" if code else "its driver is gone"
+
+    def exit_status(self, job_id: str) -> int | None:
+        """The driver's: 0 all Runs finished, 1 some did not, negative the signal that killed it."""
+        with self._answering():
+            return self._client.get_job_info(job_id).driver_exit_code  # type: ignore[no-any-return]
 
     def stop(self, job_id: str) -> None:
         """End the job's driver and with it whatever it trains; returns when it has ended."""

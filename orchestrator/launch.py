@@ -1,7 +1,9 @@
 """One Run → one TorchTrainer.fit, and what became of it."""
 
+import logging
 import platform
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +13,11 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from ray._private.state import available_resources_per_node
+from ray.util import remove_placement_group
+from ray.util.placement_group import PlacementGroup
+from ray.util.state import list_actors, list_placement_groups
+from ray.util.state.exception import RayStateApiException
 
 from orchestrator.cluster import Node, Share, at_once
 from orchestrator.runlog import fatal_signal, recorded
@@ -18,8 +25,17 @@ from orchestrator.store import StaleWriter, Store
 from orchestrator.worker import RunFault, Task, train
 from trainables.world import World
 
+log = logging.getLogger("orchestrator")
+_MOST = 10_000  # actors and groups that are looked at
+_ORPHAN_SECONDS = 75.0  # a living controller gives a start up after 60
 _START_FAILURES = 3  # of a minute each, until a worker group that finds no room gives up
 
+_DEATHS = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+)
 _LOST_CONTACT = ("gloo", "DistBackendError", "NCCL")  # what torch.distributed says of a dead peer
 
 
@@ -51,7 +67,9 @@ def launch(task: Task, share: Share, storage: Path) -> Outcome:
             storage_path=str(storage),
             # an attempt more is ours to give: it has a number of its own, which fences this one
             failure_config=ray.train.FailureConfig(
-                max_failures=0, controller_failure_limit=_START_FAILURES
+                max_failures=0,
+                max_preemption_failures=0,
+                controller_failure_limit=_START_FAILURES,
             ),
         ),
     )
@@ -88,9 +106,35 @@ def cluster_nodes() -> list[Node]:
 
 
 def has_room(share: Share) -> bool:
-    """Whether a Run could be placed now, as far as the sums over all nodes tell."""
-    free = ray.available_resources()
-    return at_once(share, [Node(free.get("CPU", 0.0), free.get("GPU", 0.0))]) > 0
+    """Whether a Run could be placed now."""
+    free = available_resources_per_node().values()
+    return at_once(share, [Node(item.get("CPU", 0.0), item.get("GPU", 0.0)) for item in free]) > 0
+
+
+class Orphans:
+    """Placement groups of this job whose controller died before any actor used them: Ray gives them
+    back only when the whole job ends."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}  # id → when it was first seen without an actor
+
+    def give_back(self) -> None:
+        """Remove those that nobody has used for longer than a start may take."""
+        now, job = time.monotonic(), ray.get_runtime_context().get_job_id()
+        try:
+            actors = list_actors(detail=True, limit=_MOST)
+            groups = list_placement_groups(detail=True, limit=_MOST)
+        except RayStateApiException as error:
+            log.warning("cannot look for orphaned placement groups: %s", _one_line(error))
+            return
+        used = {item.placement_group_id for item in actors if item.state != "DEAD"}
+        for group in groups:
+            name = group.placement_group_id
+            if group.creator_job_id != job or group.state == "REMOVED" or name in used:
+                self._since.pop(name, None)
+            elif now - self._since.setdefault(name, now) > _ORPHAN_SECONDS:
+                log.warning("placement group %s is orphaned, it is given back", name)
+                remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 
 
 def _own_cpus() -> int:
@@ -108,7 +152,7 @@ def _explain(failures: Mapping[int, BaseException], task: Task, deaths: int) -> 
         if isinstance(cause, RunFault):
             return Outcome("failed", str(cause))
     for rank, cause in causes.items():
-        if isinstance(cause, ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError):
+        if isinstance(cause, _DEATHS) or type(cause).__name__ == "WorkerHealthCheckTimeoutError":
             return Outcome("killed", f"worker {rank} {_death(cause, task, rank, deaths)}")
     rank, cause = next(iter(causes.items()))
     said = f"{type(cause).__name__} on rank {rank}: {_one_line(cause)}"
@@ -124,9 +168,10 @@ def _death(error: BaseException, task: Task, rank: int, deaths: int) -> str:
     if fatal:
         return f"crashed: {fatal} (see its log)"
     said = _one_line(error)
-    if "low on memory" in said or "OutOfMemory" in said:
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in said:
         return f"was killed: out of memory ({said})"
-    if "node" in said and ("died" in said or "dead" in said) and "process" not in said:
+    gone = "node" in said and ("died" in said or "dead" in said) and "process" not in said
+    if gone or isinstance(error, ray.exceptions.NodeDiedError):
         return f"was lost with its node ({said})"
     here = (store.progress(task.key) or {}).get("host") == platform.node()
     if here and _kernel_kills() > deaths:

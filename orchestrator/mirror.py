@@ -102,16 +102,25 @@ class Mirror:
                 log.exception("results could not be sent to MLflow")
 
     def flush(self) -> None:
-        """Send now what MLflow lacks. Raises TrackingError at the first call it does not answer."""
+        """Send now what MLflow lacks. Raises TrackingError at the first call it does not answer; a
+        Run that it refuses does not keep the others waiting."""
         with self._guard:
             entries = [entry for entry in self._entries.values() if not entry.closed]
+        refused: TrackingError | None = None
         for entry in entries:
-            self._sync(entry)
+            try:
+                self._sync(entry)
+            except TrackingError as error:
+                if not error.answered:
+                    raise
+                refused = error
+        if refused:
+            raise refused
 
     def _warn(self, error: TrackingError) -> None:
         if time.monotonic() - self._warned > 30:
             self._warned = time.monotonic()
-            log.warning("MLflow does not answer; it is tried again, training goes on: %s", error)
+            log.warning("MLflow lacks results; it is tried again, training goes on: %s", error)
 
     # --- one Run -------------------------------------------------------------------------------
 
@@ -165,6 +174,8 @@ class Mirror:
                 self.tracker.set_tags(child.run_id, {"attempt": str(entry.attempt), "reason": ""})
             if entry.end is None:
                 self.tracker.set_status(child.run_id, "RUNNING")
+            if "opened" not in child.tags:  # whoever made it died over it
+                self._describe(run, child.run_id, child.tags.get("kind") == "reused")
             return child
         origin = self.store.origin(run.key)
         reused = origin is not None and entry.end is not None and entry.end[0] == "FINISHED"
@@ -187,15 +198,19 @@ class Mirror:
         run_id = self.tracker.create_run(
             self.submission.experiment_id, run.name, tags, self.submission.run_id
         )
-        self.tracker.log_params(run_id, {**_flat(run.config), "seed": run.seed})
-        self.tracker.log_text(
-            run_id, yaml.safe_dump(dict(run.config), sort_keys=False), "config.yaml"
-        )
-        if not reused:
-            self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
+        self._describe(run, run_id, reused)
         known[run.label, str(run.seed)] = tracked = self.tracker.run(run_id)
         self._children = known
         return tracked
+
+    def _describe(self, run: Run, run_id: str, reused: bool) -> None:
+        """What a Run is, once; the tag `opened` says that it is whole."""
+        self.tracker.log_params(run_id, {**_flat(run.config), "seed": run.seed})
+        text = yaml.safe_dump(dict(run.config), sort_keys=False)
+        self.tracker.log_text(run_id, text, "config.yaml")
+        if not reused:
+            self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
+        self.tracker.set_tags(run_id, {"opened": "true"})
 
     def _send_result(self, entry: Entry, tracked: TrackedRun, result: Mapping[str, Any]) -> None:
         """Test figures, plots and models; what MLflow already has is not sent again."""

@@ -1,18 +1,27 @@
 """A Run's state is what its process is: what a dead driver left RUNNING is settled here."""
 
+import time
+
+from orchestrator.home import Busy, Home, locked
 from orchestrator.jobs import LOCAL, Jobs
 from orchestrator.mirror import Mirror
+from orchestrator.report import write_comparison
 from orchestrator.results import RunState, Submission, newest
 from orchestrator.services import RayService, ServiceError
 from orchestrator.store import Store
 from orchestrator.tracking import TrackedRun, Tracker
 
+_OTHERS_SECONDS = 5.0  # how long others may settle the same
 
-def is_alive(submission: Submission, home_ray: RayService | None) -> bool:
+
+def is_alive(submission: Submission, home: Home, home_ray: RayService | None) -> bool:
     """Whether the submission's job waits or runs. home_ray: the home's own cluster, if it answers.
 
-    Another cluster that does not answer may well be working: what it runs is left alone.
+    Another home's, or that of a cluster that does not answer, may well work: it is left alone.
     """
+    tags = submission.tracked.tags
+    if tags.get("cluster", LOCAL) == LOCAL and tags.get("home", home.name) != home.name:
+        return True
     jobs = jobs_of(submission, home_ray)
     if jobs is None:
         return submission.tracked.tags.get("cluster", LOCAL) != LOCAL
@@ -35,23 +44,44 @@ def jobs_of(submission: Submission, home_ray: RayService | None) -> Jobs | None:
         return None
 
 
-def settle(tracker: Tracker, store: Store, submission: Submission, why: str) -> Submission:
+def settle(tracker: Tracker, home: Home, submission: Submission, why: str) -> Submission:
     """Make MLflow true for a submission whose job has ended: what the store has is sent, and Runs
     without a process become KILLED. why: the job's end. Returns the submission as it stands then.
+
+    Nothing is touched while a driver lives, whatever its cluster says: it holds the lock.
     """
-    tracked = submission.tracked
-    mirror = Mirror(tracker, store, tracked, {"study": str(submission.plan["study"])})
+    study, job = str(submission.plan["study"]), submission.tracked.tags["job"]
+    deadline = time.monotonic() + _OTHERS_SECONDS
+    while True:
+        try:
+            with locked(home.walking(study), wait=False):
+                last = newest(tracker, study) or submission
+                if last.tracked.tags["job"] == job:
+                    last = _settle(tracker, Store(home.store), last, why)
+                return last
+        except Busy:
+            if time.monotonic() > deadline:
+                return newest(tracker, study) or submission
+            time.sleep(0.3)
+
+
+def _settle(tracker: Tracker, store: Store, submission: Submission, why: str) -> Submission:
+    tracked, study = submission.tracked, str(submission.plan["study"])
+    mirror = Mirror(tracker, store, tracked, {"study": study})
     wrong = [(item, end) for item in submission.runs if (end := _end(store, tracked, item, why))]
     for item, end in wrong:
         mirror.follow(item.run, end)
     if not wrong and tracked.status != "RUNNING":
         return submission
     mirror.flush()
+    after = newest(tracker, study) or submission
     if tracked.status == "RUNNING":
-        left = [item for item in submission.runs if store.result(item.run.key) is None]
-        tracker.set_tags(tracked.run_id, {"reason": why if left else ""})
-        tracker.set_status(tracked.run_id, "KILLED" if left else "FINISHED")
-    return newest(tracker, str(submission.plan["study"])) or submission
+        whole = all(item.state == "FINISHED" for item in after.runs)
+        if whole:
+            write_comparison(tracker, after)
+        tracker.set_tags(tracked.run_id, {"reason": "" if whole else why})
+        tracker.set_status(tracked.run_id, "FINISHED" if whole else "KILLED")
+    return newest(tracker, study) or after
 
 
 def _end(store: Store, submission: TrackedRun, item: RunState, why: str) -> tuple[str, str] | None:

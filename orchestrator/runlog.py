@@ -6,13 +6,13 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import IO, Any
 
 _PACKAGES = ("orchestrator", "trainables")
 _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
-_TAIL_BYTES = 20_000
+_TAIL_BYTES = 200_000  # the stacks of many threads may follow the cause
 
 
 @contextmanager
@@ -21,17 +21,22 @@ def recorded(path: Path) -> Iterator[None]:
 
     Raises OSError where the file cannot be written.
     """
-    with path.open("a", encoding="utf-8", buffering=1) as file:
+    file = path.open("a", encoding="utf-8", buffering=1)
+    try:
         handler = logging.StreamHandler(_Both(sys.stderr, file))
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         faulthandler.enable(file)
         out, err = _Both(sys.stdout, file), _Both(sys.stderr, file)
         with redirect_stdout(out), redirect_stderr(err), _logging_to(handler):
-            try:
-                yield
-            except BaseException:
-                file.write(traceback.format_exc())
-                raise
+            yield
+    except BaseException:
+        with suppress(OSError):  # a disk that is full must not hide what happened
+            file.write(traceback.format_exc())
+        raise
+    finally:
+        faulthandler.disable()
+        with suppress(OSError) if sys.exc_info()[0] else nullcontext():
+            file.close()
 
 
 def fatal_signal(path: Path) -> str | None:

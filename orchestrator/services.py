@@ -16,6 +16,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from orchestrator.settings import MlflowSettings
 
 _START_SECONDS = 120.0
 _PROBE_SECONDS = 3.0
+_PATIENCE_SECONDS = 30.0
 
 
 class ServiceError(UserError):
@@ -65,11 +67,11 @@ def start(
         wanted: dict[str, tuple[subprocess.Popen[bytes], dict[str, Any]]] = {}
         if found.ray is None and "ray" in only:
             say("starting Ray ...")
-            end(_left(home, record, "ray"))  # a head of which parts have died is of no use
+            _end_rest(home, record, "ray")  # a head of which parts have died is of no use
             wanted["ray"] = _start_ray(home)
         if found.mlflow_uri is None and settings.tracking_uri is None:
             say("starting MLflow ...")
-            end(_left(home, record, "mlflow"))
+            _end_rest(home, record, "mlflow")
             wanted["mlflow"] = _start_mlflow(home, settings, record.get("mlflow", {}).get("port"))
         elif found.mlflow_uri is None:
             raise ServiceError(f"MLflow does not answer at {settings.tracking_uri} (mlflow.yaml)")
@@ -92,12 +94,27 @@ def find(home: Home, settings: MlflowSettings) -> Services:
     """What answers of the home's services; starts nothing."""
     record = read_json(home.services) or {}
     ray, uri = None, settings.tracking_uri
-    if "ray" in record and _ray_answers(record["ray"], home):
-        entry = record["ray"]
+    if (entry := record.get("ray")) and _patient(partial(_ray_answers, entry, home), entry):
         ray = RayService(entry["address"], entry["dashboard_url"], home.ray_token)
-    if uri is None and any(map(alive, record.get("mlflow", {}).get("processes", []))):
-        uri = record["mlflow"]["uri"]  # else whoever has the port now may be another home's
-    return Services(ray, uri if uri and _mlflow_answers(uri) else None)
+    entry = record.get("mlflow")
+    if uri is not None:
+        return Services(ray, uri if _mlflow_answers(uri) else None)
+    # with no process of ours alive, whoever has the port now may be another home's
+    if entry and any(map(alive, entry["processes"])):
+        uri = str(entry["uri"])
+        return Services(ray, uri if _patient(partial(_mlflow_answers, uri), entry) else None)
+    return Services(ray, None)
+
+
+def _patient(answers: Callable[[], bool], entry: Mapping[str, Any]) -> bool:
+    """Whether a service answers, asked again as long as its first process lives: that one ends with
+    the service, so while it is there the service is busy, or starting."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not answers():
+        if time.monotonic() > deadline or not any(map(alive, entry["processes"][:1])):
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def stop(home: Home) -> list[str]:
@@ -107,13 +124,21 @@ def stop(home: Home) -> list[str]:
     with locked(home.services_lock):
         record = read_json(home.services) or {}
         stopped = []
-        for name in record:
+        for name in ("ray", "mlflow"):
             processes = _left(home, record, name)
             if processes:
                 end(processes)
                 stopped.append(name)
         home.services.unlink(missing_ok=True)
     return stopped
+
+
+def _end_rest(home: Home, record: Mapping[str, Any], name: str) -> None:
+    """End what is left of a service that has died. Raises ServiceError when it lives and only does
+    not answer: studies may depend on it."""
+    if any(map(alive, record.get(name, {}).get("processes", [])[:1])):
+        raise ServiceError(f"{name} is there but does not answer: try again, or `down` first")
+    end(_left(home, record, name))
 
 
 def _left(home: Home, record: Mapping[str, Any], name: str) -> list[psutil.Process]:

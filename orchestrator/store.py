@@ -107,12 +107,15 @@ class Store:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (folder / ".owner").stat().st_ino != os.fstat(file.fileno()).st_ino:
                 raise FileNotFoundError  # it was cleaned away meanwhile: this is nobody's lock
+            file.truncate(0)
+            file.write(who)
+            file.flush()
         except (BlockingIOError, FileNotFoundError):
             file.close()
             return None
-        file.truncate(0)
-        file.write(who)
-        file.flush()
+        except OSError:
+            file.close()
+            raise
         return file
 
     def owner(self, key: str) -> str | None:
@@ -244,7 +247,7 @@ class Store:
         with locked(self.folder(key) / ".lock"):
             self._fence(key, attempt)
             for left in self.folder(key).glob(".[es]*_*.*"):  # of a writer that was killed
-                shutil.rmtree(left)
+                shutil.rmtree(left, ignore_errors=True)  # or is about to be
             for epoch in self.epochs(key)[:-keep]:
                 path = self.folder(key) / f"epoch_{epoch:05d}"
                 if epoch == best:

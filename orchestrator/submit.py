@@ -6,11 +6,13 @@ Runs as the driver of a Ray job: `python -m orchestrator.submit job.json`.
 import json
 import logging
 import os
+import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import ray
 import yaml
@@ -28,11 +30,12 @@ from orchestrator.report import write_comparison
 from orchestrator.results import newest
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
-from orchestrator.tracking import TrackedRun, Tracker
+from orchestrator.tracking import TrackedRun, Tracker, TrackingError
 from orchestrator.walk import Walk
 
 log = logging.getLogger("orchestrator")
-_DRAIN_SECONDS = 120.0
+Answer = TypeVar("Answer")
+_DRAIN_SECONDS = 600.0  # MLflow may be away for a while, and takes one to come back
 _HANDOVER_SECONDS = 60.0
 
 
@@ -58,20 +61,24 @@ def run(job: Job) -> int:
         # Train's own clean-up actor looks for the cluster's address in the runtime environment
         environment = {"env_vars": {"RAY_ADDRESS": address}}
         ray.init(address, runtime_env=environment, logging_level="WARNING")
+        # all that must stay is on the disk already, so a stop need not wait for anything
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         with locked(home.planning, shared=True):
             prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
             nodes = cluster_nodes()
             share = share_of(study.resources, nodes)
             tables = build_caches(prepared, home, lambda name, done, total: None)
             tracker = Tracker(job.tracking_uri)
-            submission = open_submission(tracker, prepared, job)
+            submission = _patiently(lambda: open_submission(tracker, prepared, job, home))
             remember(prepared, home)
         facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
         mirror = Mirror(tracker, Store(home.store), submission, facts)
         walk = Walk(prepared, share, tables, home, mirror)
         mirror.start()
-        states = walk.run(at_once(share, nodes))
-        sent = mirror.stop(_DRAIN_SECONDS)
+        try:
+            states = walk.run(at_once(share, nodes))
+        finally:
+            sent = mirror.stop(_DRAIN_SECONDS)
         return close_submission(tracker, submission, study.name, states, sent)
 
 
@@ -82,7 +89,7 @@ def _only_driver(home: Home, study: str) -> Iterator[None]:
     deadline = time.monotonic() + _HANDOVER_SECONDS
     while True:
         try:
-            with locked(home.root / f".walking-{study}.lock", wait=False):
+            with locked(home.walking(study), wait=False):
                 yield
                 return
         except Busy as error:
@@ -91,18 +98,35 @@ def _only_driver(home: Home, study: str) -> Iterator[None]:
             time.sleep(1.0)
 
 
-def open_submission(tracker: Tracker, prepared: Prepared, job: Job) -> TrackedRun:
-    """The MLflow run of this submission: the newest one goes on if its plan is the same."""
+def _patiently(call: Callable[[], Answer]) -> Answer:
+    """Try for some minutes while MLflow does not answer."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    while True:
+        try:
+            return call()
+        except TrackingError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("MLflow does not answer; it is tried again: %s", error)
+            time.sleep(2.0)
+
+
+def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) -> TrackedRun:
+    """The MLflow run of this submission: the home's newest one goes on if its plan is the same.
+
+    The caller is the study's only driver: whatever else of it is RUNNING has lost its own.
+    """
     study = prepared.study
     plan = digest(study, prepared.runs)
-    ours = {"job": job.job_id, "cluster": job.cluster, "reason": ""}
+    ours = {"job": job.job_id, "cluster": job.cluster, "home": home.name, "reason": ""}
+    mine = (plan, home.name)
     last = tracker.submissions(study.name, 1)
-    if last and last[0].tags.get("plan") == plan:
-        tracker.set_tags(last[0].run_id, ours)
-        tracker.set_status(last[0].run_id, "RUNNING")
-        return last[0]
-    for half in tracker.submissions(study.name, kind="opening"):  # its driver died: we are the one
-        tracker.set_status(half.run_id, "KILLED")
+    same = [run for run in last if (run.tags.get("plan"), run.tags.get("home")) == mine]
+    _close_lost(tracker, study.name, home, same)
+    if same:
+        tracker.set_tags(same[0].run_id, ours)
+        tracker.set_status(same[0].run_id, "RUNNING")
+        return same[0]
     tags = {"study": study.name, "plan": plan, "kind": "opening", **ours}
     if job.git_commit:
         tags["git_commit"] = job.git_commit
@@ -112,6 +136,17 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job) -> TrackedRu
     tracker.log_text(run_id, json.dumps(to_plain(study, prepared.runs)), "plan.json")
     tracker.set_tags(run_id, {"kind": "submission"})  # from now on it is found, with its plan
     return tracker.run(run_id)
+
+
+def _close_lost(tracker: Tracker, study: str, home: Home, but: Sequence[TrackedRun]) -> None:
+    """Set to KILLED what drivers that are no more have left RUNNING."""
+    for kind in ("opening", "submission"):
+        for lost in tracker.submissions(study, kind=kind):
+            ours = lost.status == "RUNNING" and lost.tags.get("home") == home.name
+            for run in [*tracker.children(lost), lost] if ours and lost not in but else []:
+                if run.status == "RUNNING":
+                    tracker.set_tags(run.run_id, {"reason": "its driver is gone"})
+                    tracker.set_status(run.run_id, "KILLED")
 
 
 def close_submission(
@@ -125,8 +160,7 @@ def close_submission(
     failed = sum(state != "FINISHED" for state in states.values())
     log.info("%d of %d Runs finished", len(states) - failed, len(states))
     if not sent:
-        log.error("MLflow lacks some results; the next submit or status sends them")
-        return 1
+        raise Refused("MLflow lacks some results; the next submit or status sends them", 1)
     found = newest(tracker, study)
     if found is not None:
         write_comparison(tracker, found)

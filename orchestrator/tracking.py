@@ -18,7 +18,7 @@ import mlflow.pyfunc
 import numpy as np
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -39,10 +39,15 @@ _MODEL_REQUIREMENTS = (
     "scikit-learn",
 )
 _PAGE = 1000
+_REFUSALS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST")
 
 
 class TrackingError(UserError):
-    """MLflow did not answer, or refused; one line."""
+    """MLflow did not answer, or refused (then `answered`); one line."""
+
+    def __init__(self, message: str, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,9 @@ def _mlflow_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        raise TrackingError(" ".join(str(error).split())[:300]) from error
+        said = " ".join(str(error).split())[:300]
+        answered = isinstance(error, MlflowException) and error.error_code in _REFUSALS
+        raise TrackingError(said, answered) from error
 
 
 class Tracker:
@@ -173,6 +180,9 @@ class Tracker:
 
     def log_model(self, run: TrackedRun, files: ModelFiles) -> str:
         """Log a checkpoint as a model of its run; returns `models:/...`."""
+        known = self._logged_model(run, files.name)
+        if known is not None:
+            return known
         with _mlflow_errors(), tempfile.TemporaryDirectory() as temporary:
             model = self.client.create_logged_model(
                 run.experiment_id,
@@ -197,6 +207,21 @@ class Tracker:
                 self.client.log_model_artifacts(model.model_id, str(local))
             self.client.finalize_logged_model(model.model_id, "READY")
             return f"models:/{model.model_id}"
+
+    def _logged_model(self, run: TrackedRun, name: str) -> str | None:
+        """The run's model of a name, if it is whole; what a dead sender left of it is removed."""
+        with _mlflow_errors():
+            models = self.client.search_logged_models(
+                [run.experiment_id],
+                filter_string=f"name = '{name}' AND source_run_id = '{run.run_id}'",
+            )
+            whole = None
+            for model in models:
+                if model.status == LoggedModelStatus.READY:
+                    whole = f"models:/{model.model_id}"
+                else:
+                    self.client.delete_logged_model(model.model_id)
+            return whole
 
     # --- reading -------------------------------------------------------------------------------
 

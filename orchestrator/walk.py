@@ -10,7 +10,7 @@ from typing import IO
 
 from orchestrator.cluster import Share, at_once
 from orchestrator.home import Home
-from orchestrator.launch import Outcome, cluster_nodes, has_room, launch
+from orchestrator.launch import Orphans, Outcome, cluster_nodes, has_room, launch
 from orchestrator.mirror import Mirror
 from orchestrator.plan import Planned, Run
 from orchestrator.prepare import Prepared
@@ -69,7 +69,6 @@ class Walk:
             key = item.run.key
             if item.state == "done" and key in needed and self.store.best(key) is None:
                 log.warning("%s: its checkpoint is damaged, it is trained anew", item.run.name)
-                self.store.forget(key)
                 planned[place] = replace(item, state="new")
         return planned
 
@@ -94,7 +93,13 @@ class Walk:
 
     def _own(self, run: Run) -> IO[str] | None:
         """The right to train a Run; None while another study, or another label here, has it."""
-        owned = self.store.own(run.key, f"study {self.prepared.study.name}")
+        try:
+            owned = self.store.own(run.key, f"study {self.prepared.study.name}")
+        except OSError as error:
+            log.error("%s: the store cannot be written: %s", run.name, error)
+            self.mirror.end(run, "FAILED", f"the store cannot be written: {error}")
+            self.states[run.key] = "FAILED"  # which ends its waiting
+            return None
         if owned is None:
             owner = self.store.owner(run.key) or "another"
             if self._waits.get(run.key) != owner:
@@ -106,11 +111,14 @@ class Walk:
         """Train one Run, again after its process died. Returns how it ended; None when a newer
         attempt of somebody else has taken over."""
         with owned:
-            if run.key in self._waits and self.store.result(run.key) is not None:
-                log.info("%s: trained by %s", run.name, self._waits[run.key])
+            if self._is_done(run):
                 self.mirror.follow(run, ("FINISHED", ""))
                 return "FINISHED"
-            outcome, attempt = self._attempts(run)
+            try:
+                outcome, attempt = self._attempts(run)
+            except Exception as error:  # whatever happens to one Run, the others go on
+                log.exception("%s", run.name)
+                outcome, attempt = Outcome("failed", f"{type(error).__name__}: {error}"), 0
             if outcome.state == "superseded":
                 self.mirror.drop(run)
                 return None
@@ -119,6 +127,16 @@ class Walk:
             if state != "FINISHED":
                 self._keep_end(run, attempt, state, outcome.reason)
             return state
+
+    def _is_done(self, run: Run) -> bool:
+        """Whether somebody else has trained it by now. A result without its checkpoint goes."""
+        if self.store.result(run.key) is None:
+            return False
+        if self.store.best(run.key) is None:
+            self.store.forget(run.key)
+            return False
+        log.info("%s: trained by %s", run.name, self._waits.get(run.key, "another study"))
+        return True
 
     def _keep_end(self, run: Run, attempt: int, state: str, reason: str) -> None:
         """For the next submit or status, should MLflow not hear of it from this one."""
@@ -135,34 +153,25 @@ class Walk:
             if not self._wait_for_room(run):
                 attempt = self.store.attempt(run.key)
                 return Outcome("killed", "the cluster has lost a node that it needs"), attempt
-            try:
-                attempt = self.store.claim(run.key)
-            except OSError as error:
-                return Outcome("failed", f"the store cannot be written: {error}"), 0
+            attempt = self.store.claim(run.key)
             self.mirror.follow(run)
             log.info("%s: attempt %d starts", run.name, attempt)
-            outcome = self._launch(run, attempt)
+            outcome = launch(self._task(run, attempt), self.share, self.home.ray_train)
             log.info("%s: %s %s", run.name, outcome.state, outcome.reason)
             deaths += outcome.state == "killed"
             most = self.prepared.study.resources.max_failures
             if outcome.state != "unplaced" and (outcome.state != "killed" or deaths > most):
                 return outcome, attempt
 
-    def _launch(self, run: Run, attempt: int) -> Outcome:
-        try:
-            return launch(self._task(run, attempt), self.share, self.home.ray_train)
-        except Exception as error:  # whatever happens to one Run, the others go on
-            log.exception("%s: could not be launched", run.name)
-            return Outcome("failed", f"{type(error).__name__}: {error}")
-
     def _wait_for_room(self, run: Run) -> bool:
         """Other studies may have what this one counted on. Returns whether there is room; there is
         none when the cluster has become too small and stays so."""
-        fitted, said = time.monotonic(), False
+        fitted, said, orphans = time.monotonic(), False, Orphans()
         while not has_room(self.share):
             if not said:
                 log.info("%s: waits for room on the cluster", run.name)
                 said = True
+            orphans.give_back()
             if at_once(self.share, cluster_nodes()):
                 fitted = time.monotonic()
             elif time.monotonic() - fitted > _NODE_SECONDS:

@@ -152,9 +152,11 @@ def _twice(this: Round) -> None:
 
 
 def _damage(this: Round) -> None:
-    """The whole tree, and then one file of the store."""
+    """The whole tree, and then one file of the store, if there is any yet."""
     kill(*this.tree())
     files = [p for p in this.home.store.rglob("*") if p.is_file() and "/." not in str(p)[4:]]
+    if not files:
+        return
     path = this.draw.choice(sorted(files))
     how = this.draw.choice(["cut", "zeroed", "gone"])
     print(f"    {path.relative_to(this.home.store)} {how}")
@@ -166,10 +168,11 @@ def _damage(this: Round) -> None:
 
 
 def _frozen(this: Round) -> None:
-    """A driver that sleeps through its own replacement and then wakes up."""
+    """A driver that sleeps for a while: whoever submits meanwhile follows it and takes nothing."""
     driver = this.driver()
     driver.send_signal(signal.SIGSTOP)
-    time.sleep(this.draw.uniform(1, 10))
+    this.submit()
+    time.sleep(this.draw.uniform(5, 15))
     driver.send_signal(signal.SIGCONT)
 
 
@@ -192,10 +195,15 @@ def play(this: Round, strike: str, wanted: Reference | None) -> Reference:
     """One round. Raises AssertionError when the ledger does not balance."""
     this.submit()
     if strike != "none":
-        label, saving = this.draw.choice(LABELS), this.draw.random() < 0.25
-        point = this.draw.uniform(0, EPOCHS)
-        print(f"    at {label} {'while saving' if saving else f'epoch {point:.2f}'}", flush=True)
-        this.until_saving(label) if saving else this.until(label, point)
+        label, point = this.draw.choice(LABELS), this.draw.uniform(0, EPOCHS)
+        moment = this.draw.choice(
+            ["starting", "saving", f"epoch {point:.2f}", f"epoch {point:.2f}"]
+        )
+        print(f"    {label} {moment}", flush=True)
+        if moment == "saving":
+            this.until_saving(label)
+        elif moment != "starting":  # then it strikes as soon as there is something to strike
+            this.until(label, point)
         STRIKES[strike](this)
     for attempt in range(4):
         process = this.followers[-1] if attempt == 0 else this.submit()
@@ -206,7 +214,9 @@ def play(this: Round, strike: str, wanted: Reference | None) -> Reference:
     else:
         raise AssertionError(f"four submits did not finish it:\n{out}\n{err}")
     found = reference(this.store, this.keys)
-    check(this.command, this.name, this.store, this.keys, EPOCHS)
+    for process in this.followers:
+        process.communicate(timeout=60)
+    check(this.command, this.name, this.store, this.keys, EPOCHS, damaged=strike == "damage")
     if wanted is not None:
         assert found == wanted, "other weights, figures or chosen epoch than undisturbed"
     return found

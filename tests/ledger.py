@@ -43,9 +43,19 @@ def reference(store: Store, keys: dict[str, str]) -> Reference:
     return found
 
 
-def check(command: Command, study: str, store: Store, keys: dict[str, str], epochs: int) -> None:
+def check(
+    command: Command,
+    study: str,
+    store: Store,
+    keys: dict[str, str],
+    epochs: int,
+    damaged: bool = False,
+) -> None:
     """Every Run finished once, every step is there once, no checkpoint is damaged, the chosen one
-    is the best logged, nothing runs or is held any more. Raises AssertionError."""
+    is the best logged, nothing runs or is held any more. Raises AssertionError.
+
+    damaged: a file of the store was, which may cost an epoch more.
+    """
     status = command.status()
     (found,) = [item for item in status["studies"] if item["study"] == study]
     assert found["state"] == "FINISHED", found["state"]
@@ -57,8 +67,10 @@ def check(command: Command, study: str, store: Store, keys: dict[str, str], epoc
     assert set(names.values()) == {1}, f"MLflow has Runs twice: {names}"
     assert {run.info.status for run in tracked} == {"FINISHED"}
     for run in tracked:
-        if _tag(run, "kind") == "run":
-            _check_run(client, run, store, keys[_tag(run, "label")], epochs)
+        if _tag(run, "kind") != "submission":
+            key = keys[_tag(run, "label")]
+            _check_run(client, run, store, key, epochs)
+            _check_repeats(store.logs(key), 1 if damaged else 0)
     wait_for(lambda: not _held(status["ray"]), 30)
 
 
@@ -75,19 +87,22 @@ def _check_run(client: MlflowClient, run, store: Store, key: str, epochs: int) -
         assert [p.value for p in client.get_metric_history(run.info.run_id, name)] == [value]
     for epoch in store.epochs(key):
         assert store.load(key, epoch) is not None, f"{key} epoch {epoch} is damaged"
-    assert _tag(run, "model_best").startswith("models:/")
-    _check_repeats(store.logs(key), epochs)
+    assert run.data.params and _tag(run, "opened")
+    models = client.search_logged_models([run.info.experiment_id])
+    names = Counter(model.name for model in models if model.source_run_id == run.info.run_id)
+    assert set(names.values()) == {1} and len(names) == 2, f"models: {names}"
+    assert _tag(run, "model_best") in {f"models:/{model.model_id}" for model in models}
 
 
-def _check_repeats(logs: dict[tuple[int, int], Path], epochs: int) -> None:
-    """An attempt that begins after epoch N may repeat N at most: one epoch a kill, and one more for
-    a file that was damaged."""
-    done: list[int] = []
-    for (_, rank), path in logs.items():
-        if rank == 0:
-            done += [int(n) for n in re.findall(r"INFO epoch (\d+):", path.read_text())]
-    attempts = len({attempt for attempt, _ in logs})
-    assert len(done) <= epochs + attempts, f"epochs were repeated: {done}"
+def _check_repeats(logs: dict[tuple[int, int], Path], more: int) -> None:
+    """An attempt may train again what the one before was at when it died: one epoch, and `more`."""
+    last = 0
+    for (attempt, rank), path in logs.items():
+        done = [int(n) for n in re.findall(r"INFO epoch (\d+):", path.read_text())]
+        if rank == 0 and done:
+            assert done == list(range(done[0], done[-1] + 1))
+            assert done[0] >= last - more, f"attempt {attempt} began at {done[0]} after {last}"
+            last = done[-1]
 
 
 def _held(ray: dict) -> list[str]:

@@ -55,9 +55,14 @@ def test_a_second_attempt_writes_behind_the_first(tmp_path: Path) -> None:
 
 def test_the_tail_of_a_long_log_is_read_alone(tmp_path: Path) -> None:
     path = tmp_path / "run.log"
-    path.write_text("x" * 100_000 + "\nthe end")
-    assert tail(path).endswith("\nthe end") and len(tail(path)) == 20_000
+    path.write_text("x" * 300_000 + "\nthe end")
+    assert tail(path).endswith("\nthe end") and len(tail(path)) == 200_000
     assert tail(tmp_path / "none.log") == ""
+
+
+def test_what_happened_is_not_hidden_by_a_log_that_can_not_be_written() -> None:
+    with pytest.raises(ValueError, match="the cause"), recorded(Path("/dev/full")):
+        raise ValueError("the cause")
 
 
 def test_a_log_that_can_not_be_written_is_not_passed_over() -> None:

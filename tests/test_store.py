@@ -100,9 +100,8 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_taken(
     newest = store.newest(KEY)
     assert newest is not None
     assert newest.epoch == 1
-    assert [record.message for record in caplog.records] == [
-        f"checkpoint {path}: {name} is missing or damaged"
-    ]
+    said = [record.message for record in caplog.records]
+    assert said[-1] == f"checkpoint {path}: {name} is missing or damaged"
 
 
 def test_where_no_checkpoint_verifies_there_is_none(store: Store) -> None:

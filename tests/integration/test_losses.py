@@ -7,13 +7,13 @@ import time
 import psutil
 import pytest
 
-from orchestrator.home import Home, read_json
+from orchestrator.home import Home, locked, read_json
 from orchestrator.jobs import LOCAL, Job
 from orchestrator.mirror import Mirror
 from orchestrator.plan import Run
 from orchestrator.prepare import prepare
 from orchestrator.processes import alive
-from orchestrator.reconcile import settle
+from orchestrator.reconcile import is_alive, settle
 from orchestrator.results import newest
 from orchestrator.services import find, stop
 from orchestrator.settings import MlflowSettings
@@ -26,10 +26,10 @@ from tests.integration.command import Command, runs_so_far, wait_for
 
 @pytest.mark.slow
 def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again(command):
-    study = (command.study("busy", epochs=50), "--set", "stages.late.config.epochs=1")
+    study = (command.study("busy", epochs=150), "--set", "stages.late.config.epochs=1")
     both = [command.start("submit", *study) for _ in range(2)]
     run = wait_for(lambda: _going(command, "busy"))
-    other = command.run("submit", *study, "--set", "stages.full.config.epochs=51")
+    other = command.run("submit", *study, "--set", "stages.full.config.epochs=151")
     assert other.returncode == 2 and "is running with another plan" in other.stderr
     assert "stop busy" in other.stderr
     pid = Store(command.home / "store").progress(run["key"])["pid"]
@@ -147,9 +147,9 @@ def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(server, mon
     assert [point.step for point in points] == [1, 2]
 
 
-def _opened(server: Tracker, home: Home) -> tuple[Mirror, Run, Store]:
+def _opened(server: Tracker, home: Home, epochs: int = 1) -> tuple[Mirror, Run, Store]:
     """A submission of one Run, which MLflow has as RUNNING."""
-    config = {"dataset": "digits", "epochs": 1, "batch_size": 16}
+    config = {"dataset": "digits", "epochs": epochs, "batch_size": 16}
     study = from_mapping(
         {
             "study": "away",
@@ -160,7 +160,7 @@ def _opened(server: Tracker, home: Home) -> tuple[Mirror, Run, Store]:
     prepared = prepare(study, None, home)
     job = Job("gone", study.mapping, "", None, str(home.root), LOCAL, server.uri, "", None)
     store, (run,) = Store(home.store), prepared.runs
-    mirror = Mirror(server, store, open_submission(server, prepared, job), {"study": "away"})
+    mirror = Mirror(server, store, open_submission(server, prepared, job, home), {"study": "away"})
     store.claim(run.key)
     mirror.follow(run)
     mirror.flush()
@@ -176,15 +176,15 @@ def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(ser
     with pytest.raises(TrackingError):
         mirror.flush()
     _restart(home)
-    (found,) = settle(server, store, newest(server, "away"), "its cluster is gone").runs
+    (found,) = settle(server, home, newest(server, "away"), "its cluster is gone").runs
     assert (found.state, found.reason) == ("FAILED", "too hot")
     assert newest(server, "away").tracked.status == "KILLED"
 
 
 @pytest.mark.slow
 def test_a_run_without_a_process_is_killed_with_the_reason(server, home):
-    _, _, store = _opened(server, home)
-    (found,) = settle(server, store, newest(server, "away"), "its cluster is gone").runs
+    _opened(server, home)
+    (found,) = settle(server, home, newest(server, "away"), "its cluster is gone").runs
     assert found.state == "KILLED"
     assert found.reason == "its cluster is gone; submit the study again and it goes on"
     states = {run.info.status for run in server.client.search_runs(["1"])}
@@ -194,6 +194,51 @@ def test_a_run_without_a_process_is_killed_with_the_reason(server, home):
 @pytest.mark.slow
 def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, home):
     study = server.experiment("away")
-    half = server.create_run(study, "submission half", {"kind": "opening", "job": "dead"})
+    half = server.create_run(
+        study, "submission half", {"kind": "opening", "job": "dead", "home": home.name}
+    )
     _opened(server, home)
     assert server.run(half).status == "KILLED"
+
+
+@pytest.mark.slow
+def test_nothing_is_settled_while_a_driver_lives(server, home):
+    _opened(server, home)
+    with locked(home.walking("away")):  # as a driver does, whatever its cluster may say of it
+        (found,) = settle(server, home, newest(server, "away"), "its cluster is gone").runs
+        assert found.state == "RUNNING"
+
+
+@pytest.mark.slow
+def test_another_home_on_the_same_server_is_left_alone(server, home, tmp_path):
+    _opened(server, home)
+    other = Home(tmp_path / "other").create()
+    assert is_alive(newest(server, "away"), other, None)
+    mirror, _, _ = _opened(server, other)
+    runs = server.submissions("away")
+    assert {run.tags["home"] for run in runs} == {home.name, other.name}
+    assert [run.status for run in runs] == ["RUNNING", "RUNNING"]
+    assert mirror.submission.tags["home"] == other.name
+
+
+@pytest.mark.slow
+def test_what_a_driver_left_half_made_is_made_whole(server, home):
+    mirror, run, store = _opened(server, home)
+    (child,) = server.children(mirror.submission)
+    server.client.delete_tag(child.run_id, "orchestrator.opened")
+    (store.folder(run.key) / "origin.json").unlink()
+    again = Mirror(server, store, mirror.submission, {})
+    again.follow(run)
+    again.flush()
+    (child,) = server.children(mirror.submission)
+    assert child.tags["opened"] and store.origin(run.key)["run_id"] == child.run_id
+
+
+@pytest.mark.slow
+def test_the_submission_of_another_plan_closes_what_was_left_running(server, home):
+    mirror, _, _ = _opened(server, home)
+    _opened(server, home, epochs=2)
+    states = {run.run_id: run.status for run in server.submissions("away")}
+    assert sorted(states.values()) == ["KILLED", "RUNNING"]
+    assert states[mirror.submission.run_id] == "KILLED"
+    assert [run.status for run in server.children(mirror.submission)] == ["KILLED"]
