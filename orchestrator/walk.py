@@ -111,10 +111,10 @@ class Walk:
         """Train one Run, again after its process died. Returns how it ended; None when a newer
         attempt of somebody else has taken over."""
         with owned:
-            if self._is_done(run):
-                self.mirror.follow(run, ("FINISHED", ""))
-                return "FINISHED"
             try:
+                if self._is_done(run):
+                    self.mirror.follow(run, ("FINISHED", ""))
+                    return "FINISHED"
                 outcome, attempt = self._attempts(run)
             except Exception as error:  # whatever happens to one Run, the others go on
                 log.exception("%s", run.name)

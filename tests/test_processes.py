@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.processes import MARK, alive, end, identity, marked, spawn, tree
+from orchestrator.processes import alive, end, identity, marked, spawn, tree
 
 FAMILY = """
 import subprocess, sys, time
@@ -80,6 +80,6 @@ def test_settings_of_ray_and_mlflow_stay_with_the_caller(
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere")
     monkeypatch.setenv("OWN", "kept")
-    code = "import os; print(sorted(k for k in os.environ if k[:3] in ('RAY','MLF','OWN','ORC')))"
+    code = "import os; print(sorted(k for k in os.environ if k[:3] in ('RAY', 'MLF', 'OWN')))"
     spawn([sys.executable, "-c", code], tmp_path / "log", "m", {"RAY_X": "1"}).wait()
-    assert (tmp_path / "log").read_text().strip() == str([MARK, "OWN", "RAY_X"])
+    assert (tmp_path / "log").read_text().strip() == str(["OWN", "RAY_X"])
