@@ -24,14 +24,14 @@ def stop(options: argparse.Namespace) -> int:
     found = services.find(home, read_settings(options.mlflow))
     tracker = Tracker(found.mlflow_uri) if found.mlflow_uri else None
     submission = newest(tracker, study) if tracker else None
-    if tracker and submission is None:
-        raise Refused(f"study {study} was never submitted to {found.mlflow_uri}", 1)
     jobs = jobs_of(submission, found.ray) if submission else found.ray and Jobs(found.ray)
     if not jobs:
         raise Refused(f"the cluster that {study} was sent to does not answer: nothing to stop", 1)
     running = jobs.running(study, home)
     if running:
         jobs.stop(running.job_id)
+    elif tracker and submission is None:
+        raise Refused(f"study {study} was never submitted to {found.mlflow_uri}", 1)
     if tracker and submission:
         last = newest(tracker, study) or submission  # the job may have opened one meanwhile
         last = settle(tracker, home, last, jobs.ending(last.tracked.tags["job"]))
