@@ -179,7 +179,8 @@ def _start_ray(home: Home) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
         "metrics-export-port",
         "runtime-env-agent-port",
     )
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    *numbers, scaling, dashboard = free_ports(len(names) + 2)
+    ports = dict(zip(names, numbers, strict=True))
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += [f"--{name}={port}" for name, port in ports.items()]
     command += [
@@ -195,6 +196,8 @@ def _start_ray(home: Home) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
         "RAY_enable_metrics_collection": "0",  # Prometheus' port would answer without the token
+        "AUTOSCALER_METRIC_PORT": str(scaling),  # numbers to read; the same for every head, else
+        "DASHBOARD_METRIC_PORT": str(dashboard),
     }
     process = spawn(command, home.logs / "ray.log", _mark(home, "ray"), extra)
     address = f"{_node_address()}:{ports['port']}"
