@@ -23,8 +23,9 @@ from orchestrator.submit import open_submission
 from orchestrator.tracking import Tracker, TrackingError
 from tests.integration.command import Command, runs_so_far, wait_for
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again(command):
     study = (command.study("busy", epochs=150), "--set", "stages.late.config.epochs=1")
     both = [command.start("submit", *study) for _ in range(2)]
@@ -58,7 +59,6 @@ def _going(command, study: str):
     return found and found["state"] == "RUNNING" and found["epoch"] >= 2 and found
 
 
-@pytest.mark.slow
 def test_two_studies_at_once_train_what_they_share_once(command):
     # other epochs than elsewhere, so that nobody has trained them yet
     change = ("--set", "stages.rotation.config.epochs=3", "--set", "stages.full.config.lr=0.02")
@@ -126,7 +126,6 @@ def _restart(home: Home) -> None:
     assert _up(home) == before
 
 
-@pytest.mark.slow
 def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(server, monkeypatch, home):
     run_id = server.create_run(server.experiment("twice"), "a", {})
     stamps: dict[int, int] = {}
@@ -167,7 +166,6 @@ def _opened(server: Tracker, home: Home, epochs: int = 1) -> tuple[Mirror, Run, 
     return mirror, run, store
 
 
-@pytest.mark.slow
 def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(server, home):
     mirror, run, store = _opened(server, home)
     _kill(home)
@@ -181,7 +179,6 @@ def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(ser
     assert newest(server, "away").tracked.status == "KILLED"
 
 
-@pytest.mark.slow
 def test_a_run_without_a_process_is_killed_with_the_reason(server, home):
     _opened(server, home)
     (found,) = settle(server, home, newest(server, "away"), "its cluster is gone").runs
@@ -191,7 +188,6 @@ def test_a_run_without_a_process_is_killed_with_the_reason(server, home):
     assert states == {"KILLED"}
 
 
-@pytest.mark.slow
 def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, home):
     study = server.experiment("away")
     half = server.create_run(
@@ -201,7 +197,6 @@ def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, 
     assert server.run(half).status == "KILLED"
 
 
-@pytest.mark.slow
 def test_nothing_is_settled_while_a_driver_lives(server, home):
     _opened(server, home)
     with locked(home.walking("away")):  # as a driver does, whatever its cluster may say of it
@@ -209,7 +204,6 @@ def test_nothing_is_settled_while_a_driver_lives(server, home):
         assert found.state == "RUNNING"
 
 
-@pytest.mark.slow
 def test_another_home_on_the_same_server_is_left_alone(server, home, tmp_path):
     _opened(server, home)
     other = Home(tmp_path / "other").create()
@@ -221,7 +215,6 @@ def test_another_home_on_the_same_server_is_left_alone(server, home, tmp_path):
     assert mirror.submission.tags["home"] == other.name
 
 
-@pytest.mark.slow
 def test_what_a_driver_left_half_made_is_made_whole(server, home):
     mirror, run, store = _opened(server, home)
     (child,) = server.children(mirror.submission)
@@ -234,7 +227,6 @@ def test_what_a_driver_left_half_made_is_made_whole(server, home):
     assert child.tags["opened"] and store.origin(run.key)["run_id"] == child.run_id
 
 
-@pytest.mark.slow
 def test_the_submission_of_another_plan_closes_what_was_left_running(server, home):
     mirror, _, _ = _opened(server, home)
     _opened(server, home, epochs=2)

@@ -14,6 +14,8 @@ from mlflow import MlflowClient
 from orchestrator.home import Home
 from tests.integration.command import CANARY
 
+pytestmark = pytest.mark.slow
+
 LOOPBACK = "127.0.0.1"
 # one call for each kind of server that Ray starts; without the token none may be carried out
 GRPC_CALLS = (
