@@ -117,7 +117,9 @@ def test_a_run_of_another_study_is_reused_with_its_metrics(finished, command):
     assert result.returncode == 0, result.stderr
     client, run = command.mlflow(), command.runs("twin")["rotation"]
     reused = client.get_run(run["mlflow_run_id"])
-    origin = client.get_run(command.runs("tiny")["rotation"]["mlflow_run_id"])
+    tiny = client.get_run(command.runs("tiny")["rotation"]["mlflow_run_id"])
+    trained = tiny.data.tags.get("orchestrator.reused_from", tiny.info.run_id)
+    origin = client.get_run(trained)  # whichever study of this session came first
     assert reused.data.tags["orchestrator.kind"] == "reused"
     assert reused.data.tags["orchestrator.reused_from"] == origin.info.run_id
     assert reused.data.metrics == origin.data.metrics
