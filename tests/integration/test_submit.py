@@ -154,7 +154,7 @@ def test_more_workers_than_the_cluster_has_is_said_at_once(command):
 
 @pytest.mark.slow
 def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(command):
-    study = command.study("long", epochs=10)
+    study = command.study("long", epochs=60)
     process = command.start("submit", study)
     store = command.home / "store"
 
@@ -176,7 +176,7 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     after = command.runs("long")["full"]
     assert after["mlflow_run_id"] == run["mlflow_run_id"] and after["state"] == "FINISHED"
     history = command.mlflow().get_metric_history(run["mlflow_run_id"], "train/loss")
-    assert [point.step for point in history] == list(range(1, 11))
+    assert [point.step for point in history] == list(range(1, 61))
 
 
 @pytest.mark.slow
