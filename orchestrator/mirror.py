@@ -22,6 +22,7 @@ from orchestrator.tracking import ModelFiles, TrackedRun, Tracker, TrackingError
 
 log = logging.getLogger(__name__)
 _PERIOD = 2.0  # seconds between two looks at the store
+_REFUSALS = 3  # as many are taken for an answer at the end
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Entry:
     logged: int = 0  # epochs that MLflow has
     stamps: dict[int, int] = field(default_factory=dict)  # epoch → ms; MLflow drops what it has
     shown: float = 0.0  # time of the progress that MLflow has
+    refused: int = 0  # times in a row that MLflow answered: no
     closed: bool = False
 
 
@@ -80,17 +82,18 @@ class Mirror:
         self._thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """Stop when all is sent, or after `seconds`. Returns whether all is sent."""
+        """Stop when all is sent that MLflow will take, or after `seconds`. Returns whether all is
+        sent."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._sent():
+        while time.monotonic() < deadline and any(e.refused < _REFUSALS for e in self._unsent()):
             time.sleep(0.1)
         self._stop.set()
         self._thread.join()
-        return self._sent()
+        return not self._unsent()
 
-    def _sent(self) -> bool:
+    def _unsent(self) -> list[Entry]:
         with self._guard:
-            return all(entry.closed for entry in self._entries.values() if entry.end)
+            return [entry for entry in self._entries.values() if entry.end and not entry.closed]
 
     def _loop(self) -> None:
         while not self._stop.wait(_PERIOD):
@@ -110,9 +113,11 @@ class Mirror:
         for entry in entries:
             try:
                 self._sync(entry)
+                entry.refused = 0
             except TrackingError as error:
                 if not error.answered:
                     raise
+                entry.refused += 1
                 refused = error
         if refused:
             raise refused

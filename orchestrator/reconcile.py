@@ -89,6 +89,6 @@ def _end(store: Store, submission: TrackedRun, item: RunState, why: str) -> tupl
     known = store.ended(item.run.key, submission.run_id)
     if store.result(item.run.key) is not None:
         known = ("FINISHED", "")
-    if known is None and item.state == "RUNNING":
+    if known is None and item.run_id is not None and item.state in ("RUNNING", "PENDING"):
         return "KILLED", f"{why}; submit the study again and it goes on"
     return known if known and known[0] != item.state else None

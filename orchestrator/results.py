@@ -12,8 +12,9 @@ from orchestrator.tracking import TrackedRun, Tracker
 
 @dataclass(frozen=True)
 class RunState:
-    """A planned Run and what MLflow says of it. state: PENDING, RUNNING, FINISHED, FAILED, KILLED
-    or BLOCKED (its parent failed)."""
+    """A planned Run and what MLflow says of it. state: PENDING (which MLflow calls SCHEDULED when
+    the Run has been tried before), RUNNING, FINISHED, FAILED, KILLED or BLOCKED (its parent
+    failed)."""
 
     run: Run
     state: str
@@ -56,7 +57,7 @@ def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[Run
         if child is not None:
             progress = json.loads(child.tags.get("progress") or "{}")
             reason = child.tags.get("reason", "")
-            state = RunState(run, child.status, child.run_id, progress, reason, child)
+            state = RunState(run, _state(child), child.run_id, progress, reason, child)
         elif parent is not None and parent.state in ("FAILED", "KILLED", "BLOCKED"):
             state = RunState(run, "BLOCKED", None, {}, f"{parent.run.name} {parent.state}", None)
         elif run.key in by_key:  # the same Run under another label
@@ -66,6 +67,10 @@ def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[Run
         by_key.setdefault(run.key, state)
         states.append(state)
     return tuple(states)
+
+
+def _state(child: TrackedRun) -> str:
+    return "PENDING" if child.status == "SCHEDULED" else child.status
 
 
 def comparison(plan: Mapping[str, Any]) -> Comparison:

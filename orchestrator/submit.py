@@ -20,7 +20,7 @@ import yaml
 from orchestrator.cluster import at_once, share_of
 from orchestrator.code_version import tree_version
 from orchestrator.faults import Refused, UserError
-from orchestrator.home import Busy, Home, locked
+from orchestrator.home import NO_ROOM, Busy, Home, locked
 from orchestrator.jobs import Job
 from orchestrator.launch import cluster_nodes
 from orchestrator.mirror import Mirror
@@ -45,9 +45,13 @@ def main(path: str) -> int:
     job = Job(**json.loads(Path(path).read_text(encoding="utf-8")))
     try:
         return run(job)
-    except (UserError, OSError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"error: {error}; free some space", file=sys.stderr, flush=True)
+    return 1
 
 
 def run(job: Job) -> int:
@@ -126,6 +130,9 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     if same:
         tracker.set_tags(same[0].run_id, ours)
         tracker.set_status(same[0].run_id, "RUNNING")
+        for child in tracker.children(same[0]):  # it waits to be tried again
+            if child.status in ("FAILED", "KILLED"):
+                tracker.set_status(child.run_id, "SCHEDULED")
         return same[0]
     tags = {"study": study.name, "plan": plan, "kind": "opening", **ours}
     if job.git_commit:
@@ -144,7 +151,7 @@ def _close_lost(tracker: Tracker, study: str, home: Home, but: Sequence[TrackedR
         for lost in tracker.submissions(study, kind=kind):
             ours = lost.status == "RUNNING" and lost.tags.get("home") == home.name
             for run in [*tracker.children(lost), lost] if ours and lost not in but else []:
-                if run.status == "RUNNING":
+                if run.status in ("SCHEDULED", "RUNNING"):
                     tracker.set_tags(run.run_id, {"reason": "its driver is gone"})
                     tracker.set_status(run.run_id, "KILLED")
 
@@ -161,6 +168,10 @@ def close_submission(
     log.info("%d of %d Runs finished", len(states) - failed, len(states))
     if not sent:
         raise Refused("MLflow lacks some results; the next submit or status sends them", 1)
+    for child in tracker.children(submission):  # tried before, and this time not even begun
+        if child.status == "SCHEDULED":
+            tracker.set_tags(child.run_id, {"reason": "its turn never came"})
+            tracker.set_status(child.run_id, "KILLED")
     found = newest(tracker, study)
     if found is not None:
         write_comparison(tracker, found)

@@ -52,7 +52,7 @@ class TrackingError(UserError):
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One MLflow run of ours. status: RUNNING, FINISHED, FAILED or KILLED."""
+    """One MLflow run of ours. status: SCHEDULED, RUNNING, FINISHED, FAILED or KILLED."""
 
     run_id: str
     status: str
@@ -164,7 +164,7 @@ class Tracker:
 
     def set_status(self, run_id: str, status: str) -> None:
         with _mlflow_errors():
-            if status == "RUNNING":
+            if status in ("SCHEDULED", "RUNNING"):
                 self.client.update_run(run_id, status=status)
             else:
                 self.client.set_terminated(run_id, status=status)

@@ -19,6 +19,7 @@ from orchestrator.worker import Task
 
 log = logging.getLogger("orchestrator")
 _LOOK_SECONDS = 1.0
+_ORPHANS_SECONDS = 15.0  # between two looks at all actors of the cluster
 _NODE_SECONDS = 600.0  # how long a node that is needed may be away
 
 
@@ -166,12 +167,13 @@ class Walk:
     def _wait_for_room(self, run: Run) -> bool:
         """Other studies may have what this one counted on. Returns whether there is room; there is
         none when the cluster has become too small and stays so."""
-        fitted, said, orphans = time.monotonic(), False, Orphans()
+        fitted, looked, orphans = time.monotonic(), 0.0, Orphans()
         while not has_room(self.share):
-            if not said:
+            if not looked:
                 log.info("%s: waits for room on the cluster", run.name)
-                said = True
-            orphans.give_back()
+            if time.monotonic() - looked > _ORPHANS_SECONDS:
+                looked = time.monotonic()
+                orphans.give_back()
             if at_once(self.share, cluster_nodes()):
                 fitted = time.monotonic()
             elif time.monotonic() - fitted > _NODE_SECONDS:

@@ -23,6 +23,7 @@ import psutil
 
 from orchestrator.home import Home
 from orchestrator.store import Store
+from tests.conftest import damage
 from tests.integration.command import Command
 from tests.ledger import Reference, check, reference
 
@@ -158,13 +159,9 @@ def _damage(this: Round) -> None:
     if not files:
         return
     path = this.draw.choice(sorted(files))
-    how = this.draw.choice(["cut", "zeroed", "gone"])
+    how = this.draw.choice(["cut", "zeroed", "missing"])
     print(f"    {path.relative_to(this.home.store)} {how}")
-    content = path.read_bytes()
-    if how == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(content[: len(content) // 2] if how == "cut" else bytes(len(content)))
+    damage(path, how)
 
 
 def _frozen(this: Round) -> None:

@@ -70,6 +70,24 @@ def tasks(digits_home: Home, tmp_path: Path) -> Tasks:
 ALONE = World(0, 1, torch.device("cpu"))
 
 
+def damage(path: Path, how: str) -> None:
+    """Do to a file what crashes and disks do. how: missing, cut, zeroed, empty or one bit."""
+    content = path.read_bytes()
+    middle = len(content) // 2
+    left = {
+        "cut": content[:middle],
+        "zeroed": bytes(len(content)),
+        "empty": b"",
+        "one bit": content[:middle]
+        + bytes(byte ^ 1 for byte in content[middle : middle + 1])
+        + content[middle + 1 :],
+    }
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(left[how])
+
+
 def real_data(*parts: str) -> Path:
     """A folder of the real images; skips where there are none."""
     root = os.environ.get("ORCHESTRATOR_DATA")

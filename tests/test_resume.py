@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.store import Store
 from orchestrator.worker import RunFault, Task, train
-from tests.conftest import ALONE, Tasks
+from tests.conftest import ALONE, Tasks, damage
 from tests.ledger import Reference, reference
 
 EPOCHS = 4
@@ -134,15 +134,7 @@ FILES = [
 ]  # fmt: skip
 
 
-HOW = ["zeroed", *(pytest.param(how, marks=pytest.mark.slow) for how in ("cut", "gone"))]
-
-
-def damage(path: Path, how: str) -> None:
-    content = path.read_bytes()
-    if how == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(content[: len(content) // 2] if how == "cut" else bytes(len(content)))
+HOW = ["zeroed", *(pytest.param(how, marks=pytest.mark.slow) for how in ("cut", "missing"))]
 
 
 def test_every_file_of_the_store_is_damaged_below(calm, struck):

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.sealed import MANIFEST
 from orchestrator.store import TRAINING, WEIGHTS, Checkpoint, StaleWriter, Store
+from tests.conftest import damage
 
 KEY = "0123456789abcdef0123"
 
@@ -73,20 +74,6 @@ def test_an_unknown_key_has_nothing(store: Store) -> None:
     assert store.origin(KEY) is None
     assert store.attempt(KEY) == 0
     assert not store.root.exists()
-
-
-def damage(path: Path, how: str) -> None:
-    content = path.read_bytes()
-    if how == "missing":
-        path.unlink()
-    elif how == "cut":
-        path.write_bytes(content[:-1])
-    elif how == "zeroed":
-        path.write_bytes(bytes(len(content)))
-    elif how == "empty":
-        path.write_bytes(b"")
-    else:
-        path.write_bytes(content[:5] + bytes([content[5] ^ 1]) + content[6:])
 
 
 @pytest.mark.parametrize("how", ["missing", "cut", "zeroed", "empty", "one bit"])

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.mlflow_away
 
-One Run on all CPUs; in its middle the MLflow server is frozen for a minute and dead for another.
-Prints images/s of the epochs within and outside of these two minutes, and their ratio.
+One Run on all CPUs. Blocks of half a minute in which the MLflow server is there alternate with
+blocks in which it is frozen, then with blocks in which it is dead, since a machine's speed drifts.
+Prints images/s of the epochs within each kind of block, and the ratios of neighbours.
 """
 
 import os
@@ -12,13 +13,14 @@ import signal
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.home import Home, read_json
 from orchestrator.store import Store
 from tests.integration.command import Command
 
-EPOCHS = 60
+EPOCHS, PAIRS, BLOCK_SECONDS = 600, 4, 30.0
 STUDY = f"""
 study: away
 question: Does training wait for MLflow?
@@ -26,52 +28,73 @@ data: {{digits: {{type: digits}}}}
 stages:
   only: {{trainable: rotation, config: {{dataset: digits, epochs: {EPOCHS}, lr: 0.01}}}}
 """
+Block = tuple[int, int]  # epochs wholly within: first, last
 
 
 def main() -> None:
     command = Command(Path(tempfile.mkdtemp(prefix="away-")))
-    home, file = Home(command.home), command.folder / "away.yaml"
+    home, file = Home(command.home).create(), command.folder / "away.yaml"
     file.write_text(STUDY)
     submit = command.start("submit", str(file))
     store = Store(home.store)
-    while not any(len(store.epochs(key)) for key in os.listdir(_made(home.store))):
+    while not [key for key in os.listdir(home.store) if store.epochs(key)]:
         time.sleep(0.5)
     (key,) = os.listdir(home.store)
-    _wait_for(store, key, EPOCHS // 4)
-    first = store.progress(key)["epoch"]
-    pids = [item["pid"] for item in read_json(home.services)["mlflow"]["processes"]]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    time.sleep(60)
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    time.sleep(60)
-    last = store.progress(key)["epoch"]
-    assert command.run("up").returncode == 0
+
+    def block() -> Block:
+        first = store.progress(key)["epoch"] + 2
+        time.sleep(BLOCK_SECONDS)
+        return first, store.progress(key)["epoch"]
+
+    def up() -> None:
+        assert command.run("up").returncode == 0
+        time.sleep(10)  # what was kept is sent
+
+    blocks = {
+        "frozen": _alternate(block, lambda: _signal(home, signal.SIGSTOP), lambda: _resume(home)),
+        "dead": _alternate(block, lambda: _signal(home, signal.SIGKILL), up),
+    }
     out, err = submit.communicate()
     assert submit.returncode == 0, out + err
     speeds = {e["epoch"]: e["system/images_per_s"] for e in store.result(key)["history"]}
-    away = [speed for epoch, speed in speeds.items() if first + 1 < epoch <= last]
-    there = [speed for epoch, speed in speeds.items() if 2 < epoch <= first or epoch > last + 2]
+    for kind, pairs in blocks.items():
+        ratios = [_speed(speeds, away) / _speed(speeds, there) for there, away in pairs]
+        shown = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+        print(f"MLflow {kind}: {statistics.median(ratios):.3f} of the speed (median of {shown})")
     run_id = command.runs("away")["only"]["mlflow_run_id"]
     points = command.mlflow().get_metric_history(run_id, "train/loss")
     assert [point.step for point in points] == list(range(1, EPOCHS + 1))
-    a, b = statistics.median(away), statistics.median(there)
-    print(f"MLflow away: {a:.1f} images/s (median of {len(away)} epochs)")
-    print(f"MLflow there: {b:.1f} images/s (median of {len(there)} epochs)")
-    print(f"ratio {a / b:.3f}; all {EPOCHS} epochs are in MLflow, each once")
+    print(f"all {EPOCHS} epochs are in MLflow, each once")
     command.run("down")
     shutil.rmtree(command.folder)
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _alternate(
+    block: Callable[[], Block], leave: Callable[[], None], come: Callable[[], None]
+) -> list[tuple[Block, Block]]:
+    """(there, away) pairs of blocks."""
+    pairs = []
+    for _ in range(PAIRS):
+        there = block()
+        leave()
+        pairs.append((there, block()))
+        come()
+    return pairs
 
 
-def _wait_for(store: Store, key: str, epoch: int) -> None:
-    while store.progress(key)["epoch"] < epoch:
-        time.sleep(0.5)
+def _signal(home: Home, number: signal.Signals) -> None:
+    for item in read_json(home.services)["mlflow"]["processes"]:
+        os.kill(item["pid"], number)
+
+
+def _resume(home: Home) -> None:
+    _signal(home, signal.SIGCONT)
+    time.sleep(10)
+
+
+def _speed(speeds: dict[int, float], block: Block) -> float:
+    """Median images/s of the epochs in a block."""
+    return statistics.median(speeds[epoch] for epoch in range(block[0], block[1] + 1))
 
 
 if __name__ == "__main__":

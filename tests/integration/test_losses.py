@@ -1,6 +1,7 @@
 """Two of everything, stops, outages: each with real commands, a real Ray head, a real MLflow."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -100,11 +101,31 @@ def test_clean_lists_then_removes_what_no_plan_needs(finished, command):
 # --- MLflow away ---------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def own_home(tmp_path_factory):
+    """A home with an MLflow server that may be struck."""
+    made = Home(tmp_path_factory.mktemp("losses") / "home").create()
+    yield made
+    stop(made)
+
+
 @pytest.fixture
-def server(home: Home):
-    """An MLflow server of its own, and a connection to it."""
-    yield Tracker(_up(home))
-    stop(home)
+def home(own_home: Home) -> Home:
+    """The same with an empty store."""
+    shutil.rmtree(own_home.store)
+    return own_home.create()
+
+
+@pytest.fixture
+def server(home: Home) -> Tracker:
+    """A connection to its server."""
+    return Tracker(find(home, MlflowSettings()).mlflow_uri or _up(home))
+
+
+@pytest.fixture
+def study(request) -> str:
+    """A name of its own for each test."""
+    return request.node.name[:64]
 
 
 def _up(home: Home) -> str:
@@ -126,8 +147,10 @@ def _restart(home: Home) -> None:
     assert _up(home) == before
 
 
-def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(server, monkeypatch, home):
-    run_id = server.create_run(server.experiment("twice"), "a", {})
+def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(
+    server, monkeypatch, home, study
+):
+    run_id = server.create_run(server.experiment(study), "a", {})
     stamps: dict[int, int] = {}
     epochs = [{"epoch": n, "val/loss": 1.0 / n} for n in (1, 2)]
     pids = [item["pid"] for item in read_json(home.services)["mlflow"]["processes"]]
@@ -146,77 +169,102 @@ def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(server, mon
     assert [point.step for point in points] == [1, 2]
 
 
-def _opened(server: Tracker, home: Home, epochs: int = 1) -> tuple[Mirror, Run, Store]:
-    """A submission of one Run, which MLflow has as RUNNING."""
+def _mapping(name: str, epochs: int = 1) -> dict:
     config = {"dataset": "digits", "epochs": epochs, "batch_size": 16}
-    study = from_mapping(
-        {
-            "study": "away",
-            "data": {"digits": {"type": "digits", "limit": 60}},
-            "stages": {"only": {"trainable": "classify", "config": config}},
-        }
-    )
+    return {
+        "study": name,
+        "data": {"digits": {"type": "digits", "limit": 60}},
+        "stages": {"only": {"trainable": "classify", "config": config}},
+    }
+
+
+def _opened(server: Tracker, home: Home, name: str, epochs: int = 1) -> tuple[Mirror, Run, Store]:
+    """A submission of one Run, which MLflow has as RUNNING."""
+    study = from_mapping(_mapping(name, epochs))
     prepared = prepare(study, None, home)
     job = Job("gone", study.mapping, "", None, str(home.root), LOCAL, server.uri, "", None)
     store, (run,) = Store(home.store), prepared.runs
-    mirror = Mirror(server, store, open_submission(server, prepared, job, home), {"study": "away"})
+    mirror = Mirror(server, store, open_submission(server, prepared, job, home), {"study": name})
     store.claim(run.key)
     mirror.follow(run)
     mirror.flush()
     return mirror, run, store
 
 
-def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(server, home):
-    mirror, run, store = _opened(server, home)
+def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(server, home, study):
+    mirror, run, store = _opened(server, home, study)
     _kill(home)
     store.end(run.key, 1, "FAILED", "too hot", mirror.submission.run_id)
     mirror.end(run, "FAILED", "too hot")
     with pytest.raises(TrackingError):
         mirror.flush()
     _restart(home)
-    (found,) = settle(server, home, newest(server, "away"), "its cluster is gone").runs
+    (found,) = settle(server, home, newest(server, study), "its cluster is gone").runs
     assert (found.state, found.reason) == ("FAILED", "too hot")
-    assert newest(server, "away").tracked.status == "KILLED"
+    assert newest(server, study).tracked.status == "KILLED"
 
 
-def test_a_run_without_a_process_is_killed_with_the_reason(server, home):
-    _opened(server, home)
-    (found,) = settle(server, home, newest(server, "away"), "its cluster is gone").runs
+def test_a_run_without_a_process_is_killed_with_the_reason(server, home, study):
+    _opened(server, home, study)
+    (found,) = settle(server, home, newest(server, study), "its cluster is gone").runs
     assert found.state == "KILLED"
     assert found.reason == "its cluster is gone; submit the study again and it goes on"
-    states = {run.info.status for run in server.client.search_runs(["1"])}
+    runs = server.client.search_runs([server.experiment(study)])
+    states = {run.info.status for run in runs}
     assert states == {"KILLED"}
 
 
-def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, home):
-    study = server.experiment("away")
-    half = server.create_run(
-        study, "submission half", {"kind": "opening", "job": "dead", "home": home.name}
-    )
-    _opened(server, home)
+def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, home, study):
+    tags = {"kind": "opening", "job": "dead", "home": home.name}
+    half = server.create_run(server.experiment(study), "submission half", tags)
+    _opened(server, home, study)
     assert server.run(half).status == "KILLED"
 
 
-def test_nothing_is_settled_while_a_driver_lives(server, home):
-    _opened(server, home)
-    with locked(home.walking("away")):  # as a driver does, whatever its cluster may say of it
-        (found,) = settle(server, home, newest(server, "away"), "its cluster is gone").runs
+def test_a_run_that_is_to_be_tried_again_is_pending_until_its_turn_comes(server, home, study):
+    mirror, run, _ = _opened(server, home, study)
+    settle(server, home, newest(server, study), "its cluster is gone")
+    prepared = prepare(from_mapping(_mapping(study)), None, home)
+    job = Job("next", {}, "", None, str(home.root), LOCAL, server.uri, "", None)
+    assert open_submission(server, prepared, job, home).run_id == mirror.submission.run_id
+    (found,) = newest(server, study).runs
+    assert (found.state, found.run_id is None) == ("PENDING", False)
+    settle(server, home, newest(server, study), "it was stopped")
+    (found,) = newest(server, study).runs
+    assert (found.state, found.reason.partition(";")[0]) == ("KILLED", "it was stopped")
+
+
+def test_what_mlflow_refuses_is_not_offered_for_ten_minutes(server, home, study):
+    mirror, run, _ = _opened(server, home, study)
+    (child,) = server.children(mirror.submission)
+    server.client.delete_run(child.run_id)
+    mirror.start()
+    mirror.end(run, "FAILED", "too hot")
+    began = time.monotonic()
+    assert not mirror.stop(600)
+    assert time.monotonic() - began < 300
+
+
+def test_nothing_is_settled_while_a_driver_lives(server, home, study):
+    _opened(server, home, study)
+    with locked(home.walking(study)):  # as a driver does, whatever its cluster may say of it
+        (found,) = settle(server, home, newest(server, study), "its cluster is gone").runs
         assert found.state == "RUNNING"
 
 
-def test_another_home_on_the_same_server_is_left_alone(server, home, tmp_path):
-    _opened(server, home)
+def test_another_home_on_the_same_server_is_left_alone(server, home, study, tmp_path):
+    _opened(server, home, study)
     other = Home(tmp_path / "other").create()
-    assert is_alive(newest(server, "away"), other, None)
-    mirror, _, _ = _opened(server, other)
-    runs = server.submissions("away")
+    assert is_alive(newest(server, study), other, None)
+    mirror, _, _ = _opened(server, other, study)
+    runs = server.submissions(study)
     assert {run.tags["home"] for run in runs} == {home.name, other.name}
     assert [run.status for run in runs] == ["RUNNING", "RUNNING"]
     assert mirror.submission.tags["home"] == other.name
 
 
-def test_what_a_driver_left_half_made_is_made_whole(server, home):
-    mirror, run, store = _opened(server, home)
+def test_what_a_driver_left_half_made_is_made_whole(server, home, study):
+    mirror, run, store = _opened(server, home, study)
     (child,) = server.children(mirror.submission)
     server.client.delete_tag(child.run_id, "orchestrator.opened")
     (store.folder(run.key) / "origin.json").unlink()
@@ -227,10 +275,10 @@ def test_what_a_driver_left_half_made_is_made_whole(server, home):
     assert child.tags["opened"] and store.origin(run.key)["run_id"] == child.run_id
 
 
-def test_the_submission_of_another_plan_closes_what_was_left_running(server, home):
-    mirror, _, _ = _opened(server, home)
-    _opened(server, home, epochs=2)
-    states = {run.run_id: run.status for run in server.submissions("away")}
+def test_the_submission_of_another_plan_closes_what_was_left_running(server, home, study):
+    mirror, _, _ = _opened(server, home, study)
+    _opened(server, home, study, epochs=2)
+    states = {run.run_id: run.status for run in server.submissions(study)}
     assert sorted(states.values()) == ["KILLED", "RUNNING"]
     assert states[mirror.submission.run_id] == "KILLED"
     assert [run.status for run in server.children(mirror.submission)] == ["KILLED"]
