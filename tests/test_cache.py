@@ -123,6 +123,16 @@ def test_a_table_holds_the_pixels_labels_and_parts_of_the_source(tmp_path: Path)
     assert table.fingerprint == print_of(folder)
 
 
+def test_without_labels_a_table_has_no_classes_and_another_fingerprint(tmp_path: Path) -> None:
+    folder = make(tmp_path / "data")
+    table = build(folder, labels=False)
+    assert (table.classes, table.labels.tolist()) == ((), [-1] * 20)
+    assert [len(table.parts[part]) for part in ("train", "val", "test")] == [14, 2, 4]
+    assert table.fingerprint == print_of(folder, labels=False) != print_of(folder)
+    meta = json.loads((tmp_path / "cache" / table.fingerprint / "meta.json").read_text())
+    assert meta["classes"] == []
+
+
 def test_photographs_of_any_shape_become_squares(tmp_path: Path) -> None:
     folder = make(tmp_path / "data", side=60)  # files large enough for several threads
     Image.new("RGB", (50, 20), "red").save(folder / "a/00.png")
@@ -184,6 +194,14 @@ def test_skip_may_not_empty_a_class(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="all images of class 'b' of train are unreadable"):
         build(folder, on_corrupt="skip")
     assert left_in(tmp_path / "cache") == []
+
+
+def test_skip_may_not_empty_a_part_of_a_set_without_labels(tmp_path: Path) -> None:
+    folder = make(tmp_path / "data")
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match="^all images of train, val, test are unreadable: repair"):
+        build(folder, on_corrupt="skip", labels=False)
 
 
 def test_truncated_counts_as_unreadable_even_if_pillow_was_told_to_pass_it(

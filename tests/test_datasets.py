@@ -48,7 +48,8 @@ def test_an_unknown_type_is_answered_with_the_nearest_and_with_all() -> None:
         DatasetConfig(type="cifr10")
     assert caught.value.errors()[0]["msg"] == (
         "Value error, unknown data set 'cifr10' "
-        "(did you mean 'cifar10'? there are: digits, cifar10, image_folder)"
+        "(did you mean 'cifar10'? "
+        "there are: digits, cifar10, image_folder, csv, office_home, mini_imagenet)"
     )
     with pytest.raises(ValidationError, match=r"'zzz' \(there are: digits"):
         DatasetConfig(type="zzz")
@@ -57,11 +58,29 @@ def test_an_unknown_type_is_answered_with_the_nearest_and_with_all() -> None:
 @pytest.mark.parametrize(
     "fault",
     [{"size": 3}, {"size": 1025}, {"val_fraction": 0.0}, {"val_fraction": 0.6}]
-    + [{"limit": 1}, {"on_corrupt": "ignore"}, {"pth": "x"}, {"size": "64"}],
+    + [{"limit": 1}, {"on_corrupt": "ignore"}, {"pth": "x"}, {"size": "64"}, {"labels": 0}],
 )
 def test_settings_out_of_range_or_unknown_are_refused(fault: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         DatasetConfig(type="digits", **fault)
+
+
+MISFITS = [
+    ({"path": "a", "subfolder": "b"}, "path and subfolder are two places: keep one"),
+    ({"domains": ["Art"]}, "domains are for type office_home, not image_folder: remove them"),
+    *(({"subfolder": name},
+       f"subfolder {name!r} must stay below --data DIR: make it relative, without '..'")
+      for name in ("../photos", "a/../../b", "/photos", "")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "message"), MISFITS)
+def test_settings_that_do_not_fit_are_refused_in_one_line(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        DatasetConfig(type="image_folder", **settings)
+    assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {message}"]
 
 
 def test_the_side_is_the_types_own_unless_the_study_says_otherwise() -> None:
@@ -69,6 +88,9 @@ def test_the_side_is_the_types_own_unless_the_study_says_otherwise() -> None:
         "digits": 8,
         "cifar10": 32,
         "image_folder": 64,
+        "csv": 64,
+        "office_home": 128,
+        "mini_imagenet": 128,
     }
     assert DatasetConfig(type="digits", size=16).side == 16
 
@@ -164,12 +186,18 @@ def test_limit_leaves_a_given_validation_set_alone(tmp_path: Path) -> None:
         (
             {"cat": 9},
             {},
-            "data set has one class only ('cat'): give one folder for each class",
+            "data set has one class only ('cat'): give one folder, or one label in CSV, "
+            "for each class",
         ),
         (
             {"a": 9, "b": 2},
             {},
             "class 'b' has too few training images (1): add some (2 at least) or remove the class",
+        ),
+        (
+            {"a": 1, "b": 1},
+            {"labels": False},
+            "data set has too few training images (1): add some (2 at least)",
         ),
         (
             {"a": 9, "b": 9},
@@ -199,6 +227,20 @@ def test_without_path_the_folder_is_looked_for_under_data(tmp_path: Path) -> Non
     assert read(config, tmp_path).classes == ("c", "d")
 
 
+def test_two_sets_lie_in_subfolders_of_one_data_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "objects/pretrain", {"a": 4, "b": 4})
+    fill(tmp_path / "objects/target", {"c": 4, "d": 4})
+    pretrain, target = (
+        DatasetConfig(type="image_folder", subfolder=f"objects/{name}")
+        for name in ("pretrain", "target")
+    )
+    assert read(pretrain, tmp_path).classes == ("a", "b")
+    assert read(target, tmp_path).classes == ("c", "d")
+    with pytest.raises(DataError) as caught:
+        read(pretrain, None)
+    assert str(caught.value) == "subfolder 'objects/pretrain' lies below --data: give --data DIR"
+
+
 def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     with pytest.raises(DataError) as caught:
@@ -211,6 +253,14 @@ def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read(config, root)
         assert str(caught.value) == f"{gone}: no such folder: correct `path:` or --data"
+
+
+@pytest.mark.parametrize("settings", [{"type": "digits", "limit": 40}, {"type": "office_home"}])
+def test_every_type_can_do_without_labels(tmp_path: Path, settings: dict[str, Any]) -> None:
+    fill(tmp_path, {"Art/a": 9, "Art/b": 9})
+    without = read(DatasetConfig(**settings, labels=False), tmp_path)
+    assert read(DatasetConfig(**settings), tmp_path).labelled and not without.labelled
+    assert set(without.labels.tolist()) == {-1}
 
 
 def test_cifar10_in_class_folders_is_found_under_data_and_as_data(tmp_path: Path) -> None:

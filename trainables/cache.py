@@ -180,9 +180,11 @@ def _decode(source: Source, size: int, chunk: range) -> tuple[Pixels, dict[int, 
 
 def _check_not_emptied(source: Source, parts: dict[str, Indices]) -> None:
     """Skipping must leave every class an image to train on, and every part something."""
-    left = np.bincount(source.labels[parts["train"]], minlength=len(source.classes))
-    emptied = [f"class {source.classes[i]!r} of train" for i in np.flatnonzero(left == 0)]
-    emptied += [part for part in ("val", "test") if not len(parts[part])]
+    seen = set(np.unique(source.labels[parts["train"]]).tolist())
+    without = [name for label, name in enumerate(source.classes) if label not in seen]
+    needed = ("val", "test") if source.labelled else ("train", "val", "test")
+    emptied = [f"class {name!r} of train" for name in without]
+    emptied += [part for part in needed if not len(parts[part])]
     if emptied:
         raise DataError(f"all images of {few(emptied)} are unreadable: repair them")
 

@@ -2,30 +2,36 @@
 
 To add a data set: one function that returns a Source, one line in DATASETS. The function returns
 the parts as the data set gives them (`train`, `train` and `test`, or all three); `read` cuts what
-is missing, so that the cuts are the same everywhere.
+is missing and forgets labels that are not wanted, so that both are the same everywhere.
 """
 
-import difflib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
 from trainables import splits
 from trainables.config import Config
-from trainables.folders import SPLIT_NAMES, list_images
+from trainables.csv_manifest import is_manifest, list_csv
+from trainables.folders import (
+    SPLIT_NAMES,
+    Listing,
+    list_domains,
+    list_images,
+    list_unlabelled,
+    near,
+)
 from trainables.folders import DataError as DataError
 from trainables.images import open_image
 from trainables.splits import Indices
 
-TEST_FRACTION = 0.2  # of a data set that comes without a test split
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
@@ -33,7 +39,10 @@ class DatasetConfig(Config):
     """An entry under a study's `data:`. Its splits belong to the data set, not to a run."""
 
     type: str
-    path: str | None = Field(None, description="the folder; default: found under --data DIR")
+    path: str | None = Field(
+        None, description="the folder, or a .csv file; default: found under --data DIR"
+    )
+    subfolder: str | None = Field(None, description="the folder below --data DIR, not with `path`")
     size: Annotated[int, Field(ge=4, le=1024)] | None = Field(
         None, description="side in px of the square image; default: the type's own"
     )
@@ -44,15 +53,37 @@ class DatasetConfig(Config):
     limit: Annotated[int, Field(ge=2)] | None = Field(
         None, description="at most so many training images, stratified, validation among them"
     )
+    labels: bool = Field(
+        True, description="false: forget the classes; images may then lie in any folder below"
+    )
+    domains: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="office_home only: those of Art, Clipart, Product, Real World to take"
+    )
 
     @field_validator("type")
     @classmethod
     def _type_is_known(cls, name: str) -> str:
         if name not in DATASETS:
-            near = difflib.get_close_matches(name, DATASETS, n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise ValueError(f"unknown data set '{name}' ({hint}there are: {', '.join(DATASETS)})")
+            raise ValueError(f"unknown data set '{name}' ({near(name, DATASETS)})")
         return name
+
+    @field_validator("subfolder")
+    @classmethod
+    def _subfolder_stays_below(cls, name: str | None) -> str | None:
+        path = PurePath(name or ".")
+        if name == "" or path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"subfolder {name!r} must stay below --data DIR: make it relative, without '..'"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "DatasetConfig":
+        if self.path is not None and self.subfolder is not None:
+            raise ValueError("path and subfolder are two places: keep one")
+        if self.domains is not None and self.type != "office_home":
+            raise ValueError(f"domains are for type office_home, not {self.type}: remove them")
+        return self
 
     @property
     def side(self) -> int:
@@ -64,9 +95,10 @@ class DatasetConfig(Config):
 class Source:
     """The images of a data set, not decoded yet.
 
-    names, labels (N,) and `files` share one order; names are unique, relative and sorted within
-    a class. parts: disjoint sorted indices by split. files: one an image, or none where the images
-    are held in memory. decode: index → RGB of any size, raises UnreadableImage.
+    names, labels (N,) int64 and `files` share one order; names are unique, relative and sorted
+    within a class. Without labels there are no classes and every label is -1. parts: disjoint
+    sorted indices by split. files: one an image, or none where the images are held in memory.
+    decode: index → RGB of any size, raises UnreadableImage.
     """
 
     classes: tuple[str, ...]
@@ -75,6 +107,10 @@ class Source:
     parts: dict[str, Indices]
     files: list[Path]
     decode: Callable[[int], Image.Image]
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.classes)
 
 
 @dataclass(frozen=True)
@@ -95,46 +131,16 @@ def read(config: DatasetConfig, root: Path | None) -> Source:
         source = DATASETS[config.type].read(config, root)
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
-    if len(source.classes) < 2:
+    if not config.labels:
+        source = replace(source, classes=(), labels=np.full(len(source.names), -1, np.int64))
+    elif len(source.classes) < 2:
         raise DataError(
-            f"data set has one class only ({source.classes[0]!r}): give one folder for each class"
+            f"data set has one class only ({source.classes[0]!r}): give one folder, "
+            "or one label in CSV, for each class"
         )
-    return _only_used(replace(source, parts=_cut(source, config)))
-
-
-def _cut(source: Source, config: DatasetConfig) -> dict[str, Indices]:
-    """Parts as given, plus a test split, a limit and a validation split where they are due."""
-    train, labels, classes = source.parts["train"], source.labels, source.classes
-    test, val = source.parts.get("test"), source.parts.get("val")
-
-    def divide(purpose: str, counts: Indices) -> tuple[Indices, Indices]:
-        return splits.divide(train, labels, counts, classes, (purpose, config.split_seed))
-
-    def counts() -> Indices:
-        return splits.class_counts(labels[train], len(classes))
-
-    if test is None:
-        train, test = divide("test", splits.fraction(counts(), TEST_FRACTION))
-    _check_enough(counts(), classes, config.limit)
-    if config.limit is not None and config.limit < len(train):
-        _, train = divide("limit", splits.quota(counts(), config.limit))
-    if val is None:
-        train, val = divide("val", splits.fraction(counts(), config.val_fraction))
-    return {"train": train, "val": val, "test": test}
-
-
-def _check_enough(counts: Indices, classes: tuple[str, ...], limit: int | None) -> None:
-    """Every class needs an image to train on and one to validate with."""
-    if counts.min() < 2:
-        raise DataError(
-            f"class {classes[counts.argmin()]!r} has too few training images ({counts.min()}): "
-            "add some (2 at least) or remove the class"
-        )
-    if limit is not None and limit < 2 * len(classes):
-        raise DataError(
-            f"limit {limit} is too small for {len(classes)} classes with 2 training images each: "
-            f"set it to {2 * len(classes)} or more"
-        )
+    cuts = splits.Cuts(config.val_fraction, config.split_seed, config.limit)
+    parts = splits.complete(source.parts, source.labels, source.classes, cuts)
+    return _only_used(replace(source, parts=parts))
 
 
 def _only_used(source: Source) -> Source:
@@ -152,28 +158,34 @@ def _only_used(source: Source) -> Source:
     )
 
 
-def _read_image_folder(config: DatasetConfig, root: Path | None) -> Source:
-    places = _places(config, root)
-    folder = next((place for place in places if place.is_dir()), None)
-    if folder is None:
-        raise DataError(f"{places[-1]}: no such folder: correct `path:` or --data")
-    return _read_class_folders(folder)
-
-
 def _places(config: DatasetConfig, root: Path | None) -> list[Path]:
     """Where the data set may lie, the likeliest first."""
     if config.path is not None:
         return [Path(config.path)]
+    if config.subfolder is not None:
+        if root is None:
+            raise DataError(f"subfolder {config.subfolder!r} lies below --data: give --data DIR")
+        return [root / config.subfolder]
     if root is None:
         raise DataError(f"{config.type} needs a folder: give --data DIR, or `path:` in the study")
     return [root / config.type, root]
 
 
-def _read_class_folders(folder: Path) -> Source:
-    """Class folders, alone or inside split folders; a `val` without a `test` is the test set."""
-    found = list_images(folder)
+def _find(config: DatasetConfig, root: Path | None, *, file: bool = False) -> Path:
+    """The folder of the data set, or its file where it may be one."""
+    places = _places(config, root)
+    found = next((place for place in places if place.is_dir() or file and place.is_file()), None)
+    if found is None:
+        what = "file or folder" if file else "folder"
+        key = "subfolder" if config.subfolder is not None else "path"
+        raise DataError(f"{places[-1]}: no such {what}: correct `{key}:` or --data")
+    return found
+
+
+def _from_listing(folder: Path, found: Listing) -> Source:
+    """found: names relative to `folder`; a `val` without a `test` is the test set."""
     if "test" not in found and "val" in found:
-        found["test"] = found.pop("val")
+        found = {"test" if part == "val" else part: found[part] for part in found}
     classes = tuple(found["train"])
     names: list[str] = []
     labels: list[int] = []
@@ -189,6 +201,34 @@ def _read_class_folders(folder: Path) -> Source:
     return Source(classes, names, table, parts, files, lambda index: open_image(files[index]))
 
 
+def _read_image_folder(config: DatasetConfig, root: Path | None) -> Source:
+    folder = _find(config, root)
+    list_all = list_images if config.labels else list_unlabelled
+    return _from_listing(folder, list_all(folder))
+
+
+def _read_csv(config: DatasetConfig, root: Path | None) -> Source:
+    place = _find(config, root, file=True)
+    folder = place if place.is_dir() else place.parent
+    return _from_listing(folder, list_csv(place, config.labels))
+
+
+def _read_mini_imagenet(config: DatasetConfig, root: Path | None) -> Source:
+    """The course's train.csv with its images, class folders, or images alone."""
+    read = _read_csv if is_manifest(_find(config, root)) else _read_image_folder
+    return read(config, root)
+
+
+def _read_office_home(config: DatasetConfig, root: Path | None) -> Source:
+    """The official folders, domain/class/image, or the course's train.csv with its images."""
+    folder = _find(config, root)
+    if not is_manifest(folder):
+        return _from_listing(folder, list_domains(folder, config.domains))
+    if config.domains is not None:
+        raise DataError(f"{folder} holds train.csv, which knows no domains: remove `domains:`")
+    return _read_csv(config, root)
+
+
 def _read_cifar10(config: DatasetConfig, root: Path | None) -> Source:
     """The official files, with torchvision's checksums, or the same classes as class folders."""
     places = _places(config, root)
@@ -197,7 +237,7 @@ def _read_cifar10(config: DatasetConfig, root: Path | None) -> Source:
         if (place / CIFAR10.base_folder).is_dir():
             return _read_official_cifar10(place, config.download)
         if any((place / split / CIFAR10_CLASSES[0]).is_dir() for split in ("", *SPLIT_NAMES)):
-            source = _read_class_folders(place)
+            source = _from_listing(place, list_images(place))
             if source.classes != CIFAR10_CLASSES:
                 raise DataError(f"{place} has not CIFAR-10's classes: use `type: image_folder`")
             return source
@@ -250,5 +290,12 @@ DATASETS: dict[str, DatasetType] = {
     "cifar10": DatasetType(_read_cifar10, 32, "CIFAR-10: the official files, or class folders"),
     "image_folder": DatasetType(
         _read_image_folder, 64, "one folder a class, alone or under train, val and test"
+    ),
+    "csv": DatasetType(_read_csv, 64, "train.csv, or any .csv file, of file names and labels"),
+    "office_home": DatasetType(
+        _read_office_home, 128, "Office-Home: the official folders, or train.csv and val.csv"
+    ),
+    "mini_imagenet": DatasetType(
+        _read_mini_imagenet, 128, "Mini-ImageNet: class folders, train.csv, or images alone"
     ),
 }

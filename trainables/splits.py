@@ -1,11 +1,69 @@
-"""Stratified cuts of a labelled set, the same on every machine: arrays in, arrays out."""
+"""Stratified cuts of a set, the same on every machine: arrays in, arrays out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.randomness import permutation
+from trainables.table import DataError
 
 Indices = npt.NDArray[np.int64]
+
+TEST_FRACTION = 0.2  # of a set that comes without a test split
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What decides the cuts: the share of validation, the draw, and at most how many to train."""
+
+    val_fraction: float
+    seed: int
+    limit: int | None
+
+
+def complete(
+    parts: Mapping[str, Indices], labels: Indices, classes: tuple[str, ...], cuts: Cuts
+) -> dict[str, Indices]:
+    """Parts as given, plus a test split, a limit and a validation split where they are due.
+
+    labels: (N,) of the whole set. Without classes the set is cut as if it were one class. Raises
+    DataError where a class is too small.
+    """
+    train, test, val = parts["train"], parts.get("test"), parts.get("val")
+    ids, names = (labels, classes) if classes else (np.zeros_like(labels), ("",))
+
+    def take(purpose: str, counts: Indices) -> tuple[Indices, Indices]:
+        return divide(train, ids, counts, names, (purpose, cuts.seed))
+
+    def counts() -> Indices:
+        return class_counts(ids[train], len(names))
+
+    if test is None:
+        train, test = take("test", fraction(counts(), TEST_FRACTION))
+    _check_enough(counts(), classes, cuts.limit)
+    if cuts.limit is not None and cuts.limit < len(train):
+        _, train = take("limit", quota(counts(), cuts.limit))
+    if val is None:
+        train, val = take("val", fraction(counts(), cuts.val_fraction))
+    return {"train": train, "val": val, "test": test}
+
+
+def _check_enough(counts: Indices, classes: tuple[str, ...], limit: int | None) -> None:
+    """Every class needs an image to train on and one to validate with."""
+    if counts.min() < 2:
+        what, cure = "data set", ""
+        if classes:
+            what, cure = f"class {classes[counts.argmin()]!r}", " or remove the class"
+        raise DataError(
+            f"{what} has too few training images ({counts.min()}): add some (2 at least){cure}"
+        )
+    if limit is not None and limit < 2 * len(classes):
+        raise DataError(
+            f"limit {limit} is too small for {len(classes)} classes with 2 training images each: "
+            f"set it to {2 * len(classes)} or more"
+        )
 
 
 def class_counts(labels: Indices, classes: int) -> Indices:
