@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.faults import UserError
-from orchestrator.study import Resources
+from orchestrator.study_file import Resources
 
 
 class DoesNotFit(UserError):

@@ -36,7 +36,7 @@ def status(options: argparse.Namespace) -> int:
     show_services(found, console)
     for submission in states:
         console.print(f"\n[bold]{submission.plan['study']}[/bold] {submission.tracked.status}")
-        console.print(progress_table(submission.runs))
+        console.print(progress_table(submission.runs, weights=True))
     return 0
 
 
@@ -127,6 +127,8 @@ def _status_json(found: Services, states: Sequence[Submission]) -> dict[str, Any
                         "epoch": epochs_done(item),
                         "mlflow_run_id": item.run_id,
                         "reason": item.reason,
+                        "hand_off": item.fact("hand_off"),
+                        "warning": item.fact("warning"),
                     }
                     for item in submission.runs
                 ],

@@ -13,8 +13,9 @@ from orchestrator.jobs import Jobs
 from orchestrator.library import study_name
 from orchestrator.reconcile import jobs_of, settle
 from orchestrator.results import RunState, newest
+from orchestrator.runlog import named_logs
 from orchestrator.settings import read_settings
-from orchestrator.store import Store, named_logs
+from orchestrator.store import Store
 from orchestrator.tracking import Tracker
 
 

@@ -22,13 +22,14 @@ from orchestrator.faults import Refused
 from orchestrator.follow import follow
 from orchestrator.home import Home, find_home, locked
 from orchestrator.jobs import LOCAL, Job, Jobs
-from orchestrator.plan import Planned, UnknownPlan, digest
+from orchestrator.plan import Planned, Run, UnknownPlan, digest
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.results import Submission, comparison, newest, records
 from orchestrator.services import RayService, Services
 from orchestrator.settings import MlflowSettings, read_settings
-from orchestrator.study import Study, read
+from orchestrator.study import read
+from orchestrator.study_file import Study
 from orchestrator.tracking import Tracker, TrackingError
 from trainables.datasets import DATASETS
 
@@ -100,8 +101,10 @@ def data(options: argparse.Namespace) -> int:
         return 0
     for name, item in _prepare(options).data.items():
         parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
-        print(f"{name}: {len(item.source.classes)} classes; {parts}; {item.fingerprint}")
-        print(f"  {', '.join(item.source.classes)}")
+        classes = f"{len(item.source.classes)} classes" if item.source.labelled else "no labels"
+        print(f"{name}: {classes}; {parts}; {item.fingerprint}")
+        if item.source.labelled:
+            print(f"  {', '.join(item.source.classes)}")
     return 0
 
 
@@ -244,6 +247,7 @@ def _planned_json(item: Planned) -> dict[str, Any]:
         "seed": run.seed,
         "key": run.key,
         "parent": run.parent_label,
+        "weights": run.weights,
         "state": item.state,
         "why": item.why,
     }
@@ -256,10 +260,17 @@ def _show_plan(prepared: Prepared, out: Console) -> None:
     for item in prepared.planned:
         run = item.run
         style = "dim" if item.state == "done" else ""
-        row = (run.label, run.parent_label or "", str(run.seed), item.state, item.why)
+        row = (run.label, _start_of(run), str(run.seed), item.state, item.why)
         table.add_row(*map(escape, row), style=style)
     out.print(f"[bold]{prepared.study.name}[/bold]  {escape(prepared.study.question)}\n")
     out.print(table)
+
+
+def _start_of(run: Run) -> str:
+    """Whose weights a Run starts from: its parent's, or a file's with its fingerprint."""
+    if run.weights is None:
+        return run.parent_label or ""
+    return f"{Path(run.config['weights']).name} (sha256 {run.weights[:12]})"
 
 
 def _decoding(out: Console) -> Callable[[str, int, int], None]:

@@ -70,18 +70,22 @@ def _look(
         return before
 
 
-def progress_table(runs: Iterable[RunState]) -> Table:
-    """A row a Run; waiting ones only as a number when there are many."""
+def progress_table(runs: Iterable[RunState], weights: bool = False) -> Table:
+    """A row a Run; waiting ones only as a number when there are many. weights: with whose weights
+    it started, and their fingerprint."""
     runs = list(runs)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for name in ("Run", "state", "epoch", "loss", "metric", "img/s", "time left"):
         side: Literal["left", "right"] = "left" if name in ("Run", "state", "metric") else "right"
         table.add_column(name, justify=side, no_wrap=name != "state")
+    if weights:
+        table.add_column("starts from")
     shown = (
         runs if len(runs) <= _ROWS else [r for r in runs if r.state not in ("PENDING", "FINISHED")]
     )
     for item in shown[:_ROWS]:
-        table.add_row(*map(escape, cells(item)), style=_STYLES.get(item.state, "dim"))
+        row = (*cells(item), *([_start_of(item)] if weights else []))
+        table.add_row(*map(escape, row), style=_STYLES.get(item.state, "dim"))
     if len(runs) > _ROWS:
         counts = {state: sum(r.state == state for r in runs) for state in {r.state for r in runs}}
         table.caption = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
@@ -93,13 +97,16 @@ def cells(item: RunState) -> tuple[str, ...]:
     progress, metrics = item.progress, item.tracked.metrics if item.tracked else {}
     select = item.run.select
     name = f"test/{select.partition('/')[2]}" if item.state == "FINISHED" else select
-    metric = f"{name} {metrics[name]:.3f}" if name in metrics else ""
+    name = next((each for each in (name, "val/knn_accuracy") if each in metrics), "")
+    metric = f"{name} {metrics[name]:.3f}" if name else ""
     loss = progress.get("loss") or metrics.get("train/loss")
     state = item.state.lower()
     if item.tracked is not None and item.tracked.tags.get("kind") == "reused":
         state = "reused"
     if item.state not in ("RUNNING", "FINISHED", "PENDING") and item.reason:
         state = f"{state}: {item.reason}"
+    if warning := item.fact("warning"):
+        state = f"{state}: {warning}"
     running = item.state == "RUNNING"
     left = progress.get("seconds_left") if running else None
     speed = progress.get("images_per_s") if running else None
@@ -112,6 +119,11 @@ def cells(item: RunState) -> tuple[str, ...]:
         f"{speed:.0f}" if speed else "",
         str(timedelta(seconds=round(left))) if left is not None else "",
     )
+
+
+def _start_of(item: RunState) -> str:
+    """`byol epoch 4, 3f2a90c1d2e3` of "122 encoder tensors from byol epoch 4, fingerprint ..."."""
+    return item.fact("hand_off").partition(" from ")[2].replace("fingerprint ", "")
 
 
 def epochs_done(item: RunState) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 import trainables
+from orchestrator.artist import MAPS, Artist
 from orchestrator.plan import Run
 from orchestrator.plots import run_curves, save
 from orchestrator.sealed import MANIFEST
@@ -37,7 +38,8 @@ class Entry:
     stamps: dict[int, int] = field(default_factory=dict)  # epoch → ms; MLflow drops what it has
     shown: float = 0.0  # time of the progress that MLflow has
     refused: int = 0  # times in a row that MLflow answered: no
-    closed: bool = False
+    closed: bool = False  # all is sent but for the maps, which take a while
+    done: bool = False
 
 
 class Mirror:
@@ -59,6 +61,7 @@ class Mirror:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._warned = 0.0
+        self._artist = Artist()
 
     def follow(self, run: Run, end: tuple[str, str] | None = None) -> None:
         """Take up a Run that trains from now on, or that has ended (state, reason) before."""
@@ -93,7 +96,7 @@ class Mirror:
 
     def _unsent(self) -> list[Entry]:
         with self._guard:
-            return [entry for entry in self._entries.values() if entry.end and not entry.closed]
+            return [entry for entry in self._entries.values() if entry.end and not entry.done]
 
     def _loop(self) -> None:
         while not self._stop.wait(_PERIOD):
@@ -108,11 +111,14 @@ class Mirror:
         """Send now what MLflow lacks. Raises TrackingError at the first call it does not answer; a
         Run that it refuses does not keep the others waiting."""
         with self._guard:
-            entries = [entry for entry in self._entries.values() if not entry.closed]
+            entries = [entry for entry in self._entries.values() if not entry.done]
         refused: TrackingError | None = None
         for entry in entries:
             try:
-                self._sync(entry)
+                if not entry.closed:
+                    self._sync(entry)
+                if entry.closed:
+                    self._send_maps(entry)
                 entry.refused = 0
             except TrackingError as error:
                 if not error.answered:
@@ -121,6 +127,13 @@ class Mirror:
                 refused = error
         if refused:
             raise refused
+
+    def finish(self) -> None:
+        """Like `flush`, and wait for what is being drawn."""
+        self.flush()
+        while any(entry.closed and not entry.done for entry in self._entries.values()):
+            self._artist.wait()
+            self.flush()
 
     def _warn(self, error: TrackingError) -> None:
         if time.monotonic() - self._warned > 30:
@@ -164,7 +177,8 @@ class Mirror:
         """How far the running epoch is, for whoever follows."""
         if progress["time"] != entry.shown:
             shown = {key: value for key, value in progress.items() if key != "history"}
-            self.tracker.set_tags(run_id, {"progress": json.dumps(shown)})
+            facts = {"warning": shown["facts"].get("warning", "")}
+            self.tracker.set_tags(run_id, {"progress": json.dumps(shown), **facts})
             entry.shown = progress["time"]
 
     def _open(self, entry: Entry) -> TrackedRun:
@@ -257,6 +271,21 @@ class Mirror:
             for name, figure in run_curves(series, int(result["best_epoch"])).items():
                 save(figure, Path(folder) / f"{name}.png")
             self.tracker.log_files(tracked.run_id, Path(folder), "plots")
+
+    def _send_maps(self, entry: Entry) -> None:
+        """t-SNE pictures, once another process has drawn them: nothing waits for it."""
+        assert entry.tracked is not None and entry.end is not None
+        run_id, folder = entry.tracked.run_id, self.store.features(entry.run.key)
+        if folder is None or entry.end[0] != "FINISHED" or "maps" in self.tracker.run(run_id).tags:
+            entry.done = True
+        elif self._artist.has_drawn(folder):
+            fault = self._artist.faults.get(folder)
+            if fault is None:
+                self.tracker.log_files(run_id, folder / MAPS, "plots")
+            else:
+                log.warning("%s: no t-SNE map: %s", entry.run.name, fault)
+            self.tracker.set_tags(run_id, {"maps": f"none: {fault}" if fault else "plots/"})
+            entry.done = True
 
     def _send_model(self, run: Run, tracked: TrackedRun, name: str, epoch: int) -> str:
         """The best checkpoint as a model that predicts; the last one as its files."""

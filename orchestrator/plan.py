@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.faults import UserError
-from trainables.config import as_plain
+from trainables.config import ONLY_LOOKS, as_plain
 
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
-    from orchestrator.study import Stage, Study
+    from orchestrator.study_file import Stage, Study
 
 FORMAT = 1  # of plan.json; a change of Run changes it
 Values = tuple[tuple[str, Any], ...]
@@ -51,7 +51,8 @@ class Inputs:
     fingerprints: Mapping[str, str]  # name under `data:` → fingerprint
     weights: Mapping[str, str]  # path of a state-dict file → sha256
     code: Mapping[str, str]  # name of a trainable → code version
-    facts: Mapping[str, tuple[str, bool]]  # name of a trainable → Run.select, Run.predicts
+    # name of a trainable → (configuration → Run.select), Run.predicts
+    facts: Mapping[str, tuple[Callable[[Mapping[str, Any]], str], bool]]
 
 
 def make_plan(study: "Study", inputs: Inputs) -> tuple[Run, ...]:
@@ -85,7 +86,7 @@ def _make_run(
     """point: the stage's grid values, and its configuration with them."""
     values, config = point
     weights = inputs.weights.get(config["weights"])
-    hashed = {name: value for name, value in config.items() if name != "dataset"}
+    hashed = {k: v for k, v in config.items() if k != "dataset" and k not in ONLY_LOOKS}
     if weights is not None:  # the file's content decides, not where it lies
         hashed["weights"] = "file"
     parts = {
@@ -106,7 +107,7 @@ def _make_run(
         parent=parent.key if parent else None,
         parent_label=parent.label if parent else None,
         trainable=stage.trainable,
-        select=inputs.facts[stage.trainable][0],
+        select=inputs.facts[stage.trainable][0](config),
         predicts=inputs.facts[stage.trainable][1],
         config=config,
         dataset=str(parts["dataset"]),

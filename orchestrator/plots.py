@@ -25,6 +25,7 @@ Points = Sequence[tuple[int, float]]  # (epoch, value)
 # Okabe & Ito's palette, which colour-blind readers tell apart, without its yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES, MARKS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v")  # of lines of one colour
+FIGURES = ("loss", "accuracy", "miou", "knn_accuracy", "embedding_std", "effective_rank")
 _WRAP = 48  # characters in a line of a label
 _NOTES = 8  # lines of notes under a figure
 
@@ -118,9 +119,9 @@ PLOTS: dict[str, Callable[[Sequence[Table]], Figure]] = {  # by name in a study'
 
 
 def run_data(history: Mapping[str, Points]) -> dict[str, Panel[Line]]:
-    """One Run's panels by name, of what its history has: `loss`, `accuracy`, `miou`."""
+    """One Run's panels by name, of what its history has of FIGURES."""
     panels = {}
-    for name in ("loss", "accuracy", "miou"):
+    for name in FIGURES:
         metrics = [f"{split}/{name}" for split in ("train", "val", "test")]
         series = [(style, metric, history.get(metric)) for style, metric in enumerate(metrics)]
         lines = [_line(metric, style, [(metric, each)]) for style, metric, each in series if each]

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.code_version import code_version
 from orchestrator.faults import Faults, StudyError
@@ -20,10 +21,11 @@ from orchestrator.plan import (
     to_plain,
 )
 from orchestrator.store import Store
-from orchestrator.study import Study
+from orchestrator.study_file import Study
 from trainables.cache import build, fingerprint
 from trainables.catalog import TRAINABLES
 from trainables.datasets import DataError, DatasetConfig, Source, read
+from trainables.trainable import Trainable
 
 Progress = Callable[[str, int, int], None]
 
@@ -67,12 +69,16 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
         {name: item.fingerprint for name, item in data.items()},
         _weight_files(study),
         {name: code_version(kind.__module__) for name, kind in TRAINABLES.items()},
-        {name: (kind.SELECT[0], kind.PREDICTS) for name, kind in TRAINABLES.items()},
+        {name: (_select(kind), kind.PREDICTS) for name, kind in TRAINABLES.items()},
     )
     runs = make_plan(study, inputs)
     store = Store(home.store)
     planned = examine(runs, lambda key: state_of(store, key), _previous(home, study.name))
     return Prepared(study, data, planned)
+
+
+def _select(kind: type[Trainable]) -> Callable[[Mapping[str, Any]], str]:
+    return lambda config: kind.select(config)[0]
 
 
 def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str, Path]:
@@ -114,7 +120,7 @@ def state_of(store: Store, key: str) -> tuple[State, str]:
 
 def _place(config: DatasetConfig, root: Path | None) -> str:
     """A short name for where a data set lies."""
-    text = f"{config.type} {config.path or root}"
+    text = f"{config.type} {config.path or root} {config.subfolder}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

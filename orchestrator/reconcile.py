@@ -73,7 +73,7 @@ def _settle(tracker: Tracker, store: Store, submission: Submission, why: str) ->
         mirror.follow(item.run, end)
     if not wrong and tracked.status != "RUNNING":
         return submission
-    mirror.flush()
+    mirror.finish()
     after = newest(tracker, study) or submission
     if tracked.status == "RUNNING":
         whole = all(item.state == "FINISHED" for item in after.runs)

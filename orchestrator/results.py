@@ -23,6 +23,11 @@ class RunState:
     reason: str
     tracked: TrackedRun | None
 
+    def fact(self, name: str) -> str:
+        """What the Run's last attempt said of itself, such as `hand_off`; empty if nothing yet."""
+        tags = self.tracked.tags if self.tracked else {}
+        return str(tags.get(name) or self.progress.get("facts", {}).get(name, ""))
+
 
 @dataclass(frozen=True)
 class Submission:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _PACKAGES = ("orchestrator", "trainables")
+_LOG = re.compile(r"attempt_(\d+)_rank_(\d+)\.log")
 _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
 _TAIL_BYTES = 200_000  # the stacks of many threads may follow the cause
 
@@ -88,3 +89,9 @@ def _logging_to(handler: logging.Handler) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.setLevel(level)
             logger.propagate = propagate
+
+
+def named_logs(folder: Path) -> dict[tuple[int, int], Path]:
+    """(attempt, rank) → log file, oldest attempt first."""
+    named = {path: match for path in folder.glob("*.log") if (match := _LOG.fullmatch(path.name))}
+    return dict(sorted(((int(m[1]), int(m[2])), path) for path, m in named.items()))

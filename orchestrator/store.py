@@ -4,6 +4,7 @@
 <root>/<key>/spare_00009/{weights.pt, manifest.json}                the best one once more
 <root>/<key>/{attempt, progress.json, done.json, ended.json}        who writes, how far, the result
 <root>/<key>/logs/attempt_0001_rank_0.log                           what the Run itself said
+<root>/<key>/features/epoch_00001.npz                               for t-SNE maps; may be lost
 
 A checkpoint appears by renaming a synced temporary folder, so it is there whole or not at all. What
 could not be trained again within an epoch stands twice: a single damaged file costs no more.
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from orchestrator.artist import FEATURES, kept_features
 from orchestrator.home import locked, read_json, write_json
+from orchestrator.runlog import named_logs
 from orchestrator.sealed import (
     MANIFEST,
     describe,
@@ -34,7 +37,6 @@ log = logging.getLogger(__name__)
 WEIGHTS, TRAINING = "weights.pt", "training.pt"
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
 _EPOCH = re.compile(r"epoch_(\d{5,})")
-_LOG = re.compile(r"attempt_(\d+)_rank_(\d+)\.log")
 
 
 class StaleWriter(Exception):
@@ -150,6 +152,23 @@ class Store:
         """Write one checkpoint. files: name → function that writes it to a path."""
         folder = self.folder(key)
         return self._place(key, attempt, folder / f"epoch_{epoch:05d}", epoch, files, info)
+
+    def keep(self, key: str, attempt: int, name: str, write: Callable[[Path], None]) -> None:
+        """A file below the Run's folder that may be lost: whole or absent."""
+        path = self.folder(key) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{attempt}")
+        try:
+            write(temporary)
+            self._fence(key, attempt)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def features(self, key: str) -> Path | None:
+        """The folder of the features that a Run has kept, if it has."""
+        folder = self.folder(key) / FEATURES
+        return folder if kept_features(folder) else None
 
     def spare(self, key: str, attempt: int, epoch: int) -> None:
         """Keep a second copy of a checkpoint without its optimizer state, and of no other: of the
@@ -301,9 +320,9 @@ class Store:
         for path in self.folder(key).glob("[es]*_*"):
             shutil.rmtree(path)
 
-    def set_origin(self, key: str, origin: Mapping[str, str]) -> None:
+    def set_origin(self, key: str, origin: dict[str, str]) -> None:
         """Which MLflow run (`run_id` at `uri`) holds the Run's training."""
-        write_json(self.folder(key) / "origin.json", dict(origin))
+        write_json(self.folder(key) / "origin.json", origin)
 
     def origin(self, key: str) -> dict[str, Any] | None:
         return read_json(self.folder(key) / "origin.json")
@@ -312,12 +331,6 @@ class Store:
         """The chosen checkpoint of a finished Run, verified."""
         done = self.result(key)
         return self.load(key, done["best_epoch"]) if done else None
-
-
-def named_logs(folder: Path) -> dict[tuple[int, int], Path]:
-    """(attempt, rank) → log file, oldest attempt first."""
-    named = {path: match for path in folder.glob("*.log") if (match := _LOG.fullmatch(path.name))}
-    return dict(sorted(((int(m[1]), int(m[2])), path) for path, m in named.items()))
 
 
 def _drop_training_state(path: Path) -> None:

@@ -2,104 +2,16 @@
 
 import copy
 import itertools
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field, field_validator
+from typing import Any
 
 from orchestrator.faults import Faults, StudyError, near, without_faults
 from orchestrator.library import BUILT_IN, find, read_file
+from orchestrator.study_file import NAME, Stage, StageFile, Study, StudyFile, Variant
 from orchestrator.yaml_file import YamlFault, apply_setting, values_at
 from trainables.catalog import TRAINABLES, reported_metrics
-from trainables.config import Config, TrainableConfig
-from trainables.datasets import DatasetConfig
-
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Resources(Config):
-    """What one Run gets. `auto`: a GPU where the cluster has one; an equal share of the CPUs."""
-
-    workers: Annotated[int, Field(ge=1, le=4096)] = 1
-    cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    max_failures: Annotated[int, Field(ge=0)] = 2  # starts again after its process or node died
-
-    @field_validator("gpus_per_worker")
-    @classmethod
-    def _whole_above_one(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and value > 1 and value != int(value):
-            raise ValueError(f"is {value:g}: above 1 a worker gets whole GPUs only")
-        return value
-
-
-class CompareSpec(Config):
-    """What `compare` shows. stages: None means those that no other stage starts from."""
-
-    metric: str = "test/accuracy"
-    stages: list[str] | None = None
-    rows: Literal["stage", "label"] = "label"
-    plots: list[Literal["bars", "curves"]] = ["bars", "curves"]
-
-
-class StageFile(Config):
-    """A stage as written; its config and grid are checked by its trainable's own Config."""
-
-    trainable: str
-    after: str | None = None
-    config: dict[str, Any] = {}
-    grid: dict[str, list[Any]] = {}
-    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
-
-
-class StudyFile(Config):
-    """The top level of a study file."""
-
-    study: str
-    question: str = ""
-    data: Annotated[dict[str, DatasetConfig], Field(min_length=1)]
-    resources: Resources = Resources()
-    stages: Annotated[dict[str, StageFile], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
-    compare: CompareSpec = CompareSpec()
-    reference: dict[str, float] = {}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One point of a stage's grid: the values that differ, and the whole configuration."""
-
-    values: tuple[tuple[str, Any], ...]
-    config: TrainableConfig
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One trainable with its configurations, its parent stage and its seeds."""
-
-    name: str
-    trainable: str
-    after: str | None
-    variants: tuple[Variant, ...]
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study without a fault. `stages` are in an order in which parents come first."""
-
-    name: str
-    question: str
-    data: Mapping[str, DatasetConfig]
-    resources: Resources
-    stages: tuple[Stage, ...]
-    compare: CompareSpec
-    reference: Mapping[str, float]
-    mapping: Mapping[str, Any]  # the file after `--set`, paths absolute; from_mapping reads it
+from trainables.config import TrainableConfig
 
 
 def read(study: str, settings: Iterable[str] = ()) -> Study:
@@ -133,15 +45,13 @@ def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
         raise StudyError(source, faults.lines)
     _check_names(file, faults)
     order = _check_after(file, variants, faults)
+    given = _check_given(file, faults)
     _check_seeds(file, faults)
     _check_compare(file, faults)
     _check_variants(file, variants, faults)
     if faults.lines:
         raise StudyError(source, faults.lines)
-    stages = tuple(
-        Stage(name, stage.trainable, stage.after, variants[name], _seeds(file, stage))
-        for name, stage in ((name, file.stages[name]) for name in order)
-    )
+    stages = tuple(_stage(name, file, variants[name], given) for name in order if name not in given)
     return Study(
         name=file.study,
         question=file.question,
@@ -151,7 +61,22 @@ def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
         compare=file.compare,
         reference=file.reference,
         mapping=copy.deepcopy(dict(mapping)),
+        given=given,
     )
+
+
+def _stage(
+    name: str, file: StudyFile, variants: tuple[Variant, ...], given: Mapping[str, str]
+) -> Stage:
+    """A stage as it is trained: a parent that comes as a file is its own initial weights."""
+    stage = file.stages[name]
+    path = given.get(stage.after or "")
+    if path is None:
+        return Stage(name, stage.trainable, stage.after, variants, _seeds(file, stage))
+    loaded = tuple(
+        Variant(v.values, v.config.model_copy(update={"weights": path})) for v in variants
+    )
+    return Stage(name, stage.trainable, None, loaded, _seeds(file, stage))
 
 
 def _seeds(file: StudyFile, stage: StageFile) -> tuple[int, ...]:
@@ -169,7 +94,8 @@ def _long_form(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 def _resolve_paths(mapping: dict[str, Any], folder: Path) -> None:
     """Make data folders and weight files absolute, in place."""
-    for pattern in ("data.*.path", "stages.*.config.weights", "stages.*.grid.weights"):
+    weights = ("stages.*.weights", "stages.*.config.weights", "stages.*.grid.weights")
+    for pattern in ("data.*.path", *weights):
         for owner, key in values_at(mapping, pattern):
             if isinstance(owner[key], list):
                 owner[key] = [_absolute(item, folder) for item in owner[key]]
@@ -294,6 +220,20 @@ def _check_hand_off(
                 )
 
 
+def _check_given(file: StudyFile, faults: Faults) -> dict[str, str]:
+    """Stages whose weights come as a file instead of being trained → the file."""
+    given = {name: stage.weights for name, stage in file.stages.items() if stage.weights}
+    for name, path in given.items():
+        if not Path(path).is_file():
+            faults.add(f"stages.{name}.weights", f"there is no file {path}")
+        if not any(stage.after == name for stage in file.stages.values()):
+            faults.add(
+                f"stages.{name}.weights",
+                f"replaces the training of {name!r}, from which no stage starts",
+            )
+    return given
+
+
 def _check_seeds(file: StudyFile, faults: Faults) -> None:
     given = [("seeds", file.seeds)]
     given += [(f"stages.{name}.seeds", s.seeds) for name, s in file.stages.items() if s.seeds]
@@ -338,6 +278,8 @@ def _check_variants(
                 faults.add(
                     f"{key}.dataset", f"no data {config.dataset!r}{near(config.dataset, file.data)}"
                 )
+            elif not file.data[config.dataset].labels:
+                _check_labels(f"{key}.dataset", file.stages[name].trainable, config.dataset, faults)
             stop = config.early_stopping
             allowed = [metric for metric in metrics if not metric.startswith("test/")]
             if stop is not None and stop.metric not in allowed:
@@ -347,3 +289,13 @@ def _check_variants(
                 )
             if config.weights not in ("random", "imagenet") and not Path(config.weights).is_file():
                 faults.add(f"{key}.weights", f"there is no file {config.weights}")
+
+
+def _check_labels(dotted: str, trainable: str, dataset: str, faults: Faults) -> None:
+    if TRAINABLES[trainable].NEEDS_LABELS:
+        others = [name for name, kind in TRAINABLES.items() if not kind.NEEDS_LABELS]
+        faults.add(
+            dotted,
+            f"{dataset!r} has `labels: false`, and {trainable} learns from labels: give it class "
+            f"folders, or train {' or '.join(others)} on it",
+        )

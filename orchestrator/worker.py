@@ -9,14 +9,17 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from orchestrator import tensors
+from orchestrator.artist import feature_file
+from orchestrator.history import best_epoch, has_ended, warning
 from orchestrator.home import NO_ROOM, write_json
 from orchestrator.store import TRAINING, WEIGHTS, Store
 from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
@@ -26,7 +29,9 @@ from trainables.catalog import TRAINABLES
 from trainables.optimizers import build_optimizer
 from trainables.precision import choose
 from trainables.predict import MODEL, describe_model
+from trainables.probe import probe, snapshot
 from trainables.randomness import derived_seed
+from trainables.step import backward
 from trainables.table import ImageTable, open_table
 from trainables.trainable import Batch, DataInfo
 from trainables.world import World, data_parallel
@@ -67,9 +72,9 @@ def train(task: Task, world: World, report: Report) -> None:
     try:
         run = Training(task, world)
         run.resume()
-        while not run.ended():
+        while not has_ended(run.history, run.config):
             figures = run.train_epoch()
-            figures |= run.evaluate("val")
+            figures |= run.evaluate("val") | run.probe()
             run.close_epoch(figures)
             report(figures)
         run.finish()
@@ -93,7 +98,9 @@ class Training:
         torch.manual_seed(derived_seed("initialisation", task.seed))
         self.trainable = kind(self.config, DataInfo(self.table.classes, self.table.size))
         self.hand_off = self._hand_off()
+        self.trainable.handed_off()
         self.numerics = choose(self.config, world.device, self.table.size)
+        self.autocast = partial(self.numerics.context, world.device)
         self.trainable.model.to(world.device).to(memory_format=self.numerics.memory_format)
         self.model: nn.Module = self.trainable.model
         if world.size > 1:
@@ -116,9 +123,8 @@ class Training:
                     f"the checkpoint of parent {self.task.parent_label} ({parent_key}) is gone "
                     "or damaged: submit again, and the parent is trained again"
                 )
-            state = torch.load(parent.weights, map_location="cpu", weights_only=True)
-            wanted = {name: v for name, v in state.items() if name.startswith("encoder.")}
-            return load_encoder(encoder, wanted, f"{self.task.parent_label} epoch {parent.epoch}")
+            state = tensors.load(parent.weights)
+            return load_encoder(encoder, state, f"{self.task.parent_label} epoch {parent.epoch}")
         except WeightsError as error:
             raise RunFault(str(error)) from error
 
@@ -127,10 +133,8 @@ class Training:
         newest = self.store.newest(self.task.key) if self.world.rank == 0 else None
         checkpoint = self.world.from_first(newest)
         if checkpoint is not None:
-            weights = torch.load(checkpoint.weights, map_location="cpu", weights_only=True)
-            training = torch.load(checkpoint.training, map_location="cpu", weights_only=True)
-            self.trainable.model.load_state_dict(weights)
-            self.optimizer.load_state_dict(training["optimizer"])
+            self.trainable.model.load_state_dict(tensors.load(checkpoint.weights))
+            self.optimizer.load_state_dict(tensors.load(checkpoint.training)["optimizer"])
             self.history = list(checkpoint.info["history"])
             self.seconds = float(checkpoint.info["seconds"])
         log.info("%s seed %d, attempt %d, rank %d of %d on %s: %s; %s; %d of %d epochs done",
@@ -139,22 +143,16 @@ class Training:
                  len(self.history), self.config.epochs)  # fmt: skip
         self._say(0.0, 0.0, 0.0)
 
-    def ended(self) -> bool:
-        """Whether all epochs are done, or early stopping says so."""
-        stop, done = self.config.early_stopping, len(self.history)
-        if done >= self.config.epochs:
-            return True
-        if stop is None or not done:
-            return False
-        mode = "min" if stop.metric.endswith("loss") else "max"
-        return done - best_epoch(self.history, stop.metric, mode) >= stop.patience
-
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training images. Returns train/loss and the system's figures."""
         epoch, world, config = len(self.history) + 1, self.world, self.config
         steps = training_steps(self.table.parts["train"], config.batch_size, self.task.seed, epoch)
-        if len(steps[0]) < world.size:
-            raise RunFault(f"{len(steps[0])} training images cannot feed {world.size} workers")
+        least = 2 * config.accumulate if world.size == 1 else world.size * config.accumulate
+        if len(steps[0]) < least:
+            raise RunFault(
+                f"a batch of {len(steps[0])} images cannot feed {world.size} workers in "
+                f"{config.accumulate} parts: {least} are needed"
+            )
         stream = BatchStream(self.table, [world.share(step) for step in steps], world.device)
         self.trainable.set_training(True)
         total = torch.zeros((), device=world.device)
@@ -164,23 +162,23 @@ class Training:
             self._set_learning_rate(epoch - 1 + number / len(steps))
             torch.manual_seed(derived_seed("step", self.task.seed, epoch, number, world.rank))
             self.optimizer.zero_grad(set_to_none=True)
-            with self._autocast():
-                batch = Batch(images, labels, indices, self.task.seed, epoch)
-                loss = self.trainable.loss(self.model, batch)
+            batch = Batch(images, labels, indices, self.task.seed, epoch)
             # DDP takes the mean over ranks; what is wanted is the mean over samples
-            (loss * (len(indices) * world.size / len(steps[number]))).backward()  # type: ignore[no-untyped-call]
-            first_bad = torch.where(
-                loss.detach().isfinite(), first_bad, first_bad.clamp(max=number)
-            )
+            weight = len(indices) * world.size / len(steps[number])
+            parts = config.accumulate
+            loss = backward(self.trainable, self.model, batch, weight, parts, self.autocast)
+            first_bad = torch.where(loss.isfinite(), first_bad, first_bad.clamp(max=number))
             if world.device.type == "cpu" or number % _FINITE_CHECK == 0:
                 self._check_finite(first_bad, epoch)
             if config.clip_grad_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad_norm)
             self.optimizer.step()
-            total += loss.detach() * len(indices)
+            done = (number + 1) / len(steps)
+            self.trainable.after_step((epoch - 1 + done) / config.epochs)
+            total += loss * len(indices)
             seen += len(steps[number])
             if time.perf_counter() - self._shown > _PROGRESS_SECONDS:
-                done, speed = (number + 1) / len(steps), seen / (time.perf_counter() - started)
+                speed = seen / (time.perf_counter() - started)
                 self._say(done, float(total) * world.size / seen, speed)
         self._check_finite(first_bad, epoch)
         elapsed = time.perf_counter() - started
@@ -202,15 +200,32 @@ class Training:
         shares = [self.world.share(step) for step in steps]
         sums: dict[str, Tensor] = {}
         for images, labels, indices in BatchStream(self.table, shares, self.world.device):
-            with self._autocast():
+            with self.autocast():
                 batch = Batch(images, labels, indices, self.task.seed, 0)
                 for name, value in self.trainable.evaluate(batch).items():
                     sums[name] = sums[name] + value if name in sums else value
         sums = {name: self.world.total(value) for name, value in sums.items()}
         return {f"{part}/{name}": v for name, v in self.trainable.metrics(sums).items()}
 
+    def probe(self) -> dict[str, float]:
+        """What the features are worth so far, in the epochs that are to be looked at."""
+        epoch, every = len(self.history) + 1, getattr(self.config, "probe_every", 0)
+        if epoch == 1 or epoch in self.config.tsne_epochs:
+            self.keep_features(epoch)
+        if not every or (epoch % every and epoch != 1):
+            return {}
+        return probe(self.trainable, self.table, self.world, self.autocast)
+
+    def keep_features(self, epoch: int) -> None:
+        """Of the validation images, for a t-SNE map that somebody else makes."""
+        if self.trainable.MAPPED:
+            kept = snapshot(self.trainable, self.table, self.world, self.autocast)
+            if self.world.rank == 0:
+                write = partial(tensors.save_arrays, kept)
+                self.store.keep(self.task.key, self.task.attempt, feature_file(epoch), write)
+
     def close_epoch(self, figures: Mapping[str, float]) -> None:
-        """Write the checkpoint of the epoch, then say that it is done."""
+        """Write the checkpoint of the epoch, then say that it is done. A collapse may end it."""
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
             raise RunFault(f"{bad[0]} is not finite after epoch {len(self.history) + 1}")
@@ -220,6 +235,11 @@ class Training:
         if self.world.rank == 0:
             self._save()
         self._say(0.0, figures["train/loss"], figures["system/images_per_s"])
+        collapse = warning(self.history, self.trainable.width)
+        if collapse:
+            log.warning(collapse)
+        if collapse and getattr(self.config, "on_collapse", "warn") == "stop":
+            raise RunFault(f"{collapse}: lower lr or raise target_momentum")
 
     def _save(self) -> None:
         epoch, task, best = len(self.history), self.task, self._best_epoch()
@@ -233,8 +253,8 @@ class Training:
             task.attempt,
             epoch,
             {
-                WEIGHTS: lambda path: _save_tensors(weights, path),
-                TRAINING: lambda path: _save_tensors(training, path),
+                WEIGHTS: lambda path: tensors.save(weights, path),
+                TRAINING: lambda path: tensors.save(training, path),
                 MODEL: lambda path: write_json(path, model),
             },
             {"history": self.history, "seconds": self.seconds},
@@ -244,6 +264,7 @@ class Training:
     def finish(self) -> None:
         """Test once, with the checkpoint that validation chose, and write the result."""
         best = self._best_epoch()
+        self.keep_features(len(self.history))
         checkpoint = self.store.load(self.task.key, best)
         if checkpoint is None:
             if self.world.rank == 0:
@@ -252,8 +273,7 @@ class Training:
                 f"the best checkpoint (epoch {best}) is damaged: submit again, and the Run is "
                 "trained anew"
             )
-        weights = torch.load(checkpoint.weights, map_location="cpu", weights_only=True)
-        self.trainable.model.load_state_dict(weights)
+        self.trainable.model.load_state_dict(tensors.load(checkpoint.weights))
         test = self.evaluate("test")
         log.info("best epoch %d: %s", best, ", ".join(f"{k} {v:.4g}" for k, v in test.items()))
         if self.world.rank == 0:
@@ -282,20 +302,16 @@ class Training:
             "numerics": str(self.numerics),
             "hand_off": str(self.hand_off),
             "torch": torch.__version__,
+            "warning": warning(self.history, self.trainable.width),
         }
 
     def _best_epoch(self) -> int:
-        metric, mode = self.trainable.SELECT
+        metric, mode = self.trainable.select(self.task.config)
         return best_epoch(self.history, metric, mode)
 
     def _set_learning_rate(self, progress: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate(progress)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.numerics.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, dtype=self.numerics.autocast)
 
     def _check_finite(self, first_bad: Tensor, epoch: int) -> None:
         step = float(first_bad)
@@ -330,20 +346,3 @@ class Training:
                 "facts": self.facts(),
             },
         )
-
-
-def _save_tensors(value: Mapping[str, Any], path: Path) -> None:
-    """Through a Python file: given a path, torch hides that the disk is full."""
-    with path.open("wb") as file:
-        try:
-            torch.save(value, file)
-        except RuntimeError as error:  # of its clean-up, which fails as well
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from error
-            raise
-
-
-def best_epoch(history: list[dict[str, float]], metric: str, mode: str) -> int:
-    """The epoch with the best value, the earliest of equals. Epochs count from 1."""
-    sign = 1 if mode == "min" else -1
-    return int(min(history, key=lambda entry: (sign * entry[metric], entry["epoch"]))["epoch"])

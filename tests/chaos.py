@@ -90,9 +90,10 @@ class Round:
         return self._named("orchestrator.submit")[0]
 
     def service(self, name: str, word: str = "") -> psutil.Process:
-        """A process of Ray's head or of the MLflow server."""
+        """The first process of Ray's head or of the MLflow server, or one below it by its name."""
         record = json.loads(self.home.services.read_text())[name]["processes"]
-        found = [psutil.Process(item["pid"]) for item in record]
+        first = psutil.Process(record[0]["pid"])
+        found = [first, *first.children(recursive=True)]
         return next(p for p in found if word in " ".join(p.cmdline()))
 
     def tree(self) -> list[psutil.Process]:
@@ -100,6 +101,13 @@ class Round:
         roots = [self.service("ray"), self.service("mlflow")]
         roots += [psutil.Process(p.pid) for p in self.followers if p.poll() is None]
         return [p for root in roots for p in [root, *root.children(recursive=True)]]
+
+    def leave(self) -> None:
+        """Stop the study, whatever became of it."""
+        for process in self.followers:
+            process.kill()
+            process.communicate()
+        self.command.run("stop", self.name)
 
     def _named(self, word: str) -> list[psutil.Process]:
         head = self.service("ray")
@@ -138,6 +146,7 @@ def _mlflow(this: Round) -> None:
 
 
 def _stop(this: Round) -> None:
+    this.driver()  # before there is one, there is nothing to stop
     began = time.monotonic()
     result = this.command.run("stop", this.name)
     assert result.returncode == 0, result.stderr
@@ -229,6 +238,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first round")
     parser.add_argument("--only", nargs="*", choices=STRIKES, default=list(STRIKES))
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2])
     options = parser.parse_args()
@@ -240,7 +250,7 @@ def main() -> int:
             this = Round(command, f"calm_{workers}", workers, random.Random(0))
             wanted[workers] = play(this, "none", None)
             print(f"undisturbed with {workers} workers: done", flush=True)
-        for number in range(options.rounds):
+        for number in range(options.first, options.first + options.rounds):
             draw = random.Random(f"{options.seed}/{number}")
             strike, workers = (
                 drawn(options.only, options.seed, number),
@@ -248,12 +258,14 @@ def main() -> int:
             )
             print(f"round {number}: {strike}, {workers} workers", flush=True)
             began = time.monotonic()
+            this = Round(command, f"round_{number}", workers, draw)
             try:
-                play(Round(command, f"round_{number}", workers, draw), strike, wanted[workers])
+                play(this, strike, wanted[workers])
                 print(f"    whole, {time.monotonic() - began:.0f} s", flush=True)
             except AssertionError as error:
                 lost += 1
                 print(f"    LOST: {error}", flush=True)
+                this.leave()  # the next round must not meet what is left of this one
     finally:
         command.run("down")
     print(f"{options.rounds} rounds, {lost} losses, seed {options.seed}")

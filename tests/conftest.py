@@ -16,6 +16,14 @@ from trainables.world import World
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`, a file's tests stay together, and those that share the services too."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        group = "services" if place.parts[0] == "integration" else str(place)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").create()
@@ -43,6 +51,7 @@ class Tasks:
                 "study": "small",
                 "data": {"digits": {"type": "digits", "limit": 60}},
                 "stages": {"only": {"trainable": trainable, "config": {**SMALL, **config}}},
+                "compare": {"metric": "test/loss"},
             }
         )
         prepared = prepare(study, None, self.home)

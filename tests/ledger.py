@@ -10,8 +10,8 @@ import requests
 import torch
 from mlflow import MlflowClient
 
+from orchestrator.history import best_epoch
 from orchestrator.store import Store
-from orchestrator.worker import best_epoch
 from tests.integration.command import Command, wait_for
 from trainables.catalog import TRAINABLES
 

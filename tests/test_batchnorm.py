@@ -26,6 +26,7 @@ class Case:
     offset: float = 2.0
     momentum: float | None = 0.1
     dtype: torch.dtype = torch.float32
+    flat: bool = False  # (B, C), as in a projector
 
 
 CASES = {
@@ -35,20 +36,25 @@ CASES = {
     "cumulative average": Case(momentum=None),
     "values far from zero": Case(offset=30.0),
     "bfloat16": Case(dtype=torch.bfloat16),
+    "vectors": Case(flat=True),
+    "one vector and 7": Case(cut=1, flat=True),
 }
 TOLERANCE = {"values far from zero": 1e-3, "bfloat16": 0.02}
 
 
 def data(case: Case) -> tuple[Tensor, Tensor]:
-    """(8, C, 3, 5) images of every channel's own mean and spread, and a weight for each output."""
+    """(8, C, 3, 5) images, or (8, C) vectors, of every channel's own mean and spread, and a weight
+    for each output."""
     generator = torch.Generator().manual_seed(0)
-    scale = torch.arange(1, CHANNELS + 1).view(1, -1, 1, 1)
-    images = torch.randn(8, CHANNELS, 3, 5, generator=generator) * scale + case.offset * scale
-    return images.to(case.dtype), torch.randn(8, CHANNELS, 3, 5, generator=generator)
+    shape = (8, CHANNELS) if case.flat else (8, CHANNELS, 3, 5)
+    scale = torch.arange(1, CHANNELS + 1).view(1, -1, *[1] * (len(shape) - 2))
+    images = torch.randn(shape, generator=generator) * scale + case.offset * scale
+    return images.to(case.dtype), torch.randn(shape, generator=generator)
 
 
 def layer(case: Case) -> nn.Module:
-    norm = nn.BatchNorm2d(CHANNELS, momentum=case.momentum)
+    kind = nn.BatchNorm1d if case.flat else nn.BatchNorm2d
+    norm = kind(CHANNELS, momentum=case.momentum)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.5, 1.0, -2.0, 3.0]))
         norm.bias.copy_(torch.tensor([0.0, 1.0, 2.0, -1.0]))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from orchestrator.cluster import DoesNotFit, Node, Share, at_once, share_of
-from orchestrator.study import Resources
+from orchestrator.study_file import Resources
 
 LAPTOP = [Node(8, 0)]
 GPU_BOX = [Node(64, 8)]

@@ -100,7 +100,7 @@ def test_another_trainable_s_code_and_bookkeeping_do_not_count(packages: Path, f
     assert version("trainables.rotation") == before
 
 
-@pytest.mark.parametrize("module", ["datasets", "folders", "splits"])
+@pytest.mark.parametrize("module", ["csv_manifest", "datasets", "folders", "splits"])
 def test_a_new_type_of_data_set_does_not_count(packages: Path, module: str) -> None:
     """What was read is in the data's fingerprint; how it was read must not train all again."""
     before = version()

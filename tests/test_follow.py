@@ -168,3 +168,22 @@ def test_without_a_terminal_a_line_tells_each_change_once() -> None:
 def test_a_line_holds_labels_and_reasons_whole() -> None:
     failed = state("A[lr=0.1]", "FAILED", metrics={}, reason=REASON)
     assert printed([failed]) == [f"A[lr=0.1] seed 0: failed: {REASON}, epoch 0/4"]
+
+
+def test_a_collapse_is_said_while_it_runs_and_after():
+    facts = {"warning": "the embedding has collapsed by epoch 5"}
+    running = state(status="RUNNING", metrics={}, facts=facts, **RUNNING)
+    assert cells(running)[1] == "running: the embedding has collapsed by epoch 5"
+    done = state(status="FINISHED", metrics=FIGURES, tags=facts)
+    assert cells(done)[1] == "finished: the embedding has collapsed by epoch 5"
+
+
+def test_a_run_without_accuracy_shows_what_its_neighbours_say():
+    item = state(status="RUNNING", metrics={"val/knn_accuracy": 0.875}, **RUNNING)
+    assert cells(item)[4] == "val/knn_accuracy 0.875"
+
+
+def test_status_shows_with_whose_weights_a_run_started():
+    said = {"hand_off": "122 encoder tensors from byol epoch 4, fingerprint 67e33aef9c23"}
+    table = progress_table([state(status="FINISHED", metrics=FIGURES, tags=said)], weights=True)
+    assert [list(column.cells) for column in table.columns][-1] == ["byol epoch 4, 67e33aef9c23"]

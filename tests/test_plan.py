@@ -35,7 +35,10 @@ INPUTS = Inputs(
     fingerprints={"x": "f" * 16, "y": "f" * 16, "z": "e" * 16},
     weights={},
     code={"rotation": "c1", "classify": "c2"},
-    facts={"rotation": ("val/accuracy", False), "classify": ("val/accuracy", True)},
+    facts={
+        "rotation": (lambda config: "val/accuracy", False),
+        "classify": (lambda config: "val/accuracy", True),
+    },
 )
 
 

@@ -131,6 +131,7 @@ FILES = [
       for name in ("weights.pt", "model.json", "manifest.json")),
     "attempt",
     "progress.json",
+    "features/epoch_00001.npz",
 ]  # fmt: skip
 
 

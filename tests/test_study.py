@@ -48,7 +48,7 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     ("resources.worker=2", "unknown key (did you mean 'workers'?)"),
     ("compare.metrik=a", "unknown key (did you mean 'metric'?)"),
     ("stages.A.afer=P", "unknown key (did you mean 'after'?)"),
-    ("stages.A.zzz=1", "unknown key (keys: trainable, after, config, grid, seeds)"),
+    ("stages.A.zzz=1", "unknown key (keys: trainable, after, weights, config, grid, seeds)"),
     ("stages.A.config.epocs=3", "unknown key (did you mean 'epochs'?)"),
     ("stages.A.grid.epocs=[1]", "unknown key (did you mean 'epochs'?)"),
     # names of things that do not exist
@@ -57,6 +57,7 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     ("stages.A.config.dataset=y", "no data 'y' (there are: x)"),
     ("stages.A.trainable=clasify", "no trainable 'clasify' (did you mean 'classify'?)"),
     ("stages.P.config.weights=/no/w.pt", "there is no file /no/w.pt"),
+    ("stages.P.weights=/no/w.pt", "there is no file /no/w.pt"),
     ("compare.stages=[B]", "no stage 'B' (stages: P, A)"),
     ("compare.metric=test/acuracy", "no stage reports 'test/acuracy' "
      "(did you mean 'test/accuracy'?)"),
@@ -100,7 +101,8 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
 FAULT_OF_ANOTHER_KEY = [
     ("stages.A.grid.dataset=[x, y]", "stages.A.config.dataset: no data 'y' (there are: x)"),
     ("data.x=digit", "data.x.type: unknown data set 'digit' "
-     "(did you mean 'digits'? there are: digits, cifar10, image_folder)"),
+     "(did you mean 'digits'? there are: digits, cifar10, image_folder, csv, office_home, "
+     "mini_imagenet)"),
     ("stages.A.config.early_stopping={patince: 3}",
      "stages.A.config.early_stopping.patince: unknown key (did you mean 'patience'?)"),
     ("stages.A.config.early_stopping={metric: val/los}",
@@ -297,3 +299,45 @@ def test_a_study_does_not_change_with_the_mapping_it_came_from() -> None:
     study = from_mapping(mapping)
     mapping["stages"]["A"]["config"]["lr"] = 3
     assert from_mapping(study.mapping) == study
+
+
+def test_a_stage_that_comes_as_a_file_is_not_trained_and_its_children_start_from_it(tmp_path):
+    path = tmp_path / "backbone.pt"
+    path.write_bytes(b"tensors")
+    study = from_mapping(changed(f"stages.P.weights={path}"))
+    (stage,) = study.stages
+    assert (stage.name, stage.after) == ("A", None)
+    assert [variant.config.weights for variant in stage.variants] == [str(path)]
+    assert study.given == {"P": str(path)}
+
+
+def test_a_file_for_a_stage_that_nothing_starts_from_is_a_fault(tmp_path):
+    path = tmp_path / "backbone.pt"
+    path.write_bytes(b"tensors")
+    said = "stages.A.weights: replaces the training of 'A', from which no stage starts"
+    assert faults(changed(f"stages.A.weights={path}")) == [said]
+
+
+def test_learning_from_labels_where_there_are_none_is_a_fault():
+    mapping = changed("data.x={type: digits, labels: false}")
+    assert faults(mapping) == [
+        "stages.A.config.dataset: 'x' has `labels: false`, and classify learns from labels: "
+        "give it class folders, or train byol or rotation on it"
+    ]
+    del mapping["stages"]["A"]
+    mapping["compare"] = {"metric": "val/accuracy"}
+    assert from_mapping(mapping).stages[0].name == "P"
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("stages.A.config.batch_size=1", "greater than or equal to 2, not 1"),
+        ("stages.A.config.accumulate=100", "raise batch_size or lower accumulate"),
+        ("stages.A.config={dataset: x, train: head, frozen_batchnorm: train}", "or train to late"),
+        ("stages.A.config={dataset: x, backbone: resnet50}", "the weights cannot fit"),
+    ],
+)
+def test_what_batchnorm_and_frozen_backbones_cannot_do_is_one_line_with_the_cure(setting, line):
+    (said,) = faults(changed(setting))
+    assert said.startswith("stages.A.config") and line in said

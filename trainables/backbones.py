@@ -64,11 +64,12 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> HandOff:
     """Copy `state` into the encoder if every tensor matches by name and shape.
 
-    state: names as in the encoder, or prefixed with `encoder.`; a classifier's own tensors (`fc.`,
-    `head.`) are left out. Raises WeightsError and changes nothing otherwise.
+    state: names as in the encoder, where a classifier's own tensors (`fc.`, `head.`) are left out;
+    or a whole model's, of which those that begin with `encoder.` are taken. Raises WeightsError and
+    changes nothing otherwise.
     """
-    given = {str(name).removeprefix("encoder."): value for name, value in state.items()}
-    given = {name: value for name, value in given.items() if not name.startswith(_HEADS)}
+    inner = {n.removeprefix("encoder."): v for n, v in state.items() if n.startswith("encoder.")}
+    given = inner or {n: v for n, v in state.items() if not n.startswith(_HEADS)}
     wanted = encoder.state_dict()
     for name in wanted.keys() - given.keys():  # a counter that older files lack; torch adds it too
         if name.endswith("num_batches_tracked"):

@@ -31,23 +31,25 @@ def _sum_over_ranks(value: Tensor) -> Tensor:
     return cast(Tensor, _SumOverRanks.apply(value))
 
 
-class RankBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose training statistics are those of the global batch (arXiv:1502.03167)."""
+class _OverRanks(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm whose training statistics are those of the global batch (arXiv:1502.03167)."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W); ranks may hold different B, also 0."""
+    def forward(self, values: Tensor) -> Tensor:
+        """values: (B, C, ...); ranks may hold different B, also 0."""
         if not self.training:
-            return super().forward(images)
-        wide, channels = images.float(), self.num_features
-        seen = wide.new_tensor([float(wide.numel() // wide.shape[1])])
-        total = _sum_over_ranks(torch.cat([wide.sum((0, 2, 3)), seen]))
+            return super().forward(values)
+        wide, channels = values.float(), self.num_features
+        others = [axis for axis in range(wide.dim()) if axis != 1]
+        shape = [1, channels, *[1] * (wide.dim() - 2)]
+        seen = wide.new_tensor([float(wide.numel() // channels)])
+        total = _sum_over_ranks(torch.cat([wide.sum(others), seen]))
         count, mean = total[-1], total[:channels] / total[-1]
-        centred = wide - mean.view(1, -1, 1, 1)  # E[x²] - E[x]² would cancel for large means
-        variance = _sum_over_ranks(centred.square().sum((0, 2, 3))) / count
+        centred = wide - mean.view(shape)  # E[x²] - E[x]² would cancel for large means
+        variance = _sum_over_ranks(centred.square().sum(others)) / count
         self._follow(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1.0))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        result = centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-        return result.to(images.dtype)
+        result = centred * scale.view(shape) + self.bias.view(shape)
+        return result.to(values.dtype)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, unbiased: Tensor) -> None:
@@ -61,12 +63,26 @@ class RankBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(unbiased, momentum)
 
 
+class RankBatchNorm1d(_OverRanks, nn.BatchNorm1d):
+    """Over (B, C) or (B, C, L)."""
+
+
+class RankBatchNorm2d(_OverRanks, nn.BatchNorm2d):
+    """Over (B, C, H, W)."""
+
+
+_OVER_RANKS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: RankBatchNorm1d,
+    nn.BatchNorm2d: RankBatchNorm2d,
+}
+
+
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """The same model with every BatchNorm2d over all ranks; parameters and names are kept."""
+    """The same model with every BatchNorm over all ranks; parameters and names are kept."""
     if device.type == "cuda":
         converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return cast(nn.Module, converted)
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = RankBatchNorm2d  # same state, other forward pass
+        if type(module) in _OVER_RANKS:  # same state, other forward pass
+            module.__class__ = _OVER_RANKS[type(module)]
     return model

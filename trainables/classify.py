@@ -1,10 +1,10 @@
 """Image classification: from scratch, or fine-tuning of an encoder's head, late layers or all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from trainables.backbones import build_encoder
@@ -22,12 +22,40 @@ from trainables.transforms import AUGMENTATIONS, normalise
 _LATE = ("layer4",)  # the report's "late layers": the last residual stage, with the head
 
 
+def mlp_head(width: int, classes: int) -> nn.Sequential:
+    """The second report's classifier: (B, width) → (B, classes)."""
+    return nn.Sequential(
+        nn.Linear(width, 1024),
+        nn.BatchNorm1d(1024),
+        nn.Dropout(0.4),
+        nn.ReLU(),
+        nn.Linear(1024, 512),
+        nn.BatchNorm1d(512),
+        nn.Dropout(0.3),
+        nn.ReLU(),
+        nn.Linear(512, classes),
+    )
+
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "mlp": mlp_head}
+
+
 class ClassifyConfig(TrainableConfig):
     train: Literal["head", "late", "full"] = "full"
+    head: Literal["linear", "mlp"] = Field("linear", description="`mlp`: the second report's")
     # what BatchNorm statistics of frozen layers do: `eval` keeps them, `train` follows the batches
     frozen_batchnorm: Literal["eval", "train"] = "eval"
     augment: Literal["none", "flip", "crop", "crop_flip", "resized_crop_flip"] = "crop_flip"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _frozen_stays_frozen(self) -> "ClassifyConfig":
+        if self.train == "head" and self.frozen_batchnorm == "train":
+            raise ValueError(
+                "train 'head' with frozen_batchnorm 'train' would change a frozen backbone's "
+                "features under the head: set frozen_batchnorm to eval, or train to late"
+            )
+        return self
 
 
 class Classify(Trainable):
@@ -37,11 +65,12 @@ class Classify(Trainable):
     FIGURES = ("loss", "accuracy")
     SELECT = ("val/accuracy", "max")
     PREDICTS = True
+    MAPPED = True
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ClassifyConfig = config
-        encoder, width = build_encoder(config.backbone, config.stem)
-        self.model = Model(encoder, nn.Linear(width, len(data.classes)))
+        encoder, self.width = build_encoder(config.backbone, config.stem)
+        self.model = Model(encoder, HEADS[config.head](self.width, len(data.classes)))
         for part in self._frozen():
             part.requires_grad_(False)
 

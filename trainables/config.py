@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# they decide what is looked at, not what is learnt: a Run's key does not count them
+ONLY_LOOKS = ("tsne_epochs", "probe_every", "on_collapse")
+
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -43,9 +46,12 @@ class TrainableConfig(Config):
     )
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     batch_size: Annotated[int, Field(ge=2)] = Field(128, description="global, over all workers")
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    accumulate: PositiveInt = Field(
+        1, description="parts of a batch that pass one after the other, where memory is short"
+    )
+    optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
     lr: PositiveFloat = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD only")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD and LARS")
     weight_decay: NonNegativeFloat = 5e-4
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     step_epochs: PositiveInt = Field(15, description="schedule `step`: epochs between two drops")
@@ -54,13 +60,21 @@ class TrainableConfig(Config):
     clip_grad_norm: PositiveFloat | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     early_stopping: EarlyStopping | None = None
+    tsne_epochs: list[PositiveInt] = Field(
+        [], description="epochs with a t-SNE picture, beside the first and the last"
+    )
 
     @model_validator(mode="after")
-    def _warmup_ends_before_training(self) -> "TrainableConfig":
+    def _fits_together(self) -> "TrainableConfig":
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(
                 f"warmup_epochs is {self.warmup_epochs:g} but epochs is {self.epochs}: "
                 "warm-up must end before training does"
+            )
+        if self.batch_size < 2 * self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} leaves less than 2 of {self.batch_size} images at "
+                "once, and BatchNorm needs 2: raise batch_size or lower accumulate"
             )
         if self.stem == "small" and self.weights == "imagenet":
             raise ValueError(

@@ -1,6 +1,8 @@
 """Precision and memory format by hardware: rules from measurements, the same on every rank."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,6 +19,12 @@ class Numerics:
     def __str__(self) -> str:
         kind = "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
         return f"{kind}, {'channels-last' if self.channels_last else 'contiguous'}"
+
+    def context(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Within it, a model runs in the reduced precision, if there is one."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=self.autocast)
 
     @property
     def channels_last(self) -> bool:

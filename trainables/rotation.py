@@ -32,11 +32,12 @@ class Rotation(Trainable):
     FIGURES = ("loss", "accuracy")
     SELECT = ("val/accuracy", "max")
     PREDICTS = False
+    NEEDS_LABELS = False
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: RotationConfig = config
-        encoder, width = build_encoder(config.backbone, config.stem)
-        self.model = Model(encoder, nn.Linear(width, 4))
+        encoder, self.width = build_encoder(config.backbone, config.stem)
+        self.model = Model(encoder, nn.Linear(self.width, 4))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         draws = batch.uniform(3)

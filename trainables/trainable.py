@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from trainables import randomness
 from trainables.config import TrainableConfig
+from trainables.transforms import normalise
+
+# what `probe` says of the features of the validation images, now and then
+PROBES = ("val/knn_accuracy", "val/embedding_std", "val/effective_rank")
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,34 @@ class Batch:
     seed: int
     epoch: int
 
+    def parts(self, count: int) -> "list[Batch]":
+        """The same samples in `count` parts, sizes differing by one at most."""
+        pieces = zip(
+            self.images.tensor_split(count),
+            self.labels.tensor_split(count),
+            self.indices.tensor_split(count),
+            strict=True,
+        )
+        return [Batch(*piece, self.seed, self.epoch) for piece in pieces]
+
     def uniform(self, draws: int) -> Tensor:
         """(B, draws) uniforms in [0, 1) that depend on seed, epoch and each sample alone."""
         return randomness.uniform(self.seed, self.epoch, self.indices, draws)
 
 
-class Model(nn.Module):
+class Encoding(nn.Module):
+    """A model with an encoder that can be handed on: (B, 3, H, W) normalised float → (B, D)."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+
+class Model(Encoding):
     """An encoder and a head: (B, 3, H, W) normalised float → (B, outputs) logits."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,7 +84,11 @@ class Trainable(ABC):
     FIGURES: ClassVar[tuple[str, ...]]  # reported for each split: `loss` → val/loss, test/loss
     SELECT: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the checkpoint
     PREDICTS: ClassVar[bool]  # whether the model predicts the data set's classes
-    model: Model
+    NEEDS_LABELS: ClassVar[bool] = True
+    PROBED: ClassVar[bool] = False  # whether its features are watched while it learns
+    MAPPED: ClassVar[bool] = False  # whether t-SNE maps of its features are drawn
+    model: Encoding
+    width: int  # of the encoder's features
 
     @abstractmethod
     def __init__(self, config: Any, data: DataInfo) -> None:
@@ -84,6 +109,23 @@ class Trainable(ABC):
     def set_training(self, training: bool) -> None:
         """Switch between training and evaluation mode; frozen parts decide for themselves."""
         self.model.train(training)
+
+    @classmethod
+    def select(cls, config: Mapping[str, Any]) -> tuple[str, Literal["min", "max"]]:
+        """The metric that chooses the checkpoint, where the configuration has a say in it."""
+        return cls.SELECT
+
+    def handed_off(self) -> None:  # noqa: B027
+        """Called once when the encoder has the weights that it starts from."""
+
+    def after_step(self, progress: float) -> None:  # noqa: B027
+        """Called after every optimizer step on every rank. progress: (0, 1] of the training."""
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8 → (B, D) features, in evaluation mode."""
+        found: Tensor = self.model.encoder(normalise(images))
+        return found
 
 
 def classification_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -18,9 +18,14 @@ STD = (0.229, 0.224, 0.225)
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 in [0, 255] → float32 with ImageNet's channel means and deviations removed."""
+    return standardise(images.float() / 255.0)
+
+
+def standardise(images: Tensor) -> Tensor:
+    """Float in [0, 1] → with ImageNet's channel means and deviations removed."""
     mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return (images.float() / 255.0 - mean) / std
+    return (images - mean) / std
 
 
 def flip(images: Tensor, draws: Tensor) -> Tensor:

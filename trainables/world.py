@@ -29,6 +29,14 @@ class World:
         """This rank's part of a global batch; parts differ by one sample at most."""
         return samples[self.rank :: self.size]
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, by rank, on every rank."""
+        found: list[Any] = [None] * self.size
+        if self.size == 1:
+            return [value]
+        dist.all_gather_object(found, value)
+        return found
+
     def from_first(self, value: Any) -> Any:
         """Rank 0's value on every rank."""
         box = [value]

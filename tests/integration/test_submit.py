@@ -69,7 +69,8 @@ def test_mlflow_holds_plots_tables_config_and_models(finished, command):
     client = command.mlflow()
     run = client.get_run(command.runs("tiny")["late"]["mlflow_run_id"])
     files = {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
-    assert files == {"plots/loss.png", "plots/accuracy.png"}
+    maps = {"plots/tsne_epoch1.png", "plots/tsne_epoch1.html"}
+    assert files == {"plots/loss.png", "plots/accuracy.png"} | maps
     assert "config.yaml" in {item.path for item in client.list_artifacts(run.info.run_id)}
     parent = run.data.tags["mlflow.parentRunId"]
     tables = {item.path for item in client.list_artifacts(parent, "tables")}

@@ -1,0 +1,97 @@
+"""The form of a study: what a file may say, and what a checked study is."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from trainables.config import Config, TrainableConfig
+from trainables.datasets import DatasetConfig
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Resources(Config):
+    """What one Run gets. `auto`: a GPU where the cluster has one; an equal share of the CPUs."""
+
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    max_failures: Annotated[int, Field(ge=0)] = 2  # starts again after its process or node died
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _whole_above_one(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and value > 1 and value != int(value):
+            raise ValueError(f"is {value:g}: above 1 a worker gets whole GPUs only")
+        return value
+
+
+class CompareSpec(Config):
+    """What `compare` shows. stages: None means those that no other stage starts from."""
+
+    metric: str = "test/accuracy"
+    stages: list[str] | None = None
+    rows: Literal["stage", "label"] = "label"
+    plots: list[Literal["bars", "curves"]] = ["bars", "curves"]
+
+
+class StageFile(Config):
+    """A stage as written; its config and grid are checked by its trainable's own Config."""
+
+    trainable: str
+    after: str | None = None
+    weights: str | None = None  # a state-dict file in place of this stage's training
+    config: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
+
+
+class StudyFile(Config):
+    """The top level of a study file."""
+
+    study: str
+    question: str = ""
+    data: Annotated[dict[str, DatasetConfig], Field(min_length=1)]
+    resources: Resources = Resources()
+    stages: Annotated[dict[str, StageFile], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    compare: CompareSpec = CompareSpec()
+    reference: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One point of a stage's grid: the values that differ, and the whole configuration."""
+
+    values: tuple[tuple[str, Any], ...]
+    config: TrainableConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One trainable with its configurations, its parent stage and its seeds."""
+
+    name: str
+    trainable: str
+    after: str | None
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study without a fault. `stages` are in an order in which parents come first."""
+
+    name: str
+    question: str
+    data: Mapping[str, DatasetConfig]
+    resources: Resources
+    stages: tuple[Stage, ...]
+    compare: CompareSpec
+    reference: Mapping[str, float]
+    mapping: Mapping[str, Any]  # the file after `--set`, paths absolute; from_mapping reads it
+    given: Mapping[str, str] = field(default_factory=dict)  # stage that is not trained → its file

@@ -1,0 +1,66 @@
+"""The second report's settings in small, with the real command: pretraining, hand-offs, maps."""
+
+import json
+
+import pytest
+
+from orchestrator.store import Store
+
+pytestmark = pytest.mark.slow
+
+LABELS = {"supervised", "byol", "A", "B", "C", "D", "E"}
+
+
+@pytest.fixture(scope="module")
+def small(command) -> dict:
+    """Its Runs by label, once it has finished."""
+    result = command.run("submit", "byol_digits")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "classify on target" in result.stdout
+    return command.runs("byol_digits")
+
+
+def test_every_setting_starts_from_what_it_says(small):
+    assert small.keys() == LABELS
+    assert {run["state"] for run in small.values()} == {"FINISHED"}
+    starts = {label: run["hand_off"].partition(" from ")[2] for label, run in small.items()}
+    assert starts["B"] == starts["D"] and starts["B"].startswith("supervised epoch")
+    assert starts["C"] == starts["E"] and starts["C"].startswith("byol epoch 4")
+    assert starts["A"].startswith("random initialisation")
+    prints = {text.rpartition(" ")[2] for text in starts.values()}
+    assert len(prints) == 3  # supervised's, byol's, and the random one of this seed
+
+
+def test_mlflow_shows_curves_probes_and_maps(small, command):
+    client = command.mlflow()
+    run_id = small["byol"]["mlflow_run_id"]
+    for name in ("val/knn_accuracy", "val/embedding_std", "val/effective_rank"):
+        steps = [point.step for point in client.get_metric_history(run_id, name)]
+        assert steps == [1, 2, 3, 4], name
+    for label, last in (("byol", 4), ("E", 2)):
+        found = client.list_artifacts(small[label]["mlflow_run_id"], "plots")
+        names = {item.path.removeprefix("plots/") for item in found}
+        maps = {f"tsne_epoch{n}.{kind}" for n in (1, last) for kind in ("png", "html")}
+        assert maps | {"loss.png"} <= names
+    models = client.search_logged_models([client.get_run(run_id).info.experiment_id])
+    assert {"byol-best", "E-best", "E-last"} <= {model.name for model in models}
+
+
+def test_the_comparison_is_of_the_five_settings(small, command):
+    rows = json.loads(command.run("compare", "byol_digits", "--json").stdout)
+    assert [row["label"] for row in rows] == ["A", "B", "C", "D", "E"]
+    assert all(0 <= row["mean"] <= 1 for row in rows)
+
+
+def test_a_backbone_that_comes_as_a_file_replaces_the_training_of_its_stage(small, command):
+    store = Store(command.home / "store")
+    file = store.best(small["supervised"]["key"]).weights
+    setting = f"stages.supervised.weights={file}"
+    plan = command.run("plan", "byol_digits", "--set", setting, "--json")
+    assert plan.returncode == 0, plan.stderr
+    planned = {item["label"]: item for item in json.loads(plan.stdout)}
+    assert planned.keys() == LABELS - {"supervised"}
+    assert planned["A"]["state"] == planned["E"]["state"] == "done"
+    assert planned["D"]["state"] == "new" and len(planned["D"]["weights"]) == 64
+    shown = command.run("plan", "byol_digits", "--set", setting).stdout
+    assert planned["D"]["weights"][:12] in " ".join(shown.split())

@@ -1,0 +1,62 @@
+"""Two views: sizes, ranges, each image its own, the same for the same draws."""
+
+import pytest
+import torch
+
+from trainables.transforms import MEAN, STD
+from trainables.views import VIEWS
+
+
+def photographs(count: int = 6, side: int = 24) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(count, 3, 4, 4, generator=generator)
+    return (torch.nn.functional.interpolate(small, side, mode="bilinear") * 255).byte()
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_whole_images_that_follow_their_draws_alone(name):
+    images = photographs()
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    for count, view in VIEWS[name]:
+        draws = torch.rand(6, count, generator=torch.Generator().manual_seed(1))
+        made = view(images, draws)
+        assert made.shape == images.shape and made.dtype == torch.float32
+        pixels = made * std + mean
+        assert pixels.min() >= -1e-5 and pixels.max() <= 1 + 1e-5
+        assert torch.equal(made, view(images, draws))
+        again = draws.clone()
+        again[0] = torch.rand(count, generator=torch.Generator().manual_seed(2))
+        changed = view(images, again)
+        assert not torch.equal(changed[0], made[0])
+        torch.testing.assert_close(changed[1:], made[1:])  # others do not care
+        alone = view(images[2:3], draws[2:3])
+        torch.testing.assert_close(alone, made[2:3])
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_draw_counts(name):
+    images = photographs(64)
+    for count, view in VIEWS[name]:
+        draws = torch.rand(64, count, generator=torch.Generator().manual_seed(3))
+        made = view(images, draws)
+        idle = []
+        for column in range(count):
+            moved = draws.clone()
+            moved[:, column] = (moved[:, column] + 0.5) % 1
+            if torch.equal(view(images, moved), made):
+                idle.append(column)
+        asked = 0.0 if name == "report" else 1.0  # the paper's first view is never solarized,
+        assert len(idle) <= 1 + asked  # and what always happens needs no draw
+
+
+def test_the_papers_views_differ_in_blur_and_solarization():
+    (count, one), (_, two) = VIEWS["paper"]
+    generator = torch.Generator().manual_seed(4)
+    images = torch.randint(0, 256, (8, 3, 112, 112), generator=generator).byte()
+    draws = torch.rand(8, count, generator=generator)
+    draws[:, -3] = 0.5  # the first view is always blurred, the second one time in ten
+    rough = [view(images, draws).diff(dim=-1).abs().mean() for view in (one, two)]
+    assert rough[0] < 0.8 * rough[1]
+    draws[:, -3], draws[:, -1] = 0.05, 0.1  # both blurred, the second one solarized
+    first, second = (view(images, draws) for view in (one, two))
+    assert not torch.allclose(first, second)

@@ -1,0 +1,72 @@
+"""What features are worth before anything is trained on them: neighbours and spread.
+
+Features are (N, D) float tensors on any device, one row an image; only their directions count.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NEIGHBOURS = 20
+_TEMPERATURE = 0.07
+_CHUNK = 1024  # queries at once: their similarities to all of the bank must fit in memory
+# isotropic features have a scaled spread of 1 and a rank of D; a point has 0 and 1
+_LEAST_SPREAD, _LEAST_RANK = 0.02, 1.5
+
+
+@torch.no_grad()
+def knn_accuracy(
+    queries: Tensor, query_labels: Tensor, bank: Tensor, bank_labels: Tensor, *, own: bool = False
+) -> float:
+    """Accuracy in [0, 1] of a vote of the 20 nearest neighbours by cosine similarity s, each with
+    weight exp(s / 0.07) (Wu et al., arXiv:1805.01978, section 3.4). NaN if a feature is not finite.
+
+    labels: (N,) int64 from 0. own: the queries are the bank, and no image is its own neighbour.
+    """
+    nearest = min(NEIGHBOURS, len(bank) - own)
+    if not len(queries) or nearest < 1:
+        raise ValueError(f"{len(queries)} images have no neighbours among {len(bank)}")
+    bank, queries = F.normalize(bank.float()), F.normalize(queries.float())
+    if not (bank.isfinite().all() and queries.isfinite().all()):
+        return math.nan
+    count, right = int(bank_labels.max()) + 1, 0
+    for start in range(0, len(queries), _CHUNK):
+        similarity = queries[start : start + _CHUNK] @ bank.T
+        if own:
+            similarity.diagonal(start).fill_(-math.inf)
+        best, where = similarity.topk(nearest, dim=1)
+        votes = torch.zeros(len(best), count, device=best.device)
+        votes.scatter_add_(1, bank_labels[where], (best / _TEMPERATURE).exp())
+        right += int((votes.argmax(1) == query_labels[start : start + _CHUNK]).sum())
+    return right / len(queries)
+
+
+@torch.no_grad()
+def spread(features: Tensor) -> tuple[float, float]:
+    """(std, rank) of the L2-normalised features; NaN where a feature is not finite.
+
+    std: mean over dimensions of the standard deviation, in [0, 1/sqrt(D)], highest for isotropic
+    features (Chen & He, arXiv:2011.10566, section 4.1). rank: the effective rank, exp of the
+    entropy of the normalised singular values of the centred features (Roy & Vetterli, 2007), in
+    [1, D]. All images in one point: (0, 1).
+    """
+    unit = F.normalize(features.double())
+    if not unit.isfinite().all():
+        return math.nan, math.nan
+    centred = unit - unit.mean(0)
+    std = float(centred.square().mean(0).sqrt().mean())
+    # singular values by way of the smaller Gram matrix: ten times faster than svdvals
+    gram = centred.T @ centred if len(centred) >= centred.shape[1] else centred @ centred.T
+    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    total = float(values.sum())
+    if total <= 1e-9:
+        return std, 1.0
+    return std, math.exp(float(torch.special.entr(values / total).sum()))
+
+
+def collapsed(std: float, rank: float, width: int) -> bool:
+    """Whether features with this `spread` in `width` dimensions tell images apart no more; so do
+    features that are not finite."""
+    return not (std * math.sqrt(width) >= _LEAST_SPREAD and rank >= _LEAST_RANK)

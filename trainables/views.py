@@ -1,0 +1,51 @@
+"""The two random views of an image that self-supervised learning compares.
+
+A view takes (B, 3, S, S) uint8 and its uniforms (B, n), and returns a normalised float batch of
+the same size.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from trainables.colour import JITTER_DRAWS, blur, jitter, solarize, to_grey
+from trainables.transforms import flip, resized_crop, standardise
+
+View = Callable[[Tensor, Tensor], Tensor]
+_CROP = 5  # draws of a resized crop and a flip
+
+
+def _cropped(images: Tensor, draws: Tensor) -> Tensor:
+    """Float in [0, 1]."""
+    return flip(resized_crop(images.float() / 255, draws[:, :4]), draws[:, 4:5]).clamp(0, 1)
+
+
+def _report(images: Tensor, draws: Tensor) -> Tensor:
+    """The second report's list: resized crop, flip, colour jitter of 0.2."""
+    images = _cropped(images, draws)
+    return standardise(jitter(images, draws[:, _CROP:], (0.2, 0.2, 0.2, 0.2), 1.0))
+
+
+def _paper(blurred: float, solarized: float) -> View:
+    """BYOL's (arXiv:2006.07733, table 6); its two views differ in how often they are blurred and
+    solarized."""
+
+    def view(images: Tensor, draws: Tensor) -> Tensor:
+        images = _cropped(images, draws)
+        draws = draws[:, _CROP:]
+        images = jitter(images, draws, (0.4, 0.4, 0.2, 0.1), 0.8)
+        draws = draws[:, JITTER_DRAWS:]
+        images = to_grey(images, draws[:, :1], 0.2)
+        images = blur(images, draws[:, 1:3], blurred)
+        return standardise(solarize(images, draws[:, 3:4], solarized))
+
+    return view
+
+
+_REPORT_DRAWS = _CROP + JITTER_DRAWS
+_PAPER_DRAWS = _CROP + JITTER_DRAWS + 4
+# name in a study → (uniforms needed an image, view) of the first and of the second view
+VIEWS: dict[str, tuple[tuple[int, View], tuple[int, View]]] = {
+    "report": ((_REPORT_DRAWS, _report), (_REPORT_DRAWS, _report)),
+    "paper": ((_PAPER_DRAWS, _paper(1.0, 0.0)), (_PAPER_DRAWS, _paper(0.1, 0.2))),
+}
