@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from orchestrator.home import Home
 from orchestrator.prepare import build_caches, prepare
@@ -16,12 +18,17 @@ from trainables.world import World
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`, a file's tests stay together, and those that share the services too."""
-    for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        group = "services" if place.parts[0] == "integration" else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByFile(LoadScopeScheduling):
+    """With `-n`, a file's tests stay together, and all those that share the services do."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "services" if file.startswith("tests/integration/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByFile(config, log)
 
 
 @pytest.fixture
