@@ -28,7 +28,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again(command):
-    study = (command.study("busy", epochs=150), "--set", "stages.late.config.epochs=1")
+    # another rate than elsewhere, so that nobody reuses its Runs
+    study = (command.study("busy", epochs=100, lr=0.013), "--set", "stages.late.config.epochs=1")
     both = [command.start("submit", *study) for _ in range(2)]
     run = wait_for(lambda: _going(command, "busy"))
     other = command.run("submit", *study, "--set", "stages.full.config.epochs=151")
