@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orchestrator.faults import UserError
-from orchestrator.study_file import Resources
+
+if TYPE_CHECKING:  # every worker imports this, and a study's form needs all data sets
+    from orchestrator.study_file import Resources
 
 
 class DoesNotFit(UserError):
@@ -28,7 +31,7 @@ class Share:
     gpus: float
 
 
-def share_of(resources: Resources, nodes: Sequence[Node]) -> Share:
+def share_of(resources: "Resources", nodes: Sequence[Node]) -> Share:
     """Turn `auto` into numbers. Raises DoesNotFit when not even one Run can be placed."""
     gpus = resources.gpus_per_worker
     if gpus == "auto":

@@ -26,10 +26,10 @@ from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
 from trainables.batches import BatchStream, evaluation_steps, training_steps
 from trainables.batchnorm import synchronise
 from trainables.catalog import TRAINABLES
-from trainables.optimizers import build_optimizer
+from trainables.optimizers import build_optimizer, set_rate
 from trainables.precision import choose
 from trainables.predict import MODEL, describe_model
-from trainables.probe import probe, snapshot
+from trainables.probe import probe, snapshot, validation_features
 from trainables.randomness import derived_seed
 from trainables.step import backward
 from trainables.table import ImageTable, open_table
@@ -159,7 +159,7 @@ class Training:
         first_bad = torch.full((), math.inf, device=world.device)
         started, seen = time.perf_counter(), 0
         for number, (images, labels, indices) in enumerate(stream):
-            self._set_learning_rate(epoch - 1 + number / len(steps))
+            set_rate(self.optimizer, config.learning_rate(epoch - 1 + number / len(steps)))
             torch.manual_seed(derived_seed("step", self.task.seed, epoch, number, world.rank))
             self.optimizer.zero_grad(set_to_none=True)
             batch = Batch(images, labels, indices, self.task.seed, epoch)
@@ -208,21 +208,23 @@ class Training:
         return {f"{part}/{name}": v for name, v in self.trainable.metrics(sums).items()}
 
     def probe(self) -> dict[str, float]:
-        """What the features are worth so far, in the epochs that are to be looked at."""
+        """Look at the features in the epochs that are to be looked at, once for all who want to."""
         epoch, every = len(self.history) + 1, getattr(self.config, "probe_every", 0)
-        if epoch == 1 or epoch in self.config.tsne_epochs:
-            self.keep_features(epoch)
-        if not every or (epoch % every and epoch != 1):
+        kept = self.trainable.MAPPED and (epoch == 1 or epoch in self.config.tsne_epochs)
+        probed = every and (epoch == 1 or epoch % every == 0)
+        if not (kept or probed):
             return {}
-        return probe(self.trainable, self.table, self.world, self.autocast)
+        at = (self.trainable, self.table)
+        found = validation_features(*at, self.world, self.autocast)
+        if kept:
+            self._keep(epoch, found)
+        return probe(*at, found, self.world, self.autocast) if probed else {}
 
-    def keep_features(self, epoch: int) -> None:
-        """Of the validation images, for a t-SNE map that somebody else makes."""
-        if self.trainable.MAPPED:
-            kept = snapshot(self.trainable, self.table, self.world, self.autocast)
-            if self.world.rank == 0:
-                write = partial(tensors.save_arrays, kept)
-                self.store.keep(self.task.key, self.task.attempt, feature_file(epoch), write)
+    def _keep(self, epoch: int, found: Tensor) -> None:
+        """Features for a t-SNE map that somebody else makes."""
+        if self.world.rank == 0:
+            write = partial(tensors.save_arrays, snapshot(self.table, found))
+            self.store.keep(self.task.key, self.task.attempt, feature_file(epoch), write)
 
     def close_epoch(self, figures: Mapping[str, float]) -> None:
         """Write the checkpoint of the epoch, then say that it is done. A collapse may end it."""
@@ -264,7 +266,9 @@ class Training:
     def finish(self) -> None:
         """Test once, with the checkpoint that validation chose, and write the result."""
         best = self._best_epoch()
-        self.keep_features(len(self.history))
+        if self.trainable.MAPPED:
+            at = (self.trainable, self.table, self.world, self.autocast)
+            self._keep(len(self.history), validation_features(*at))
         checkpoint = self.store.load(self.task.key, best)
         if checkpoint is None:
             if self.world.rank == 0:
@@ -308,10 +312,6 @@ class Training:
     def _best_epoch(self) -> int:
         metric, mode = self.trainable.select(self.task.config)
         return best_epoch(self.history, metric, mode)
-
-    def _set_learning_rate(self, progress: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate(progress)
 
     def _check_finite(self, first_bad: Tensor, epoch: int) -> None:
         step = float(first_bad)

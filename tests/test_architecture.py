@@ -96,3 +96,9 @@ def test_commands_that_only_look_do_not_load_torch(tmp_path: Path) -> None:
     loaded = run("import orchestrator.commands_look\nprint(*sys.modules)", tmp_path).split()
     assert "orchestrator.commands_look" in loaded
     assert "torch" not in loaded
+
+
+def test_workers_do_not_load_what_reads_data_sets(tmp_path: Path) -> None:
+    loaded = run("import orchestrator.launch\nprint(*sys.modules)", tmp_path).split()
+    assert "orchestrator.worker" in loaded
+    assert not {"sklearn", "orchestrator.study_file", "trainables.datasets"} & set(loaded)

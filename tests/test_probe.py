@@ -11,7 +11,7 @@ import torch.multiprocessing as multiprocessing
 
 from orchestrator.worker import Task, Training
 from tests.conftest import ALONE, Tasks
-from trainables.probe import features, probe, sample, snapshot
+from trainables.probe import features, probe, sample, snapshot, validation_features
 from trainables.transforms import normalise
 from trainables.world import World
 
@@ -32,9 +32,9 @@ def _rank(rank: int, task: dict, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     world = World(rank, 2, torch.device("cpu"))
     run = Training(Task(**task), world)
-    found = probe(run.trainable, run.table, world, nullcontext)
-    kept = snapshot(run.trainable, run.table, world, nullcontext)
-    torch.save((found, torch.from_numpy(kept["features"])), f"{folder}/{rank}.pt")
+    seen = validation_features(run.trainable, run.table, world, nullcontext)
+    found = probe(run.trainable, run.table, seen, world, nullcontext)
+    torch.save((found, seen), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -43,8 +43,8 @@ def test_two_ranks_see_what_one_sees(tasks: Tasks, tmp_path: Path):
     plain = {name: getattr(task, name) for name in task.__dataclass_fields__}
     multiprocessing.spawn(_rank, (plain, str(tmp_path)), nprocs=2)
     alone = Training(task, ALONE)
-    wanted = probe(alone.trainable, alone.table, ALONE, nullcontext)
-    kept = torch.from_numpy(snapshot(alone.trainable, alone.table, ALONE, nullcontext)["features"])
+    kept = validation_features(alone.trainable, alone.table, ALONE, nullcontext)
+    wanted = probe(alone.trainable, alone.table, kept, ALONE, nullcontext)
     for rank in range(2):
         found, seen = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found.keys() == wanted.keys() == {
@@ -52,6 +52,15 @@ def test_two_ranks_see_what_one_sees(tasks: Tasks, tmp_path: Path):
         }  # fmt: skip
         assert found == pytest.approx(wanted, rel=1e-3)
         torch.testing.assert_close(seen, kept, atol=1e-4, rtol=1e-3)
+
+
+def test_a_snapshot_holds_what_a_map_is_drawn_from(tasks: Tasks):
+    run = Training(tasks.make(), ALONE)
+    found = validation_features(run.trainable, run.table, ALONE, nullcontext)
+    kept = snapshot(run.table, found)
+    assert np.array_equal(kept["rows"], run.table.parts["val"])
+    assert np.array_equal(kept["labels"], run.table.labels[kept["rows"]])
+    assert kept["features"].shape == (len(kept["rows"]), 512)
 
 
 def test_a_sample_is_always_the_same_and_in_order():

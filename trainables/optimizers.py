@@ -28,6 +28,12 @@ def build_optimizer(config: TrainableConfig, model: nn.Module) -> torch.optim.Op
     return Lars(groups, lr=config.lr, momentum=config.momentum)
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The same learning rate for all parameters, from the next step on."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 class Lars(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (arXiv:1708.03888): every tensor's step is scaled by
     trust * |w| / |g + decay * w|, then SGD with momentum. A group with trust None is not scaled.

@@ -22,32 +22,41 @@ _BANK, _QUERIES, _SPREAD = 5_000, 10_000, 2_000  # images at most
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
-def probe(
+def validation_features(
     trainable: Trainable, table: ImageTable, world: World, autocast: Autocast
+) -> Tensor:
+    """(N, D) of the validation images, at most 10,000: what `probe` and `snapshot` look at. Every
+    rank takes part and gets all."""
+    return features(trainable, table, sample(table.parts["val"], _QUERIES), world, autocast)
+
+
+def probe(
+    trainable: Trainable, table: ImageTable, found: Tensor, world: World, autocast: Autocast
 ) -> dict[str, float]:
-    """PROBES of the validation images (at most 10,000), neighbours among training images (at most
+    """PROBES of the validation images' features, with neighbours among training images (at most
     5,000); without labels the spread alone. Every rank takes part and gets the same."""
-    rows = sample(table.parts["val"], _QUERIES)
-    queries = features(trainable, table, rows, world, autocast)
-    std, rank = spread(queries[:: -(-len(queries) // _SPREAD)])
-    found = {"val/embedding_std": std, "val/effective_rank": rank}
+    std, rank = spread(found[:: -(-len(found) // _SPREAD)])
+    figures = {"val/embedding_std": std, "val/effective_rank": rank}
     if table.classes:
         known = sample(table.parts["train"], _BANK)
         bank = features(trainable, table, known, world, autocast)
-        labels = (torch.from_numpy(table.labels[each]) for each in (rows, known))
-        found["val/knn_accuracy"] = knn_accuracy(queries, next(labels), bank, next(labels))
-    return world.from_first(found)  # type: ignore[no-any-return]
+        asked = torch.from_numpy(table.labels[sample(table.parts["val"], _QUERIES)])
+        answers = torch.from_numpy(table.labels[known])
+        figures["val/knn_accuracy"] = knn_accuracy(found, asked, bank, answers)
+    return world.from_first(figures)  # type: ignore[no-any-return]
 
 
-def snapshot(
-    trainable: Trainable, table: ImageTable, world: World, autocast: Autocast
-) -> dict[str, np.ndarray]:
-    """What a map of the validation images (at most 10,000) is drawn from: `features` (N, D)
-    float32, `labels` and `rows` (N,) int64, `classes` (K,) text. Every rank takes part."""
+def snapshot(table: ImageTable, found: Tensor) -> dict[str, np.ndarray]:
+    """What a map of the validation images' features is drawn from: `features` (N, D) float32,
+    `labels` and `rows` (N,) int64, `classes` (K,) text."""
     rows = sample(table.parts["val"], _QUERIES)
-    found = features(trainable, table, rows, world, autocast).numpy()
     classes = np.array(table.classes, dtype=str)
-    return {"features": found, "labels": table.labels[rows], "rows": rows, "classes": classes}
+    return {
+        "features": found.numpy(),
+        "labels": table.labels[rows],
+        "rows": rows,
+        "classes": classes,
+    }
 
 
 def has_collapsed(figures: Mapping[str, float], width: int) -> bool:

@@ -101,9 +101,7 @@ def test_no_port_of_ray_does_anything_without_the_token(finished, command, given
     """Ray listens on every address of the machine, whatever it is told (ray 2.60)."""
     head = processes(command, "ray")[0]
     metrics = [word for word in head.cmdline() if "metrics-export" in word]
-    figures = {
-        int(metrics[0].partition("=")[2])
-    }  # numbers for Prometheus; nothing can be done there
+    figures = {int(metrics[0].partition("=")[2])}  # numbers for Prometheus; nothing can be done
     figures |= {int(head.environ()[f"{name}_METRIC_PORT"]) for name in ("AUTOSCALER", "DASHBOARD")}
     open_ports = {(ip, port) for ip, port in listening(command, "ray") if port not in figures}
     assert len(open_ports) >= 7
