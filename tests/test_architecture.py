@@ -98,7 +98,12 @@ def test_commands_that_only_look_do_not_load_torch(tmp_path: Path) -> None:
     assert "torch" not in loaded
 
 
-def test_workers_do_not_load_what_reads_data_sets(tmp_path: Path) -> None:
-    loaded = run("import orchestrator.launch\nprint(*sys.modules)", tmp_path).split()
-    assert "orchestrator.worker" in loaded
-    assert not {"sklearn", "orchestrator.study_file", "trainables.datasets"} & set(loaded)
+@pytest.mark.parametrize("module", ["launch", "submit", "commands_train"])
+def test_what_takes_seconds_to_load_is_left_to_those_who_need_it(
+    tmp_path: Path, module: str
+) -> None:
+    loaded = run(f"import orchestrator.{module}\nprint(*sys.modules)", tmp_path).split()
+    assert "orchestrator.store" in loaded
+    assert not {"torchvision", "sklearn"} & set(loaded)
+    if module == "launch":  # every worker and controller loads it
+        assert not {"mlflow", "orchestrator.study_file", "trainables.datasets"} & set(loaded)

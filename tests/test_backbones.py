@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import get_weight
 
 from trainables.backbones import (
     IMAGENET_WEIGHTS,
@@ -94,7 +95,7 @@ def put_in_cache(state: State, home: Path, name: str, patch: pytest.MonkeyPatch)
     patch.setenv("TORCH_HOME", str(home))
     folder = home / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    torch.save(state, folder / os.path.basename(IMAGENET_WEIGHTS[name].url))
+    torch.save(state, folder / os.path.basename(get_weight(IMAGENET_WEIGHTS[name]).url))
 
 
 @pytest.mark.parametrize("name", IMAGENET_WEIGHTS)
@@ -106,7 +107,7 @@ def test_imagenet_weights_come_from_torchvision(
     built, _ = build_encoder(name, "imagenet")
     loaded = initialise(built, config(backbone=name, weights="imagenet"))
     assert same(built, state)
-    assert f"{IMAGENET_WEIGHTS[name]}" in loaded.source
+    assert IMAGENET_WEIGHTS[name] in loaded.source
 
 
 def test_imagenet_weights_may_be_older_than_batchnorms_counter(

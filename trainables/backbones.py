@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from trainables.config import TrainableConfig
 
 IMAGENET_WEIGHTS = {
-    "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
-    "resnet50": torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
 }
 _HEADS = ("fc.", "head.")
 
@@ -41,7 +40,9 @@ def build_encoder(name: str, stem: str) -> tuple[nn.Module, int]:
     Returns (encoder, D): (B, 3, H, W) float → (B, D) float, the output of `avgpool`.
     stem `small`: 3x3 stride 1 without max-pooling, as for CIFAR in arXiv:1512.03385, 4.2.
     """
-    encoder: Any = getattr(torchvision.models, name)(weights=None)
+    from torchvision.models import get_model  # seconds to load: only who builds a model pays
+
+    encoder: Any = get_model(name, weights=None)
     width = int(encoder.fc.in_features)
     encoder.fc = nn.Identity()
     if stem == "small":
@@ -111,7 +112,9 @@ def initialise(encoder: nn.Module, config: TrainableConfig) -> HandOff:
         state = encoder.state_dict()
         return HandOff("random initialisation", len(state), fingerprint(state))
     if config.weights == "imagenet":
-        weights = IMAGENET_WEIGHTS[config.backbone]
+        from torchvision.models import get_weight
+
+        weights = get_weight(IMAGENET_WEIGHTS[config.backbone])
         state = dict(weights.get_state_dict(progress=False, check_hash=True))
         return load_encoder(encoder, state, f"torchvision {weights}")
     path = Path(config.weights)

@@ -14,8 +14,6 @@ from typing import Annotated, Literal
 import numpy as np
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
-from sklearn.datasets import load_digits
-from torchvision.datasets import CIFAR10
 
 from trainables import splits
 from trainables.config import Config
@@ -32,6 +30,7 @@ from trainables.folders import DataError as DataError
 from trainables.images import open_image
 from trainables.splits import Indices
 
+CIFAR10_FOLDER = "cifar-10-batches-py"  # of the official files
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
@@ -232,9 +231,9 @@ def _read_office_home(config: DatasetConfig, root: Path | None) -> Source:
 def _read_cifar10(config: DatasetConfig, root: Path | None) -> Source:
     """The official files, with torchvision's checksums, or the same classes as class folders."""
     places = _places(config, root)
-    places += [place.parent for place in places if place.name == CIFAR10.base_folder]
+    places += [place.parent for place in places if place.name == CIFAR10_FOLDER]
     for place in places:
-        if (place / CIFAR10.base_folder).is_dir():
+        if (place / CIFAR10_FOLDER).is_dir():
             return _read_official_cifar10(place, config.download)
         if any((place / split / CIFAR10_CLASSES[0]).is_dir() for split in ("", *SPLIT_NAMES)):
             source = _from_listing(place, list_images(place))
@@ -244,12 +243,14 @@ def _read_cifar10(config: DatasetConfig, root: Path | None) -> Source:
     if config.download:
         return _read_official_cifar10(places[0], download=True)
     raise DataError(
-        f"no CIFAR-10 in {places[-1]}: put {CIFAR10.base_folder} or class folders there, "
+        f"no CIFAR-10 in {places[-1]}: put {CIFAR10_FOLDER} or class folders there, "
         "or set `download: true`"
     )
 
 
 def _read_official_cifar10(folder: Path, download: bool) -> Source:
+    from torchvision.datasets import CIFAR10  # seconds to load, and few studies need it
+
     try:
         with warnings.catch_warnings():  # NumPy's, about the age of the official pickles
             warnings.simplefilter("ignore")
@@ -273,6 +274,8 @@ def _read_official_cifar10(folder: Path, download: bool) -> Source:
 
 def _read_digits(config: DatasetConfig, root: Path | None) -> Source:
     """scikit-learn's 1,797 digits: grey levels 0..16 become 0..255."""
+    from sklearn.datasets import load_digits  # seconds to load, and few studies need it
+
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     return Source(
