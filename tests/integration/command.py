@@ -11,6 +11,9 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
+from orchestrator.home import Home
+from orchestrator.store import Store
+
 STUDY = """
 study: {name}
 question: Does it run?
@@ -34,6 +37,16 @@ SHELL = {
 }
 
 
+ALONE = """
+study: {name}
+question: Does one Run?
+data: {{digits: {{type: digits, limit: 60}}}}
+resources: {{cpus_per_worker: 1}}
+stages:
+  full: {{trainable: classify, config: {{dataset: digits, stem: small, epochs: {epochs}, batch_size: 16, lr: {lr}}}}}
+"""  # noqa: E501
+
+
 class Command:
     """The command line with one home and one working folder."""
 
@@ -41,9 +54,10 @@ class Command:
         self.folder, self.home = folder, folder / "home"
         self.environment: dict[str, str] = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
-    def study(self, name: str, epochs: int = 1, lr: float = 0.01) -> str:
+    def study(self, name: str, epochs: int = 1, lr: float = 0.01, form: str = STUDY) -> str:
+        """A file with a study of a name: three Runs, or one if its form is ALONE."""
         path = self.folder / f"{name}.yaml"
-        path.write_text(STUDY.format(name=name, epochs=epochs, lr=lr))
+        path.write_text(form.format(name=name, epochs=epochs, lr=lr))
         return str(path)
 
     def start(self, *arguments: str) -> subprocess.Popen:
@@ -67,6 +81,22 @@ class Command:
         (found,) = [item for item in self.status()["studies"] if item["study"] == study]
         return {run["label"]: run for run in found["runs"]}
 
+    def training(self, *study: str, epochs: int = 2) -> str:
+        """Wait until a study's Run `full` has trained so many epochs; its key."""
+        planned = json.loads(self.run("plan", *study, "--json").stdout)
+        (key,) = [item["key"] for item in planned if item["label"] == "full"]
+        wait_for(lambda: (Store(self.home / "store").progress(key) or {}).get("epoch", 0) >= epochs)
+        return key
+
+    def driver(self) -> psutil.Process | None:
+        """The process that runs a submission of this home."""
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            line, folder = process.info["cmdline"] or [], process.info["cwd"] or ""
+            here = folder.startswith(str(Home(self.home.resolve()).ray_temp))
+            if here and "orchestrator.submit" in line and "python" in line[0]:
+                return process
+        return None
+
     def mlflow(self) -> MlflowClient:
         return MlflowClient(self.status()["mlflow"]["tracking_uri"])
 
@@ -77,18 +107,5 @@ def wait_for(condition, seconds: float = 120.0):
         found = condition()
         if found:
             return found
-        time.sleep(1.0)
+        time.sleep(0.2)
     raise AssertionError("it did not happen")
-
-
-def runs_so_far(command, study: str) -> dict[str, dict]:
-    found = [item for item in command.status()["studies"] if item["study"] == study]
-    return {run["label"]: run for run in found[0]["runs"]} if found else {}
-
-
-def find_driver(module: str):
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if module in line and "job.json" in line and "python" in line[0]:
-            return process
-    return None

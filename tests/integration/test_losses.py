@@ -22,20 +22,21 @@ from orchestrator.store import Store
 from orchestrator.study import from_mapping
 from orchestrator.submit import open_submission
 from orchestrator.tracking import Tracker, TrackingError
-from tests.integration.command import Command, runs_so_far, wait_for
+from tests.integration.command import ALONE, Command, wait_for
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again(command):
     # another rate than elsewhere, so that nobody reuses its Runs
-    study = (command.study("busy", epochs=100, lr=0.013), "--set", "stages.late.config.epochs=1")
-    both = [command.start("submit", *study) for _ in range(2)]
-    run = wait_for(lambda: _going(command, "busy"))
-    other = command.run("submit", *study, "--set", "stages.full.config.epochs=151")
+    study = command.study("busy", epochs=100, lr=0.013, form=ALONE)
+    both = [command.start("submit", study) for _ in range(2)]
+    wait_for(command.driver)
+    other = command.run("submit", study, "--set", "stages.full.config.epochs=151")
     assert other.returncode == 2 and "is running with another plan" in other.stderr
     assert "stop busy" in other.stderr
-    pid = Store(command.home / "store").progress(run["key"])["pid"]
+    key = command.training(study)
+    pid = Store(command.home / "store").progress(key)["pid"]
     stopped = command.run("stop", "busy")
     assert stopped.returncode == 0 and "stopped busy: submit it again" in stopped.stdout
     ends = [process.communicate(timeout=60) for process in both]
@@ -46,19 +47,13 @@ def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again
     after = command.runs("busy")["full"]
     assert after["state"] == "KILLED" and "it was stopped" in after["reason"]
     assert "was not running" in command.run("stop", "busy").stdout
-    said = command.run("logs", f"busy/{run['label']}/0").stdout
+    said = command.run("logs", "busy/full/0").stdout
     assert "==> attempt 1, rank 0 <==" in said and "INFO epoch 1: train/loss" in said
-    again = command.run("submit", *study)
+    again = command.run("submit", study)
     assert again.returncode == 0, again.stdout + again.stderr
     assert {item["state"] for item in command.runs("busy").values()} == {"FINISHED"}
-    for name in (run["key"][:9], run["mlflow_run_id"]):
+    for name in (key[:9], after["mlflow_run_id"]):
         assert "==> attempt 2, rank 0 <==" in command.run("logs", name).stdout
-
-
-def _going(command, study: str):
-    """The Run `full` once it has trained two epochs."""
-    found = runs_so_far(command, study).get("full")
-    return found and found["state"] == "RUNNING" and found["epoch"] >= 2 and found
 
 
 def test_two_studies_at_once_train_what_they_share_once(command):

@@ -12,7 +12,7 @@ import requests
 
 from orchestrator.home import Home
 from orchestrator.store import Store
-from tests.integration.command import Command, find_driver, runs_so_far, wait_for
+from tests.integration.command import ALONE, Command, wait_for
 
 
 def test_submit_prints_plan_addresses_progress_and_table(finished, command):
@@ -155,22 +155,16 @@ def test_more_workers_than_the_cluster_has_is_said_at_once(command):
 
 @pytest.mark.slow
 def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(command):
-    study = command.study("long", epochs=60)
+    study = command.study("long", epochs=60, form=ALONE)
     process = command.start("submit", study)
-    store = command.home / "store"
-
-    def training():
-        found = [run for run in runs_so_far(command, "long").values() if run["label"] == "full"]
-        return found and found[0]["state"] == "RUNNING" and found[0]["epoch"] >= 2 and found[0]
-
-    run = wait_for(training)
+    key = command.training(study)
+    run = command.runs("long")["full"]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert "stopped following; the study goes on" in err and f"submit {study}" in err
-    driver = wait_for(lambda: find_driver("orchestrator.submit"), 10)
-    driver.kill()
-    wait_for(lambda: runs_so_far(command, "long")["full"]["state"] == "KILLED")
-    assert list((store / run["key"]).glob("epoch_*"))
+    wait_for(command.driver, 10).kill()
+    wait_for(lambda: command.runs("long")["full"]["state"] == "KILLED")
+    assert list((command.home / "store" / key).glob("epoch_*"))
     result = command.run("submit", study)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "resumable" in result.stdout
@@ -185,7 +179,9 @@ def test_address_sends_the_same_job_to_another_cluster(command, tmp_path):
     other, ray = Command(tmp_path), command.status()["ray"]
     other.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": ray["token_path"]}
     try:
-        result = other.run("submit", other.study("away"), "--address", ray["dashboard_url"])
+        result = other.run(
+            "submit", other.study("away", form=ALONE), "--address", ray["dashboard_url"]
+        )
         assert result.returncode == 0, result.stdout + result.stderr
         assert other.status()["ray"]["address"] is None
         assert {run["state"] for run in other.runs("away").values()} == {"FINISHED"}
@@ -198,7 +194,10 @@ def test_address_sends_the_same_job_to_another_cluster(command, tmp_path):
 def test_two_homes_at_once_do_not_meet(command, tmp_path):
     other = Command(tmp_path)
     try:
-        both = [one.start("submit", one.study("neighbour", lr=0.03)) for one in (command, other)]
+        both = [
+            one.start("submit", one.study("neighbour", lr=0.03, form=ALONE))
+            for one in (command, other)
+        ]
         for process in both:
             out, err = process.communicate(timeout=420)
             assert process.returncode == 0, out + err
@@ -206,10 +205,10 @@ def test_two_homes_at_once_do_not_meet(command, tmp_path):
         assert mine["mlflow"] != theirs["mlflow"] and mine["ray"] != theirs["ray"]
         assert [study["study"] for study in theirs["studies"]] == ["neighbour"]
         here, there = command.runs("neighbour"), other.runs("neighbour")
-        for label in ("late", "full"):  # the same work, done twice: nothing was shared
-            assert here[label]["key"] == there[label]["key"]
-            assert here[label]["mlflow_run_id"] != there[label]["mlflow_run_id"]
-            assert Store(other.home / "store").attempt(there[label]["key"]) == 1
+        mine_run, their_run = here["full"], there["full"]  # the same work, done twice
+        assert mine_run["key"] == their_run["key"]
+        assert mine_run["mlflow_run_id"] != their_run["mlflow_run_id"]
+        assert Store(other.home / "store").attempt(their_run["key"]) == 1
     finally:
         assert "stopped ray and mlflow" in other.run("down").stdout
         shutil.rmtree(Home(other.home).ray_temp.parent)
