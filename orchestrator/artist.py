@@ -43,6 +43,7 @@ class Artist:
         """Until the process that draws now, if any, has ended."""
         if self._process is not None:
             self._process.wait()
+            self._look()
 
     def _look(self) -> None:
         if self._process is not None and self._process.poll() is not None:

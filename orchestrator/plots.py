@@ -21,6 +21,7 @@ from orchestrator.compare import Row, Table, in_percent, shown
 
 Item = TypeVar("Item")
 Points = Sequence[tuple[int, float]]  # (epoch, value)
+Pixels = npt.NDArray[np.float32]
 
 # Okabe & Ito's palette, which colour-blind readers tell apart, without its yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -78,12 +79,13 @@ def draw_bars(panels: Sequence[Panel[Bar]]) -> Figure:
     return figure
 
 
-def curves_data(tables: Sequence[Table]) -> list[Panel[Line]]:
+def curves_data(tables: Sequence[Table], beside: Sequence[Table] = ()) -> list[Panel[Line]]:
     """One panel a table, one line a row, from the Runs the row counts.
 
     A metric that is measured once (test/...) is shown by its validation twin, epoch by epoch.
+    beside: tables of another figure, whose labels have their colours already.
     """
-    styles, panels = _styles(tables), []
+    styles, panels = _styles([*beside, *tables]), []
     for one in tables:
         metric, lines = _every_epoch(one), []
         for row in one.rows:
@@ -109,6 +111,23 @@ def draw_curves(panels: Sequence[Panel[Line]]) -> Figure:
     more = len(notes) - _NOTES
     text = "\n".join(notes[:_NOTES] + [f"... and {more} more"] * (more > 0))
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8, parse_math=False)
+    return figure
+
+
+def draw_maps(maps: Mapping[str, Pixels]) -> Figure:
+    """Pictures of the same kind side by side, under their labels. Pixels: (H, W, 4)."""
+    columns = min(3, max(1, len(maps)))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(6 * columns, 5.8 * max(1, rows)), layout="constrained")
+    if not maps:
+        figure.text(0.5, 0.5, "No compared Run has a t-SNE map.", ha="center")
+        return figure
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, (label, pixels) in zip(grid, maps.items(), strict=False):
+        axes.imshow(pixels)
+        axes.set_title(_wrapped(label), fontsize=12)
     return figure
 
 

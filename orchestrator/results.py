@@ -9,6 +9,8 @@ from orchestrator.compare import Comparison, RunRecord
 from orchestrator.plan import Run, from_plain
 from orchestrator.tracking import TrackedRun, Tracker
 
+LOSS = "val/loss"  # what the overlay of all Runs shows
+
 
 @dataclass(frozen=True)
 class RunState:
@@ -111,17 +113,15 @@ def records(submission: Submission) -> list[RunRecord]:
 
 
 def with_curves(found: Iterable[RunRecord], tracker: Tracker, spec: Comparison) -> list[RunRecord]:
-    """The same with the history of the compared metric and of its validation twin."""
+    """The same with the history of the compared metric and of its validation twin, and of every
+    Run's loss if that is to be drawn."""
     figure = spec.metric.partition("/")[2]
     names = [name for name in (f"val/{figure}", spec.metric) if not name.startswith("/")]
-    return [
-        replace(
-            record,
-            history={
-                name: tracker.history(record.run_id, name)
-                for name in names
-                if record.run_id and record.stage in (spec.stages or ()) and name in record.metrics
-            },
-        )
-        for record in found
-    ]
+    always = [LOSS] if "loss" in spec.plots else []
+    curves = []
+    for record in found:
+        wanted = {*always, *(names if record.stage in (spec.stages or ()) else ())}
+        there = sorted(wanted & record.metrics.keys()) if record.run_id else ()
+        history = {name: tracker.history(str(record.run_id), name) for name in there}
+        curves.append(replace(record, history=history))
+    return curves

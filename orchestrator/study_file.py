@@ -36,7 +36,7 @@ class CompareSpec(Config):
     metric: str = "test/accuracy"
     stages: list[str] | None = None
     rows: Literal["stage", "label"] = "label"
-    plots: list[Literal["bars", "curves"]] = ["bars", "curves"]
+    plots: list[Literal["bars", "curves", "loss", "tsne"]] = ["bars", "curves", "loss"]
 
 
 class StageFile(Config):

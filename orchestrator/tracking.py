@@ -283,6 +283,11 @@ class Tracker:
                 return into
             return Path(self.client.download_artifacts(run_id, path, str(into)))
 
+    def download_file(self, run_id: str, path: str, into: Path) -> Path:
+        """One artifact of a run. Raises TrackingError where it is not there."""
+        with _mlflow_errors():
+            return Path(self.client.download_artifacts(run_id, path, str(into)))
+
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(epoch, value), one an epoch, ascending."""
         with _mlflow_errors():

@@ -18,17 +18,25 @@ from trainables.world import World
 torch.set_num_threads(1)
 
 
+_CHAOS = "tests/integration/test_chaos.py"
+
+
 class ByFile(LoadScopeScheduling):
     """With `-n`, a file's tests stay together, and all those that share the services do."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "services" if file.startswith("tests/integration/") else file
+        return "services" if file.startswith("tests/integration/") and file != _CHAOS else file
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Chaos last: it has services of its own, and runs beside those that are not through yet."""
+    items.sort(key=lambda item: item.nodeid.startswith(_CHAOS))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from tests.conftest import damage as spoil
 from trainables import cache
 from trainables.datasets import DataError, DatasetConfig, Source, read
 from trainables.table import ImageTable, open_table
@@ -254,7 +255,7 @@ def test_too_little_space_is_said_before_the_work(
         ("labels.npy", None, "No such file or directory"),
         ("meta.json", b"{", "damaged"),
         ("meta.json", b"[]", "damaged"),
-        ("meta.json", b'{"fingerprint": "other", "format": 1}', "another data set's"),
+        ("meta.json", b'{"fingerprint": "other", "format": 2}', "another data set's"),
     ],
 )
 def test_a_damaged_cache_is_refused_and_built_again(
@@ -266,6 +267,21 @@ def test_a_damaged_cache_is_refused_and_built_again(
     with pytest.raises(DataError, match=f"{message}.*: build it again"):
         open_table(path)
     assert len(build(folder).images) == 20
+
+
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "part_train.npy"])
+def test_one_bit_that_changed_is_named_and_the_cache_is_built_again(
+    tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = build(folder := make(tmp_path / "data"))
+    path = tmp_path / "cache" / table.fingerprint
+    before = table.images.copy()
+    wanted = (path / file).read_bytes()
+    spoil(path / file, "one bit")
+    assert (path / file).read_bytes() != wanted
+    assert np.array_equal(build(folder).images, before)
+    assert (path / file).read_bytes() == wanted
+    assert f"damaged ({file} is not as it was written)" in caplog.text
 
 
 def test_an_absent_cache_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,15 @@ from PIL import Image
 
 from orchestrator import plots
 from orchestrator.compare import Comparison, RunRecord, tables
-from orchestrator.plots import PLOTS, bars_data, curves_data, draw_bars, draw_curves, run_curves
+from orchestrator.plots import (
+    PLOTS,
+    bars_data,
+    curves_data,
+    draw_bars,
+    draw_curves,
+    draw_maps,
+    run_curves,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -149,6 +157,21 @@ def test_long_labels_are_broken_after_separators_and_keep_every_character():
     assert drawn.replace("\n", "") == label
     assert all(len(line) <= 48 for line in drawn.split("\n"))
     assert re.fullmatch(r"(.*,\n)+.*\]", drawn)
+
+
+def test_a_label_keeps_the_colour_that_another_figure_gave_it():
+    first = compared([record("B"), record("A")])
+    (panel,) = curves_data(compared([record(name) for name in ("A", "B", "C")]), first)
+    assert {line.label: line.style for line in panel.items} == {"B": 0, "A": 1, "C": 2}
+
+
+def test_maps_stand_side_by_side_under_their_labels():
+    pictures = {f"s{n}": np.full((4, 5, 4), n / 4, dtype=np.float32) for n in range(4)}
+    figure = draw_maps(pictures)
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in figure.axes if axes.images}
+    assert shown.keys() == pictures.keys()
+    assert all(np.array_equal(shown[name], pictures[name]) for name in pictures)
+    assert "No compared Run has a t-SNE map." in texts(draw_maps({}))
 
 
 def test_curves_data_holds_a_row_a_seed_with_gaps_where_a_seed_has_no_value():

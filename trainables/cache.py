@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -27,8 +28,9 @@ from trainables.folders import few
 from trainables.images import UnreadableImage, square
 from trainables.manifest import file_hashes
 from trainables.splits import Indices
-from trainables.table import FORMAT, fault
+from trainables.table import FORMAT, changed, checksum, fault
 
+log = logging.getLogger(__name__)
 _CHUNK_BYTES = 4 << 20
 _AHEAD = 16  # chunks decoded before they are written, at most
 
@@ -64,16 +66,16 @@ def build(
     folder: Path,
     progress: Progress | None = None,
 ) -> Path:
-    """Decode all images into folder/<fingerprint>, unless that is there already. Returns it.
+    """Decode all images into folder/<fingerprint>, unless that is there and whole. Returns it.
 
     Raises DataError (unreadable images, too little space) or OSError, and then leaves nothing.
     """
     final, temporary = folder / fingerprint, folder / f"{fingerprint}.tmp"
-    if fault(final) is None:
+    if _whole(final):
         return final
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{fingerprint}.lock"):
-        if fault(final) is None:
+        if _whole(final):
             return final
         for leftover in (temporary, final):  # of a builder that was killed; damaged later
             shutil.rmtree(leftover, ignore_errors=True)
@@ -90,6 +92,16 @@ def build(
             raise
         _sync(folder)
     return final
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a cache is there as it was written; one that was and is not any more is named."""
+    why = fault(folder)
+    if why is None and (name := changed(folder)):
+        why = f"damaged ({name} is not as it was written)"
+    if why is not None and folder.is_dir():
+        log.warning("%s: %s: the images are decoded again", folder, why)
+    return why is None
 
 
 def _write_arrays(
@@ -116,6 +128,7 @@ def _write_arrays(
         "count": len(source.names),
         "parts": {part: len(indices) for part, indices in parts.items()},
         "skipped": unreadable,
+        "crc32": {file.name: checksum(file) for file in sorted(folder.iterdir())},
         "bytes": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
     }
 

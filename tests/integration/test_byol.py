@@ -46,6 +46,13 @@ def test_mlflow_shows_curves_probes_and_maps(small, command):
     assert {"byol-best", "E-best", "E-last"} <= {model.name for model in models}
 
 
+def test_one_figure_shows_every_loss_and_one_the_maps_of_the_settings(small, command):
+    client = command.mlflow()
+    parent = client.get_run(small["E"]["mlflow_run_id"]).data.tags["mlflow.parentRunId"]
+    names = {item.path for item in client.list_artifacts(parent, "plots")}
+    assert names == {f"plots/{name}.png" for name in ("bars", "curves", "loss", "tsne")}
+
+
 def test_the_comparison_is_of_the_five_settings(small, command):
     rows = json.loads(command.run("compare", "byol_digits", "--json").stdout)
     assert [row["label"] for row in rows] == ["A", "B", "C", "D", "E"]

@@ -78,6 +78,7 @@ def test_mlflow_holds_plots_tables_config_and_models(finished, command):
     assert {item.path for item in client.list_artifacts(parent, "plots")} == {
         "plots/bars.png",
         "plots/curves.png",
+        "plots/loss.png",
     }
     models = client.search_logged_models([run.info.experiment_id])
     names = {m.name for m in models if m.source_run_id == run.info.run_id}
@@ -174,44 +175,42 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     assert [point.step for point in history] == list(range(1, 61))
 
 
-@pytest.mark.slow
-def test_address_sends_the_same_job_to_another_cluster(command, tmp_path):
-    other, ray = Command(tmp_path), command.status()["ray"]
-    other.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": ray["token_path"]}
-    try:
-        result = other.run(
-            "submit", other.study("away", form=ALONE), "--address", ray["dashboard_url"]
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert other.status()["ray"]["address"] is None
-        assert {run["state"] for run in other.runs("away").values()} == {"FINISHED"}
-        assert "away" not in [item["study"] for item in command.status()["studies"]]
-    finally:
-        other.run("down")
+@pytest.fixture(scope="module")
+def other(command, tmp_path_factory):
+    """Another home beside the first."""
+    made = Command(tmp_path_factory.mktemp("other"))
+    yield made
+    made.run("down")
 
 
 @pytest.mark.slow
-def test_two_homes_at_once_do_not_meet(command, tmp_path):
-    other = Command(tmp_path)
-    try:
-        both = [
-            one.start("submit", one.study("neighbour", lr=0.03, form=ALONE))
-            for one in (command, other)
-        ]
-        for process in both:
-            out, err = process.communicate(timeout=420)
-            assert process.returncode == 0, out + err
-        mine, theirs = command.status(), other.status()
-        assert mine["mlflow"] != theirs["mlflow"] and mine["ray"] != theirs["ray"]
-        assert [study["study"] for study in theirs["studies"]] == ["neighbour"]
-        here, there = command.runs("neighbour"), other.runs("neighbour")
-        mine_run, their_run = here["full"], there["full"]  # the same work, done twice
-        assert mine_run["key"] == their_run["key"]
-        assert mine_run["mlflow_run_id"] != their_run["mlflow_run_id"]
-        assert Store(other.home / "store").attempt(their_run["key"]) == 1
-    finally:
-        assert "stopped ray and mlflow" in other.run("down").stdout
-        shutil.rmtree(Home(other.home).ray_temp.parent)
+def test_address_sends_the_same_job_to_another_cluster(command, other, monkeypatch):
+    ray = command.status()["ray"]
+    monkeypatch.setitem(other.environment, "RAY_AUTH_MODE", "token")
+    monkeypatch.setitem(other.environment, "RAY_AUTH_TOKEN_PATH", ray["token_path"])
+    study = other.study("away", form=ALONE)
+    result = other.run("submit", study, "--address", ray["dashboard_url"])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert other.status()["ray"]["address"] is None
+    assert {run["state"] for run in other.runs("away").values()} == {"FINISHED"}
+    assert "away" not in [item["study"] for item in command.status()["studies"]]
+
+
+@pytest.mark.slow
+def test_two_homes_at_once_do_not_meet(command, other):
+    both = [one.start("submit", one.study("near", lr=0.03, form=ALONE)) for one in (command, other)]
+    for process in both:
+        out, err = process.communicate(timeout=420)
+        assert process.returncode == 0, out + err
+    mine, theirs = command.status(), other.status()
+    assert mine["mlflow"] != theirs["mlflow"] and mine["ray"] != theirs["ray"]
+    assert {study["study"] for study in theirs["studies"]} <= {"near", "away"}
+    here, there = command.runs("near")["full"], other.runs("near")["full"]
+    assert here["key"] == there["key"]  # the same work, done twice
+    assert here["mlflow_run_id"] != there["mlflow_run_id"]
+    assert Store(other.home / "store").attempt(there["key"]) == 1
+    assert "stopped ray and mlflow" in other.run("down").stdout
+    shutil.rmtree(Home(other.home).ray_temp.parent)
     assert command.status()["ray"]["address"] == mine["ray"]["address"]
     assert command.status()["mlflow"] == mine["mlflow"]
     assert other.status()["ray"]["address"] is None
