@@ -232,8 +232,9 @@ def test_an_error_of_the_disk_comes_through_and_nothing_is_left(tmp_path: Path) 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # the images have 3,840 bytes
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large") as caught:
             cache.build(source, config, "f", tmp_path / "cache")
+        assert caught.value.filename == str(tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert left_in(tmp_path / "cache") == []

@@ -87,8 +87,10 @@ def build(
                 stream.write(json.dumps(meta | {"fingerprint": fingerprint}, indent=1).encode())
             _sync(temporary)
             os.rename(temporary, final)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(folder)  # a write does not say where
             raise
         _sync(folder)
     return final
