@@ -11,18 +11,39 @@ from trainables.precision import Numerics, choose
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["plain", "bfloat16"])
+def capable(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the CPU is one that multiplies bfloat16."""
+    found = {"avx512_bf16": request.param, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    return bool(request.param)
+
+
 def config(**settings: Any) -> TrainableConfig:
     return TrainableConfig.model_validate({"dataset": "target"} | settings)
 
 
 @pytest.mark.parametrize(
-    ("precision", "autocast"),
-    [("auto", None), ("float32", None), ("bfloat16", torch.bfloat16)],
+    ("precision", "autocast"), [("float32", None), ("bfloat16", torch.bfloat16)]
 )
-def test_a_cpu_reduces_precision_only_on_request(
-    precision: str, autocast: torch.dtype | None
+@pytest.mark.parametrize("side", [8, 64])
+def test_a_precision_that_is_asked_for_is_taken(
+    precision: str, autocast: torch.dtype | None, side: int
 ) -> None:
-    assert choose(config(precision=precision), CPU, 32).autocast is autocast
+    assert choose(config(precision=precision), CPU, side).autocast is autocast
+
+
+@pytest.mark.parametrize("side", [8, 31, 32, 224])
+def test_a_cpu_reduces_precision_where_it_gains(side: int, capable: bool) -> None:
+    wanted = torch.bfloat16 if capable and side >= 32 else None
+    assert choose(config(), CPU, side).autocast is wanted
+
+
+def test_a_torch_that_cannot_tell_what_the_cpu_does_means_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert choose(config(), CPU, 64).autocast is None
 
 
 @pytest.mark.parametrize(("side", "last"), [(8, False), (31, False), (32, True), (224, True)])
@@ -42,7 +63,7 @@ def test_the_default_is_auto() -> None:
     ("precision", "side", "text"),
     [
         ("auto", 8, "float32, contiguous"),
-        ("auto", 32, "float32, channels-last"),
+        ("float32", 32, "float32, channels-last"),
         ("bfloat16", 8, "bfloat16, contiguous"),
         ("bfloat16", 64, "bfloat16, channels-last"),
     ],

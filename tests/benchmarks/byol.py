@@ -64,7 +64,8 @@ class Pairs(Dataset):
 
 
 def ours(options: argparse.Namespace, images: np.ndarray, device: torch.device) -> dict[str, Step]:
-    config = ByolConfig(dataset="d", backbone=options.backbone, batch_size=options.batch)
+    shape = {"backbone": options.backbone, "batch_size": options.batch}
+    config = ByolConfig(dataset="d", precision="float32", **shape)
     trainable = Byol(config, DataInfo((), options.side))
     numerics = choose(config, device, options.side)
     model = trainable.model.to(device).to(memory_format=numerics.memory_format)
