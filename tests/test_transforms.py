@@ -201,3 +201,11 @@ def test_the_combined_augmentations_are_their_parts_in_order() -> None:
     assert torch.equal(AUGMENTATIONS["crop"][1](images, draws[:, :2]), normalise(cropped))
     flipped = normalise(transforms.flip(cropped, draws[:, 2:3]))
     assert torch.equal(AUGMENTATIONS["crop_flip"][1](images, draws[:, :3]), flipped)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_is_the_same_where_the_model_runs_in_bfloat16(name):
+    images, (draws, augment) = noise(), AUGMENTATIONS[name]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = augment(images, draws_for(12, draws))
+    assert torch.equal(within, augment(images, draws_for(12, draws)))

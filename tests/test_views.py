@@ -34,6 +34,16 @@ def test_views_are_whole_images_that_follow_their_draws_alone(name):
 
 
 @pytest.mark.parametrize("name", VIEWS)
+def test_views_are_the_same_where_the_model_runs_in_bfloat16(name):
+    images = photographs()
+    for count, view in VIEWS[name]:
+        draws = torch.rand(6, count, generator=torch.Generator().manual_seed(1))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            within = view(images, draws)
+        assert torch.equal(within, view(images, draws))
+
+
+@pytest.mark.parametrize("name", VIEWS)
 def test_every_draw_counts(name):
     images = photographs(64)
     for count, view in VIEWS[name]:

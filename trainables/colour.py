@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainables.precision import exact
+
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
 
 
@@ -96,6 +98,7 @@ def solarize(images: Tensor, draws: Tensor, chance: float) -> Tensor:
     return torch.where(bright, 1 - images, images)
 
 
+@exact
 def blur(images: Tensor, draws: Tensor, chance: float) -> Tensor:
     """Gaussian blur with probability `chance`, sigma in [0.1, 2.0] px at 224 px and in proportion
     at other sides; the kernel spans a tenth of the side (arXiv:2006.07733, appendix B).

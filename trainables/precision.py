@@ -1,12 +1,17 @@
 """Precision and memory format by hardware: rules from measurements, the same on every rank."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from trainables.config import TrainableConfig
+
+Transform = TypeVar("Transform", bound=Callable[..., Any])
 
 _LARGE = 32  # px from which a CPU gains
 
@@ -51,6 +56,19 @@ def choose(config: TrainableConfig, device: torch.device, side: int) -> Numerics
         torch.bfloat16 if reduced else None,
         torch.channels_last if last else torch.contiguous_format,
     )
+
+
+def exact(transform: Transform) -> Transform:
+    """A transform of a batch of images that stays in float32 within `Numerics.context`: autocast
+    would round a crop's coordinates (`affine_grid` is a matrix product) and a blur's colours to
+    eight bits."""
+
+    @wraps(transform)
+    def unrounded(images: Tensor, *rest: Any) -> Any:
+        with torch.autocast(images.device.type, enabled=False):
+            return transform(images, *rest)
+
+    return cast(Transform, unrounded)
 
 
 def multiplies_bfloat16() -> bool:

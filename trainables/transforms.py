@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainables.precision import exact
+
 # ImageNet's channel statistics (torchvision's documentation), used for every data set: the first
 # BatchNorm absorbs the rest, and a hand-off never meets another normalisation.
 MEAN = (0.485, 0.456, 0.406)
@@ -50,6 +52,7 @@ def crop(images: Tensor, draws: Tensor) -> Tensor:
     return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+@exact
 def resized_crop(images: Tensor, draws: Tensor) -> Tensor:
     """A rectangle of 8-100 % of the area and aspect 3/4-4/3, resized to the whole (bilinear).
 
