@@ -16,7 +16,7 @@ from orchestrator.home import NO_ROOM
 
 # A command's module is imported when it is called: torch takes seconds, and `status` needs none.
 _LOOK, _TRAIN = "orchestrator.commands_look", "orchestrator.commands_train"
-_TEND = "orchestrator.commands_tend"
+_TEND, _USE = "orchestrator.commands_tend", "orchestrator.commands_predict"
 COMMANDS = {  # name → module, flags, what it does
     "submit": (_TRAIN, "study set data address json", "train what is not done yet, and compare"),
     "plan": (_TRAIN, "study set data json", "show what submit would do; starts nothing"),
@@ -24,6 +24,7 @@ COMMANDS = {  # name → module, flags, what it does
     "compare": (_LOOK, "study json", "the table that answers the study's question"),
     "stop": (_TEND, "study", "end a study's job; submitting it again goes on"),
     "logs": (_TEND, "run", "what a Run itself said, also after it died"),
+    "predict": (_USE, "run images out", "what a Run's model says of images"),
     "clean": (_TEND, "dry_run", "remove what no study's newest plan needs"),
     "up": (_LOOK, "", "start the local Ray head and MLflow server, or find them"),
     "down": (_LOOK, "", "stop this home's services, and nothing else"),
@@ -38,6 +39,8 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "data": ("--data", {"metavar": "DIR", "help": "where the data sets are"}),
     "address": ("--address", {"metavar": "URL", "help": "another Ray cluster's dashboard"}),
     "run": ("run", {"metavar": "RUN", "help": "study/label/seed, start of a key, MLflow's id"}),
+    "images": ("images", {"metavar": "IMAGE", "nargs": "+", "help": "an image file of any size"}),
+    "out": ("--out", {"metavar": "DIR", "help": "where masks, overlays and tables go"}),
     "dry_run": ("--dry-run", {"action": "store_true", "help": "list it and remove nothing"}),
     "json": ("--json", {"action": "store_true", "help": "JSON on standard output"}),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The features that a Run keeps, and the process that draws maps of them."""
+"""What a Run keeps to be drawn, features and masks, and the process that draws it."""
 
 import os
 import subprocess
@@ -8,6 +8,9 @@ from pathlib import Path
 import trainables
 
 FEATURES, MAPS = "features", "maps"  # a folder in a Run's, and the pictures' folder therein
+CONFUSION = f"{FEATURES}/confusion.npz"  # the test's confusion matrix
+DIAGRAMS = ".diagrams"  # a folder in the store: of every model that its Runs have
+LAST_MASKS = "last.npz"  # among the pictures of masks: what the last ones are drawn from
 
 
 def feature_file(epoch: int) -> str:
@@ -15,9 +18,23 @@ def feature_file(epoch: int) -> str:
     return f"{FEATURES}/epoch_{epoch:05d}.npz"
 
 
+def mask_file(epoch: int) -> str:
+    """Where the masks of watched images lie."""
+    return f"{FEATURES}/masks_{epoch:05d}.npz"
+
+
 def kept_features(folder: Path) -> dict[int, Path]:
     """epoch → file, ascending."""
-    found = sorted(folder.glob("epoch_*.npz"))
+    return _by_epoch(folder, "epoch")
+
+
+def kept_masks(folder: Path) -> dict[int, Path]:
+    """epoch → file, ascending."""
+    return _by_epoch(folder, "masks")
+
+
+def _by_epoch(folder: Path, kind: str) -> dict[int, Path]:
+    found = sorted(folder.glob(f"{kind}_*.npz"))
     return {int(path.stem.partition("_")[2]): path for path in found}
 
 

@@ -12,7 +12,7 @@ from orchestrator.home import find_home
 from orchestrator.jobs import Jobs
 from orchestrator.library import study_name
 from orchestrator.reconcile import jobs_of, settle
-from orchestrator.results import RunState, newest
+from orchestrator.results import find_run, newest
 from orchestrator.runlog import named_logs
 from orchestrator.settings import read_settings
 from orchestrator.store import Store
@@ -47,7 +47,7 @@ def logs(options: argparse.Namespace) -> int:
     home = find_home(options.home).create()
     found = services.start(home, read_settings(options.mlflow), ERRORS.print, only=("mlflow",))
     tracker, store = Tracker(str(found.mlflow_uri)), Store(home.store)
-    key, run_id = _find_run(tracker, options.run)
+    key, run_id = find_run(tracker, options.run)
     with tempfile.TemporaryDirectory() as folder:
         files = store.logs(key)
         if not files and run_id:  # it was trained elsewhere
@@ -70,31 +70,3 @@ def clean(options: argparse.Namespace) -> int:
     word = "would be freed" if options.dry_run else "freed"
     print(f"{total:10.1f} MB {word}" if waste else "nothing to clean")
     return 0
-
-
-def _find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
-    """Key and MLflow run of `study/label/seed`, of a key's beginning, or of an MLflow run's id."""
-    if "/" in name:
-        study, _, rest = name.partition("/")
-        label, _, seed = rest.rpartition("/")
-        runs = _runs(tracker, study)
-        same = [item for item in runs if (item.run.label, str(item.run.seed)) == (label, seed)]
-        if not same:
-            names = ", ".join(f"{study}/{item.run.label}/{item.run.seed}" for item in runs[:8])
-            raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
-        return same[0].run.key, same[0].run_id
-    found: dict[str, str | None] = {}
-    for study in tracker.studies():
-        for item in _runs(tracker, study):
-            if name and (item.run.key.startswith(name) or item.run_id == name):
-                found[item.run.key] = found.get(item.run.key) or item.run_id
-    if len(found) > 1:
-        raise Refused(f"{name} is the beginning of several keys: {', '.join(found)}", 1)
-    if not found:
-        raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
-    return next(iter(found.items()))
-
-
-def _runs(tracker: Tracker, study: str) -> tuple[RunState, ...]:
-    submission = newest(tracker, study)
-    return submission.runs if submission else ()

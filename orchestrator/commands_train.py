@@ -101,9 +101,11 @@ def data(options: argparse.Namespace) -> int:
         return 0
     for name, item in _prepare(options).data.items():
         parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
-        classes = f"{len(item.source.classes)} classes" if item.source.labelled else "no labels"
+        count = len(item.source.classes)
+        classes = f"{count} classes" if count else "no labels"
+        classes += " of pixels" if item.source.masks else ""
         print(f"{name}: {classes}; {parts}; {item.fingerprint}")
-        if item.source.labelled:
+        if count:
             print(f"  {', '.join(item.source.classes)}")
     return 0
 

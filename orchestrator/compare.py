@@ -170,17 +170,17 @@ def as_csv(tables: Iterable[Table]) -> str:
 
 def as_text(tables: Sequence[Table]) -> str:
     """Aligned columns for the terminal."""
-    return "\n\n".join(f"{each.title}\n{_aligned(_cells(each))}" for each in tables) or _EMPTY
+    return "\n\n".join(f"{title}\n{_aligned(cells)}" for title, cells in _printed(tables)) or _EMPTY
 
 
 def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | None = None) -> str:
     """The report page: the study's question and its tables. note: a line under them."""
     parts = [f"# {study}", question.strip()]
-    for each in tables:
-        header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in _cells(each)]
+    for title, cells in _printed(tables):
+        header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
         rule = ["---"] + ["---:"] * (len(header) - 1)
-        lines = [f"| {' | '.join(cells)} |" for cells in [header, rule, *rows]]
-        parts += [f"## {each.title}", "\n".join(lines)]
+        lines = [f"| {' | '.join(line)} |" for line in [header, rule, *rows]]
+        parts += [f"## {title}", "\n".join(lines)]
     parts.append("Mean ± one sample standard deviation over n seeds." if tables else _EMPTY)
     return "\n\n".join(part for part in [*parts, note] if part) + "\n"
 
@@ -236,6 +236,35 @@ def _cells(table: Table) -> list[list[str]]:
         for line, row in zip(lines[1:], table.rows, strict=True):
             line += [_number(metric, row.reference), _number(metric, row.difference, "+")]
     return lines
+
+
+def _printed(tables: Sequence[Table]) -> list[tuple[str, list[list[str]]]]:
+    """Title and cells of every table, those of each class after the means that hide them."""
+    return [(each.title, _cells(each)) for each in tables] + _classes(tables)
+
+
+def _classes(tables: Iterable[Table]) -> list[tuple[str, list[list[str]]]]:
+    """Of tables of mean IoU: a row a label and a column a class, in percent, over the seeds that
+    have a figure of it. A class of which the split shows no pixel has no column."""
+    found = []
+    for one in tables:
+        part, _, figure = one.rows[0].metric.partition("/")
+        prefix = f"{part}/iou/"
+        runs = [run for row in one.rows for run in row.runs]
+        names = sorted({name for run in runs for name in run.metrics if name.startswith(prefix)})
+        if figure == "miou" and names:
+            cells = [["label", *(name.removeprefix(prefix) for name in names)]]
+            cells += [[row.label, *(_spread(row.runs, name) for name in names)] for row in one.rows]
+            found.append((f"{one.title}: {part} IoU of each class (%)", cells))
+    return found
+
+
+def _spread(runs: Sequence[RunRecord], name: str) -> str:
+    values = [run.metrics[name] for run in runs if name in run.metrics]
+    if not values or not all(map(math.isfinite, values)):
+        return "-"
+    spread = f" ± {_number(name, statistics.stdev(values))}" if len(values) > 1 else ""
+    return _number(name, statistics.mean(values)) + spread
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

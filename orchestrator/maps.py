@@ -1,12 +1,15 @@
-"""Features that a Run's worker has kept → t-SNE pictures of every epoch, beside them.
+"""What a Run has left behind → pictures beside it: t-SNE maps of its features, masks of watched
+images, a diagram of its model.
 
     python -m orchestrator.maps <store>/<key>/features
 
 A process of its own, and a patient one: neither training nor tracking waits for it.
 """
 
+import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -15,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.artist import MAPS, kept_features
+from orchestrator.artist import CONFUSION, DIAGRAMS, LAST_MASKS, MAPS, kept_features, kept_masks
 from orchestrator.plots import save
+from orchestrator.strips import draw_confusion, draw_strip, strips_data
 from orchestrator.tsne import Snapshot, draw_tsne, tsne_data, tsne_page
 
 
@@ -26,8 +30,14 @@ def main(folder: Path) -> int:
     os.nice(10)
     temporary = folder / f".{MAPS}.{os.getpid()}"
     try:
-        temporary.mkdir()
-        _draw(kept_features(folder), temporary)
+        temporary.mkdir(parents=True)
+        _draw_maps(kept_features(folder), temporary / "plots")
+        _draw_masks(kept_masks(folder), temporary / "masks")
+        if (folder.parent / CONFUSION).is_file():
+            found = _read(folder.parent / CONFUSION, "confusion", "classes")
+            figure = draw_confusion(found["confusion"], [str(name) for name in found["classes"]])
+            save(figure, temporary / "plots" / "confusion.png")
+        _draw_model(folder.parent, temporary)
         if not (folder / MAPS).is_dir():
             temporary.rename(folder / MAPS)
     except (OSError, ValueError) as error:
@@ -38,11 +48,40 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _draw(kept: Mapping[int, Path], into: Path) -> None:
+def _draw_model(run: Path, into: Path) -> None:
+    """Of the newest checkpoint: the model is the same in all. Drawn once for all Runs of a store
+    that have the same, in a process that pays for torch."""
+    described = sorted(run.glob("epoch_*/model.json"))
+    if not described:
+        return
+    name = hashlib.sha256(described[-1].read_bytes()).hexdigest()[:16]
+    kept = run.parent / DIAGRAMS / name
+    if not kept.is_dir():
+        command = [sys.executable, "-m", "orchestrator.diagram", str(described[-1]), str(kept)]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise ValueError(f"no diagram: {done.stderr.strip().rpartition(chr(10))[2]}")
+    shutil.copytree(kept, into, dirs_exist_ok=True)
+
+
+def _draw_masks(kept: Mapping[int, Path], into: Path) -> None:
+    """`<image>_epoch<k>.png` of every watched image and epoch; `last.npz` is what the last ones
+    are drawn from, so that models can be compared."""
+    for epoch, path in kept.items():
+        found = _read(path, "images", "truth", "predicted", "names", "classes", "colours")
+        for strip in strips_data(epoch, found):
+            save(draw_strip(strip), into / f"{strip.name}_epoch{epoch}.png")
+    if kept:
+        shutil.copyfile(path, into / LAST_MASKS)
+
+
+def _draw_maps(kept: Mapping[int, Path], into: Path) -> None:
     """`tsne_epoch<k>.png` and `.html` of every epoch."""
+    if not kept:
+        return
     snapshots = []
     for epoch, path in kept.items():
-        found = _read(path)
+        found = _read(path, "features", "labels", "rows", "classes")
         snapshots.append(Snapshot(epoch, found["features"]))
     names = [f"image {row}" for row in found["rows"]]
     for one in tsne_data(snapshots, found["labels"], [str(name) for name in found["classes"]]):
@@ -51,10 +90,10 @@ def _draw(kept: Mapping[int, Path], into: Path) -> None:
         (into / f"tsne_epoch{one.epoch}.html").write_text(page, encoding="utf-8")
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in ("features", "labels", "rows", "classes")}
+            return {name: found[name] for name in names}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path.name} is damaged") from error
 

@@ -273,17 +273,17 @@ class Mirror:
             self.tracker.log_files(tracked.run_id, Path(folder), "plots")
 
     def _send_maps(self, entry: Entry) -> None:
-        """t-SNE pictures, once another process has drawn them: nothing waits for it."""
+        """Pictures, once another process has drawn them: nothing waits for it."""
         assert entry.tracked is not None and entry.end is not None
         run_id, folder = entry.tracked.run_id, self.store.features(entry.run.key)
-        if folder is None or entry.end[0] != "FINISHED" or "maps" in entry.tracked.tags:
+        if entry.end[0] != "FINISHED" or "maps" in entry.tracked.tags:
             entry.done = True
         elif self._artist.has_drawn(folder):
             fault = self._artist.faults.get(folder)
             if fault is None:
-                self.tracker.log_files(run_id, folder / MAPS, "plots")
+                self.tracker.log_files(run_id, folder / MAPS)
             else:
-                log.warning("%s: no t-SNE map: %s", entry.run.name, fault)
+                log.warning("%s: no maps and no diagram: %s", entry.run.name, fault)
             self.tracker.set_tags(run_id, {"maps": f"none: {fault}" if fault else "plots/"})
             entry.done = True
 

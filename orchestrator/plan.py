@@ -33,7 +33,7 @@ class Run:
     parent_label: str | None
     trainable: str
     select: str  # the metric that chooses its checkpoint
-    predicts: bool  # whether its model predicts the data set's classes
+    predicts: bool  # whether its model says something of an image
     config: Mapping[str, Any]
     dataset: str  # fingerprint
     weights: str | None  # sha256 of the state-dict file it starts from

@@ -161,9 +161,9 @@ def run_curves(history: Mapping[str, Points], chosen_epoch: int | None) -> dict[
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, nothing cut at the figure's edge. Makes the folder."""
+    """As the path's ending says, png or svg, nothing cut at the figure's edge. Makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=150, bbox_inches="tight")
+    figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 def _styles(tables: Iterable[Table]) -> dict[str, int]:

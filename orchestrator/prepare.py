@@ -1,7 +1,7 @@
 """Where the data is: read and fingerprint the data sets, build their caches, make the plan."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from orchestrator.store import Store
 from orchestrator.study_file import Study
 from trainables.cache import build, fingerprint
 from trainables.catalog import TRAINABLES
-from trainables.datasets import DataError, DatasetConfig, Source, read
-from trainables.trainable import Trainable
+from trainables.datasets import DataError, DatasetConfig, read
+from trainables.source import Source
+from trainables.trainable import DataInfo, Trainable
+from trainables.watch import watched_rows
 
 Progress = Callable[[str, int, int], None]
 
@@ -69,12 +71,44 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
         {name: item.fingerprint for name, item in data.items()},
         _weight_files(study),
         {name: code_version(kind.__module__) for name, kind in TRAINABLES.items()},
-        {name: (_select(kind), kind.PREDICTS) for name, kind in TRAINABLES.items()},
+        {name: (_select(kind), bool(kind.PREDICTS)) for name, kind in TRAINABLES.items()},
     )
     runs = make_plan(study, inputs)
+    _check_fit(study, data)
+    _check_watched(study, runs, data)
     store = Store(home.store)
     planned = examine(runs, lambda key: state_of(store, key), _previous(home, study.name))
     return Prepared(study, data, planned)
+
+
+def _check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
+    """Configurations must fit their data. Raises StudyError."""
+    faults = Faults()
+    for stage in study.stages:
+        for config in (variant.config for variant in stage.variants):
+            info = DataInfo(data[config.dataset].source.classes, study.data[config.dataset].side)
+            try:
+                TRAINABLES[stage.trainable].check(config, info)
+            except ValueError as error:
+                faults.add(f"stages.{stage.name}.config", str(error))
+    if faults.lines:
+        raise StudyError(study.name, faults.lines)
+
+
+def _check_watched(study: Study, runs: Iterable[Run], data: Mapping[str, DataSet]) -> None:
+    """Images to watch must be there. Raises StudyError."""
+    faults = Faults()
+    for stage, names, dataset in {
+        (run.stage, tuple(run.config.get("watch", ())), run.config["dataset"]) for run in runs
+    }:
+        source = data[dataset].source
+        try:
+            held_out = [*source.parts["val"], *source.parts["test"]]
+            watched_rows(source.names, source.parts["val"], names, held_out)
+        except DataError as error:
+            faults.add(f"stages.{stage}.config.watch", str(error))
+    if faults.lines:
+        raise StudyError(study.name, faults.lines)
 
 
 def _select(kind: type[Trainable]) -> Callable[[Mapping[str, Any]], str]:

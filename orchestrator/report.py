@@ -5,12 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from orchestrator.artist import LAST_MASKS
 from orchestrator.compare import RunRecord, Table, as_csv, as_markdown, tables, unfinished
 from orchestrator.plots import PLOTS, Pixels, curves_data, draw_curves, draw_maps, save
 from orchestrator.results import LOSS, Submission, comparison, records, with_curves
+from orchestrator.strips import Strip, draw_grid, strips_data
 from orchestrator.tracking import Tracker
 
 
@@ -45,6 +48,8 @@ def _figures(
             yield name, draw_curves(curves_data(every, made))
         elif name == "tsne":
             yield name, draw_maps(_last_maps(tracker, submission, made))
+        elif name == "masks":
+            yield name, draw_grid(_last_masks(tracker, submission, made))
         else:
             yield name, PLOTS[name](made)
 
@@ -53,15 +58,33 @@ def _last_maps(
     tracker: Tracker, submission: Submission, made: Sequence[Table]
 ) -> dict[str, Pixels]:
     """label → the t-SNE picture after the last epoch, of the first seed that has one."""
-    tags = {item.run_id: item.tracked.tags for item in submission.runs if item.tracked}
-    maps: dict[str, Pixels] = {}
+    epochs = {item.run_id: item.fact("epochs") for item in submission.runs}
     with tempfile.TemporaryDirectory() as folder:
-        for row in (row for one in made for row in one.rows):
-            for run in row.runs:
-                has = tags[run.run_id]
-                if has.get("maps") == "plots/":
-                    path = f"plots/tsne_epoch{has['epochs']}.png"
-                    picture = tracker.download_file(str(run.run_id), path, Path(folder))
-                    maps[f"{row.label}, seed {run.seed}"] = imread(picture)
-                    break
-    return maps
+        return {
+            name: imread(tracker.download_file(run_id, path, Path(folder)))
+            for name, run_id in _first_runs(made)
+            for path in [f"plots/tsne_epoch{epochs[run_id]}.png"]
+            if path in tracker.files(run_id, "plots")
+        }
+
+
+def _last_masks(
+    tracker: Tracker, submission: Submission, made: Sequence[Table]
+) -> dict[str, list[Strip]]:
+    """label → the watched images' masks after the last epoch, of the first seed."""
+    epochs = {item.run_id: item.fact("epochs") for item in submission.runs}
+    masks, path = {}, f"masks/{LAST_MASKS}"
+    with tempfile.TemporaryDirectory() as folder:
+        for name, run_id in _first_runs(made):
+            if path in tracker.files(run_id, "masks"):
+                file = tracker.download_file(run_id, path, Path(folder))
+                with np.load(file, allow_pickle=False) as kept:
+                    masks[name] = strips_data(int(epochs[run_id]), dict(kept))
+    return masks
+
+
+def _first_runs(made: Sequence[Table]) -> Iterator[tuple[str, str]]:
+    """Label with seed, and MLflow run, of every row's first seed."""
+    for row in (row for one in made for row in one.rows):
+        for run in row.runs[:1]:
+            yield f"{row.label}, seed {run.seed}", str(run.run_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.compare import Comparison, RunRecord
+from orchestrator.faults import Refused
 from orchestrator.plan import Run, from_plain
 from orchestrator.tracking import TrackedRun, Tracker
 
@@ -125,3 +126,32 @@ def with_curves(found: Iterable[RunRecord], tracker: Tracker, spec: Comparison) 
         history = {name: tracker.history(str(record.run_id), name) for name in there}
         curves.append(replace(record, history=history))
     return curves
+
+
+def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
+    """Key and MLflow run of `study/label/seed`, of a key's beginning, or of an MLflow run's id.
+    Raises Refused."""
+    if "/" in name:
+        study, _, rest = name.partition("/")
+        label, _, seed = rest.rpartition("/")
+        runs = _runs(tracker, study)
+        same = [item for item in runs if (item.run.label, str(item.run.seed)) == (label, seed)]
+        if not same:
+            names = ", ".join(f"{study}/{item.run.label}/{item.run.seed}" for item in runs[:8])
+            raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
+        return same[0].run.key, same[0].run_id
+    found: dict[str, str | None] = {}
+    for study in tracker.studies():
+        for item in _runs(tracker, study):
+            if name and (item.run.key.startswith(name) or item.run_id == name):
+                found[item.run.key] = found.get(item.run.key) or item.run_id
+    if len(found) > 1:
+        raise Refused(f"{name} is the beginning of several keys: {', '.join(found)}", 1)
+    if not found:
+        raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
+    return next(iter(found.items()))
+
+
+def _runs(tracker: Tracker, study: str) -> tuple[RunState, ...]:
+    submission = newest(tracker, study)
+    return submission.runs if submission else ()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from orchestrator.artist import FEATURES, kept_features
+from orchestrator.artist import FEATURES
 from orchestrator.home import locked, read_json, write_json
 from orchestrator.runlog import named_logs
 from orchestrator.sealed import (
@@ -165,10 +165,9 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def features(self, key: str) -> Path | None:
-        """The folder of the features that a Run has kept, if it has."""
-        folder = self.folder(key) / FEATURES
-        return folder if kept_features(folder) else None
+    def features(self, key: str) -> Path:
+        """The folder of what a Run keeps to be drawn; there may be none."""
+        return self.folder(key) / FEATURES
 
     def spare(self, key: str, attempt: int, epoch: int) -> None:
         """Keep a second copy of a checkpoint without its optimizer state, and of no other: of the

@@ -12,6 +12,7 @@ from orchestrator.study_file import NAME, Stage, StageFile, Study, StudyFile, Va
 from orchestrator.yaml_file import YamlFault, apply_setting, values_at
 from trainables.catalog import TRAINABLES, reported_metrics
 from trainables.config import TrainableConfig
+from trainables.datasets import DATASETS
 
 
 def read(study: str, settings: Iterable[str] = ()) -> Study:
@@ -257,7 +258,10 @@ def _check_compare(file: StudyFile, faults: Faults) -> None:
             faults.add("compare.stages", f"no stage {name!r}{near(name, file.stages, 'stages')}")
     used = {stage.trainable for stage in file.stages.values()} & TRAINABLES.keys()
     metrics = sorted({metric for name in used for metric in reported_metrics(name)})
-    if used and file.compare.metric not in metrics:
+    # which classes there are is known where the data is
+    part, _, of_class = file.compare.metric.partition("/iou/")
+    asked = f"{part}/miou" if of_class else file.compare.metric
+    if used and asked not in metrics:
         faults.add(
             "compare.metric",
             f"no stage reports {file.compare.metric!r}{near(file.compare.metric, metrics)}",
@@ -278,8 +282,8 @@ def _check_variants(
                 faults.add(
                     f"{key}.dataset", f"no data {config.dataset!r}{near(config.dataset, file.data)}"
                 )
-            elif not file.data[config.dataset].labels:
-                _check_labels(f"{key}.dataset", file.stages[name].trainable, config.dataset, faults)
+            else:
+                _check_needs(f"{key}.dataset", file, name, config.dataset, faults)
             stop = config.early_stopping
             allowed = [metric for metric in metrics if not metric.startswith("test/")]
             if stop is not None and stop.metric not in allowed:
@@ -291,11 +295,18 @@ def _check_variants(
                 faults.add(f"{key}.weights", f"there is no file {config.weights}")
 
 
-def _check_labels(dotted: str, trainable: str, dataset: str, faults: Faults) -> None:
-    if TRAINABLES[trainable].NEEDS_LABELS:
-        others = [name for name, kind in TRAINABLES.items() if not kind.NEEDS_LABELS]
-        faults.add(
-            dotted,
-            f"{dataset!r} has `labels: false`, and {trainable} learns from labels: give it class "
-            f"folders, or train {' or '.join(others)} on it",
-        )
+def _check_needs(dotted: str, file: StudyFile, stage: str, dataset: str, faults: Faults) -> None:
+    """Whether a data set has what a trainable learns from."""
+    trainable, data = file.stages[stage].trainable, file.data[dataset]
+    needs, masked = TRAINABLES[trainable].NEEDS, DATASETS[data.type].masked
+    has = None if not data.labels else "masks" if masked else "labels"
+    if needs is None or needs == has:
+        return
+    others = " or ".join(name for name, kind in TRAINABLES.items() if kind.NEEDS is None)
+    if needs == "masks":
+        kinds = ", ".join(name for name, kind in DATASETS.items() if kind.masked)
+        cure = f"give it a data set with masks ({kinds})"
+    else:
+        cure = f"give it class folders, or train {others} on it"
+    what = "`labels: false`" if not data.labels else f"type {data.type}, whose images have {has}"
+    faults.add(dotted, f"{dataset!r} has {what}, and {trainable} learns from {needs}: {cure}")

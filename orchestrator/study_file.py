@@ -36,7 +36,7 @@ class CompareSpec(Config):
     metric: str = "test/accuracy"
     stages: list[str] | None = None
     rows: Literal["stage", "label"] = "label"
-    plots: list[Literal["bars", "curves", "loss", "tsne"]] = ["bars", "curves", "loss"]
+    plots: list[Literal["bars", "curves", "loss", "tsne", "masks"]] = ["bars", "curves", "loss"]
 
 
 class StageFile(Config):

@@ -18,6 +18,7 @@ import mlflow.pyfunc
 import numpy as np
 import requests
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
@@ -276,10 +277,15 @@ class Tracker:
             plan: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
             return plan
 
+    def files(self, run_id: str, folder: str) -> list[str]:
+        """Paths of a run's artifacts in a folder; none where there is no such folder."""
+        with _mlflow_errors():
+            return [item.path for item in self.client.list_artifacts(run_id, folder)]
+
     def download(self, run_id: str, path: str, into: Path) -> Path:
         """A folder of artifacts of a run; empty where there is none."""
         with _mlflow_errors():
-            if not self.client.list_artifacts(run_id, path):
+            if not self.files(run_id, path):
                 return into
             return Path(self.client.download_artifacts(run_id, path, str(into)))
 
@@ -287,6 +293,14 @@ class Tracker:
         """One artifact of a run. Raises TrackingError where it is not there."""
         with _mlflow_errors():
             return Path(self.client.download_artifacts(run_id, path, str(into)))
+
+    def download_model(self, uri: str, into: Path) -> Path:
+        """A logged model's own files, without MLflow's description of it."""
+        with _mlflow_errors():
+            where = self.client.get_logged_model(uri.removeprefix("models:/")).artifact_location
+            path = Path(download_artifacts(where, dst_path=str(into), tracking_uri=self.uri))
+        inner = [item for item in path.glob("data/*") if item.is_dir()]
+        return inner[0] if inner else path
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(epoch, value), one an epoch, ascending."""

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator import tensors
-from orchestrator.artist import feature_file
 from orchestrator.history import best_epoch, has_ended, warning
 from orchestrator.home import NO_ROOM, write_json
+from orchestrator.looks import Looks
 from orchestrator.store import TRAINING, WEIGHTS, Store
 from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
 from trainables.batches import BatchStream, evaluation_steps, training_steps
@@ -29,7 +29,6 @@ from trainables.catalog import TRAINABLES
 from trainables.optimizers import build_optimizer, set_rate
 from trainables.precision import choose
 from trainables.predict import MODEL, describe_model
-from trainables.probe import probe, snapshot, validation_features
 from trainables.randomness import derived_seed
 from trainables.step import backward
 from trainables.table import ImageTable, open_table
@@ -38,7 +37,6 @@ from trainables.world import World, data_parallel
 
 log = logging.getLogger(__name__)
 Report = Callable[[Mapping[str, float]], None]
-_EVALUATION_BATCH = 512
 _PROGRESS_SECONDS = 1.0
 _FINITE_CHECK = 50  # steps between two looks at a GPU's losses; a CPU is looked at every step
 
@@ -74,7 +72,8 @@ def train(task: Task, world: World, report: Report) -> None:
         run.resume()
         while not has_ended(run.history, run.config):
             figures = run.train_epoch()
-            figures |= run.evaluate("val") | run.probe()
+            figures |= run.evaluate("val")
+            figures |= run.looks.after_epoch(len(run.history) + 1, run.config)
             run.close_epoch(figures)
             report(figures)
         run.finish()
@@ -107,6 +106,7 @@ class Training:
             synchronise(self.trainable.model, world.device)
             self.model = data_parallel(self.trainable.model)
         self.optimizer = build_optimizer(self.config, self.trainable.model)
+        self.looks = Looks(self.trainable, self.table, world, self.autocast, self._keep)
         self.history: list[dict[str, float]] = []  # one entry an epoch
         self.seconds = 0.0
         self._shown = 0.0
@@ -192,11 +192,18 @@ class Training:
             figures["system/gpu_hours"] = self.seconds * world.size / 3600
         return figures
 
-    @torch.inference_mode()
     def evaluate(self, part: str) -> dict[str, float]:
         """Exact figures over a split: every sample counts once, however many ranks there are."""
+        return self._figures(part, self.sums(part))
+
+    def _figures(self, part: str, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        return {f"{part}/{name}": v for name, v in self.trainable.metrics(sums).items()}
+
+    @torch.inference_mode()
+    def sums(self, part: str) -> dict[str, Tensor]:
+        """What the trainable sums over a split, of all ranks."""
         self.trainable.set_training(False)
-        steps = evaluation_steps(self.table.parts[part], _EVALUATION_BATCH)
+        steps = evaluation_steps(self.table.parts[part], self.trainable.EVALUATED)
         shares = [self.world.share(step) for step in steps]
         sums: dict[str, Tensor] = {}
         for images, labels, indices in BatchStream(self.table, shares, self.world.device):
@@ -204,27 +211,12 @@ class Training:
                 batch = Batch(images, labels, indices, self.task.seed, 0)
                 for name, value in self.trainable.evaluate(batch).items():
                     sums[name] = sums[name] + value if name in sums else value
-        sums = {name: self.world.total(value) for name, value in sums.items()}
-        return {f"{part}/{name}": v for name, v in self.trainable.metrics(sums).items()}
+        return {name: self.world.total(value) for name, value in sums.items()}
 
-    def probe(self) -> dict[str, float]:
-        """Look at the features in the epochs that are to be looked at, once for all who want to."""
-        epoch, every = len(self.history) + 1, getattr(self.config, "probe_every", 0)
-        kept = self.trainable.MAPPED and (epoch == 1 or epoch in self.config.tsne_epochs)
-        probed = every and (epoch == 1 or epoch % every == 0)
-        if not (kept or probed):
-            return {}
-        at = (self.trainable, self.table)
-        found = validation_features(*at, self.world, self.autocast)
-        if kept:
-            self._keep(epoch, found)
-        return probe(*at, found, self.world, self.autocast) if probed else {}
-
-    def _keep(self, epoch: int, found: Tensor) -> None:
-        """Features for a t-SNE map that somebody else makes."""
-        if self.world.rank == 0:
-            write = partial(tensors.save_arrays, snapshot(self.table, found))
-            self.store.keep(self.task.key, self.task.attempt, feature_file(epoch), write)
+    def _keep(self, file: str, arrays: Mapping[str, Any]) -> None:
+        """For a picture that somebody else makes."""
+        write = partial(tensors.save_arrays, arrays)
+        self.store.keep(self.task.key, self.task.attempt, file, write)
 
     def close_epoch(self, figures: Mapping[str, float]) -> None:
         """Write the checkpoint of the epoch, then say that it is done. A collapse may end it."""
@@ -249,7 +241,7 @@ class Training:
             self.store.spare(task.key, task.attempt, best)
         weights = self.trainable.model.state_dict()
         training = {"optimizer": self.optimizer.state_dict()}
-        model = describe_model(task.trainable, self.config, self.table.classes, self.table.size)
+        model = describe_model(task.trainable, self.config, self.table)
         self.store.save(
             task.key,
             task.attempt,
@@ -266,9 +258,7 @@ class Training:
     def finish(self) -> None:
         """Test once, with the checkpoint that validation chose, and write the result."""
         best = self._best_epoch()
-        if self.trainable.MAPPED:
-            at = (self.trainable, self.table, self.world, self.autocast)
-            self._keep(len(self.history), validation_features(*at))
+        self.looks.at_end(len(self.history))
         checkpoint = self.store.load(self.task.key, best)
         if checkpoint is None:
             if self.world.rank == 0:
@@ -278,7 +268,10 @@ class Training:
                 "trained anew"
             )
         self.trainable.model.load_state_dict(tensors.load(checkpoint.weights))
-        test = self.evaluate("test")
+        sums = self.sums("test")
+        test = self._figures("test", sums)
+        absent = self.trainable.absent(sums)
+        self.looks.at_test(sums)
         log.info("best epoch %d: %s", best, ", ".join(f"{k} {v:.4g}" for k, v in test.items()))
         if self.world.rank == 0:
             self.store.spare(self.task.key, self.task.attempt, best)
@@ -290,7 +283,7 @@ class Training:
                     "best_epoch": best,
                     "test": test,
                     "seconds": self.seconds,
-                    "facts": self.facts(),
+                    "facts": self.facts() | ({"absent": ", ".join(absent)} if absent else {}),
                 },
             )
             self.store.prune(self.task.key, self.task.attempt, best, keep=1)

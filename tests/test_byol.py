@@ -134,7 +134,7 @@ def test_the_target_starts_as_a_copy_follows_and_has_no_gradient():
     trainable.handed_off()
     assert torch.equal(model.target_encoder.conv1.weight, model.encoder.conv1.weight)
     trainable.set_training(True)
-    trainable.loss(model, batch()).backward()
+    trainable.loss(model, batch("byol")).backward()
     assert all(p.grad is None for p in model.target_encoder.parameters())
     assert all(p.grad is None for p in model.target_projector.parameters())
     before = model.target_encoder.conv1.weight.clone()
@@ -166,7 +166,7 @@ def test_batchnorm_sees_one_view_at_a_time():
 
 def test_the_two_views_of_an_image_differ_and_other_images_do_not_matter():
     trainable = small()
-    whole = batch(8)
+    whole = batch("byol", 8)
     one, two = trainable._views(whole)
     assert not torch.allclose(one, two)
     half = Batch(whole.images[:4], whole.labels[:4], whole.indices[:4], whole.seed, whole.epoch)
@@ -176,7 +176,7 @@ def test_the_two_views_of_an_image_differ_and_other_images_do_not_matter():
 def test_validation_loss_is_the_same_in_any_batch_and_any_epoch():
     trainable = small()
     trainable.set_training(False)
-    whole = batch(8, epoch=0)
+    whole = batch("byol", 8, epoch=0)
     with torch.inference_mode():
         sums = [trainable.evaluate(part) for part in whole.parts(3)]
         total = {name: sum(each[name] for each in sums) for name in sums[0]}

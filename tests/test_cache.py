@@ -18,7 +18,8 @@ from PIL import Image, ImageFile
 
 from tests.conftest import damage as spoil
 from trainables import cache
-from trainables.datasets import DataError, DatasetConfig, Source, read
+from trainables.datasets import DataError, DatasetConfig, read
+from trainables.source import Source
 from trainables.table import ImageTable, open_table
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -334,3 +335,94 @@ def test_what_a_killed_builder_left_is_no_cache_and_is_cleared_away(tmp_path: Pa
     source, config = setup(folder)
     path = cache.build(source, config, "f", tmp_path / "cache")
     assert len(open_table(path).images) == 20 and left_in(tmp_path / "cache") == ["f"]
+
+
+# --- masks ---------------------------------------------------------------------------------------
+
+ROOF, GRASS, NOTHING = (255, 0, 0), (0, 255, 0), (0, 0, 0)
+
+
+def make_pairs(folder: Path, count: int = 8, side: int = 6) -> Path:
+    """NNNN_sat.png and NNNN_mask.png; roofs left, grass right, a row that does not count."""
+    folder.mkdir()
+    (folder / "classes.csv").write_text(
+        "name,r,g,b,ignored\nroof,255,0,0,0\ngrass,0,255,0,0\nx,0,0,0,1\n"
+    )
+    for i in range(count):
+        pixels = np.full((side, side, 3), i, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:04}_sat.png")
+        mask = np.zeros((side, side, 3), dtype=np.uint8)
+        mask[1:, :3], mask[1:, 3:] = ROOF, GRASS
+        Image.fromarray(mask).save(folder / f"{i:04}_mask.png")
+    return folder
+
+
+def pairs(folder: Path, **settings: Any) -> tuple[Source, DatasetConfig]:
+    config = DatasetConfig(type="deepglobe", path=str(folder), size=8, **settings)
+    return read(config, None), config
+
+
+def pair_print(folder: Path) -> str:
+    return cache.fingerprint(*pairs(folder), folder.parent / "manifest.json")
+
+
+def build_pairs(folder: Path, **settings: Any) -> ImageTable:
+    source, config = pairs(folder, **settings)
+    return open_table(cache.build(source, config, pair_print(folder), folder.parent / "cache"))
+
+
+def test_a_table_holds_a_class_for_every_pixel(tmp_path: Path) -> None:
+    table = build_pairs(make_pairs(tmp_path / "data"))
+    assert table.classes == ("roof", "grass")
+    assert table.masks is not None and table.masks.shape == (8, 8, 8)
+    for image, mask in zip(table.images, table.masks, strict=True):
+        assert len(np.unique(image[:, :6, :6])) == 1 and not image[:, 6:].any()
+        assert (mask[1:6, :3] == 0).all() and (mask[1:6, 3:6] == 1).all()
+        assert (mask[0] == 255).all() and (mask[6:] == 255).all() and (mask[:, 6:] == 255).all()
+    assert {part: len(rows) for part, rows in table.parts.items()} == {
+        "train": 5, "val": 1, "test": 2,
+    }  # fmt: skip
+
+
+def test_masks_and_what_their_colours_mean_are_in_the_fingerprint(tmp_path: Path) -> None:
+    folder = make_pairs(tmp_path / "data")
+    prints = [pair_print(folder)]
+    table = (folder / "classes.csv").read_text()
+    (folder / "classes.csv").write_text(table.replace("x,0,0,0,1", "shade,0,0,0,0"))
+    prints.append(pair_print(folder))
+    (folder / "classes.csv").write_text(table)
+    mask = np.asarray(Image.open(folder / "0003_mask.png")).copy()
+    mask[2, 2] = GRASS
+    Image.fromarray(mask).save(folder / "0003_mask.png")
+    prints.append(pair_print(folder))
+    assert len(set(prints)) == 3
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.full((6, 7, 3), ROOF), r"0002_sat.png \(image has 6x6 px, its mask 7x6\)"),
+        (np.zeros((6, 6, 3)), "mask 0002_mask.png has no pixel that counts"),
+        (np.full((6, 6, 3), 9), r"36 pixels of colour \(9, 9, 9\), which the colour table lacks"),
+    ],
+)
+def test_a_mask_with_a_fault_is_named_before_anything_is_trained(
+    tmp_path: Path, mask: np.ndarray, message: str
+) -> None:
+    folder = make_pairs(tmp_path / "data")
+    Image.fromarray(mask.astype(np.uint8)).save(folder / "0002_mask.png")
+    with pytest.raises(DataError, match=message):
+        build_pairs(folder)
+    table = build_pairs(folder, on_corrupt="skip")
+    assert sum(len(rows) for rows in table.parts.values()) == 7
+
+
+def test_a_mask_is_never_made_smaller(tmp_path: Path) -> None:
+    folder = make_pairs(tmp_path / "data", side=10)
+    with pytest.raises(DataError, match="10x10 px are more than `size: 8`.* cut it into tiles"):
+        build_pairs(folder)
+
+
+def test_without_labels_the_masks_are_forgotten(tmp_path: Path) -> None:
+    source, _ = pairs(make_pairs(tmp_path / "data"), labels=False)
+    assert (source.classes, source.masks) == ((), None)

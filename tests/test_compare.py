@@ -240,3 +240,23 @@ def test_importing_loads_neither_plots_nor_the_stack():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert not {"matplotlib", "numpy", "ray", "mlflow", "torch"} & set(loaded.stdout.split())
+
+
+def test_a_comparison_of_mean_iou_shows_what_the_mean_hides():
+    miou = "test/miou"
+    runs = [
+        record("fcn", 0, metrics={miou: 0.5, "test/iou/road": 0.25, "test/iou/land": 0.75}),
+        record("fcn", 1, metrics={miou: 0.55, "test/iou/road": 0.35, "test/iou/land": 0.75}),
+        record("deeplab", 0, metrics={miou: 0.7, "test/iou/land": 0.7}),
+    ]
+    made = tables(runs, spec(miou))
+    assert as_text(made).splitlines()[-4:] == [
+        "classify on digits: test IoU of each class (%)",
+        "label            land          road",
+        "fcn      75.00 ± 0.00  30.00 ± 7.07",
+        "deeplab         70.00             -",
+    ]
+    text = as_markdown(made, "Which?", "s")
+    assert "## classify on digits: test IoU of each class (%)" in text
+    assert "| fcn | 75.00 ± 0.00 | 30.00 ± 7.07 |" in text
+    assert "IoU" not in as_text(tables([record("A")], spec()))

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from trainables.csv_manifest import is_manifest, list_csv
-from trainables.datasets import DataError, DatasetConfig, Source, read
+from trainables.datasets import DataError, DatasetConfig, read
+from trainables.source import Source
 
 ROWS = "filename,label\n"
 

@@ -12,7 +12,8 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.datasets import CIFAR10
 
-from trainables.datasets import CIFAR10_CLASSES, DATASETS, DataError, DatasetConfig, Source, read
+from trainables.datasets import CIFAR10_CLASSES, DATASETS, DataError, DatasetConfig, read
+from trainables.source import Source
 
 
 def fill(folder: Path, counts: dict[str, int]) -> Path:
@@ -49,7 +50,8 @@ def test_an_unknown_type_is_answered_with_the_nearest_and_with_all() -> None:
     assert caught.value.errors()[0]["msg"] == (
         "Value error, unknown data set 'cifr10' "
         "(did you mean 'cifar10'? "
-        "there are: digits, cifar10, image_folder, csv, office_home, mini_imagenet)"
+        "there are: digits, cifar10, image_folder, csv, office_home, mini_imagenet, "
+        "deepglobe, mask_folders, digit_scenes)"
     )
     with pytest.raises(ValidationError, match=r"'zzz' \(there are: digits"):
         DatasetConfig(type="zzz")
@@ -91,6 +93,9 @@ def test_the_side_is_the_types_own_unless_the_study_says_otherwise() -> None:
         "csv": 64,
         "office_home": 128,
         "mini_imagenet": 128,
+        "digit_scenes": 64,
+        "deepglobe": 512,
+        "mask_folders": 512,
     }
     assert DatasetConfig(type="digits", size=16).side == 16
 

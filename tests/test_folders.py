@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.datasets import DatasetConfig, Source, read
+from trainables.datasets import DatasetConfig, read
 from trainables.folders import (
     DOMAINS,
     DataError,
@@ -16,6 +16,7 @@ from trainables.folders import (
     list_unlabelled,
     near,
 )
+from trainables.source import Source
 
 NO_LABELS = "or set `labels: false` to learn without labels"
 

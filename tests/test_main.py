@@ -19,6 +19,7 @@ FLAGS = {
     "compare": "STUDY, --json",
     "stop": "STUDY",
     "logs": "RUN",
+    "predict": "RUN, IMAGE, --out DIR",
     "clean": "--dry-run",
     "up": "",
     "down": "",

@@ -1,14 +1,16 @@
 """Maps are drawn by a process of their own, from what a Run has kept, all of them or none."""
 
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from orchestrator.artist import MAPS, Artist, feature_file, kept_features
+from orchestrator.artist import DIAGRAMS, MAPS, Artist, feature_file, kept_features
 from orchestrator.maps import main
 from orchestrator.tensors import save_arrays
+from tests.test_predict import saved
 
 
 def keep(run: Path, *epochs: int, images: int = 12) -> Path:
@@ -44,9 +46,9 @@ def test_every_kept_epoch_becomes_a_picture_and_a_page(tmp_path: Path):
     artist = Artist()
     drawn(artist, folder)
     assert artist.faults == {}
-    names = {path.name for path in (folder / MAPS).iterdir()}
+    names = {path.name for path in (folder / MAPS / "plots").iterdir()}
     assert names == {f"tsne_epoch{n}.{kind}" for n in (1, 30) for kind in ("png", "html")}
-    assert (folder / MAPS / "tsne_epoch1.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / MAPS / "plots" / "tsne_epoch1.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_folders_are_drawn_one_after_another(tmp_path: Path):
@@ -82,3 +84,26 @@ def test_too_few_images_for_a_map_is_said(tmp_path: Path):
     artist, folder = Artist(), keep(tmp_path, 1, images=2)
     drawn(artist, folder)
     assert "at least 4" in artist.faults[folder]
+
+
+def test_a_model_is_drawn_once_for_all_runs_that_have_it(tmp_path: Path):
+    for name in ("one", "two"):
+        folder = tmp_path / name / "epoch_00001"
+        folder.mkdir(parents=True)
+        saved(folder)
+        assert main(tmp_path / name / "features") == 0
+    plots = {path.name for path in (tmp_path / "two" / "features" / MAPS / "plots").iterdir()}
+    assert plots == {"architecture.svg", "architecture.png"}
+    (kept,) = (tmp_path / DIAGRAMS).iterdir()
+    (kept / "tables" / "architecture.txt").write_text("seen")
+    shutil.rmtree(tmp_path / "one" / "features")
+    assert main(tmp_path / "one" / "features") == 0
+    table = tmp_path / "one" / "features" / MAPS / "tables" / "architecture.txt"
+    assert table.read_text() == "seen"
+
+
+def test_a_model_that_cannot_be_drawn_is_said(tmp_path: Path, capfd):
+    (tmp_path / "run" / "epoch_00001").mkdir(parents=True)
+    (tmp_path / "run" / "epoch_00001" / "model.json").write_text("{}")
+    assert main(tmp_path / "run" / "features") == 1
+    assert "no diagram: KeyError" in capfd.readouterr().err

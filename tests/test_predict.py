@@ -12,7 +12,8 @@ from PIL import Image
 
 from trainables import images as training
 from trainables.catalog import TRAINABLES
-from trainables.predict import MODEL, Classifier, _load_pyfunc, describe_model
+from trainables.predict import MODEL, Classifier, Segmenter, _load_pyfunc, describe_model, load
+from trainables.table import ImageTable
 from trainables.trainable import DataInfo, Trainable
 from trainables.transforms import normalise
 
@@ -41,11 +42,17 @@ def saved(folder: Path, train: str = "full") -> Trainable:
     with torch.no_grad():
         trainable.model(torch.randn(8, 3, SIDE, SIDE))  # running statistics of its own
     torch.save(trainable.model.state_dict(), folder / "weights.pt")
-    described = describe_model("classify", config, CLASSES, SIDE)
+    described = describe_model("classify", config, table(CLASSES))
     (folder / MODEL).write_text(json.dumps(described), encoding="utf-8")
     trainable.set_training(False)
     trainable.model.eval()
     return trainable
+
+
+def table(classes: tuple[str, ...], **more: Any) -> ImageTable:
+    """Without an image: what a model is described from."""
+    none = np.zeros((0, 3, SIDE, SIDE), dtype=np.uint8)
+    return ImageTable(none, np.zeros(0, dtype=np.int64), {}, classes, SIDE, "f", **more)
 
 
 @pytest.fixture
@@ -153,3 +160,42 @@ def test_any_size_is_squared_as_for_training(
     picture = waves(*shape)
     squared = np.asarray(training.square(Image.fromarray(picture), SIDE))
     pandas.testing.assert_frame_equal(classifier.predict(picture), classifier.predict(squared))
+
+
+def save(folder: Path, kind: str, colours: Any = (), **config: Any) -> Trainable:
+    """A fresh model, written as a checkpoint is."""
+    trained = TRAINABLES[kind]
+    checked = trained.Config.model_validate({"dataset": "t", **config})
+    torch.manual_seed(0)
+    trainable = trained(checked, DataInfo(CLASSES, SIDE))
+    torch.save(trainable.model.state_dict(), folder / "weights.pt")
+    described = describe_model(kind, checked, table(CLASSES, colours=colours))
+    (folder / MODEL).write_text(json.dumps(described), encoding="utf-8")
+    trainable.set_training(False)
+    return trainable
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 6), (21, 34), (3, 3)])
+def test_a_mask_has_the_size_of_its_image(tmp_path: Path, shape: tuple[int, int]) -> None:
+    colours = ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+    save(tmp_path, "segment", colours, network="fcn32s", backbone="vgg16", hidden=8)
+    model = load(tmp_path)
+    assert isinstance(model, Segmenter) and model.colours == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    masks = model.predict(noise(2, *shape, 3))
+    assert masks.shape == (2, *shape) and masks.dtype == np.uint8 and masks.max() < len(CLASSES)
+
+
+def test_an_image_of_the_size_that_was_learnt_gets_the_models_own_mask(tmp_path: Path) -> None:
+    trainable = save(tmp_path, "segment", network="deeplabv3")
+    pictures, model = noise(2, SIDE, SIDE, 3), load(tmp_path)
+    assert isinstance(model, Segmenter)
+    with torch.inference_mode():
+        given = normalise(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        wanted = [trainable.model(one[None])["out"][0].argmax(0).numpy() for one in given]
+    assert np.array_equal(model.predict(pictures), np.stack(wanted))
+
+
+@pytest.mark.parametrize("kind", ["byol", "rotation"])
+def test_a_mere_pretraining_predicts_nothing(tmp_path: Path, kind: str) -> None:
+    save(tmp_path, kind, backbone="resnet18")
+    assert load(tmp_path) is None

@@ -1,6 +1,7 @@
 """Features and probes: the same on one rank and on two, in the order of the samples."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,15 @@ def test_a_sample_is_always_the_same_and_in_order():
     assert len(few) == 50 and np.array_equal(few, sample(rows, 50))
     assert (np.diff(few) > 0).all() and set(few) <= set(rows)
     assert np.array_equal(sample(rows, 300), rows)
+
+
+def test_classes_of_pixels_are_not_asked_of_whole_images(tasks: Tasks):
+    run = Training(tasks.make("byol", backbone="resnet18", hidden=8, projection=8), ALONE)
+    masks = np.zeros((len(run.table.images), 8, 8), dtype=np.uint8)
+    table = replace(run.table, masks=masks, labels=np.full(len(masks), -1))
+    seen = validation_features(run.trainable, table, ALONE, nullcontext)
+    assert set(probe(run.trainable, table, seen, ALONE, nullcontext)) == {
+        "val/embedding_std",
+        "val/effective_rank",
+    }
+    assert len(snapshot(table, seen)["classes"]) == 0

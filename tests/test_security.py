@@ -104,7 +104,10 @@ def test_code_in_a_run_s_own_checkpoint_is_not_run(tasks: Tasks, trap: Trap, nam
 
 
 def test_code_in_a_model_that_predicts_is_not_run(tmp_path: Path, trap: Trap) -> None:
-    described = {"trainable": "classify", "config": {"dataset": "x"}, "classes": ["a"], "size": 8}
+    described = {
+        "trainable": "classify", "config": {"dataset": "x"}, "classes": ["a"],
+        "colours": [], "size": 8,
+    }  # fmt: skip
     (tmp_path / "model.json").write_text(json.dumps(described), encoding="utf-8")
     trap.save(tmp_path / "weights.pt")
     with pytest.raises(pickle.UnpicklingError, match="eights"):

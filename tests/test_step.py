@@ -15,7 +15,7 @@ def gradient(parts: int, count: int = 8) -> tuple[float, list[torch.Tensor]]:
     for module in trainable.model.modules():  # its statistics would be those of a part
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    loss = backward(trainable, trainable.model, batch(count), 1.0, parts, nullcontext)
+    loss = backward(trainable, trainable.model, batch("classify", count), 1.0, parts, nullcontext)
     return float(loss), [p.grad.clone() for p in trainable.model.parameters()]
 
 
@@ -31,10 +31,10 @@ def test_parts_give_the_gradient_of_the_whole(parts):
 def test_weight_scales_the_gradient_and_not_the_loss():
     trainable = build("classify", augment="none")
     trainable.set_training(False)
-    first = backward(trainable, trainable.model, batch(), 1.0, 1, nullcontext)
+    first = backward(trainable, trainable.model, batch("classify"), 1.0, 1, nullcontext)
     once = [p.grad.clone() for p in trainable.model.parameters()]
     trainable.model.zero_grad()
-    second = backward(trainable, trainable.model, batch(), 3.0, 1, nullcontext)
+    second = backward(trainable, trainable.model, batch("classify"), 3.0, 1, nullcontext)
     assert float(first) == pytest.approx(float(second))
     for one, parameter in zip(once, trainable.model.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, 3 * one)

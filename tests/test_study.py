@@ -102,7 +102,7 @@ FAULT_OF_ANOTHER_KEY = [
     ("stages.A.grid.dataset=[x, y]", "stages.A.config.dataset: no data 'y' (there are: x)"),
     ("data.x=digit", "data.x.type: unknown data set 'digit' "
      "(did you mean 'digits'? there are: digits, cifar10, image_folder, csv, office_home, "
-     "mini_imagenet)"),
+     "mini_imagenet, deepglobe, mask_folders, digit_scenes)"),
     ("stages.A.config.early_stopping={patince: 3}",
      "stages.A.config.early_stopping.patince: unknown key (did you mean 'patience'?)"),
     ("stages.A.config.early_stopping={metric: val/los}",
@@ -341,3 +341,15 @@ def test_learning_from_labels_where_there_are_none_is_a_fault():
 def test_what_batchnorm_and_frozen_backbones_cannot_do_is_one_line_with_the_cure(setting, line):
     (said,) = faults(changed(setting))
     assert said.startswith("stages.A.config") and line in said
+
+
+def test_a_trainable_and_a_data_set_that_do_not_fit_are_named():
+    given = "stages.A={trainable: segment, config: {dataset: x, network: deeplabv3}}"
+    assert faults(changed(given)) == [
+        "stages.A.config.dataset: 'x' has type digits, whose images have labels, and segment "
+        "learns from masks: give it a data set with masks (deepglobe, mask_folders, digit_scenes)",
+    ]
+    assert faults(changed("data.x={type: digit_scenes}")) == [
+        "stages.A.config.dataset: 'x' has type digit_scenes, whose images have masks, and classify "
+        "learns from labels: give it class folders, or train byol or rotation on it"
+    ]

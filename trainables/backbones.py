@@ -14,8 +14,9 @@ from trainables.config import TrainableConfig
 IMAGENET_WEIGHTS = {
     "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
     "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
+    "vgg16": "VGG16_Weights.IMAGENET1K_V1",
 }
-_HEADS = ("fc.", "head.")
+_HEADS = ("fc.", "head.", "classifier.6.")  # ResNet's, ours, VGG's
 
 
 class WeightsError(Exception):
@@ -52,6 +53,17 @@ def build_encoder(name: str, stem: str) -> tuple[nn.Module, int]:
     return encoder, width
 
 
+def as_convolutions(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict whose fully connected layers have the form of the convolutions that stand in
+    their place: the same numbers (arXiv:1411.4038, section 3.1)."""
+
+    def fits(name: str, value: Tensor) -> bool:
+        there = wanted.get(name)
+        return there is not None and value.ndim == 2 < there.ndim and value.numel() == there.numel()
+
+    return {n: v.view(wanted[n].shape) if fits(n, v) else v for n, v in state.items()}
+
+
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """12 hexadecimal digits over names, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
@@ -72,6 +84,7 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -
     inner = {n.removeprefix("encoder."): v for n, v in state.items() if n.startswith("encoder.")}
     given = inner or {n: v for n, v in state.items() if not n.startswith(_HEADS)}
     wanted = encoder.state_dict()
+    given = as_convolutions(given, wanted)
     for name in wanted.keys() - given.keys():  # a counter that older files lack; torch adds it too
         if name.endswith("num_batches_tracked"):
             given[name] = torch.zeros_like(wanted[name])

@@ -34,8 +34,9 @@ def evaluation_steps(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:
 class BatchStream:
     """Iterate over (images, labels, indices) on `device`, read ahead by a thread.
 
-    images: (B, 3, S, S) uint8; labels and indices: (B,) int64. `waited` counts the seconds the
-    consumer stood still for input. An error of the reading thread is raised in the consumer.
+    images: (B, 3, S, S) uint8; labels and indices: (B,) int64; where the table has masks, labels
+    are (B, S, S) uint8. `waited` counts the seconds the consumer stood still for input. An error of
+    the reading thread is raised in the consumer.
     """
 
     def __init__(
@@ -76,9 +77,10 @@ class BatchStream:
             ready.put(error)
 
     def _gather(self, step: np.ndarray) -> tuple[Tensor, ...]:
+        masks = self._table.masks
         tensors = (
             torch.from_numpy(self._table.images[step]),
-            torch.from_numpy(self._table.labels[step]),
+            torch.from_numpy((self._table.labels if masks is None else masks)[step]),
             torch.from_numpy(step.astype(np.int64)),
         )
         if self._device.type == "cuda":

@@ -32,7 +32,7 @@ class ByolConfig(TrainableConfig):
     optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    schedule: Literal["cosine", "step", "constant"] = "constant"
+    schedule: Literal["cosine", "step", "constant", "poly"] = "constant"
     views: Literal["report", "paper"] = "report"
     hidden: PositiveInt = 4096
     projection: PositiveInt = 256
@@ -94,9 +94,10 @@ class Byol(Trainable):
     Config = ByolConfig
     FIGURES = ("loss",)
     SELECT = ("val/loss", "min")
-    PREDICTS = False
-    NEEDS_LABELS = False
+    PREDICTS = None
+    NEEDS = None
     PROBED = MAPPED = True
+    INPUTS = 2  # the views
     model: ByolModel
 
     def __init__(self, config: Any, data: DataInfo) -> None:

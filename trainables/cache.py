@@ -21,12 +21,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
-from trainables.datasets import DataError, DatasetConfig, Source
+from trainables.datasets import DataError, DatasetConfig
 from trainables.folders import few
-from trainables.images import UnreadableImage, square
+from trainables.images import IGNORED, UnreadableImage, framed, framed_mask, square
 from trainables.manifest import file_hashes
+from trainables.source import Masks, Source
 from trainables.splits import Indices
 from trainables.table import FORMAT, changed, checksum, fault
 
@@ -36,6 +37,7 @@ _AHEAD = 16  # chunks decoded before they are written, at most
 
 Progress = Callable[[int, int], None]  # images done, images in all
 Pixels = npt.NDArray[np.uint8]
+Decoded = tuple[list[Pixels], dict[int, str]]
 
 
 def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
@@ -48,6 +50,11 @@ def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
     digest = hashlib.sha256(json.dumps(header).encode())
     split = {int(i): part for part, indices in source.parts.items() for i in indices}
     contents = file_hashes(source.files, manifest) if source.files else _pixel_hashes(source)
+    if source.masks is not None:
+        digest.update(json.dumps(source.masks.meaning).encode())
+        beside = manifest.with_name(f"{manifest.stem}-masks{manifest.suffix}")
+        hashes = _mask_hashes(source.masks, len(contents), beside)
+        contents = [f"{image} {mask}" for image, mask in zip(contents, hashes, strict=True)]
     for index, (name, content) in enumerate(zip(source.names, contents, strict=True)):
         line = f"{name}\0{content}\0{source.labels[index]}\0{split.get(index)}\n"
         digest.update(os.fsencode(line))
@@ -57,6 +64,13 @@ def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
 def _pixel_hashes(source: Source) -> list[str]:
     images = (source.decode(index) for index in range(len(source.names)))
     return [hashlib.sha256(f"{i.size}".encode() + i.tobytes()).hexdigest() for i in images]
+
+
+def _mask_hashes(masks: Masks, count: int, manifest: Path) -> list[str]:
+    """Of what the masks say: colour tables may change where files do not."""
+    if masks.files:
+        return file_hashes(masks.files, manifest)
+    return [hashlib.sha256(masks.decode(index).tobytes()).hexdigest() for index in range(count)]
 
 
 def build(
@@ -79,7 +93,8 @@ def build(
             return final
         for leftover in (temporary, final):  # of a builder that was killed; damaged later
             shutil.rmtree(leftover, ignore_errors=True)
-        _check_space(folder, len(source.names) * 3 * config.side**2)
+        channels = 3 if source.masks is None else 4
+        _check_space(folder, len(source.names) * channels * config.side**2)
         temporary.mkdir()
         try:
             meta = _write_arrays(source, config, temporary, progress)
@@ -110,7 +125,7 @@ def _write_arrays(
     source: Source, config: DatasetConfig, folder: Path, progress: Progress | None
 ) -> dict[str, Any]:
     """Write and sync images, labels and parts. Returns what meta.json says of them."""
-    faults = _write_images(source, config.side, folder / "images.npy", progress)
+    faults = _write_images(source, config.side, folder, progress)
     unreadable = {source.names[index]: reason for index, reason in faults.items()}
     if faults and config.on_corrupt == "fail":
         shown = few([f"{name} ({reason})" for name, reason in unreadable.items()], most=10)
@@ -127,6 +142,9 @@ def _write_arrays(
         "format": FORMAT,
         "classes": source.classes,
         "size": config.side,
+        "masks": source.masks is not None,
+        "names": source.names if source.masks is not None else [],
+        "colours": source.masks.colours if source.masks is not None else [],
         "count": len(source.names),
         "parts": {part: len(indices) for part, indices in parts.items()},
         "skipped": unreadable,
@@ -136,21 +154,27 @@ def _write_arrays(
 
 
 def _write_images(
-    source: Source, size: int, path: Path, progress: Progress | None
+    source: Source, size: int, folder: Path, progress: Progress | None
 ) -> dict[int, str]:
-    """Decode in threads, write in order. Returns index → reason of those that cannot be read.
+    """Decode in threads, write images and masks in order. Returns index → reason of those that
+    cannot be read.
 
     Written as a stream, not through a map: there a full disk is a signal that kills the process.
     """
     count, step = len(source.names), max(1, min(256, _CHUNK_BYTES // (3 * size**2)))
     chunks = [range(i, min(i + step, count)) for i in range(0, count, step)]
-    shape = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, size, size)}
+    shapes: dict[str, tuple[int, ...]] = {"images": (count, 3, size, size)}
+    if source.masks is not None:
+        shapes["masks"] = (count, size, size)
     faults: dict[int, str] = {}
-    with _strict_pillow(), ThreadPoolExecutor(_threads(source)) as pool, _synced(path) as stream:
-        np.lib.format.write_array_header_1_0(stream, shape)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_strict_pillow())
+        pool = stack.enter_context(ThreadPoolExecutor(_threads(source)))
+        streams = [stack.enter_context(_array(folder / f"{n}.npy", s)) for n, s in shapes.items()]
         decoded = _in_order(pool, lambda chunk: _decode(source, size, chunk), chunks)
-        for chunk, (pixels, found) in zip(chunks, decoded, strict=True):
-            stream.write(pixels.tobytes())
+        for chunk, (arrays, found) in zip(chunks, decoded, strict=True):
+            for stream, array in zip(streams, arrays, strict=True):
+                stream.write(array.tobytes())
             faults |= found
             if progress is not None:
                 progress(chunk.stop, count)
@@ -166,11 +190,11 @@ def _threads(source: Source) -> int:
 
 def _in_order(
     pool: ThreadPoolExecutor,
-    work: Callable[[range], tuple[Pixels, dict[int, str]]],
+    work: Callable[[range], Decoded],
     chunks: list[range],
-) -> Iterator[tuple[Pixels, dict[int, str]]]:
+) -> Iterator[Decoded]:
     """Like pool.map, but only a few chunks ahead, so that memory stays bounded."""
-    waiting: deque[Future[tuple[Pixels, dict[int, str]]]] = deque()
+    waiting: deque[Future[Decoded]] = deque()
     for chunk in chunks:
         waiting.append(pool.submit(work, chunk))
         if len(waiting) > _AHEAD:
@@ -179,24 +203,46 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _decode(source: Source, size: int, chunk: range) -> tuple[Pixels, dict[int, str]]:
-    """(len(chunk), 3, size, size) pixels, black where unreadable, and index → reason of those."""
+def _decode(source: Source, size: int, chunk: range) -> Decoded:
+    """(len(chunk), 3, size, size) pixels, black where unreadable, of a set with masks also
+    (len(chunk), size, size) class ids, and index → reason of those."""
     pixels = np.zeros((len(chunk), 3, size, size), dtype=np.uint8)
+    ids = np.full((len(chunk), size, size), IGNORED, dtype=np.uint8)
     faults = {}
     for row, index in enumerate(chunk):
         try:
-            image = square(source.decode(index), size)
+            image = source.decode(index)
+            if source.masks is None:
+                image = square(image, size)
+            else:
+                ids[row] = _framed_pair(image, source.masks.decode(index), size)
+                image = framed(image, size)
         except UnreadableImage as error:
             faults[index] = str(error)
         else:
             pixels[row] = np.asarray(image).transpose(2, 0, 1)  # HWC → CHW
-    return pixels, faults
+    return ([pixels] if source.masks is None else [pixels, ids]), faults
+
+
+def _framed_pair(image: Image.Image, ids: Pixels, size: int) -> Pixels:
+    height, width = ids.shape
+    if image.size != (width, height):
+        raise UnreadableImage(
+            f"image has {image.width}x{image.height} px, its mask {width}x{height}"
+        )
+    if max(width, height) > size:
+        raise UnreadableImage(
+            f"{width}x{height} px are more than `size: {size}`, and a mask is never made smaller: "
+            "cut it into tiles, or raise `size`"
+        )
+    return framed_mask(ids, size)
 
 
 def _check_not_emptied(source: Source, parts: dict[str, Indices]) -> None:
     """Skipping must leave every class an image to train on, and every part something."""
     seen = set(np.unique(source.labels[parts["train"]]).tolist())
-    without = [name for label, name in enumerate(source.classes) if label not in seen]
+    classes = source.classes if source.labelled else ()
+    without = [name for label, name in enumerate(classes) if label not in seen]
     needed = ("val", "test") if source.labelled else ("train", "val", "test")
     emptied = [f"class {name!r} of train" for name in without]
     emptied += [part for part in needed if not len(parts[part])]
@@ -231,6 +277,15 @@ def _strict_pillow() -> Iterator[None]:
             yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@contextlib.contextmanager
+def _array(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """A new .npy file of bytes, whose header is written."""
+    with _synced(path) as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        yield stream
 
 
 @contextlib.contextmanager

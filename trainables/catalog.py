@@ -3,12 +3,14 @@
 from trainables.byol import Byol
 from trainables.classify import Classify
 from trainables.rotation import Rotation
+from trainables.segment import Segment
 from trainables.trainable import PROBES, Trainable
 
 TRAINABLES: dict[str, type[Trainable]] = {
     "byol": Byol,
     "classify": Classify,
     "rotation": Rotation,
+    "segment": Segment,
 }
 
 

@@ -64,7 +64,7 @@ class Classify(Trainable):
     Config = ClassifyConfig
     FIGURES = ("loss", "accuracy")
     SELECT = ("val/accuracy", "max")
-    PREDICTS = True
+    PREDICTS = "classes"
     MAPPED = True
 
     def __init__(self, config: Any, data: DataInfo) -> None:

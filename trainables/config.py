@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # they decide what is looked at, not what is learnt: a Run's key does not count them
-ONLY_LOOKS = ("tsne_epochs", "probe_every", "on_collapse")
+ONLY_LOOKS = ("tsne_epochs", "probe_every", "on_collapse", "watch")
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -53,7 +53,7 @@ class TrainableConfig(Config):
     lr: PositiveFloat = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD and LARS")
     weight_decay: NonNegativeFloat = 5e-4
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Literal["cosine", "step", "constant", "poly"] = "cosine"
     step_epochs: PositiveInt = Field(15, description="schedule `step`: epochs between two drops")
     step_gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: NonNegativeFloat = 0.0
@@ -91,6 +91,8 @@ class TrainableConfig(Config):
         if self.schedule == "step":
             return self.lr * self.step_gamma ** int(progress // self.step_epochs)
         done = (progress - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        if self.schedule == "poly":  # arXiv:1506.04579, section 3.1
+            return self.lr * math.pow(1.0 - min(1.0, done), 0.9)
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
 
 

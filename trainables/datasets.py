@@ -28,6 +28,9 @@ from trainables.folders import (
 )
 from trainables.folders import DataError as DataError
 from trainables.images import open_image
+from trainables.palette import DEEPGLOBE, TABLE, read_palette
+from trainables.scenes import SCENE_CLASSES, digit_scenes
+from trainables.source import Source, from_memory, from_pairs, only_used
 from trainables.splits import Indices
 
 CIFAR10_FOLDER = "cifar-10-batches-py"  # of the official files
@@ -42,7 +45,7 @@ class DatasetConfig(Config):
         None, description="the folder, or a .csv file; default: found under --data DIR"
     )
     subfolder: str | None = Field(None, description="the folder below --data DIR, not with `path`")
-    size: Annotated[int, Field(ge=4, le=1024)] | None = Field(
+    size: Annotated[int, Field(ge=4, le=8192)] | None = Field(
         None, description="side in px of the square image; default: the type's own"
     )
     val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
@@ -91,34 +94,13 @@ class DatasetConfig(Config):
 
 
 @dataclass(frozen=True)
-class Source:
-    """The images of a data set, not decoded yet.
-
-    names, labels (N,) int64 and `files` share one order; names are unique, relative and sorted
-    within a class. Without labels there are no classes and every label is -1. parts: disjoint
-    sorted indices by split. files: one an image, or none where the images are held in memory.
-    decode: index → RGB of any size, raises UnreadableImage.
-    """
-
-    classes: tuple[str, ...]
-    names: list[str]
-    labels: Indices
-    parts: dict[str, Indices]
-    files: list[Path]
-    decode: Callable[[int], Image.Image]
-
-    @property
-    def labelled(self) -> bool:
-        return bool(self.classes)
-
-
-@dataclass(frozen=True)
 class DatasetType:
     """How to read a type, its default side in px, and one line about it for people."""
 
     read: Callable[[DatasetConfig, Path | None], Source]
     size: int
     about: str
+    masked: bool = False
 
 
 def read(config: DatasetConfig, root: Path | None) -> Source:
@@ -131,30 +113,17 @@ def read(config: DatasetConfig, root: Path | None) -> Source:
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
     if not config.labels:
-        source = replace(source, classes=(), labels=np.full(len(source.names), -1, np.int64))
+        nobody = np.full(len(source.names), -1, np.int64)
+        source = replace(source, classes=(), labels=nobody, masks=None)
     elif len(source.classes) < 2:
         raise DataError(
             f"data set has one class only ({source.classes[0]!r}): give one folder, "
             "or one label in CSV, for each class"
         )
     cuts = splits.Cuts(config.val_fraction, config.split_seed, config.limit)
-    parts = splits.complete(source.parts, source.labels, source.classes, cuts)
-    return _only_used(replace(source, parts=parts))
-
-
-def _only_used(source: Source) -> Source:
-    """Drop images left out by `limit`, so that nobody hashes or decodes them."""
-    used = np.sort(np.concatenate(list(source.parts.values())))
-    if len(used) == len(source.names):
-        return source
-    return Source(
-        classes=source.classes,
-        names=[source.names[i] for i in used],
-        labels=source.labels[used],
-        parts={part: np.searchsorted(used, indices) for part, indices in source.parts.items()},
-        files=[source.files[i] for i in used] if source.files else [],
-        decode=lambda index: source.decode(int(used[index])),
-    )
+    classes = source.classes if source.labelled else ()
+    parts = splits.complete(source.parts, source.labels, classes, cuts)
+    return only_used(replace(source, parts=parts))
 
 
 def _places(config: DatasetConfig, root: Path | None) -> list[Path]:
@@ -288,6 +257,26 @@ def _read_digits(config: DatasetConfig, root: Path | None) -> Source:
     )
 
 
+def _read_deepglobe(config: DatasetConfig, root: Path | None) -> Source:
+    """NNNN_sat.jpg beside NNNN_mask.png, in the colours of classes.csv or else DeepGlobe's own."""
+    folder = _find(config, root)
+    table = folder / TABLE
+    return from_pairs(folder, read_palette(table) if table.is_file() else DEEPGLOBE)
+
+
+def _read_mask_folders(config: DatasetConfig, root: Path | None) -> Source:
+    """Folders images and masks, and classes.csv, which says what a mask holds."""
+    folder = _find(config, root)
+    if not (folder / TABLE).is_file():
+        raise DataError(f"{folder} has no {TABLE}: give `id,name`, or `name,r,g,b`, a row a class")
+    return from_pairs(folder, read_palette(folder / TABLE))
+
+
+def _read_digit_scenes(config: DatasetConfig, root: Path | None) -> Source:
+    """scikit-learn's digits on its photographs."""
+    return from_memory(SCENE_CLASSES, *digit_scenes(), "scenes")
+
+
 DATASETS: dict[str, DatasetType] = {
     "digits": DatasetType(_read_digits, 8, "1,797 handwritten digits of 8x8 px, built in"),
     "cifar10": DatasetType(_read_cifar10, 32, "CIFAR-10: the official files, or class folders"),
@@ -301,4 +290,14 @@ DATASETS: dict[str, DatasetType] = {
     "mini_imagenet": DatasetType(
         _read_mini_imagenet, 128, "Mini-ImageNet: class folders, train.csv, or images alone"
     ),
+    "deepglobe": DatasetType(
+        _read_deepglobe,
+        512,
+        "NNNN_sat.jpg with NNNN_mask.png, and classes.csv if not its own",
+        True,
+    ),
+    "mask_folders": DatasetType(
+        _read_mask_folders, 512, "folders images and masks, with classes.csv", True
+    ),
+    "digit_scenes": DatasetType(_read_digit_scenes, 64, "digits on photographs, built in", True),
 }

@@ -4,9 +4,11 @@ import io
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff")
+IGNORED = 255  # in a mask of class ids: neither learnt nor counted
 # Pillow itself would take any: PostScript under a photograph's name starts Ghostscript
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 
@@ -44,6 +46,22 @@ def square(image: Image.Image, size: int) -> Image.Image:
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def framed(image: Image.Image, size: int) -> Image.Image:
+    """The whole image in the upper left of a black square of size x size px, which it must fit."""
+    if image.size == (size, size):
+        return image
+    frame = Image.new("RGB", (size, size))
+    frame.paste(image)
+    return frame
+
+
+def framed_mask(ids: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """The same for (H, W) class ids: what lies beside the image does not count."""
+    frame = np.full((size, size), IGNORED, dtype=np.uint8)
+    frame[: ids.shape[0], : ids.shape[1]] = ids
+    return frame
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -37,7 +37,7 @@ def probe(
     5,000); without labels the spread alone. Every rank takes part and gets the same."""
     std, rank = spread(found[:: -(-len(found) // _SPREAD)])
     figures = {"val/embedding_std": std, "val/effective_rank": rank}
-    if table.classes:
+    if table.labelled:
         known = sample(table.parts["train"], _BANK)
         bank = features(trainable, table, known, world, autocast)
         asked = torch.from_numpy(table.labels[sample(table.parts["val"], _QUERIES)])
@@ -50,7 +50,7 @@ def snapshot(table: ImageTable, found: Tensor) -> dict[str, np.ndarray]:
     """What a map of the validation images' features is drawn from: `features` (N, D) float32,
     `labels` and `rows` (N,) int64, `classes` (K,) text."""
     rows = sample(table.parts["val"], _QUERIES)
-    classes = np.array(table.classes, dtype=str)
+    classes = np.array(table.classes if table.labelled else (), dtype=str)
     return {
         "features": found.numpy(),
         "labels": table.labels[rows],

@@ -31,8 +31,8 @@ class Rotation(Trainable):
     Config = RotationConfig
     FIGURES = ("loss", "accuracy")
     SELECT = ("val/accuracy", "max")
-    PREDICTS = False
-    NEEDS_LABELS = False
+    PREDICTS = None
+    NEEDS = None
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: RotationConfig = config

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FORMAT = 2  # of the folder and of what decides a pixel: raise it when either changes
+FORMAT = 3  # of the folder and of what decides a pixel: raise it when either changes
 _BLOCK = 1 << 22  # bytes read at once
 Indices = npt.NDArray[np.int64]
 
@@ -23,6 +23,9 @@ class ImageTable:
     """A decoded data set. images: (N, 3, S, S) uint8 in [0, 255], read-only, mapped; labels: (N,).
 
     parts: indices into both, by split; images that could not be read are black and in no part.
+    masks: (N, S, S) uint8 ids of the classes, 255 where a pixel does not count; of data sets that
+    have masks, whose labels are all -1; these also have the images' names, and the colours of the
+    classes if they have any.
     """
 
     images: np.memmap[Any, np.dtype[np.uint8]]
@@ -31,6 +34,14 @@ class ImageTable:
     classes: tuple[str, ...]
     size: int
     fingerprint: str
+    masks: np.memmap[Any, np.dtype[np.uint8]] | None = None
+    names: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether an image has a class."""
+        return bool(self.classes) and self.masks is None
 
 
 def open_table(path: Path) -> ImageTable:
@@ -46,6 +57,9 @@ def open_table(path: Path) -> ImageTable:
         classes=tuple(meta["classes"]),
         size=meta["size"],
         fingerprint=meta["fingerprint"],
+        masks=np.load(path / "masks.npy", mmap_mode="r") if meta["masks"] else None,
+        names=tuple(meta["names"]),
+        colours=tuple((r, g, b) for r, g, b in meta["colours"]),
     )
 
 

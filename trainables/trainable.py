@@ -5,7 +5,7 @@ a batch), `metrics` (sums → figures) and `set_training` (what trains, what sta
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -32,8 +32,9 @@ class DataInfo:
 class Batch:
     """Samples on the training device.
 
-    images: (B, 3, S, S) uint8 in [0, 255]; labels: (B,) int64; indices: (B,) int64, the samples'
-    numbers in the data set; seed and epoch count the randomness of augmentation.
+    images: (B, 3, S, S) uint8 in [0, 255]; labels: (B,) int64, or of a data set with masks
+    (B, S, S) uint8 class ids; indices: (B,) int64, the samples' numbers in the data set; seed and
+    epoch count the randomness of augmentation.
     """
 
     images: Tensor
@@ -83,10 +84,14 @@ class Trainable(ABC):
     Config: ClassVar[type[TrainableConfig]]
     FIGURES: ClassVar[tuple[str, ...]]  # reported for each split: `loss` → val/loss, test/loss
     SELECT: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the checkpoint
-    PREDICTS: ClassVar[bool]  # whether the model predicts the data set's classes
-    NEEDS_LABELS: ClassVar[bool] = True
+    PREDICTS: ClassVar[Literal["classes", "masks"] | None]  # what its model says of an image
+    NEEDS: ClassVar[Literal["labels", "masks"] | None] = "labels"  # of the data set
+    EVALUATED: ClassVar[int] = 512  # images that are evaluated at once
+    INPUTS: ClassVar[int] = 1  # images of one sample that its model takes
     PROBED: ClassVar[bool] = False  # whether its features are watched while it learns
     MAPPED: ClassVar[bool] = False  # whether t-SNE maps of its features are drawn
+    WATCHED: ClassVar[bool] = False  # whether its masks of some images are drawn
+    watched: Sequence[str] = ()  # which, by name; none: some of validation
     model: Encoding
     width: int  # of the encoder's features
 
@@ -94,17 +99,28 @@ class Trainable(ABC):
     def __init__(self, config: Any, data: DataInfo) -> None:
         """Build `self.model` from the current torch seed. Raises ValueError on unfit data."""
 
+    @classmethod
+    def check(cls, config: Any, data: DataInfo) -> None:
+        """Before anything starts: raises ValueError, one line, where they do not fit."""
+        return None
+
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss over the batch, a scalar. model: `self.model`, possibly wrapped by DDP."""
 
     @abstractmethod
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums over the batch, float64 on the device; they add up over batches and ranks."""
+        """Sums over the batch, float64 or int64, on the device; they add up over batches and
+        ranks."""
 
     @abstractmethod
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Sums over a whole split → one value for each of FIGURES."""
+        """Sums over a whole split → one value for each of FIGURES, and others that not every data
+        set has."""
+
+    def absent(self, sums: Mapping[str, Tensor]) -> list[str]:
+        """Classes that a whole split does not show, where that is left out of the metrics."""
+        return []
 
     def set_training(self, training: bool) -> None:
         """Switch between training and evaluation mode; frozen parts decide for themselves."""

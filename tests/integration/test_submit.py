@@ -70,7 +70,8 @@ def test_mlflow_holds_plots_tables_config_and_models(finished, command):
     run = client.get_run(command.runs("tiny")["late"]["mlflow_run_id"])
     files = {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
     maps = {"plots/tsne_epoch1.png", "plots/tsne_epoch1.html"}
-    assert files == {"plots/loss.png", "plots/accuracy.png"} | maps
+    drawn = {"plots/architecture.svg", "plots/architecture.png"}
+    assert files == {"plots/loss.png", "plots/accuracy.png"} | maps | drawn
     assert "config.yaml" in {item.path for item in client.list_artifacts(run.info.run_id)}
     parent = run.data.tags["mlflow.parentRunId"]
     tables = {item.path for item in client.list_artifacts(parent, "tables")}

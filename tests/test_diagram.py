@@ -1,0 +1,46 @@
+"""A diagram names every block with its facts and keeps ways apart."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.diagram import draw_architecture, in_units, lanes_of, main
+from tests.test_blocks import CASES, drawn
+from tests.test_predict import saved
+from trainables.predict import MODEL
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_two_boxes_share_a_place_and_all_are_named(name: str) -> None:
+    one, _ = drawn(name)
+    places = list(zip(lanes_of(one), one.levels, strict=True))
+    assert len(set(places)) == len(one.blocks)
+    written = [text.get_text() for text in draw_architecture(one).axes[0].texts]
+    assert {block.name for block in one.blocks} <= set(written)
+
+
+def test_the_main_way_is_straight_and_an_auxiliary_head_stands_to_its_left() -> None:
+    one, _ = drawn("deeplabv3")
+    lanes = {block.name: lane for block, lane in zip(one.blocks, lanes_of(one), strict=True)}
+    assert {lanes[name] for name in ("input", "encoder.layer4", "cat", "head.4")} == {0}
+    assert lanes["auxiliary.0"] == lanes["auxiliary.4"] == -1
+    branches = {lane for name, lane in lanes.items() if name.startswith("head.0.convs")}
+    assert branches == {0, 1, 2, 3, 4}
+
+
+def test_a_checkpoints_description_is_enough(tmp_path: Path) -> None:
+    saved(tmp_path)
+    main(tmp_path / MODEL, tmp_path / "drawn")
+    plots, tables = tmp_path / "drawn" / "plots", tmp_path / "drawn" / "tables"
+    assert (plots / "architecture.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (plots / "architecture.svg").read_text(encoding="utf-8")[:1000]
+    assert "encoder.layer4" in (tables / "architecture.txt").read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"drawn", MODEL, "weights.pt"}
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (999, "999"), (1000, "1 k"), (41_996_878, "42 M"), (1.73e11, "173 G")],
+)
+def test_counts_are_read_at_a_glance(count: int, text: str) -> None:
+    assert in_units(count) == text
