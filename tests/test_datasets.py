@@ -59,7 +59,7 @@ def test_an_unknown_type_is_answered_with_the_nearest_and_with_all() -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [{"size": 3}, {"size": 1025}, {"val_fraction": 0.0}, {"val_fraction": 0.6}]
+    [{"size": 3}, {"size": 8193}, {"val_fraction": 0.0}, {"val_fraction": 0.6}]
     + [{"limit": 1}, {"on_corrupt": "ignore"}, {"pth": "x"}, {"size": "64"}, {"labels": 0}],
 )
 def test_settings_out_of_range_or_unknown_are_refused(fault: dict[str, Any]) -> None:

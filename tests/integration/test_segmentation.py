@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def small(command) -> dict:
     """Its Runs by label, once it has finished; fewer images than the study itself."""
-    change = ("--set", "data.scenes.limit=20")
+    change = ("--set", "data.scenes.limit=16")
     result = command.run("submit", "segmentation_digits", *change)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "test IoU of each class (%)" in result.stdout
@@ -63,6 +63,7 @@ def test_a_picture_of_ones_own_gets_a_mask_of_its_size(small, command, tmp_path:
     assert refused.returncode == 2 and "--out DIR" in refused.stderr
     result = command.run("predict", *given, "--out", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
-    mask = Image.open(tmp_path / "out" / "mine_mask.png")
-    assert mask.mode == "P" and mask.size == (70, 50) and np.asarray(mask).max() < 4
-    assert Image.open(tmp_path / "out" / "mine_overlay.png").size == (70, 50)
+    with Image.open(tmp_path / "out" / "mine_mask.png") as mask:
+        assert mask.mode == "P" and mask.size == (70, 50) and np.asarray(mask).max() < 4
+    with Image.open(tmp_path / "out" / "mine_overlay.png") as overlay:
+        assert overlay.size == (70, 50)
