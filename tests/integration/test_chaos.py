@@ -1,4 +1,4 @@
-"""A round of chaos; more by hand, as tests/chaos.py says."""
+"""Two rounds of chaos; more by hand, as tests/chaos.py says."""
 
 import subprocess
 import sys
@@ -8,8 +8,8 @@ import pytest
 
 
 @pytest.mark.slow
-def test_a_round_of_chaos_loses_nothing():
-    rounds = ["--rounds", "1", "--seed", "1", "--workers", "1"]
+def test_two_rounds_of_chaos_lose_nothing():
+    rounds = ["--rounds", "2", "--seed", "1", "--workers", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", *rounds],
         cwd=Path(__file__).parents[2],
@@ -17,4 +17,4 @@ def test_a_round_of_chaos_loses_nothing():
         capture_output=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 rounds, 0 losses" in done.stdout
+    assert "2 rounds, 0 losses" in done.stdout
