@@ -9,7 +9,7 @@ import trainables
 
 FEATURES, MAPS = "features", "maps"  # a folder in a Run's, and the pictures' folder therein
 CONFUSION = f"{FEATURES}/confusion.npz"  # the test's confusion matrix
-DIAGRAMS = ".diagrams"  # a folder in the store: of every model that its Runs have
+ARCHITECTURE = f"{FEATURES}/architecture.npz"  # what the model is made of
 LAST_MASKS = "last.npz"  # among the pictures of masks: what the last ones are drawn from
 
 

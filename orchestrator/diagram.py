@@ -1,49 +1,19 @@
 """A model as a picture: a box a block, an arrow for what flows, with shapes, size and cost.
 
-    python -m orchestrator.diagram model.json folder
-
 To be read from top to bottom. What rejoins the main way stands to its right, what ends elsewhere
 (an auxiliary head) to its left.
 """
 
-import json
-import os
-import shutil
-import sys
-from pathlib import Path
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
-from matplotlib.path import Path as Outline
+from matplotlib.path import Path
 
-from orchestrator.plots import save
-from trainables.blocks import Architecture, Block, architecture, as_text, shown
-from trainables.catalog import TRAINABLES
-from trainables.trainable import DataInfo
+from trainables.blocks import Architecture, Block, shown
 
 _WIDTH, _HEIGHT, _GAP = 3.8, 0.72, 0.42  # of a box in inches, and between two levels
 _FILLS = {"trained": "#CFE3F5", "frozen": "#D9D9D9", "no parameters": "#FFFFFF"}
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-
-def main(described: Path, folder: Path) -> None:
-    """Draw the model that a checkpoint's description builds: `plots/architecture.svg`, `.png` and
-    `tables/architecture.txt`. The folder is whole or absent."""
-    found = json.loads(described.read_text(encoding="utf-8"))
-    kind, data = TRAINABLES[found["trainable"]], DataInfo(tuple(found["classes"]), found["size"])
-    one = architecture(kind, kind.Config.model_validate(found["config"]), data)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    (temporary / "tables").mkdir(parents=True)
-    try:
-        figure = draw_architecture(one)
-        for ending in ("svg", "png"):
-            save(figure, temporary / "plots" / f"architecture.{ending}")
-        (temporary / "tables" / "architecture.txt").write_text(as_text(one), encoding="utf-8")
-        if not folder.is_dir():
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def draw_architecture(one: Architecture) -> Figure:
@@ -129,7 +99,7 @@ def _draw_arrow(axes: Axes, start: tuple[int, float], end: tuple[int, float]) ->
     corners = [(one, top), (one, turn), (two, turn), (two, bottom)]
     axes.add_patch(
         FancyArrowPatch(
-            path=Outline(corners), arrowstyle="-|>", mutation_scale=11, color="#555555",
+            path=Path(corners), arrowstyle="-|>", mutation_scale=11, color="#555555",
             linewidth=1.1, zorder=0.5, joinstyle="round", shrinkA=0, shrinkB=0,
         )
     )  # fmt: skip
@@ -156,7 +126,3 @@ def in_units(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return str(count)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,20 +1,26 @@
 """What a Run lets be seen of itself while it learns: probes of its features, features for t-SNE
-maps, masks of watched images. Arrays are kept beside its checkpoints; somebody else draws them."""
+maps, masks of watched images, what its model is made of. Arrays are kept beside its checkpoints;
+somebody else draws them."""
 
+import json
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from orchestrator.artist import CONFUSION, feature_file, mask_file
+from orchestrator.artist import ARCHITECTURE, CONFUSION, feature_file, mask_file
 from trainables.config import TrainableConfig
 from trainables.probe import Autocast, probe, snapshot, validation_features
 from trainables.table import ImageTable
-from trainables.trainable import Trainable
+from trainables.trace import architecture
+from trainables.trainable import DataInfo, Trainable
 from trainables.watch import watched_masks, watched_of
 from trainables.world import World
 
+log = logging.getLogger(__name__)
 Keep = Callable[[str, Mapping[str, np.ndarray[Any, Any]]], None]  # file, arrays
 
 
@@ -43,9 +49,10 @@ class Looks:
             self._keep_features(epoch, found)
         return probe(*self._at, found, self._world, self._autocast) if probed else {}
 
-    def at_end(self, epoch: int) -> None:
+    def at_end(self, epoch: int, config: TrainableConfig) -> None:
         """With the weights of the last epoch, whichever that came to be."""
         trainable, _ = self._at
+        self._keep_architecture(config)
         if trainable.MAPPED:
             found = validation_features(*self._at, self._world, self._autocast)
             self._keep_features(epoch, found)
@@ -58,6 +65,18 @@ class Looks:
             classes = np.array(self._at[1].classes, dtype=str)
             matrix = sums["confusion"].cpu().numpy()
             self._keep(CONFUSION, {"confusion": matrix, "classes": classes})
+
+    def _keep_architecture(self, config: TrainableConfig) -> None:
+        """What the model is made of; nothing of it is learnt, so that all can look on."""
+        trainable, table = self._at
+        if self._world.rank != 0:
+            return
+        try:
+            one = architecture(type(trainable), config, DataInfo(table.classes, table.size))
+        except Exception as error:  # of the tracer: a picture must not cost a trained model
+            log.warning("no diagram of the model: %s: %s", type(error).__name__, error)
+            return
+        self._keep(ARCHITECTURE, {"json": np.array(json.dumps(asdict(one)))})
 
     def _keep_features(self, epoch: int, found: Tensor) -> None:
         if self._world.rank == 0:

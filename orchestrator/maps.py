@@ -6,10 +6,9 @@ images, a diagram of its model.
 A process of its own, and a patient one: neither training nor tracking waits for it.
 """
 
-import hashlib
+import json
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 import zlib
@@ -18,10 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.artist import CONFUSION, DIAGRAMS, LAST_MASKS, MAPS, kept_features, kept_masks
+from orchestrator.artist import (
+    ARCHITECTURE,
+    CONFUSION,
+    LAST_MASKS,
+    MAPS,
+    kept_features,
+    kept_masks,
+)
+from orchestrator.diagram import draw_architecture
 from orchestrator.plots import save
 from orchestrator.strips import draw_confusion, draw_strip, strips_data
 from orchestrator.tsne import Snapshot, draw_tsne, tsne_data, tsne_page
+from trainables.blocks import as_text, from_plain
 
 
 def main(folder: Path) -> int:
@@ -37,7 +45,7 @@ def main(folder: Path) -> int:
             found = _read(folder.parent / CONFUSION, "confusion", "classes")
             figure = draw_confusion(found["confusion"], [str(name) for name in found["classes"]])
             save(figure, temporary / "plots" / "confusion.png")
-        _draw_model(folder.parent, temporary)
+        _draw_model(folder.parent / ARCHITECTURE, temporary)
         if not (folder / MAPS).is_dir():
             temporary.rename(folder / MAPS)
     except (OSError, ValueError) as error:
@@ -48,20 +56,16 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _draw_model(run: Path, into: Path) -> None:
-    """Of the newest checkpoint: the model is the same in all. Drawn once for all Runs of a store
-    that have the same, in a process that pays for torch."""
-    described = sorted(run.glob("epoch_*/model.json"))
-    if not described:
+def _draw_model(kept: Path, into: Path) -> None:
+    """`plots/architecture.svg` and `.png`, `tables/architecture.txt`."""
+    if not kept.is_file():
         return
-    name = hashlib.sha256(described[-1].read_bytes()).hexdigest()[:16]
-    kept = run.parent / DIAGRAMS / name
-    if not kept.is_dir():
-        command = [sys.executable, "-m", "orchestrator.diagram", str(described[-1]), str(kept)]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise ValueError(f"no diagram: {done.stderr.strip().rpartition(chr(10))[2]}")
-    shutil.copytree(kept, into, dirs_exist_ok=True)
+    one = from_plain(json.loads(str(_read(kept, "json")["json"])))
+    figure = draw_architecture(one)
+    for ending in ("svg", "png"):
+        save(figure, into / "plots" / f"architecture.{ending}")
+    (into / "tables").mkdir()
+    (into / "tables" / "architecture.txt").write_text(as_text(one), encoding="utf-8")
 
 
 def _draw_masks(kept: Mapping[int, Path], into: Path) -> None:

@@ -276,7 +276,7 @@ class Mirror:
         """Pictures, once another process has drawn them: nothing waits for it."""
         assert entry.tracked is not None and entry.end is not None
         run_id, folder = entry.tracked.run_id, self.store.features(entry.run.key)
-        if entry.end[0] != "FINISHED" or "maps" in entry.tracked.tags:
+        if folder is None or entry.end[0] != "FINISHED" or "maps" in entry.tracked.tags:
             entry.done = True
         elif self._artist.has_drawn(folder):
             fault = self._artist.faults.get(folder)

@@ -1,7 +1,7 @@
 """The comparison of a submission, written as its artifacts: tables and figures."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,32 +59,38 @@ def _last_maps(
 ) -> dict[str, Pixels]:
     """label → the t-SNE picture after the last epoch, of the first seed that has one."""
     epochs = {item.run_id: item.fact("epochs") for item in submission.runs}
+    found = _first_files(tracker, made, lambda run: f"plots/tsne_epoch{epochs[run.run_id]}.png")
     with tempfile.TemporaryDirectory() as folder:
         return {
-            name: imread(tracker.download_file(run_id, path, Path(folder)))
-            for name, run_id in _first_runs(made)
-            for path in [f"plots/tsne_epoch{epochs[run_id]}.png"]
-            if path in tracker.files(run_id, "plots")
+            f"{label}, seed {run.seed}": imread(
+                tracker.download_file(str(run.run_id), path, Path(folder))
+            )
+            for label, run, path in found
         }
 
 
 def _last_masks(
     tracker: Tracker, submission: Submission, made: Sequence[Table]
 ) -> dict[str, list[Strip]]:
-    """label → the watched images' masks after the last epoch, of the first seed."""
+    """label → the watched images' masks after the last epoch, of the first seed that has them."""
     epochs = {item.run_id: item.fact("epochs") for item in submission.runs}
-    masks, path = {}, f"masks/{LAST_MASKS}"
+    masks = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, run_id in _first_runs(made):
-            if path in tracker.files(run_id, "masks"):
-                file = tracker.download_file(run_id, path, Path(folder))
-                with np.load(file, allow_pickle=False) as kept:
-                    masks[name] = strips_data(int(epochs[run_id]), dict(kept))
+        for label, run, path in _first_files(tracker, made, lambda run: f"masks/{LAST_MASKS}"):
+            file = tracker.download_file(str(run.run_id), path, Path(folder))
+            with np.load(file, allow_pickle=False) as kept:
+                strips = strips_data(int(epochs[run.run_id]), dict(kept))
+            masks[f"{label}, seed {run.seed}"] = strips
     return masks
 
 
-def _first_runs(made: Sequence[Table]) -> Iterator[tuple[str, str]]:
-    """Label with seed, and MLflow run, of every row's first seed."""
+def _first_files(
+    tracker: Tracker, made: Sequence[Table], path_of: Callable[[RunRecord], str]
+) -> Iterator[tuple[str, RunRecord, str]]:
+    """Of every row the first Run that has the file: label, Run, path."""
     for row in (row for one in made for row in one.rows):
-        for run in row.runs[:1]:
-            yield f"{row.label}, seed {run.seed}", str(run.run_id)
+        for run in row.runs:
+            path = path_of(run)
+            if path in tracker.files(str(run.run_id), path.partition("/")[0]):
+                yield row.label, run, path
+                break

@@ -165,9 +165,10 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def features(self, key: str) -> Path:
-        """The folder of what a Run keeps to be drawn; there may be none."""
-        return self.folder(key) / FEATURES
+    def features(self, key: str) -> Path | None:
+        """The folder of what a Run has kept to be drawn, if it has."""
+        folder = self.folder(key) / FEATURES
+        return folder if folder.is_dir() else None
 
     def spare(self, key: str, attempt: int, epoch: int) -> None:
         """Keep a second copy of a checkpoint without its optimizer state, and of no other: of the

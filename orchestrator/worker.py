@@ -258,7 +258,7 @@ class Training:
     def finish(self) -> None:
         """Test once, with the checkpoint that validation chose, and write the result."""
         best = self._best_epoch()
-        self.looks.at_end(len(self.history))
+        self.looks.at_end(len(self.history), self.config)
         checkpoint = self.store.load(self.task.key, best)
         if checkpoint is None:
             if self.world.rank == 0:

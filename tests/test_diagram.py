@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.diagram import draw_architecture, in_units, lanes_of, main
-from tests.test_blocks import CASES, drawn
-from tests.test_predict import saved
-from trainables.predict import MODEL
+from orchestrator.diagram import draw_architecture, in_units, lanes_of
+from orchestrator.plots import save
+from tests.test_trace import CASES, drawn
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -28,14 +27,12 @@ def test_the_main_way_is_straight_and_an_auxiliary_head_stands_to_its_left() -> 
     assert branches == {0, 1, 2, 3, 4}
 
 
-def test_a_checkpoints_description_is_enough(tmp_path: Path) -> None:
-    saved(tmp_path)
-    main(tmp_path / MODEL, tmp_path / "drawn")
-    plots, tables = tmp_path / "drawn" / "plots", tmp_path / "drawn" / "tables"
-    assert (plots / "architecture.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (plots / "architecture.svg").read_text(encoding="utf-8")[:1000]
-    assert "encoder.layer4" in (tables / "architecture.txt").read_text(encoding="utf-8")
-    assert {path.name for path in tmp_path.iterdir()} == {"drawn", MODEL, "weights.pt"}
+def test_it_is_written_as_svg_and_png(tmp_path: Path) -> None:
+    figure = draw_architecture(drawn("head")[0])
+    for ending in ("svg", "png"):
+        save(figure, tmp_path / f"architecture.{ending}")
+    assert (tmp_path / "architecture.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "architecture.svg").read_text(encoding="utf-8")[:1000]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 """Maps are drawn by a process of their own, from what a Run has kept, all of them or none."""
 
-import shutil
+import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from orchestrator.artist import DIAGRAMS, MAPS, Artist, feature_file, kept_features
+from orchestrator.artist import ARCHITECTURE, MAPS, Artist, feature_file, kept_features
 from orchestrator.maps import main
 from orchestrator.tensors import save_arrays
-from tests.test_predict import saved
+from tests.test_blocks import ONE
+from trainables.blocks import as_text
 
 
 def keep(run: Path, *epochs: int, images: int = 12) -> Path:
@@ -86,24 +88,23 @@ def test_too_few_images_for_a_map_is_said(tmp_path: Path):
     assert "at least 4" in artist.faults[folder]
 
 
-def test_a_model_is_drawn_once_for_all_runs_that_have_it(tmp_path: Path):
-    for name in ("one", "two"):
-        folder = tmp_path / name / "epoch_00001"
-        folder.mkdir(parents=True)
-        saved(folder)
-        assert main(tmp_path / name / "features") == 0
-    plots = {path.name for path in (tmp_path / "two" / "features" / MAPS / "plots").iterdir()}
-    assert plots == {"architecture.svg", "architecture.png"}
-    (kept,) = (tmp_path / DIAGRAMS).iterdir()
-    (kept / "tables" / "architecture.txt").write_text("seen")
-    shutil.rmtree(tmp_path / "one" / "features")
-    assert main(tmp_path / "one" / "features") == 0
-    table = tmp_path / "one" / "features" / MAPS / "tables" / "architecture.txt"
-    assert table.read_text() == "seen"
+def test_what_a_model_is_made_of_becomes_a_diagram_and_a_table(tmp_path: Path):
+    path = tmp_path / "run" / ARCHITECTURE
+    path.parent.mkdir(parents=True)
+    save_arrays({"json": np.array(json.dumps(asdict(ONE)))}, path)
+    assert main(path.parent) == 0
+    maps = path.parent / MAPS
+    assert {item.name for item in (maps / "plots").iterdir()} == {
+        "architecture.svg",
+        "architecture.png",
+    }
+    assert (maps / "tables" / "architecture.txt").read_text("utf-8") == as_text(ONE)
 
 
-def test_a_model_that_cannot_be_drawn_is_said(tmp_path: Path, capfd):
-    (tmp_path / "run" / "epoch_00001").mkdir(parents=True)
-    (tmp_path / "run" / "epoch_00001" / "model.json").write_text("{}")
-    assert main(tmp_path / "run" / "features") == 1
-    assert "no diagram: KeyError" in capfd.readouterr().err
+def test_a_damaged_diagram_is_said(tmp_path: Path, capfd):
+    path = tmp_path / "run" / ARCHITECTURE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no archive")
+    assert main(path.parent) == 1
+    assert "architecture.npz is damaged" in capfd.readouterr().err
+    assert [item.name for item in path.parent.iterdir()] == ["architecture.npz"]

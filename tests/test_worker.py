@@ -10,12 +10,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
-from orchestrator.artist import kept_features
+from orchestrator import looks
+from orchestrator.artist import ARCHITECTURE, kept_features
 from orchestrator.history import best_epoch
 from orchestrator.store import StaleWriter, Store
 from orchestrator.worker import RunFault, Task, Training, train
 from tests.conftest import ALONE, Tasks
+from trainables.blocks import from_plain
 from trainables.world import World
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class Killed(Exception):
@@ -263,3 +267,26 @@ def test_one_step_of_two_ranks_is_the_one_process_gradient(tasks, tmp_path, trai
         theirs, mine = together[name] - before[name], value - before[name]
         assert float((theirs - mine).norm()) <= 2e-3 * float(mine.norm()) + 1e-6, name
     assert moved > 60
+
+
+@pytest.mark.parametrize("trainable", ["classify", "rotation"])
+def test_a_run_keeps_what_its_model_is_made_of(tasks: Tasks, trainable: str):
+    task = tasks.make(trainable)
+    train(task, ALONE, lambda figures: None)
+    with np.load(tasks.store.folder(task.key) / ARCHITECTURE) as kept:
+        one = from_plain(json.loads(str(kept["json"])))
+    weights = torch.load(tasks.store.best(task.key).weights, weights_only=True)
+    learnt = [w for name, w in weights.items() if not name.endswith(BUFFERS)]
+    assert one.parameters == sum(weight.numel() for weight in learnt)
+
+
+def test_a_model_that_cannot_be_traced_costs_its_diagram_alone(tasks: Tasks, monkeypatch, caplog):
+    def fails(*given):
+        raise RuntimeError("no graph")
+
+    monkeypatch.setattr(looks, "architecture", fails)
+    task = tasks.make()
+    train(task, ALONE, lambda figures: None)
+    assert tasks.store.result(task.key) is not None
+    assert not (tasks.store.folder(task.key) / ARCHITECTURE).exists()
+    assert "no diagram of the model: RuntimeError: no graph" in caplog.text
