@@ -20,12 +20,12 @@ _NOT_COUNTED = ("trainables.catalog", "trainables.predict", "trainables.probe")
 
 
 @functools.cache
-def code_version(module: str) -> str:
+def code_version(module: str, loop_file: str = "worker.py") -> str:
     """16 hexadecimal digits over the syntax trees, without docstrings, of a `trainables` module
-    and the worker loop, with the `trainables` modules that both import. module: such as
-    `trainables.rotation`.
+    and the loop that runs it, with the `trainables` modules that both import. module: such as
+    `trainables.rotation`; loop_file: of `orchestrator`.
     """
-    loop = PACKAGES[0] / "worker.py"
+    loop = PACKAGES[0] / loop_file
     digest = hashlib.sha256(_syntax(loop).encode())
     # another trainable, or another way to look at this one, must not change this one
     used = {name for name in _imports(loop) if name not in _NOT_COUNTED}

@@ -141,7 +141,7 @@ def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:
 
 def in_percent(metric: str) -> bool:
     """Whether the metric is a share in [0, 1] that people read in percent."""
-    return metric.endswith(("accuracy", "miou")) or "/iou/" in metric
+    return metric.endswith(("accuracy", "iou")) or "/iou/" in metric
 
 
 def shown(row: Row) -> str:

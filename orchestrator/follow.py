@@ -113,12 +113,18 @@ def cells(item: RunState) -> tuple[str, ...]:
     return (
         item.run.name,
         state,
-        f"{epochs_done(item)}/{item.run.config['epochs']}",
+        f"{epochs_done(item)}/{_epochs_in_all(item)}",
         f"{loss:.3f}" if loss else "",
         metric,
-        f"{speed:.0f}" if speed else "",
+        f"{speed:.0f}" if speed and speed >= 10 else f"{speed:.2g}" if speed else "",
         str(timedelta(seconds=round(left))) if left is not None else "",
     )
+
+
+def _epochs_in_all(item: RunState) -> str:
+    if item.run.artifacts:
+        return item.fact("images") or str(item.progress.get("epochs", "?"))
+    return str(item.run.config["epochs"])
 
 
 def _start_of(item: RunState) -> str:
@@ -127,7 +133,9 @@ def _start_of(item: RunState) -> str:
 
 
 def epochs_done(item: RunState) -> int:
-    """Epochs that a Run has behind it."""
+    """Epochs that a Run has behind it, or images of a producer."""
+    if item.run.artifacts:
+        return int(item.fact("images") or item.progress.get("epoch", 0))
     if item.tracked is not None and "epochs" in item.tracked.tags:
         return int(item.tracked.tags["epochs"])
     return int(item.progress.get("epoch", 0))
@@ -142,7 +150,8 @@ def _print_changes(
         if item.state != "PENDING" and shown.get(item.run.key) != now:
             shown[item.run.key] = now
             name, state, epoch, loss, metric, speed, left = cells(item)
-            parts = [f"{name}: {state}", f"epoch {epoch}", f"loss {loss}" if loss else "", metric]
+            what = "images" if item.run.artifacts else "epoch"
+            parts = [f"{name}: {state}", f"{what} {epoch}", f"loss {loss}" if loss else "", metric]
             parts += [f"{speed} images/s" if speed else "", f"{left} left" if left else ""]
             line = ", ".join(part for part in parts if part)
             console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -20,9 +20,11 @@ from ray.util.state import list_actors, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
 from orchestrator.cluster import Node, Share, at_once
+from orchestrator.produce import produce
 from orchestrator.runlog import fatal_signal, recorded
 from orchestrator.store import StaleWriter, Store
 from orchestrator.worker import RunFault, Task, train
+from trainables.catalog import PRODUCERS
 from trainables.world import World
 
 log = logging.getLogger("orchestrator")
@@ -96,7 +98,8 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(_own_cpus())
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     with recorded(Store(Path(task.store)).log(task.key, task.attempt, world.rank)):
-        train(task, world, lambda metrics: ray.train.report(dict(metrics)))
+        work = produce if task.trainable in PRODUCERS else train
+        work(task, world, lambda metrics: ray.train.report(dict(metrics)))
 
 
 def cluster_nodes() -> list[Node]:

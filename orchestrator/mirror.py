@@ -188,7 +188,8 @@ class Mirror:
             self._children = {_name(child.tags): child for child in children}
         run, child = entry.run, self._children.get((entry.run.label, str(entry.run.seed)))
         if child is not None:
-            entry.logged = self.tracker.last_epoch(child.run_id)
+            first = run.select if run.artifacts else "train/loss"
+            entry.logged = self.tracker.last_epoch(child.run_id, first)
             if not (child.status == "FINISHED" and entry.end):
                 self.tracker.set_tags(child.run_id, {"attempt": str(entry.attempt), "reason": ""})
             if entry.end is None:
@@ -243,6 +244,11 @@ class Mirror:
             tracked.run_id,
             {**result["facts"], "best_epoch": str(best), "epochs": str(len(result["history"]))},
         )
+        if run.artifacts:
+            if "artifacts" not in have.tags and tracked.tags.get("kind") != "reused":
+                self._send_artifacts(run, tracked)
+                self.tracker.set_tags(tracked.run_id, {"artifacts": f"{run.artifacts}/"})
+            return
         if "plots" not in have.tags:
             self._send_plots(run, tracked, result)
             self.tracker.set_tags(tracked.run_id, {"plots": "plots/"})
@@ -253,6 +259,14 @@ class Mirror:
             if f"model_{name}" not in have.tags:
                 uri = self._send_model(run, tracked, name, epoch)
                 self.tracker.set_tags(tracked.run_id, {f"model_{name}": uri})
+
+    def _send_artifacts(self, run: Run, tracked: TrackedRun) -> None:
+        """What a producer has made; its manifest names every file with its sha256."""
+        checkpoint = self.store.best(run.key)
+        if checkpoint is None:
+            log.warning("%s: what it made is damaged, and is not sent", run.name)
+        else:
+            self.tracker.log_files(tracked.run_id, checkpoint.path, run.artifacts)
 
     def _send_logs(self, run: Run, tracked: TrackedRun) -> None:
         """What every rank of every attempt had to say; a reused Run's stand with the original."""

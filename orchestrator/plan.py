@@ -12,7 +12,7 @@ from trainables.config import ONLY_LOOKS, as_plain
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
     from orchestrator.study_file import Stage, Study
 
-FORMAT = 1  # of plan.json; a change of Run changes it
+FORMAT = 2  # of plan.json; a change of Run changes it
 Values = tuple[tuple[str, Any], ...]
 State = Literal["new", "done", "resumable"]
 
@@ -34,6 +34,7 @@ class Run:
     trainable: str
     select: str  # the metric that chooses its checkpoint
     predicts: bool  # whether its model says something of an image
+    artifacts: str  # of a producer, the folder of what it makes; empty for what learns
     config: Mapping[str, Any]
     dataset: str  # fingerprint
     weights: str | None  # sha256 of the state-dict file it starts from
@@ -51,8 +52,8 @@ class Inputs:
     fingerprints: Mapping[str, str]  # name under `data:` → fingerprint
     weights: Mapping[str, str]  # path of a state-dict file → sha256
     code: Mapping[str, str]  # name of a trainable → code version
-    # name of a trainable → (configuration → Run.select), Run.predicts
-    facts: Mapping[str, tuple[Callable[[Mapping[str, Any]], str], bool]]
+    # name of a trainable → configuration → Run.select, Run.predicts, Run.artifacts
+    facts: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, bool, str]]]
 
 
 def make_plan(study: "Study", inputs: Inputs) -> tuple[Run, ...]:
@@ -86,7 +87,9 @@ def _make_run(
     """point: the stage's grid values, and its configuration with them."""
     values, config = point
     weights = inputs.weights.get(config["weights"])
-    hashed = {k: v for k, v in config.items() if k != "dataset" and k not in ONLY_LOOKS}
+    select, predicts, artifacts = inputs.facts[stage.trainable](config)
+    looks = () if artifacts else ONLY_LOOKS  # what a producer looks at is what it makes
+    hashed = {k: v for k, v in config.items() if k != "dataset" and k not in looks}
     if weights is not None:  # the file's content decides, not where it lies
         hashed["weights"] = "file"
     parts = {
@@ -107,8 +110,9 @@ def _make_run(
         parent=parent.key if parent else None,
         parent_label=parent.label if parent else None,
         trainable=stage.trainable,
-        select=inputs.facts[stage.trainable][0](config),
-        predicts=inputs.facts[stage.trainable][1],
+        select=select,
+        predicts=predicts,
+        artifacts=artifacts,
         config=config,
         dataset=str(parts["dataset"]),
         weights=weights,

@@ -20,13 +20,15 @@ from orchestrator.plan import (
     make_plan,
     to_plain,
 )
+from orchestrator.produced import produced
 from orchestrator.store import Store
 from orchestrator.study_file import Study
 from trainables.cache import build, fingerprint
-from trainables.catalog import TRAINABLES
+from trainables.catalog import PRODUCERS, TRAINABLES
 from trainables.datasets import DataError, DatasetConfig, read
+from trainables.pictures import list_pictures, needs_table
 from trainables.source import Source
-from trainables.trainable import DataInfo, Trainable
+from trainables.trainable import DataInfo
 from trainables.watch import watched_rows
 
 Progress = Callable[[str, int, int], None]
@@ -58,9 +60,10 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
     """Read the data and make the plan; nothing is decoded or trained. Raises StudyError."""
     faults = Faults()
     data: dict[str, DataSet] = {}
+    learnt = _learnt(study)
     for name, config in study.data.items():
         try:
-            source = read(config, data_root)
+            source = read(config, data_root, cut=name in learnt)
             manifest = home.cache / f"manifest-{_place(config, data_root)}.json"
             data[name] = DataSet(name, source, fingerprint(source, config, manifest))
         except DataError as error:
@@ -70,8 +73,9 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
     inputs = Inputs(
         {name: item.fingerprint for name, item in data.items()},
         _weight_files(study),
-        {name: code_version(kind.__module__) for name, kind in TRAINABLES.items()},
-        {name: (_select(kind), bool(kind.PREDICTS)) for name, kind in TRAINABLES.items()},
+        {name: code_version(kind.__module__) for name, kind in TRAINABLES.items()}
+        | {name: code_version(kind.__module__, "produce.py") for name, kind in PRODUCERS.items()},
+        {name: _facts(name) for name in TRAINABLES | PRODUCERS},
     )
     runs = make_plan(study, inputs)
     _check_fit(study, data)
@@ -86,6 +90,8 @@ def _check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
     faults = Faults()
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
+            if stage.trainable in PRODUCERS:
+                continue  # its study has checked it
             info = DataInfo(data[config.dataset].source.classes, study.data[config.dataset].side)
             try:
                 TRAINABLES[stage.trainable].check(config, info)
@@ -111,19 +117,40 @@ def _check_watched(study: Study, runs: Iterable[Run], data: Mapping[str, DataSet
         raise StudyError(study.name, faults.lines)
 
 
-def _select(kind: type[Trainable]) -> Callable[[Mapping[str, Any]], str]:
-    return lambda config: kind.select(config)[0]
+def _learnt(study: Study) -> set[str]:
+    """Names of the data sets that something is trained on."""
+    stages = [stage for stage in study.stages if stage.trainable in TRAINABLES]
+    return {variant.config.dataset for stage in stages for variant in stage.variants}
+
+
+def _facts(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]:
+    if name in PRODUCERS:
+        producer = PRODUCERS[name]
+        return lambda config: (producer.FIGURES[0], False, producer.FOLDER)
+    kind = TRAINABLES[name]
+    return lambda config: (kind.select(config)[0], bool(kind.PREDICTS), "")
 
 
 def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str, Path]:
-    """Decode every data set once; returns fingerprint → folder. Raises StudyError."""
+    """Decode every data set once; returns fingerprint → folder. Raises StudyError.
+
+    What looks at whole pictures gets the list of a data set's files, under `files-<fingerprint>`.
+    """
     faults = Faults()
     folders: dict[str, Path] = {}
+    learnt = _learnt(prepared.study)
     for name, item in prepared.data.items():
+        config = prepared.study.data[name]
         try:
+            if not needs_table(item.source):
+                listing = home.cache / f"files-{item.fingerprint}.json"
+                list_pictures(item.source, config.on_corrupt, listing)
+                folders[listing.stem] = listing
+                if name not in learnt:
+                    continue
             folders[item.fingerprint] = build(
                 item.source,
-                prepared.study.data[name],
+                config,
                 item.fingerprint,
                 home.cache,
                 lambda done, total, name=name: progress(name, done, total),  # type: ignore[misc]
@@ -145,10 +172,12 @@ def state_of(store: Store, key: str) -> tuple[State, str]:
     """What the store holds of a Run, and a few words on it."""
     result = store.result(key)
     if result is not None:
+        if images := result["facts"].get("images"):
+            return "done", f"{images} images"
         return "done", f"{len(result['history'])} epochs, best {result['best_epoch']}"
-    epochs = store.epochs(key)
-    if epochs:
-        return "resumable", f"{epochs[-1]} epochs done"
+    epochs, images = store.epochs(key), len(produced(store.folder(key)))
+    if epochs or images:
+        return "resumable", f"{epochs[-1]} epochs done" if epochs else f"{images} images done"
     return "new", ""
 
 

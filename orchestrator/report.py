@@ -1,7 +1,7 @@
 """The comparison of a submission, written as its artifacts: tables and figures."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +49,8 @@ def _figures(
         elif name == "tsne":
             yield name, draw_maps(_last_maps(tracker, submission, made))
         elif name == "masks":
-            yield name, draw_grid(_last_masks(tracker, submission, made))
+            masks = _last_masks(tracker, submission, made)
+            yield name, draw_grid(masks, _produced(tracker, submission, masks))
         else:
             yield name, PLOTS[name](made)
 
@@ -82,6 +83,30 @@ def _last_masks(
                 strips = strips_data(int(epochs[run.run_id]), dict(kept))
             masks[f"{label}, seed {run.seed}"] = strips
     return masks
+
+
+def _produced(
+    tracker: Tracker, submission: Submission, masks: Mapping[str, Sequence[Strip]]
+) -> dict[str, dict[str, Pixels]]:
+    """label of a producer → watched image → its picture, of those that it has looked at."""
+    wanted = {strip.name for strips in masks.values() for strip in strips}
+    found: dict[str, dict[str, Pixels]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for item in submission.runs:
+            if not item.run.artifacts or item.state != "FINISHED" or item.tracked is None:
+                continue
+            paths = {f"{item.run.artifacts}/{name}.png": name for name in sorted(wanted)}
+            # what is reused stands with the original
+            run_id = item.tracked.tags.get("reused_from", item.tracked.run_id)
+            there = tracker.files(run_id, item.run.artifacts)
+            pictures = {
+                name: imread(tracker.download_file(run_id, path, Path(folder)))
+                for path, name in paths.items()
+                if path in there
+            }
+            if pictures:
+                found[item.run.label] = pictures
+    return found
 
 
 def _first_files(

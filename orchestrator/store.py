@@ -5,6 +5,7 @@
 <root>/<key>/{attempt, progress.json, done.json, ended.json}        who writes, how far, the result
 <root>/<key>/logs/attempt_0001_rank_0.log                           what the Run itself said
 <root>/<key>/features/epoch_00001.npz                               for t-SNE maps; may be lost
+<root>/<key>/produced/{0013.json, 0013.png, 0013.done}              a producer's, until it has all
 
 A checkpoint appears by renaming a synced temporary folder, so it is there whole or not at all. What
 could not be trained again within an epoch stands twice: a single damaged file costs no more.

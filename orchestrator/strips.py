@@ -68,11 +68,14 @@ def draw_strip(strip: Strip) -> Figure:
     return figure
 
 
-def draw_grid(masks: Mapping[str, Sequence[Strip]]) -> Figure:
+def draw_grid(
+    masks: Mapping[str, Sequence[Strip]], beside: Mapping[str, Mapping[str, Any]] | None = None
+) -> Figure:
     """A row for each watched image: picture, ground truth, and what every model predicts. masks:
-    name of a model → its strips."""
+    name of a model → its strips. beside: name of a column → image → picture of it."""
+    beside = beside or {}
     names = list(dict.fromkeys(strip.name for strips in masks.values() for strip in strips))
-    columns = 2 + len(masks)
+    columns = 2 + len(masks) + len(beside)
     size = (_SIDE * columns, _SIDE * max(1, len(names)) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     if not names:
@@ -86,7 +89,10 @@ def draw_grid(masks: Mapping[str, Sequence[Strip]]) -> Figure:
         first = next(strip for (image, _), strip in strips.items() if image == name)
         _show(line[0], name, first.image)
         _show(line[1], "ground truth", painted(first.truth, first.colours))
-        for axes, model in zip(line[2:], masks, strict=True):
+        for axes, column in zip(line[2 + len(masks) :], beside, strict=True):
+            if name in beside[column]:
+                _show(axes, column, beside[column][name])
+        for axes, model in zip(line[2:], masks, strict=False):
             if strip := strips.get((name, model)):
                 title = f"{model}: {100 * _right(strip):.1f} % right"
                 _show(axes, title, painted(strip.predicted, strip.colours))

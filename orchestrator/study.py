@@ -9,8 +9,9 @@ from typing import Any
 from orchestrator.faults import Faults, StudyError, near, without_faults
 from orchestrator.library import BUILT_IN, find, read_file
 from orchestrator.study_file import NAME, Stage, StageFile, Study, StudyFile, Variant
+from orchestrator.variants import follow_watched, read_variants
 from orchestrator.yaml_file import YamlFault, apply_setting, values_at
-from trainables.catalog import TRAINABLES, reported_metrics
+from trainables.catalog import PRODUCERS, TRAINABLES, reported_metrics
 from trainables.config import TrainableConfig
 from trainables.datasets import DATASETS
 
@@ -41,7 +42,7 @@ def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
     faults = Faults()
     written = _long_form(mapping)
     file = faults.validate(StudyFile, written) or without_faults(StudyFile, written)
-    variants = _read_stages(mapping.get("stages"), faults)
+    variants = read_variants(mapping.get("stages"), faults)
     if file is None:
         raise StudyError(source, faults.lines)
     _check_names(file, faults)
@@ -52,6 +53,7 @@ def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
     _check_variants(file, variants, faults)
     if faults.lines:
         raise StudyError(source, faults.lines)
+    follow_watched(file, variants)
     stages = tuple(_stage(name, file, variants[name], given) for name in order if name not in given)
     return Study(
         name=file.study,
@@ -73,14 +75,16 @@ def _stage(
     stage = file.stages[name]
     path = given.get(stage.after or "")
     if path is None:
-        return Stage(name, stage.trainable, stage.after, variants, _seeds(file, stage))
+        return Stage(name, stage.task, stage.after, variants, _seeds(file, stage))
     loaded = tuple(
         Variant(v.values, v.config.model_copy(update={"weights": path})) for v in variants
     )
-    return Stage(name, stage.trainable, None, loaded, _seeds(file, stage))
+    return Stage(name, stage.task, None, loaded, _seeds(file, stage))
 
 
 def _seeds(file: StudyFile, stage: StageFile) -> tuple[int, ...]:
+    if stage.producer is not None:  # nothing in it is drawn
+        return (file.seeds[0],)
     return tuple(file.seeds if stage.seeds is None else stage.seeds)
 
 
@@ -94,7 +98,12 @@ def _long_form(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resolve_paths(mapping: dict[str, Any], folder: Path) -> None:
-    """Make data folders and weight files absolute, in place."""
+    """Make data folders and weight files absolute, in place; a producer's file also where it is not
+    named."""
+    for stage, key in values_at(mapping, "stages.*.producer"):
+        if stage[key] in PRODUCERS and isinstance(stage.setdefault("config", {}), dict):
+            default = PRODUCERS[stage[key]].default_weights(stage["config"])
+            stage["config"].setdefault("weights", default)
     weights = ("stages.*.weights", "stages.*.config.weights", "stages.*.grid.weights")
     for pattern in ("data.*.path", *weights):
         for owner, key in values_at(mapping, pattern):
@@ -108,57 +117,6 @@ def _absolute(value: Any, folder: Path) -> Any:
     if not isinstance(value, str) or value in ("random", "imagenet"):
         return value
     return str(folder / Path(value).expanduser())
-
-
-def _read_stages(stages: Any, faults: Faults) -> dict[str, tuple[Variant, ...]]:
-    """The variants of every stage that is without a fault in its config and grid."""
-    found = {}
-    for name, stage in stages.items() if isinstance(stages, dict) else ():
-        trainable = stage.get("trainable") if isinstance(stage, dict) else None
-        if not isinstance(trainable, str):
-            continue
-        if trainable not in TRAINABLES:
-            faults.add(
-                f"stages.{name}.trainable",
-                f"no trainable {trainable!r}{near(trainable, TRAINABLES)}",
-            )
-        elif variants := _read_variants(str(name), stage, faults):
-            found[str(name)] = variants
-    return found
-
-
-def _read_variants(name: str, stage: Mapping[str, Any], faults: Faults) -> tuple[Variant, ...]:
-    model = TRAINABLES[stage["trainable"]].Config
-    config, grid = stage.get("config") or {}, stage.get("grid") or {}
-    if not isinstance(config, dict) or not isinstance(grid, dict):
-        return ()
-    before = len(faults.lines)
-    for key, values in grid.items():
-        _check_grid_values(f"stages.{name}.grid.{key}", str(key), values, model, faults)
-    if len(faults.lines) > before:
-        grid = {}
-    variants = []
-    for point in itertools.product(*grid.values()):
-        values = tuple(zip(grid, point, strict=True))
-        found = Faults()
-        checked = found.validate(model, {**config, **dict(values)}, f"stages.{name}.config")
-        for line in found.lines:
-            key = line.removeprefix(f"stages.{name}.config.").split(":")[0]
-            faults.add("", line.replace(".config.", ".grid.", 1) if key in grid else line)
-        if checked is not None:
-            variants.append(Variant(values, checked))
-    return tuple(variants) if len(faults.lines) == before else ()
-
-
-def _check_grid_values(
-    dotted: str, key: str, values: Any, model: type[TrainableConfig], faults: Faults
-) -> None:
-    if key not in model.model_fields:
-        faults.add(dotted, f"unknown key{near(key, model.model_fields, 'keys')}")
-    elif not isinstance(values, list) or not values:
-        faults.add(dotted, f"must be a list with at least one value, not {values!r}")
-    elif any(values.count(value) > 1 for value in values):
-        faults.add(dotted, f"names a value twice: {values!r}")
 
 
 def _check_names(file: StudyFile, faults: Faults) -> None:
@@ -206,6 +164,9 @@ def _ancestry(name: str, parents: Mapping[str, str | None]) -> list[str]:
 def _check_hand_off(
     name: str, after: str, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
 ) -> None:
+    if not isinstance(variants[after][0].config, TrainableConfig):
+        faults.add(f"stages.{name}.after", f"{after!r} makes artifacts: there are no weights")
+        return
     for child, parent in itertools.product(variants[name], variants[after]):
         if child.config.weights != "random":
             faults.add(
@@ -256,7 +217,8 @@ def _check_compare(file: StudyFile, faults: Faults) -> None:
     for name in file.compare.stages or ():
         if name not in file.stages:
             faults.add("compare.stages", f"no stage {name!r}{near(name, file.stages, 'stages')}")
-    used = {stage.trainable for stage in file.stages.values()} & TRAINABLES.keys()
+    known = TRAINABLES.keys() | PRODUCERS.keys()
+    used = {stage.task for stage in file.stages.values()} & known
     metrics = sorted({metric for name in used for metric in reported_metrics(name)})
     # which classes there are is known where the data is
     part, _, of_class = file.compare.metric.partition("/iou/")
@@ -275,29 +237,41 @@ def _check_variants(
     file: StudyFile, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
 ) -> None:
     for name, points in variants.items():
-        metrics = reported_metrics(file.stages[name].trainable)
         for config in (point.config for point in points):
             key = f"stages.{name}.config"
-            if config.dataset not in file.data:
+            known = config.dataset in file.data
+            if not known:
                 faults.add(
                     f"{key}.dataset", f"no data {config.dataset!r}{near(config.dataset, file.data)}"
                 )
-            else:
-                _check_needs(f"{key}.dataset", file, name, config.dataset, faults)
-            stop = config.early_stopping
-            allowed = [metric for metric in metrics if not metric.startswith("test/")]
-            if stop is not None and stop.metric not in allowed:
-                faults.add(
-                    f"{key}.early_stopping.metric",
-                    f"{stop.metric!r} is not reported every epoch{near(stop.metric, allowed)}",
-                )
-            if config.weights not in ("random", "imagenet") and not Path(config.weights).is_file():
-                faults.add(f"{key}.weights", f"there is no file {config.weights}")
+            if isinstance(config, TrainableConfig):
+                _check_training(key, config, reported_metrics(file.stages[name].task), faults)
+                if known:
+                    _check_needs(f"{key}.dataset", file, name, config.dataset, faults)
+                continue
+            try:
+                PRODUCERS[file.stages[name].task].check(config)
+            except ValueError as error:
+                faults.add(f"{key}.weights", str(error))
+
+
+def _check_training(
+    key: str, config: TrainableConfig, metrics: Iterable[str], faults: Faults
+) -> None:
+    stop = config.early_stopping
+    allowed = [metric for metric in metrics if not metric.startswith("test/")]
+    if stop is not None and stop.metric not in allowed:
+        faults.add(
+            f"{key}.early_stopping.metric",
+            f"{stop.metric!r} is not reported every epoch{near(stop.metric, allowed)}",
+        )
+    if config.weights not in ("random", "imagenet") and not Path(config.weights).is_file():
+        faults.add(f"{key}.weights", f"there is no file {config.weights}")
 
 
 def _check_needs(dotted: str, file: StudyFile, stage: str, dataset: str, faults: Faults) -> None:
     """Whether a data set has what a trainable learns from."""
-    trainable, data = file.stages[stage].trainable, file.data[dataset]
+    trainable, data = file.stages[stage].task, file.data[dataset]
     needs, masked = TRAINABLES[trainable].NEEDS, DATASETS[data.type].masked
     has = None if not data.labels else "masks" if masked else "labels"
     if needs is None or needs == has:

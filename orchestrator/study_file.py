@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainables.config import Config, TrainableConfig
 from trainables.datasets import DatasetConfig
+from trainables.producer import ProducerConfig
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -40,14 +41,29 @@ class CompareSpec(Config):
 
 
 class StageFile(Config):
-    """A stage as written; its config and grid are checked by its trainable's own Config."""
+    """A stage as written: what learns, or what makes artifacts; its config and grid are checked by
+    that one's own Config."""
 
-    trainable: str
+    trainable: str | None = None
+    producer: str | None = None
     after: str | None = None
     weights: str | None = None  # a state-dict file in place of this stage's training
     config: dict[str, Any] = {}
     grid: dict[str, list[Any]] = {}
     seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_task(self) -> "StageFile":
+        if (self.trainable is None) == (self.producer is None):
+            raise ValueError("needs one of `trainable:` (learns) and `producer:` (makes artifacts)")
+        if self.producer is not None and (self.after or self.weights or self.seeds):
+            raise ValueError("a producer has no `after`, `weights` and `seeds`: it does not learn")
+        return self
+
+    @property
+    def task(self) -> str:
+        """Name of the trainable or producer."""
+        return str(self.trainable or self.producer)
 
 
 class StudyFile(Config):
@@ -68,15 +84,15 @@ class Variant:
     """One point of a stage's grid: the values that differ, and the whole configuration."""
 
     values: tuple[tuple[str, Any], ...]
-    config: TrainableConfig
+    config: TrainableConfig | ProducerConfig
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One trainable with its configurations, its parent stage and its seeds."""
+    """One trainable or producer with its configurations, its parent stage and its seeds."""
 
     name: str
-    trainable: str
+    trainable: str  # or the producer
     after: str | None
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]

@@ -189,8 +189,13 @@ class Walk:
             trainable=run.trainable,
             config=run.config,
             seed=run.seed,
-            table=str(self.tables[run.dataset]),
+            table=str(self._pictures(run) if run.artifacts else self.tables[run.dataset]),
             store=str(self.home.store),
             parent=run.parent,
             parent_label=run.parent_label,
         )
+
+    def _pictures(self, run: Run) -> Path:
+        """What a producer looks at: the files where a data set has a list of them."""
+        listing = self.tables.get(f"files-{run.dataset}")
+        return listing or self.tables[run.dataset]

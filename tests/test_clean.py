@@ -48,7 +48,7 @@ def remembered(home: Home, study: str, dataset: str) -> tuple[Run, ...]:
     """The Runs, parent first, of a study whose newest plan this is from now on."""
     made = from_mapping({"study": study, "data": {"x": "digits"}, "stages": STAGES})
     code = {"rotation": "c1", "classify": "c2"}
-    facts = {name: (lambda config: "val/accuracy", False) for name in code}
+    facts = {name: (lambda config: ("val/accuracy", False, "")) for name in code}
     runs = make_plan(made, Inputs({"x": dataset}, {}, code, facts))
     remember(Prepared(made, {}, examine(runs, lambda key: ("new", ""), {})), home)
     return runs

@@ -1,6 +1,7 @@
 """What is seen while a study runs: a row a Run, or a line a change, with nothing left out."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ def state(
         trainable="classify",
         select="val/accuracy",
         predicts=True,
+        artifacts="",
         config={"epochs": 4, "dataset": "digits"},
         dataset="f" * 16,
         weights=None,
@@ -163,6 +165,12 @@ def test_without_a_terminal_a_line_tells_each_change_once() -> None:
         "A seed 0: running, epoch 2/4, loss 0.125, val/accuracy 0.500, 1234 images/s, 0:01:01 left",
         "A seed 0: finished, epoch 4/4, loss 0.250, test/accuracy 0.750",
     ]
+
+
+def test_a_producer_counts_images_and_says_even_a_slow_speed() -> None:
+    sam = state("sam", "RUNNING", metrics={}, epoch=5, epochs=12, images_per_s=0.04321)
+    producing = replace(sam, run=replace(sam.run, artifacts="sam"))
+    assert printed([producing]) == ["sam seed 0: running, images 5/12, 0.043 images/s"]
 
 
 def test_a_line_holds_labels_and_reasons_whole() -> None:

@@ -36,8 +36,8 @@ INPUTS = Inputs(
     weights={},
     code={"rotation": "c1", "classify": "c2"},
     facts={
-        "rotation": (lambda config: "val/accuracy", False),
-        "classify": (lambda config: "val/accuracy", True),
+        "rotation": lambda config: ("val/accuracy", False, ""),
+        "classify": lambda config: ("val/accuracy", True, ""),
     },
 )
 

@@ -12,6 +12,7 @@ from orchestrator.faults import StudyError
 from orchestrator.library import built_in_studies
 from orchestrator.study import from_mapping, read
 from orchestrator.yaml_file import apply_setting
+from tests.test_sam import small_sam
 
 STUDY = yaml.safe_load("""
 study: s
@@ -48,7 +49,10 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     ("resources.worker=2", "unknown key (did you mean 'workers'?)"),
     ("compare.metrik=a", "unknown key (did you mean 'metric'?)"),
     ("stages.A.afer=P", "unknown key (did you mean 'after'?)"),
-    ("stages.A.zzz=1", "unknown key (keys: trainable, after, weights, config, grid, seeds)"),
+    (
+        "stages.A.zzz=1",
+        "unknown key (keys: trainable, producer, after, weights, config, grid, seeds)",
+    ),
     ("stages.A.config.epocs=3", "unknown key (did you mean 'epochs'?)"),
     ("stages.A.grid.epocs=[1]", "unknown key (did you mean 'epochs'?)"),
     # names of things that do not exist
@@ -127,7 +131,10 @@ FAULT_OF_ANOTHER_KEY = [
     ("seeds=[4294967296]", "seeds[0]: input should be less than 4294967296, not 4294967296"),
     ("seeds=[1.0]", "seeds[0]: input should be a valid integer, not 1.0"),
     ("data.x={size: 8}", "data.x.type: is missing"),
-    ("stages.A={after: P}", "stages.A.trainable: is missing"),
+    (
+        "stages.A={after: P}",
+        "stages.A: needs one of `trainable:` (learns) and `producer:` (makes artifacts)",
+    ),
     ("stages.A={trainable: classify}", "stages.A.config.dataset: is missing"),
 ]  # fmt: skip
 
@@ -221,8 +228,10 @@ def test_an_unknown_study_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(built_in_studies()))
-def test_every_built_in_study_reads_and_asks_a_question(name: str) -> None:
-    study = read(name)
+def test_every_built_in_study_reads_and_asks_a_question(name: str, tmp_path: Path) -> None:
+    file = f"stages.sam.config.weights={small_sam(tmp_path / 'small.pth')}"
+    settings = [file, "stages.sam.config.model=any"] if name == "sam" else []
+    study = read(name, settings)
     assert study.name == name
     assert study.question.endswith("?")
     assert from_mapping(json.loads(json.dumps(study.mapping))) == study

@@ -1,8 +1,10 @@
-"""The trainables a study may name. To add one: write its file, add one line here."""
+"""The trainables and producers a study may name. To add one: write its file, add one line here."""
 
 from trainables.byol import Byol
 from trainables.classify import Classify
+from trainables.producer import Producer
 from trainables.rotation import Rotation
+from trainables.sam import SamMasks
 from trainables.segment import Segment
 from trainables.trainable import PROBES, Trainable
 
@@ -14,8 +16,13 @@ TRAINABLES: dict[str, type[Trainable]] = {
 }
 
 
-def reported_metrics(trainable: str) -> list[str]:
-    """Names of the metrics that Runs of a trainable report."""
-    kind = TRAINABLES[trainable]
+PRODUCERS: dict[str, type[Producer]] = {"sam": SamMasks}
+
+
+def reported_metrics(name: str) -> list[str]:
+    """Names of the metrics that Runs of a trainable or producer report."""
+    if name in PRODUCERS:
+        return list(PRODUCERS[name].FIGURES)
+    kind = TRAINABLES[name]
     every = [f"{part}/{figure}" for part in ("val", "test") for figure in kind.FIGURES]
     return ["train/loss", *every, *(PROBES if kind.PROBED else ())]

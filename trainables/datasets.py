@@ -103,8 +103,10 @@ class DatasetType:
     masked: bool = False
 
 
-def read(config: DatasetConfig, root: Path | None) -> Source:
+def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     """The data set with parts `train`, `val` and `test`. root: the folder of `--data`, if any.
+    cut: whether what is missing is cut; else the parts of a set of files are as they lie, for who
+    does not learn, and what has no validation has all its images there.
 
     Nothing is decoded. Raises DataError.
     """
@@ -120,6 +122,9 @@ def read(config: DatasetConfig, root: Path | None) -> Source:
             f"data set has one class only ({source.classes[0]!r}): give one folder, "
             "or one label in CSV, for each class"
         )
+    if not cut and source.files:
+        every = np.sort(np.concatenate(list(source.parts.values())))
+        return replace(source, parts={"val": every, "test": every[:0]} | source.parts)
     cuts = splits.Cuts(config.val_fraction, config.split_seed, config.limit)
     classes = source.classes if source.labelled else ()
     parts = splits.complete(source.parts, source.labels, classes, cuts)

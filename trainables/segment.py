@@ -16,7 +16,7 @@ from trainables.pair_transforms import DRAWS, scaled_crop
 from trainables.trainable import Batch, DataInfo, Encoding, Trainable
 from trainables.transforms import normalise
 
-_AUXILIARY = 0.4  # its loss's weight (arXiv:1612.01105, section 4, and torchvision's recipe)
+_AUXILIARY = 0.4  # its loss's weight (arXiv:1612.01105, section 4)
 _BACKBONES = {"fcn32s": "vgg16", "deeplabv3": "resnet50"}
 
 

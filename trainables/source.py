@@ -19,14 +19,22 @@ class Masks:
     """A class for every pixel.
 
     files: one an image, or none where they are held in memory; decode: index → (H, W) uint8 ids of
-    the classes, 255 where a pixel does not count; meaning: what decides, beside the files, which
-    pixel has which class; colours: of the classes, if they have any.
+    the classes, 255 where a pixel does not count; palette: what decides, beside the files, which
+    pixel has which class.
     """
 
     files: list[Path]
     decode: Callable[[int], Ids]
-    meaning: str = ""
-    colours: tuple[Colour, ...] = ()
+    palette: Palette | None = None
+
+    @property
+    def meaning(self) -> str:
+        return repr(self.palette) if self.palette else ""
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """Of the classes, if they have any."""
+        return self.palette.colours if self.palette else ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def only_used(source: Source) -> Source:
 
 def _masks_of(masks: Masks, used: Indices) -> Masks:
     files = [masks.files[i] for i in used] if masks.files else []
-    return Masks(files, lambda index: masks.decode(int(used[index])), masks.meaning, masks.colours)
+    return Masks(files, lambda index: masks.decode(int(used[index])), masks.palette)
 
 
 def from_pairs(folder: Path, palette: Palette) -> Source:
@@ -94,9 +102,7 @@ def from_pairs(folder: Path, palette: Palette) -> Source:
         parts=parts,
         files=images,
         decode=lambda index: open_image(images[index]),
-        masks=Masks(
-            masks, lambda index: read_mask(masks[index], palette), repr(palette), palette.colours
-        ),
+        masks=Masks(masks, lambda index: read_mask(masks[index], palette), palette),
     )
 
 

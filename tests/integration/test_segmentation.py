@@ -1,5 +1,5 @@
-"""Both networks on the embedded scenes, with the real command: figures, strips, every class, a
-grid of all, and masks for a picture of one's own."""
+"""Both networks and segment-anything on the embedded scenes, with the real command: figures,
+strips, every class, a grid of all, and masks for a picture of one's own."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.test_sam import EVERYTHING, photograph, small_sam
+
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def small(command) -> dict:
-    """Its Runs by label, once it has finished; fewer images than the study itself."""
-    change = ("--set", "data.scenes.limit=16")
+def small(command, tmp_path_factory) -> dict:
+    """Its Runs by label, once it has finished; fewer images than the study itself, and a stage
+    more."""
+    weights = small_sam(tmp_path_factory.mktemp("sam") / "small.pth")
+    config = {"dataset": "scenes", "images": "watched", "weights": str(weights), **EVERYTHING}
+    stage = json.dumps({"producer": "sam", "config": config})
+    change = ("--set", "data.scenes.limit=16", "--set", f"stages.sam={stage}")
     result = command.run("submit", "segmentation_digits", *change)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "test IoU of each class (%)" in result.stdout
@@ -47,17 +53,21 @@ def test_mlflow_shows_masks_confusion_model_and_every_class(small, command):
         assert artifacts(command, small[label], "tables") == {"architecture.txt"}
 
 
-def test_all_predictions_stand_side_by_side(small, command):
-    run = command.mlflow().get_run(small["fcn32s"]["mlflow_run_id"])
-    parent = {"mlflow_run_id": run.data.tags["mlflow.parentRunId"]}
-    assert {"bars.png", "curves.png", "loss.png", "masks.png"} <= artifacts(
-        command, parent, "plots"
-    )
+def test_sam_has_looked_at_the_watched_images_and_all_stand_side_by_side(small, command):
+    run = small["sam"]
+    assert run["state"] == "FINISHED" and run["epoch"] == 2  # images
+    watched = {name.partition("_epoch")[0] for name in artifacts(command, small["fcn32s"], "masks")}
+    watched.discard("last.npz")
+    files = artifacts(command, run, "sam")
+    assert files == {f"{n}{end}" for n in watched for end in (".json", ".png")} | {"manifest.json"}
+    metrics = command.mlflow().get_run(run["mlflow_run_id"]).data.metrics
+    assert metrics["sam/masks"] >= 1 and 0 < metrics["sam/best_iou"] <= 1
+    parent = command.mlflow().get_run(run["mlflow_run_id"]).data.tags["mlflow.parentRunId"]
+    assert "masks.png" in artifacts(command, {"mlflow_run_id": parent}, "plots")
 
 
 def test_a_picture_of_ones_own_gets_a_mask_of_its_size(small, command, tmp_path: Path):
-    noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "mine.png")
+    Image.fromarray(photograph(50, 70)).save(tmp_path / "mine.png")
     given = ("segmentation_digits/deeplabv3/0", str(tmp_path / "mine.png"))
     refused = command.run("predict", *given)
     assert refused.returncode == 2 and "--out DIR" in refused.stderr
@@ -67,3 +77,5 @@ def test_a_picture_of_ones_own_gets_a_mask_of_its_size(small, command, tmp_path:
         assert mask.mode == "P" and mask.size == (70, 50) and np.asarray(mask).max() < 4
     with Image.open(tmp_path / "out" / "mine_overlay.png") as overlay:
         assert overlay.size == (70, 50)
+    refused = command.run("predict", "segmentation_digits/sam/0", given[1])
+    assert refused.returncode == 1 and "has no model" in refused.stderr

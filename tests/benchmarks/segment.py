@@ -1,0 +1,171 @@
+"""Segmentation: a whole training step against a plain PyTorch loop, evaluation against its forward
+passes.
+
+    python -m tests.benchmarks.segment [--network deeplabv3] [--side 128] [--batch 8] [--pairs 5]
+
+The same network, batch, precision, threads and augmentation list, one process, turn by turn:
+
+ours          this package: image and mask moved together in one batched pass
+plain         torchvision's v2 transforms on each pair in a loader of one process, the same model
+forward       the model on ready-made images, as in an evaluation
+evaluation    the same with loss and confusion matrix at full resolution
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from trainables.images import IGNORED
+from trainables.optimizers import build_optimizer
+from trainables.precision import choose
+from trainables.segment import Segment, SegmentConfig
+from trainables.trainable import Batch, DataInfo
+from trainables.transforms import MEAN, STD, normalise
+
+IMAGES, CLASSES = 64, ("a", "b", "c", "d", "e", "f")
+Step = Callable[[], None]
+
+
+class Pairs(Dataset[tuple[Tensor, Tensor]]):
+    """Image and mask, as torchvision's reference transforms them: scale, crop, mirror, turn."""
+
+    def __init__(self, images: np.ndarray, masks: np.ndarray, side: int) -> None:
+        self.images, self.masks = images, masks
+        self.moves = v2.Compose([
+            v2.RandomResize(images.shape[2] // 2, images.shape[2] * 2),
+            v2.RandomCrop(side, pad_if_needed=True, fill={tv_tensors.Mask: IGNORED, "others": 0}),
+            v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        row = index % len(self.images)
+        image = tv_tensors.Image(torch.from_numpy(self.images[row]))
+        mask = tv_tensors.Mask(torch.from_numpy(self.masks[row]))
+        moved, turned = self.moves(image, mask)
+        turns = int(torch.randint(4, ()))
+        return torch.rot90(moved, turns, (1, 2)), torch.rot90(turned, turns, (0, 1))
+
+
+class Bench:
+    """The model, and the steps that are measured on it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        backbone = "vgg16" if options.network == "fcn32s" else "resnet50"
+        given = {"dataset": "d", "network": options.network, "backbone": backbone, "hidden": 256,
+                 "crop": options.side, "batch_size": options.batch}  # fmt: skip
+        config = SegmentConfig.model_validate(given)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.trainable = Segment(config, DataInfo(CLASSES, options.full))
+        self.numerics = choose(config, self.device, options.full)
+        self.model = self.trainable.model.to(self.device)
+        self.model.to(memory_format=self.numerics.memory_format)
+        self.optimizer = build_optimizer(config, self.model)
+        random = np.random.default_rng(0)
+        shape = (IMAGES, 3, options.full, options.full)
+        self.images = random.integers(0, 256, shape, dtype=np.uint8)
+        self.masks = random.integers(0, len(CLASSES), (IMAGES, *shape[2:]), dtype=np.uint8)
+        self.batch_size, self.count = options.batch, iter(range(10**9))
+        pairs = Pairs(self.images, self.masks, options.side)
+        self.loader = iter(DataLoader(pairs, options.batch))
+
+    def steps(self) -> dict[str, Step]:
+        return {
+            "ours": self.ours, "plain": self.plain, "evaluation": self.evaluation,
+            "forward": self.forward,
+        }  # fmt: skip
+
+    def batch(self, size: int) -> Batch:
+        number = next(self.count)
+        rows = torch.arange(number * size, (number + 1) * size) % IMAGES
+        pixels, ids = (
+            torch.from_numpy(each[rows.numpy()]).to(self.device)
+            for each in (self.images, self.masks)
+        )
+        return Batch(pixels, ids, rows.to(self.device), 0, number)
+
+    def ours(self) -> None:
+        self.trainable.set_training(True)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.numerics.context(self.device):
+            loss = self.trainable.loss(self.model, self.batch(self.batch_size))
+        loss.backward()
+        self.optimizer.step()
+
+    def plain(self) -> None:
+        self.model.train()
+        pixels, ids = (each.to(self.device) for each in next(self.loader))
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.numerics.context(self.device):
+            losses = [
+                nn.functional.cross_entropy(scores.float(), ids.long(), ignore_index=IGNORED)
+                for scores in self.model(pixels).values()
+            ]
+        sum(loss * weight for loss, weight in zip(losses, (1.0, 0.4), strict=False)).backward()
+        self.optimizer.step()
+
+    @torch.inference_mode()
+    def forward(self) -> None:
+        self.model.eval()
+        with self.numerics.context(self.device):
+            self.model(normalise(self.batch(2).images))
+
+    @torch.inference_mode()
+    def evaluation(self) -> None:
+        self.model.eval()
+        with self.numerics.context(self.device):
+            self.trainable.evaluate(self.batch(2))
+
+
+def seconds(step: Step, times: int) -> float:
+    started = time.perf_counter()
+    for _ in range(times):
+        step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", choices=("fcn32s", "deeplabv3"), default="deeplabv3")
+    parser.add_argument("--full", type=int, default=512, help="side of the images")
+    parser.add_argument("--side", type=int, default=128, help="of the square that is learnt from")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    found: dict[str, list[float]] = {}
+    every = Bench(options).steps()
+    for turn in range(options.pairs + 1):  # the first one warms up
+        for name, step in every.items():
+            taken = seconds(step, options.steps)
+            if turn:
+                found.setdefault(name, []).append(taken)
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch "
+          f"{torch.__version__}, {options.network}, {options.side} px of {options.full}, batch "
+          f"{options.batch}, n = {options.pairs} turns of {options.steps} steps")  # fmt: skip
+    for one, other, what in (
+        ("plain", "ours", "ours is ... times as fast as the plain loop"),
+        ("evaluation", "forward", "evaluation costs ... times its forward passes"),
+    ):
+        ratios = [a / b for a, b in zip(found[one], found[other], strict=True)]
+        print(f"{what}: {statistics.median(ratios):.2f} ({', '.join(f'{r:.2f}' for r in ratios)})")
+
+
+if __name__ == "__main__":
+    main()
