@@ -9,12 +9,16 @@ from orchestrator.store import Store
 pytestmark = pytest.mark.slow
 
 LABELS = {"supervised", "byol", "A", "B", "C", "D", "E"}
+FEW = [  # images, of the study's own data set
+    *("--set", "data.pretrain={type: digits, limit: 600}"),
+    *("--set", "data.target={type: digits, limit: 600}"),
+]
 
 
 @pytest.fixture(scope="module")
 def small(command) -> dict:
-    """Its Runs by label, once it has finished."""
-    result = command.run("submit", "byol_digits")
+    """Its Runs by label, once it has finished; on fewer images than the study itself."""
+    result = command.run("submit", "byol_digits", *FEW)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "classify on target" in result.stdout
     return command.runs("byol_digits")
@@ -63,11 +67,11 @@ def test_a_backbone_that_comes_as_a_file_replaces_the_training_of_its_stage(smal
     store = Store(command.home / "store")
     file = store.best(small["supervised"]["key"]).weights
     setting = f"stages.supervised.weights={file}"
-    plan = command.run("plan", "byol_digits", "--set", setting, "--json")
+    plan = command.run("plan", "byol_digits", *FEW, "--set", setting, "--json")
     assert plan.returncode == 0, plan.stderr
     planned = {item["label"]: item for item in json.loads(plan.stdout)}
     assert planned.keys() == LABELS - {"supervised"}
     assert planned["A"]["state"] == planned["E"]["state"] == "done"
     assert planned["D"]["state"] == "new" and len(planned["D"]["weights"]) == 64
-    shown = command.run("plan", "byol_digits", "--set", setting).stdout
+    shown = command.run("plan", "byol_digits", *FEW, "--set", setting).stdout
     assert planned["D"]["weights"][:12] in " ".join(shown.split())
