@@ -13,10 +13,7 @@ byol-pytorch  its learner, torchvision's transforms on each image of a batch of 
 import argparse
 import copy
 import os
-import platform
 import statistics
-import time
-from collections.abc import Callable
 
 import byol_pytorch
 import numpy as np
@@ -30,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from tests.benchmarks.turns import Work, machine, ratio, seconds
 from trainables.byol import Byol, ByolConfig
 from trainables.optimizers import build_optimizer
 from trainables.precision import choose
@@ -37,7 +35,6 @@ from trainables.trainable import Batch, DataInfo
 from trainables.transforms import MEAN, STD
 
 IMAGES = 512
-Step = Callable[[], None]
 
 
 def transform(side: int, tensors: bool) -> transforms.Compose:
@@ -63,7 +60,7 @@ class Pairs(Dataset):
         return self.transform(image), self.transform(image)
 
 
-def ours(options: argparse.Namespace, images: np.ndarray, device: torch.device) -> dict[str, Step]:
+def ours(options: argparse.Namespace, images: np.ndarray, device: torch.device) -> dict[str, Work]:
     shape = {"backbone": options.backbone, "batch_size": options.batch}
     config = ByolConfig(dataset="d", precision="float32", **shape)
     trainable = Byol(config, DataInfo((), options.side))
@@ -98,7 +95,7 @@ def ours(options: argparse.Namespace, images: np.ndarray, device: torch.device) 
     return {"ours": whole, "floor": floor}
 
 
-def lightly(options: argparse.Namespace, images: np.ndarray, device: torch.device) -> Step:
+def lightly(options: argparse.Namespace, images: np.ndarray, device: torch.device) -> Work:
     backbone = getattr(torchvision.models, options.backbone)()
     width, backbone.fc = backbone.fc.in_features, nn.Identity()
     online = nn.Sequential(backbone, BYOLProjectionHead(width, 4096, 256)).to(device)
@@ -125,7 +122,7 @@ def lightly(options: argparse.Namespace, images: np.ndarray, device: torch.devic
     return step
 
 
-def others(options: argparse.Namespace, images: np.ndarray, device: torch.device) -> Step:
+def others(options: argparse.Namespace, images: np.ndarray, device: torch.device) -> Work:
     """byol-pytorch's learner, each image with its own parameters."""
     single = transform(options.side, tensors=True)
 
@@ -152,16 +149,6 @@ def others(options: argparse.Namespace, images: np.ndarray, device: torch.device
     return step
 
 
-def speed(step: Step, steps: int, options: argparse.Namespace) -> float:
-    """Views a second."""
-    started = time.perf_counter()
-    for _ in range(steps):
-        step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return 2 * options.batch * steps / (time.perf_counter() - started)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=96)
@@ -177,19 +164,14 @@ def main() -> None:
     steps = ours(options, images, device)
     steps["lightly"] = lightly(options, images, device)
     steps["byol-pytorch"] = others(options, images, device)
-    found: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(options.pairs + 1):  # the first one warms up
-        for name, step in steps.items():
-            measured = speed(step, options.steps, options)
-            if turn:
-                found[name].append(measured)
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
-          f"{device}, torch {torch.__version__}, {options.backbone}, {options.side} px, "
-          f"batch {options.batch}, n = {options.pairs} turns of {options.steps} steps")  # fmt: skip
-    for name, speeds in found.items():
-        ratios = [mine / other for mine, other in zip(found["ours"], speeds, strict=True)]
-        print(f"{name:13} {statistics.median(speeds):8.1f} views/s   "
-              f"ours is {statistics.median(ratios):.2f} times as fast")  # fmt: skip
+    found = seconds(steps, options.pairs, options.steps)
+    print(f"{machine()}, {options.backbone}, {options.side} px, batch {options.batch}, "
+          f"n = {options.pairs} turns of {options.steps} steps")  # fmt: skip
+    views = 2 * options.batch * options.steps
+    for name, taken in found.items():
+        faster = ratio(taken, found["ours"])
+        print(f"{name:13} {views / statistics.median(taken):8.1f} views/s   "
+              f"ours is {faster:.2f} times as fast")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -13,10 +13,6 @@ evaluation    the same with loss and confusion matrix at full resolution
 
 import argparse
 import os
-import platform
-import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from tests.benchmarks.turns import Work, machine, ratio, seconds
 from trainables.images import IGNORED
 from trainables.optimizers import build_optimizer
 from trainables.precision import choose
@@ -33,7 +30,6 @@ from trainables.trainable import Batch, DataInfo
 from trainables.transforms import MEAN, STD, normalise
 
 IMAGES, CLASSES = 64, ("a", "b", "c", "d", "e", "f")
-Step = Callable[[], None]
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
@@ -82,7 +78,7 @@ class Bench:
         pairs = Pairs(self.images, self.masks, options.side)
         self.loader = iter(DataLoader(pairs, options.batch))
 
-    def steps(self) -> dict[str, Step]:
+    def steps(self) -> dict[str, Work]:
         return {
             "ours": self.ours, "plain": self.plain, "evaluation": self.evaluation,
             "forward": self.forward,
@@ -130,15 +126,6 @@ class Bench:
             self.trainable.evaluate(self.batch(2))
 
 
-def seconds(step: Step, times: int) -> float:
-    started = time.perf_counter()
-    for _ in range(times):
-        step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--network", choices=("fcn32s", "deeplabv3"), default="deeplabv3")
@@ -149,22 +136,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    found: dict[str, list[float]] = {}
-    every = Bench(options).steps()
-    for turn in range(options.pairs + 1):  # the first one warms up
-        for name, step in every.items():
-            taken = seconds(step, options.steps)
-            if turn:
-                found.setdefault(name, []).append(taken)
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch "
-          f"{torch.__version__}, {options.network}, {options.side} px of {options.full}, batch "
+    found = seconds(Bench(options).steps(), options.pairs, options.steps)
+    print(f"{machine()}, {options.network}, {options.side} px of {options.full}, batch "
           f"{options.batch}, n = {options.pairs} turns of {options.steps} steps")  # fmt: skip
-    for one, other, what in (
-        ("plain", "ours", "ours is ... times as fast as the plain loop"),
-        ("evaluation", "forward", "evaluation costs ... times its forward passes"),
-    ):
-        ratios = [a / b for a, b in zip(found[one], found[other], strict=True)]
-        print(f"{what}: {statistics.median(ratios):.2f} ({', '.join(f'{r:.2f}' for r in ratios)})")
+    print(f"ours is {ratio(found['plain'], found['ours']):.2f} times as fast as the plain loop")
+    costs = ratio(found["evaluation"], found["forward"])
+    print(f"evaluation costs {costs:.2f} times its forward passes")
 
 
 if __name__ == "__main__":

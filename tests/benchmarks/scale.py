@@ -1,0 +1,90 @@
+"""How long do plan, status and compare take where there are many Runs? 10,000 planned ones, and
+1,000 and 10,000 finished ones, written straight into MLflow's database as the product has them."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from orchestrator.home import Home
+from orchestrator.plan import to_plain
+from orchestrator.prepare import prepare
+from orchestrator.study import read
+from orchestrator.tracking import TAG, Tracker
+from tests.benchmarks.turns import Line, seconds, shown
+from tests.integration.command import Command
+
+RATES, MANY = 100, (1_000, 10_000)
+
+
+def measure(turns: int) -> list[Line]:
+    lines = []
+    for count in MANY:
+        command = Command(Path(tempfile.mkdtemp(prefix="bench-")))
+        try:
+            lines += _measure(command, count, turns)
+        finally:
+            command.run("down")
+            shutil.rmtree(command.folder)
+    return lines
+
+
+def _measure(command: Command, count: int, turns: int) -> list[Line]:
+    study = _study(command.folder, count)
+    assert command.run("up").returncode == 0
+    _fill(Home(command.home.resolve()), study, command.status()["mlflow"]["tracking_uri"])
+    works = {"plan": ("plan", study), "status": ("status",), "compare": ("compare", study)}
+
+    def work(*arguments: str) -> None:
+        result = command.run(*arguments, "--json")
+        assert result.returncode == 0, result.stderr
+
+    found = seconds({name: lambda a=a: work(*a) for name, a in works.items()}, turns)  # type: ignore[misc]
+    return [
+        Line(f"`{name}`, {count:,} Runs", shown(found[name]), "" if name == "plan" else "≤ 5 s",
+             turns)
+        for name in works
+    ]  # fmt: skip
+
+
+def _study(folder: Path, count: int) -> str:
+    """A file: one stage, a hundred learning rates, as many seeds as it takes."""
+    path = folder / "many.yaml"
+    config = {"dataset": "digits", "epochs": 1}
+    stage = {"trainable": "classify", "config": config,
+             "grid": {"lr": [0.001 * (k + 1) for k in range(RATES)]}}  # fmt: skip
+    study = {"study": "many", "question": "How long does it take?", "data": {"digits": "digits"},
+             "stages": {"A": stage}, "seeds": list(range(count // RATES))}  # fmt: skip
+    path.write_text(yaml.safe_dump(study))
+    return str(path)
+
+
+def _fill(home: Home, file: str, uri: str) -> None:
+    """A submission whose Runs have all finished."""
+    study = read(file)
+    prepared = prepare(study, None, home)
+    tracker = Tracker(uri)
+    experiment = tracker.experiment(study.name)
+    tags = {"study": study.name, "kind": "submission", "home": home.name, "plan": "0" * 16}
+    parent = tracker.create_run(experiment, "submission", tags)
+    tracker.log_text(parent, json.dumps(to_plain(study, prepared.runs)), "plan.json")
+    tracker.set_status(parent, "FINISHED")
+    direct = MlflowClient(f"sqlite:///{home.root / 'mlflow.db'}")  # the server takes 26 ms a call
+    for number, run in enumerate(prepared.runs):
+        tags = {"stage": run.stage, "label": run.label, "seed": str(run.seed), "kind": "run",
+                "run_key": run.key, "attempt": "1", "epochs": "1", "opened": "true"}  # fmt: skip
+        full = {TAG + name: value for name, value in tags.items()}
+        made = direct.create_run(
+            experiment, tags=full | {"mlflow.parentRunId": parent}, run_name=run.name
+        )
+        accuracy = 0.5 + number / 40_000
+        metrics = {"train/loss": 0.3, "val/loss": 0.4, "val/accuracy": accuracy,
+                   "test/loss": 0.4, "test/accuracy": accuracy}  # fmt: skip
+        direct.log_batch(
+            made.info.run_id, [Metric(name, value, 0, 1) for name, value in metrics.items()]
+        )
+        direct.set_terminated(made.info.run_id)
