@@ -23,6 +23,7 @@ def planned(stage: str, parent: Run | None = None, seed: int = 0, **changes: Any
         "trainable": "classify",
         "select": "val/accuracy",
         "predicts": True,
+        "artifacts": "",
         "config": {"dataset": "digits", "epochs": 4},
         "dataset": "f" * 16,
         "weights": None,
