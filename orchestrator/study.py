@@ -237,6 +237,8 @@ def _check_variants(
     file: StudyFile, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
 ) -> None:
     for name, points in variants.items():
+        if name not in file.stages:
+            continue  # a fault of its form is said already
         for config in (point.config for point in points):
             key = f"stages.{name}.config"
             known = config.dataset in file.data

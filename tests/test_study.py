@@ -135,6 +135,10 @@ FAULT_OF_ANOTHER_KEY = [
         "stages.A={after: P}",
         "stages.A: needs one of `trainable:` (learns) and `producer:` (makes artifacts)",
     ),
+    (
+        "stages.A={producer: sam, after: P, config: {dataset: x, weights: w}}",
+        "stages.A: a producer has no `after`, `weights` and `seeds`: it does not learn",
+    ),
     ("stages.A={trainable: classify}", "stages.A.config.dataset: is missing"),
 ]  # fmt: skip
 
