@@ -116,7 +116,7 @@ def cells(item: RunState) -> tuple[str, ...]:
         f"{epochs_done(item)}/{_epochs_in_all(item)}",
         f"{loss:.3f}" if loss else "",
         metric,
-        f"{speed:.0f}" if speed and speed >= 10 else f"{speed:.2g}" if speed else "",
+        (f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}") if speed else "",
         str(timedelta(seconds=round(left))) if left is not None else "",
     )
 

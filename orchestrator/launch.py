@@ -23,7 +23,8 @@ from orchestrator.cluster import Node, Share, at_once
 from orchestrator.produce import produce
 from orchestrator.runlog import fatal_signal, recorded
 from orchestrator.store import StaleWriter, Store
-from orchestrator.worker import RunFault, Task, train
+from orchestrator.task import RunFault, Task
+from orchestrator.worker import train
 from trainables.catalog import PRODUCERS
 from trainables.world import World
 

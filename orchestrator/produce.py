@@ -3,8 +3,6 @@ so that a Run that was broken off goes on with the images that it lacks."""
 
 import json
 import logging
-import os
-import platform
 import shutil
 import statistics
 import time
@@ -14,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from orchestrator.home import NO_ROOM
 from orchestrator.produced import NOTE, PRODUCED, is_noted, produced
 from orchestrator.sealed import describe, read_manifest
 from orchestrator.store import Store
-from orchestrator.worker import Report, RunFault, Task
+from orchestrator.task import RunFault, Task, full_disk_is_said, worker_facts
+from orchestrator.worker import Report
 from trainables.catalog import PRODUCERS
 from trainables.images import UnreadableImage
 from trainables.pictures import Pictures, open_pictures, short_names
@@ -40,18 +37,11 @@ def produce(task: Task, world: World, report: Report) -> None:
     report: not called, there are no epochs. Raises RunFault when trying again would not help,
     StaleWriter when a newer attempt has taken over.
     """
-    try:
+    with full_disk_is_said(task):
         run = Production(task, world)
         run.make()
         if world.rank == 0:
             run.finish()
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise RunFault(
-            f"nothing can be written under {task.store} ({error.strerror}): free some space and "
-            "submit again; it goes on with the images that it lacks"
-        ) from error
 
 
 class Production:
@@ -142,23 +132,13 @@ class Production:
             "best_epoch": 1,
             "test": {},
             "seconds": seconds,
-            "facts": {**self._facts(), "images": str(len(kept))},
+            "facts": worker_facts(self.world) | {"images": str(len(kept))},
         }
         store.finish(task.key, task.attempt, result)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _all_noted(self) -> bool:
         return all((self.folder / PRODUCED / f"{name}{NOTE}").is_file() for name in self.names)
-
-    def _facts(self) -> dict[str, str]:
-        device = self.world.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        return {
-            "device": name,
-            "workers": str(self.world.size),
-            "threads": str(torch.get_num_threads()),
-            "torch": torch.__version__,
-        }
 
     def _say(self) -> None:
         """How many images are there, from the first rank, which counts all ranks' notes."""
@@ -171,9 +151,6 @@ class Production:
             self.task.key,
             self.task.attempt,
             {
-                "time": time.time(),
-                "host": platform.node(),
-                "pid": os.getpid(),
                 "epoch": done,
                 "part": 0.0,
                 "epochs": len(self.names),
@@ -181,7 +158,7 @@ class Production:
                 "images_per_s": speed,
                 "seconds_left": (len(self.names) - done) / speed if speed > 0 else None,
                 "history": [],
-                "facts": self._facts(),
+                "facts": worker_facts(self.world),
             },
         )
 

@@ -15,8 +15,10 @@ import fcntl
 import json
 import logging
 import os
+import platform
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,7 +282,9 @@ class Store:
         self._fence(key, attempt)
         path = self.folder(key) / "progress.json"
         temporary = path.with_name(f".progress.{attempt}")
-        temporary.write_text(json.dumps({"attempt": attempt, **progress}), encoding="utf-8")
+        who = {"time": time.time(), "host": platform.node(), "pid": os.getpid()}
+        said = {"attempt": attempt, **who, **progress}
+        temporary.write_text(json.dumps(said), encoding="utf-8")
         os.replace(temporary, path)
 
     def progress(self, key: str) -> dict[str, Any] | None:

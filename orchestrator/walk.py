@@ -15,7 +15,7 @@ from orchestrator.mirror import Mirror
 from orchestrator.plan import Planned, Run
 from orchestrator.prepare import Prepared
 from orchestrator.store import Store
-from orchestrator.worker import Task
+from orchestrator.task import Task
 
 log = logging.getLogger("orchestrator")
 _LOOK_SECONDS = 1.0

@@ -5,11 +5,8 @@ One process a rank calls `train`. Rank 0 writes to the store; nothing here knows
 
 import logging
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,10 @@ from torch import Tensor, nn
 
 from orchestrator import tensors
 from orchestrator.history import best_epoch, has_ended, warning
-from orchestrator.home import NO_ROOM, write_json
+from orchestrator.home import write_json
 from orchestrator.looks import Looks
 from orchestrator.store import TRAINING, WEIGHTS, Store
+from orchestrator.task import RunFault, Task, full_disk_is_said, worker_facts
 from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
 from trainables.batches import BatchStream, evaluation_steps, training_steps
 from trainables.batchnorm import synchronise
@@ -41,33 +39,13 @@ _PROGRESS_SECONDS = 1.0
 _FINITE_CHECK = 50  # steps between two looks at a GPU's losses; a CPU is looked at every step
 
 
-class RunFault(Exception):
-    """The Run cannot go on and trying again would not help; one line that says why."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One Run as plain data, the same on every rank."""
-
-    key: str
-    attempt: int
-    label: str
-    trainable: str
-    config: Mapping[str, Any]
-    seed: int
-    table: str  # folder of the decoded images
-    store: str
-    parent: str | None  # key
-    parent_label: str | None
-
-
 def train(task: Task, world: World, report: Report) -> None:
     """Train a Run to its end and write its result to the store, from wherever it was left.
 
     report: called on every rank after every epoch. Raises RunFault when trying again would not
     help, StaleWriter when a newer attempt has taken over.
     """
-    try:
+    with full_disk_is_said(task):
         run = Training(task, world)
         run.resume()
         while not has_ended(run.history, run.config):
@@ -77,13 +55,6 @@ def train(task: Task, world: World, report: Report) -> None:
             run.close_epoch(figures)
             report(figures)
         run.finish()
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise RunFault(
-            f"nothing can be written under {task.store} ({error.strerror}): free some space and "
-            "submit again; it goes on from its last checkpoint"
-        ) from error
 
 
 class Training:
@@ -290,15 +261,9 @@ class Training:
 
     def facts(self) -> dict[str, str]:
         """What is worth knowing of this attempt, for tags."""
-        device = self.world.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        return {
-            "device": name,
-            "workers": str(self.world.size),
-            "threads": str(torch.get_num_threads()),
+        return worker_facts(self.world) | {
             "numerics": str(self.numerics),
             "hand_off": str(self.hand_off),
-            "torch": torch.__version__,
             "warning": warning(self.history, self.trainable.width),
         }
 
@@ -326,9 +291,6 @@ class Training:
             self.task.key,
             self.task.attempt,
             {
-                "time": time.time(),
-                "host": platform.node(),
-                "pid": os.getpid(),
                 "epoch": len(self.history),
                 "part": part,
                 "epochs": self.config.epochs,

@@ -12,7 +12,7 @@ from orchestrator.home import Home
 from orchestrator.prepare import build_caches, prepare
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
-from orchestrator.worker import Task
+from orchestrator.task import Task
 from trainables.world import World
 
 torch.set_num_threads(1)

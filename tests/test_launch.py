@@ -7,7 +7,7 @@ import ray.exceptions
 
 from orchestrator.launch import _explain
 from orchestrator.store import StaleWriter, Store
-from orchestrator.worker import RunFault, Task
+from orchestrator.task import RunFault, Task
 
 KEY = "0123456789abcdef0123"
 

@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
-from orchestrator.worker import Task, Training
+from orchestrator.task import Task
+from orchestrator.worker import Training
 from tests.conftest import ALONE, Tasks
 from trainables.probe import features, probe, sample, snapshot, validation_features
 from trainables.transforms import normalise

@@ -19,7 +19,7 @@ from orchestrator.produce import means, produce
 from orchestrator.produced import NOTE, PRODUCED
 from orchestrator.store import StaleWriter, Store
 from orchestrator.study import from_mapping
-from orchestrator.worker import RunFault, Task
+from orchestrator.task import RunFault, Task
 from tests.conftest import ALONE
 from tests.test_sam import EVERYTHING, photograph, small_sam
 from trainables.producer import Product

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store import Store
-from orchestrator.worker import RunFault, Task, train
+from orchestrator.task import RunFault, Task
+from orchestrator.worker import train
 from tests.conftest import ALONE, Tasks, damage
 from tests.ledger import Reference, reference
 

@@ -26,7 +26,8 @@ from orchestrator.__main__ import main
 from orchestrator.home import Home
 from orchestrator.library import study_name
 from orchestrator.settings import MlflowSettings
-from orchestrator.worker import RunFault, Training
+from orchestrator.task import RunFault
+from orchestrator.worker import Training
 from tests.conftest import ALONE, Tasks
 from trainables.datasets import DataError, DatasetConfig, read
 from trainables.images import UnreadableImage, open_image

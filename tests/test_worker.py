@@ -14,7 +14,8 @@ from orchestrator import looks
 from orchestrator.artist import ARCHITECTURE, kept_features
 from orchestrator.history import best_epoch
 from orchestrator.store import StaleWriter, Store
-from orchestrator.worker import RunFault, Task, Training, train
+from orchestrator.task import RunFault, Task
+from orchestrator.worker import Training, train
 from tests.conftest import ALONE, Tasks
 from trainables.blocks import from_plain
 from trainables.world import World

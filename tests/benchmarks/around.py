@@ -13,7 +13,7 @@ import ray.train.torch
 from orchestrator.cluster import Share
 from orchestrator.launch import launch
 from orchestrator.store import Store
-from orchestrator.worker import Task
+from orchestrator.task import Task
 from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 

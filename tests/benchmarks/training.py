@@ -16,7 +16,8 @@ import torchvision
 from torch import nn
 
 from orchestrator.store import Store
-from orchestrator.worker import Task, Training
+from orchestrator.task import Task
+from orchestrator.worker import Training
 from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 from trainables.batches import training_steps
