@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from orchestrator.code_version import code_version
 from orchestrator.faults import Faults, StudyError
 from orchestrator.home import Home, read_json, write_json
@@ -23,8 +26,10 @@ from orchestrator.plan import (
 from orchestrator.produced import produced
 from orchestrator.store import Store
 from orchestrator.study_file import Study
+from trainables.backbones import WeightsError, fitting, read_state_file
 from trainables.cache import build, fingerprint
 from trainables.catalog import PRODUCERS, TRAINABLES
+from trainables.config import TrainableConfig
 from trainables.datasets import DataError, DatasetConfig, read
 from trainables.pictures import list_pictures, needs_table
 from trainables.source import Source
@@ -79,6 +84,7 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
     )
     runs = make_plan(study, inputs)
     _check_fit(study, data)
+    _check_weights(study, data)
     _check_watched(study, runs, data)
     store = Store(home.store)
     planned = examine(runs, lambda key: state_of(store, key), _previous(home, study.name))
@@ -97,6 +103,28 @@ def _check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
                 TRAINABLES[stage.trainable].check(config, info)
             except ValueError as error:
                 faults.add(f"stages.{stage.name}.config", str(error))
+    if faults.lines:
+        raise StudyError(study.name, faults.lines)
+
+
+def _check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
+    """Weights that come as a file must fit, tensor by tensor. Raises StudyError."""
+    faults = Faults()
+    files: dict[str, Mapping[str, Tensor]] = {}
+    for stage in study.stages:
+        for config in (variant.config for variant in stage.variants):
+            path = config.weights
+            if path in ("random", "imagenet") or not isinstance(config, TrainableConfig):
+                continue  # a producer's official file is known by its sha256
+            info = DataInfo(data[config.dataset].source.classes, study.data[config.dataset].side)
+            try:
+                if path not in files:
+                    files[path] = read_state_file(Path(path))
+                with torch.device("meta"):  # names and shapes alone
+                    encoder = TRAINABLES[stage.trainable](config, info).model.encoder
+                fitting(encoder.state_dict(), files[path], path)
+            except WeightsError as error:
+                faults.add(f"stages.{stage.name}.config.weights", str(error))
     if faults.lines:
         raise StudyError(study.name, faults.lines)
 

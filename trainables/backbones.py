@@ -74,20 +74,21 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:12]
 
 
-def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> HandOff:
-    """Copy `state` into the encoder if every tensor matches by name and shape.
+def fitting(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """The tensors of `state` for an encoder whose own are `wanted`, by name and shape, none left
+    over and none missing. Raises WeightsError.
 
     state: names as in the encoder, where a classifier's own tensors (`fc.`, `head.`) are left out;
-    or a whole model's, of which those that begin with `encoder.` are taken. Raises WeightsError and
-    changes nothing otherwise.
+    or a whole model's, of which those that begin with `encoder.` are taken.
     """
     inner = {n.removeprefix("encoder."): v for n, v in state.items() if n.startswith("encoder.")}
     given = inner or {n: v for n, v in state.items() if not n.startswith(_HEADS)}
-    wanted = encoder.state_dict()
     given = as_convolutions(given, wanted)
     for name in wanted.keys() - given.keys():  # a counter that older files lack; torch adds it too
         if name.endswith("num_batches_tracked"):
-            given[name] = torch.zeros_like(wanted[name])
+            given[name] = torch.zeros(wanted[name].shape, dtype=wanted[name].dtype)
     faults = [f"missing {name}" for name in wanted if name not in given]
     faults += [f"unknown {name}" for name in given if name not in wanted]
     faults += [
@@ -100,8 +101,15 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -
         raise WeightsError(
             f"weights of {source} do not fit the encoder ({len(faults)} faults): {shown}"
         )
-    encoder.load_state_dict({name: given[name] for name in wanted}, strict=True)
-    return HandOff(source, len(wanted), fingerprint(encoder.state_dict()))
+    return {name: given[name] for name in wanted}
+
+
+def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> HandOff:
+    """Copy `state` into the encoder if all of it fits; raises WeightsError and changes nothing
+    otherwise."""
+    given = fitting(encoder.state_dict(), state, source)
+    encoder.load_state_dict(given, strict=True)
+    return HandOff(source, len(given), fingerprint(encoder.state_dict()))
 
 
 def read_state_file(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,82 @@
+"""What can only be known where the data and the files are is said before anything starts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from orchestrator.faults import StudyError
+from orchestrator.home import Home
+from orchestrator.prepare import prepare
+from orchestrator.study import from_mapping
+from tests.conftest import SMALL
+from trainables.backbones import build_encoder
+
+
+def fault(path: Path, home: Home, **config: object) -> str:
+    """The only fault of a study with three variants that start from a file."""
+    stage = {
+        "trainable": "classify",
+        "config": {**SMALL, "weights": str(path), **config},
+        "grid": {"lr": [0.1, 0.2, 0.3]},
+    }
+    study = from_mapping(
+        {"study": "small", "data": {"digits": "digits"}, "stages": {"only": stage}}
+    )
+    with pytest.raises(StudyError) as error:
+        prepare(study, None, home)
+    (line,) = error.value.faults
+    return line
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    return build_encoder("resnet18", "small")[0].state_dict()
+
+
+def test_weights_that_fit_make_a_plan(
+    state: dict[str, Tensor], tmp_path: Path, digits_home: Home
+) -> None:
+    torch.save(state, tmp_path / "fits.pt")
+    for trainable in ("classify", "byol", "rotation"):
+        config = {"dataset": "digits", "stem": "small", "weights": str(tmp_path / "fits.pt")}
+        if trainable == "byol":
+            config["backbone"] = "resnet18"
+        study = from_mapping(
+            {
+                "study": "small",
+                "data": {"digits": "digits"},
+                "stages": {"only": {"trainable": trainable, "config": config}},
+                "compare": {"metric": "test/loss"},
+            }
+        )
+        (run,) = prepare(study, None, digits_home).runs
+        assert run.weights is not None
+
+
+def test_a_file_that_is_no_state_dict_is_refused_before_training(
+    tmp_path: Path, digits_home: Home
+) -> None:
+    path = tmp_path / "notes.pt"
+    path.write_text("not a tensor in here", encoding="utf-8")
+    said = fault(path, digits_home)
+    assert said.startswith(f"stages.only.config.weights: {path} is no state-dict file")
+
+
+def test_a_broken_tensor_name_is_refused_before_training(
+    state: dict[str, Tensor], tmp_path: Path, digits_home: Home
+) -> None:
+    state["layer4.1.conv2.wieght"] = state.pop("layer4.1.conv2.weight")
+    torch.save(state, tmp_path / "broken.pt")
+    said = fault(tmp_path / "broken.pt", digits_home)
+    assert "missing layer4.1.conv2.weight; unknown layer4.1.conv2.wieght" in said
+
+
+def test_weights_of_another_backbone_are_refused_before_training(
+    state: dict[str, Tensor], tmp_path: Path, digits_home: Home
+) -> None:
+    torch.save(state, tmp_path / "resnet18.pt")
+    said = fault(tmp_path / "resnet18.pt", digits_home, backbone="resnet50")
+    assert said.startswith("stages.only.config.weights: weights of ")
+    assert "do not fit the encoder" in said
