@@ -23,12 +23,14 @@ import yaml
 
 from orchestrator import services
 from orchestrator.__main__ import main
+from orchestrator.faults import StudyError
 from orchestrator.home import Home
 from orchestrator.library import study_name
 from orchestrator.settings import MlflowSettings
 from orchestrator.task import RunFault
 from orchestrator.worker import Training
 from tests.conftest import ALONE, Tasks
+from trainables.backbones import build_encoder
 from trainables.datasets import DataError, DatasetConfig, read
 from trainables.images import UnreadableImage, open_image
 from trainables.predict import Classifier
@@ -77,9 +79,13 @@ def test_code_in_a_weights_file_of_a_study_is_not_run(
     tasks: Tasks, tmp_path: Path, trap: Trap
 ) -> None:
     file = tmp_path / "weights.pt"
-    trap.save(file)
+    torch.save(build_encoder("resnet18", "small")[0].state_dict(), file)
+    task = tasks.make(weights=str(file))
+    trap.save(file)  # after the plan has looked at it
     with pytest.raises(RunFault, match="weights.pt is no state-dict file"):
-        Training(tasks.make(weights=str(file)), ALONE)
+        Training(task, ALONE)
+    with pytest.raises(StudyError, match="weights.pt is no state-dict file"):
+        tasks.make(weights=str(file))
 
 
 def test_code_in_a_parent_s_checkpoint_is_not_run(tasks: Tasks, trap: Trap) -> None:
