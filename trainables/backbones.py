@@ -117,7 +117,10 @@ def read_state_file(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{path} is no state-dict file: {error}") from error
+        what = type(error).__name__  # its text tells how to run what is in the file
+        raise WeightsError(
+            f"{path} is no state-dict file ({what}): write one with torch.save(model.state_dict())"
+        ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not state:
