@@ -22,6 +22,7 @@ from orchestrator.home import Busy, Home, locked, read_json
 from orchestrator.plan import Run, UnknownPlan, from_plain
 from orchestrator.processes import alive
 from orchestrator.store import Store
+from orchestrator.trials import Trials
 
 log = logging.getLogger(__name__)
 _KEY = re.compile(r"[0-9a-f]{20}")  # as a plan makes them; the store alone would take any word
@@ -69,6 +70,7 @@ def find_waste(home: Home) -> list[Waste]:
     keys = {path.name for path in _entries(home.store) if _is_key_folder(path)}
     owned = {key for key in keys if store.owner(key) is not None}
     needed = {key for run in runs for key in (run.key, run.parent) if key is not None}
+    needed |= _needed_by_searches(home, store)
     data = {run.dataset for run in runs}
     parts = (
         _in_store(store, keys - owned, needed),
@@ -114,6 +116,19 @@ def _newest_runs(home: Home) -> list[Run]:
     except OSError as error:
         raise Refused(f"nothing is removed: {home.plans}: {error.strerror}", 1) from error
     return [run for path in paths for run in _runs(path)]
+
+
+def _needed_by_searches(home: Home, store: Store) -> set[str]:
+    """Keys of the newest plans' searches, and of the trials of those that have not found yet."""
+    needed = set()
+    for path in home.plans.glob("*.json"):
+        plan = read_json(path) or {}
+        for search in plan.get("searches", ()):
+            if (key := search.get("key")) is not None:
+                trials = Trials(store.folder(key))
+                found = trials.have_found(search["count"])
+                needed |= {key, *(trial.key for trial in trials.all() if not found)}
+    return needed
 
 
 def _runs(path: Path) -> tuple[Run, ...]:

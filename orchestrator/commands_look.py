@@ -11,12 +11,13 @@ from orchestrator import services
 from orchestrator.compare import as_json, as_text, tables, unfinished
 from orchestrator.faults import Refused
 from orchestrator.follow import epochs_done, progress_table
+from orchestrator.follow import found as found_by
 from orchestrator.home import Home, find_home
 from orchestrator.library import built_in_studies, read_file, study_name
 from orchestrator.plan import UnknownPlan
 from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.report import write_comparison
-from orchestrator.results import Submission, comparison, newest, records
+from orchestrator.results import SearchState, Submission, comparison, newest, records
 from orchestrator.services import Services
 from orchestrator.settings import read_settings
 from orchestrator.tracking import Tracker
@@ -36,7 +37,7 @@ def status(options: argparse.Namespace) -> int:
     show_services(found, console)
     for submission in states:
         console.print(f"\n[bold]{submission.plan['study']}[/bold] {submission.tracked.status}")
-        console.print(progress_table(submission.runs, weights=True))
+        console.print(progress_table(submission.runs, submission.searches, True))
     return 0
 
 
@@ -54,6 +55,7 @@ def compare(options: argparse.Namespace) -> int:
         print(json.dumps(as_json(made), indent=1))
     else:
         print(f"{submission.plan['question']}\n\n{as_text(made)}")
+        print("\n".join(line for line in map(found_by, submission.searches) if line))
         print(unfinished(found, spec) or "")
     write_comparison(tracker, submission)
     where = (
@@ -132,9 +134,22 @@ def _status_json(found: Services, states: Sequence[Submission]) -> dict[str, Any
                     }
                     for item in submission.runs
                 ],
+                "searches": [_search_json(item) for item in submission.searches],
             }
             for submission in states
         ],
+    }
+
+
+def _search_json(item: SearchState) -> dict[str, Any]:
+    return {
+        "stage": item.spec["stage"],
+        "state": item.state,
+        "trials": item.spec["count"],
+        "counts": dict(item.counts),
+        "best": item.best,
+        "mlflow_run_id": item.tracked.run_id if item.tracked else None,
+        "reason": item.reason,
     }
 
 

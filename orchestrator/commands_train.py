@@ -19,10 +19,10 @@ from orchestrator.code_version import git_commit, tree_version
 from orchestrator.commands_look import ERRORS, show_services
 from orchestrator.compare import as_json, as_text, tables, unfinished
 from orchestrator.faults import Refused
-from orchestrator.follow import follow
+from orchestrator.follow import follow, found
 from orchestrator.home import Home, find_home, locked
 from orchestrator.jobs import LOCAL, Job, Jobs
-from orchestrator.plan import Planned, Run, UnknownPlan, digest
+from orchestrator.plan import Planned, Run, UnknownPlan
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.results import Submission, comparison, newest, records
@@ -83,7 +83,7 @@ def _job(
     return Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
-        plan=digest(study, prepared.runs) if prepared else _asked(study, options),
+        plan=prepared.asked if prepared else _asked(study, options),
         data_root=_data_root(options),
         home=str(home.root),
         cluster=LOCAL if found.ray.local else found.ray.dashboard_url,
@@ -210,15 +210,18 @@ def _why(jobs: Jobs, job_id: str) -> str:
 
 def _conclude(options: argparse.Namespace, submission: Submission) -> int:
     """Print the comparison. Returns 0 when every Run has finished, else 1."""
-    spec, found = comparison(submission.plan), records(submission)
-    made, left = tables(found, spec), unfinished(found, spec)
+    spec, runs = comparison(submission.plan), records(submission)
+    made, left = tables(runs, spec), unfinished(runs, spec)
     if options.json:
         print(json.dumps(as_json(made), indent=1))
     else:
         print(f"\n{submission.plan['question']}\n\n{as_text(made)}")
+    for search in submission.searches:
+        said = found(search) if search.state == "FINISHED" else f"{search.name}: {search.reason}"
+        ERRORS.print(said, markup=False)
     if left:
         ERRORS.print(left)
-    return 0 if all(item.state == "FINISHED" for item in submission.runs) else 1
+    return 0 if submission.finished else 1
 
 
 def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> Submission | None:
@@ -236,9 +239,9 @@ def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> S
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:
     """Whether the last submission was of the same plan and all of it is done."""
-    same = last.tracked.tags.get("plan") == digest(prepared.study, prepared.runs)
-    stored = all(item.state == "done" for item in prepared.planned)
-    return same and stored and all(item.state == "FINISHED" for item in last.runs)
+    same = last.tracked.tags.get("plan") == prepared.asked
+    stored = not prepared.pending and all(item.state == "done" for item in prepared.planned)
+    return same and stored and last.finished
 
 
 def _planned_json(item: Planned) -> dict[str, Any]:
@@ -266,6 +269,22 @@ def _show_plan(prepared: Prepared, out: Console) -> None:
         table.add_row(*map(escape, row), style=style)
     out.print(f"[bold]{prepared.study.name}[/bold]  {escape(prepared.study.question)}\n")
     out.print(table)
+    for line in _searches_planned(prepared):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _searches_planned(prepared: Prepared) -> list[str]:
+    """A line for every search that has not found yet."""
+    lines = []
+    for name, search in prepared.study.searches.items():
+        if name in prepared.pending:
+            behind = [stage for stage in prepared.pending if stage != name]
+            then = f"; planned when it has found: {', '.join(behind)}" if behind else ""
+            space = ", ".join(search.space)
+            lines.append(
+                f"search {name}: {search.count} trials of {search.algorithm} over {space}{then}"
+            )
+    return lines
 
 
 def _start_of(run: Run) -> str:

@@ -11,8 +11,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.compare import in_percent
 from orchestrator.jobs import Jobs
-from orchestrator.results import RunState, Submission, load
+from orchestrator.results import RunState, SearchState, Submission, load
 from orchestrator.services import ServiceError
 from orchestrator.tracking import Tracker, TrackingError
 
@@ -36,9 +37,10 @@ def follow(
             ended = not _is_alive(jobs, job_id)
             submission = _look(tracker, study, job_id, submission)
             if submission is not None and console.is_terminal:
-                live.update(progress_table(submission.runs))
+                live.update(progress_table(submission.runs, submission.searches))
             elif submission is not None:
                 _print_changes(submission.runs, shown, console)
+                _print_searches(submission.searches, shown, console)
             if ended:
                 return submission
             time.sleep(_PERIOD)
@@ -65,19 +67,22 @@ def _look(
         found = tracker.submissions(study, 1)
         if not found or found[0].tags.get("job") != job_id:
             return before
-        return load(tracker, found[0], before.plan if before else tracker.plan(found[0]))
+        same = before and before.tracked.tags.get("plan_version") == found[0].tags["plan_version"]
+        return load(tracker, found[0], before.plan if before and same else tracker.plan(found[0]))
     except TrackingError:
         return before
 
 
-def progress_table(runs: Iterable[RunState], weights: bool = False) -> Table:
-    """A row a Run; waiting ones only as a number when there are many. weights: with whose weights
-    it started, and their fingerprint."""
+def progress_table(
+    runs: Iterable[RunState], searches: Iterable[SearchState] = (), weights: bool = False
+) -> Table:
+    """A row a Run; waiting ones only as a number when there are many; and a row a search. weights:
+    with whose weights a Run started, and their fingerprint."""
     runs = list(runs)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for name in ("Run", "state", "epoch", "loss", "metric", "img/s", "time left"):
         side: Literal["left", "right"] = "left" if name in ("Run", "state", "metric") else "right"
-        table.add_column(name, justify=side, no_wrap=name != "state")
+        table.add_column(name, justify=side, no_wrap=name not in ("Run", "state"), overflow="fold")
     if weights:
         table.add_column("starts from")
     shown = (
@@ -86,6 +91,9 @@ def progress_table(runs: Iterable[RunState], weights: bool = False) -> Table:
     for item in shown[:_ROWS]:
         row = (*cells(item), *([_start_of(item)] if weights else []))
         table.add_row(*map(escape, row), style=_STYLES.get(item.state, "dim"))
+    for search in searches:
+        style = _STYLES.get(search.state, "dim")
+        table.add_row(*map(escape, search_cells(search)), *([""] if weights else []), style=style)
     if len(runs) > _ROWS:
         counts = {state: sum(r.state == state for r in runs) for state in {r.state for r in runs}}
         table.caption = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
@@ -121,6 +129,34 @@ def cells(item: RunState) -> tuple[str, ...]:
     )
 
 
+def search_cells(item: SearchState) -> tuple[str, ...]:
+    """The same for a search, whose epochs are its trials."""
+    words = {"RUNNING": "running", "STOPPED": "stopped early", "FAILED": "failed"}
+    ended = sum(number for state, number in item.counts.items() if state != "RUNNING")
+    parts = [
+        f"{item.counts[state]} {word}" for state, word in words.items() if item.counts.get(state)
+    ]
+    state = item.state.lower() + (f": {item.reason}" if item.reason else "")
+    if parts:
+        state = f"{state} ({', '.join(parts)})"
+    metric = ""
+    if item.best:
+        metric = f"{item.spec['metric']} {item.best['figure']:.3f}"
+    return item.name, state, f"{ended}/{item.spec['count']}", "", metric, "", ""
+
+
+def found(item: SearchState) -> str:
+    """What a search has found, in a line; empty before anything has."""
+    if not item.best:
+        return ""
+    figure = item.best["figure"]
+    shown = f"{100 * figure:.2f} %" if in_percent(item.spec["metric"]) else f"{figure:.4g}"
+    tried = sum(number for state, number in item.counts.items() if state != "RUNNING")
+    early = item.counts.get("STOPPED", 0)
+    of = f"{tried} trials" + (f", {early} stopped early" if early else "")
+    return f"{item.name}: best {item.spec['metric']} {shown} of {of}: {item.best['label']}"
+
+
 def _epochs_in_all(item: RunState) -> str:
     if item.run.artifacts:
         return item.fact("images") or str(item.progress.get("epochs", "?"))
@@ -139,6 +175,21 @@ def epochs_done(item: RunState) -> int:
     if item.tracked is not None and "epochs" in item.tracked.tags:
         return int(item.tracked.tags["epochs"])
     return int(item.progress.get("epoch", 0))
+
+
+def _print_searches(
+    searches: Iterable[SearchState], shown: dict[str, tuple[object, ...]], console: Console
+) -> None:
+    """A line for every search of which a trial has ended."""
+    for item in searches:
+        now = (item.state, *(n for state, n in sorted(item.counts.items()) if state != "RUNNING"))
+        if item.state != "PENDING" and shown.get(item.name) != now:
+            shown[item.name] = now
+            name, state, trials, _, metric, *_ = search_cells(item)
+            line = ", ".join(
+                part for part in (f"{name}: {state}", f"trial {trials}", metric) if part
+            )
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _print_changes(

@@ -4,7 +4,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,9 +51,11 @@ class Outcome:
     reason: str = ""
 
 
-def launch(task: Task, share: Share, storage: Path) -> Outcome:
+def launch(
+    task: Task, share: Share, storage: Path, callbacks: Sequence[ray.train.UserCallback] = ()
+) -> Outcome:
     """Train one attempt of a Run on the cluster and wait for its end. storage: Ray Train's own
-    bookkeeping; nothing is resumed from it."""
+    bookkeeping; nothing is resumed from it. callbacks: hear of every epoch."""
     name = f"{task.key}-{task.attempt}"
     shutil.rmtree(storage / name, ignore_errors=True)  # Ray Train would go on from it, silently
     trainer = ray.train.torch.TorchTrainer(
@@ -68,6 +70,7 @@ def launch(task: Task, share: Share, storage: Path) -> Outcome:
             name=name,
             logging_config=ray.train.LoggingConfig("WARNING"),  # a Run's log is the Run's
             storage_path=str(storage),
+            callbacks=list(callbacks),
             # an attempt more is ours to give: it has a number of its own, which fences this one
             failure_config=ray.train.FailureConfig(
                 max_failures=0,
@@ -85,9 +88,9 @@ def launch(task: Task, share: Share, storage: Path) -> Outcome:
         cause = error.controller_failure
         if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
             return Outcome("unplaced", "the cluster had no room for it")
-        return Outcome("killed", _one_line(cause))
+        return Outcome("killed", one_line(cause))
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-        return Outcome("killed", f"its controller died: {_one_line(error)}")
+        return Outcome("killed", f"its controller died: {one_line(error)}")
     finally:
         shutil.rmtree(storage / name, ignore_errors=True)
     return Outcome("finished")
@@ -129,7 +132,7 @@ class Orphans:
             actors = list_actors(detail=True, limit=_MOST)
             groups = list_placement_groups(detail=True, limit=_MOST)
         except RayStateApiException as error:
-            log.warning("cannot look for orphaned placement groups: %s", _one_line(error))
+            log.warning("cannot look for orphaned placement groups: %s", one_line(error))
             return
         used = {item.placement_group_id for item in actors if item.state != "DEAD"}
         for group in groups:
@@ -149,7 +152,7 @@ def _own_cpus() -> int:
 def _explain(failures: Mapping[int, BaseException], task: Task, deaths: int) -> Outcome:
     """The cause among the ranks' failures: what a Run did itself, else who died, else the rest,
     since the death of one rank breaks the others' connections."""
-    causes = {rank: _root(failure) for rank, failure in sorted(failures.items())}
+    causes = {rank: root_cause(failure) for rank, failure in sorted(failures.items())}
     for cause in causes.values():
         if isinstance(cause, StaleWriter):
             return Outcome("superseded", str(cause))
@@ -159,7 +162,7 @@ def _explain(failures: Mapping[int, BaseException], task: Task, deaths: int) -> 
         if isinstance(cause, _DEATHS) or type(cause).__name__ == "WorkerHealthCheckTimeoutError":
             return Outcome("killed", f"worker {rank} {_death(cause, task, rank, deaths)}")
     rank, cause = next(iter(causes.items()))
-    said = f"{type(cause).__name__} on rank {rank}: {_one_line(cause)}"
+    said = f"{type(cause).__name__} on rank {rank}: {one_line(cause)}"
     if any(word in said for word in _LOST_CONTACT):
         return Outcome("killed", f"the workers lost contact: {said}")
     return Outcome("failed", said)
@@ -171,7 +174,7 @@ def _death(error: BaseException, task: Task, rank: int, deaths: int) -> str:
     fatal = fatal_signal(store.log(task.key, task.attempt, rank))
     if fatal:
         return f"crashed: {fatal} (see its log)"
-    said = _one_line(error)
+    said = one_line(error)
     if isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in said:
         return f"was killed: out of memory ({said})"
     gone = "node" in said and ("died" in said or "dead" in said) and "process" not in said
@@ -193,14 +196,14 @@ def _kernel_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _root(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """The user's exception under Ray's wrappers."""
     for name in ("_base_exc", "health_check_failure", "cause"):
         inner = getattr(error, name, None)
         if isinstance(inner, BaseException) and inner is not error:
-            return _root(inner)
+            return root_cause(inner)
     return error
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500]

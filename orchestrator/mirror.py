@@ -3,23 +3,20 @@ away, nothing is logged twice, and training never waits for it."""
 
 import json
 import logging
-import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-import trainables
 from orchestrator.artist import MAPS, Artist
 from orchestrator.plan import Run
-from orchestrator.plots import run_curves, save
-from orchestrator.sealed import MANIFEST
-from orchestrator.store import TRAINING, WEIGHTS, Checkpoint, Store
-from orchestrator.tracking import ModelFiles, TrackedRun, Tracker, TrackingError
+from orchestrator.publish import Epoch, Publisher
+from orchestrator.store import Store
+from orchestrator.tracking import TrackedRun, Tracker, TrackingError
+from orchestrator.trials import history_of
 
 log = logging.getLogger(__name__)
 _PERIOD = 2.0  # seconds between two looks at the store
@@ -33,6 +30,7 @@ class Entry:
     run: Run
     attempt: int
     end: tuple[str, str] | None = None  # (FINISHED, FAILED or KILLED; reason)
+    outcome: str = ""  # of a trial that ended well
     tracked: TrackedRun | None = None
     logged: int = 0  # epochs that MLflow has
     stamps: dict[int, int] = field(default_factory=dict)  # epoch → ms; MLflow drops what it has
@@ -51,10 +49,13 @@ class Mirror:
         store: Store,
         submission: TrackedRun,
         facts: Mapping[str, str],
+        kind: Literal["run", "trial"] = "run",
     ) -> None:
-        """facts: tags that every Run of the submission carries."""
+        """facts: tags that every Run of the submission carries. kind `trial`: `submission` is a
+        search, and what was tested is none of its business."""
         self.tracker, self.store, self.submission = tracker, store, submission
-        self._facts = facts
+        self._facts, self._kind = facts, kind
+        self._note: dict[str, str] = {}  # tags of the submission itself that MLflow lacks
         self._children: dict[tuple[str, str], TrackedRun] | None = None
         self._entries: dict[tuple[str, str], Entry] = {}
         self._guard = threading.Lock()
@@ -62,6 +63,7 @@ class Mirror:
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._warned = 0.0
         self._artist = Artist()
+        self._publisher = Publisher(tracker, store)
 
     def follow(self, run: Run, end: tuple[str, str] | None = None) -> None:
         """Take up a Run that trains from now on, or that has ended (state, reason) before."""
@@ -69,12 +71,18 @@ class Mirror:
             entry = Entry(run, self.store.attempt(run.key), end)
             self._entries[run.label, str(run.seed)] = entry
 
-    def end(self, run: Run, state: str, reason: str = "") -> None:
-        """A Run has ended, also before it was followed. state: FINISHED, FAILED or KILLED."""
+    def say(self, tags: Mapping[str, str]) -> None:
+        """Tags of the submission itself, sent with the next flush."""
+        with self._guard:
+            self._note |= tags
+
+    def end(self, run: Run, state: str, reason: str = "", outcome: str = "") -> None:
+        """A Run has ended, also before it was followed. state: FINISHED, FAILED or KILLED.
+        outcome: of a trial that is FINISHED, `finished` or `stopped_early`."""
         with self._guard:
             name = (run.label, str(run.seed))
             entry = self._entries.setdefault(name, Entry(run, self.store.attempt(run.key)))
-            entry.end = (state, reason)
+            entry.end, entry.outcome = (state, reason), outcome
 
     def drop(self, run: Run) -> None:
         """A Run is somebody else's now: nothing more is said of it."""
@@ -112,6 +120,9 @@ class Mirror:
         Run that it refuses does not keep the others waiting."""
         with self._guard:
             entries = [entry for entry in self._entries.values() if not entry.done]
+            note, self._note = self._note, {}
+        if note:
+            self._send_note(note)
         refused: TrackingError | None = None
         for entry in entries:
             try:
@@ -127,6 +138,14 @@ class Mirror:
                 refused = error
         if refused:
             raise refused
+
+    def _send_note(self, note: dict[str, str]) -> None:
+        try:
+            self.tracker.set_tags(self.submission.run_id, note)
+        except TrackingError:
+            with self._guard:
+                self._note = note | self._note
+            raise
 
     def finish(self) -> None:
         """Like `flush`, and wait for what is being drawn."""
@@ -147,27 +166,47 @@ class Mirror:
         end = entry.end  # before the store is read: what ended has written all it will
         if entry.tracked is None:
             entry.tracked = self._open(entry)
-            if end and end[0] == entry.tracked.status == "FINISHED":
+            same = entry.outcome == entry.tracked.tags.get("outcome", "")
+            if end and end[0] == entry.tracked.status == "FINISHED" and same:
                 entry.closed = True  # it was sent by an earlier submission
                 return
-        run_id = entry.tracked.run_id
-        result = self.store.result(entry.run.key) if end and end[0] == "FINISHED" else None
         progress = self._progress(entry)
-        history = result["history"] if result else progress["history"] if progress else []
+        result, history = self._said(entry.run, end, progress)
         new = [epoch for epoch in history if epoch["epoch"] > entry.logged]
         if new:
-            self.tracker.log_epochs(run_id, new, entry.stamps)
+            self.tracker.log_epochs(entry.tracked.run_id, new, entry.stamps)
             entry.logged = int(new[-1]["epoch"])
         if progress and not result:
-            self._show(entry, run_id, progress)
+            self._show(entry, entry.tracked.run_id, progress)
         if end is not None:
-            if result:
-                self._send_result(entry, entry.tracked, result)
-            self._send_logs(entry.run, entry.tracked)
-            if end[1]:
-                self.tracker.set_tags(run_id, {"reason": end[1]})
-            self.tracker.set_status(run_id, end[0])
-            entry.closed = True
+            self._close(entry, entry.tracked, end, result, history)
+
+    def _said(
+        self, run: Run, end: tuple[str, str] | None, progress: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any] | None, Sequence[Epoch]]:
+        """What the store says of a Run: its result, and its epochs so far."""
+        if end is not None and self._kind == "trial":
+            return None, history_of(self.store, run.key)
+        result = self.store.result(run.key) if end and end[0] == "FINISHED" else None
+        return result, result["history"] if result else progress["history"] if progress else []
+
+    def _close(
+        self,
+        entry: Entry,
+        tracked: TrackedRun,
+        end: tuple[str, str],
+        result: Mapping[str, Any] | None,
+        history: Sequence[Epoch],
+    ) -> None:
+        if result:
+            self._publisher.result(entry.run, tracked, result, entry.stamps)
+        elif history and entry.outcome:
+            self._publisher.trial(entry.run, tracked, history, entry.outcome)
+        self._publisher.logs(entry.run, tracked)
+        if end[1]:
+            self.tracker.set_tags(tracked.run_id, {"reason": end[1]})
+        self.tracker.set_status(tracked.run_id, end[0])
+        entry.closed = True
 
     def _progress(self, entry: Entry) -> dict[str, Any] | None:
         found = self.store.progress(entry.run.key)
@@ -178,6 +217,7 @@ class Mirror:
         if progress["time"] != entry.shown:
             shown = {key: value for key, value in progress.items() if key != "history"}
             facts = {"warning": shown["facts"].get("warning", "")}
+            facts["attempt"] = str(progress["attempt"])
             self.tracker.set_tags(run_id, {"progress": json.dumps(shown), **facts})
             entry.shown = progress["time"]
 
@@ -198,13 +238,14 @@ class Mirror:
                 self._describe(run, child.run_id, child.tags.get("kind") == "reused")
             return child
         origin = self.store.origin(run.key)
-        reused = origin is not None and entry.end is not None and entry.end[0] == "FINISHED"
+        ended = entry.end is not None and entry.end[0] == "FINISHED"
+        reused = origin is not None and ended and self._kind == "run"
         tags = {
             **self._facts,
             "stage": run.stage,
             "label": run.label,
             "seed": str(run.seed),
-            "kind": "reused" if reused else "run",
+            "kind": "reused" if reused else self._kind,
             "run_key": run.key,
             "parent_keys": run.parent or "none",
             "attempt": str(entry.attempt),
@@ -232,60 +273,6 @@ class Mirror:
             self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
         self.tracker.set_tags(run_id, {"opened": "true"})
 
-    def _send_result(self, entry: Entry, tracked: TrackedRun, result: Mapping[str, Any]) -> None:
-        """Test figures, plots and models; what MLflow already has is not sent again."""
-        run, best = entry.run, int(result["best_epoch"])
-        have = self.tracker.run(tracked.run_id)
-        if not all(name in have.metrics for name in result["test"]):
-            self.tracker.log_epochs(
-                tracked.run_id, [{"epoch": best, **result["test"]}], entry.stamps
-            )
-        self.tracker.set_tags(
-            tracked.run_id,
-            {**result["facts"], "best_epoch": str(best), "epochs": str(len(result["history"]))},
-        )
-        if run.artifacts:
-            if "artifacts" not in have.tags and tracked.tags.get("kind") != "reused":
-                self._send_artifacts(run, tracked)
-                self.tracker.set_tags(tracked.run_id, {"artifacts": f"{run.artifacts}/"})
-            return
-        if "plots" not in have.tags:
-            self._send_plots(run, tracked, result)
-            self.tracker.set_tags(tracked.run_id, {"plots": "plots/"})
-        if tracked.tags.get("kind") == "reused":
-            return
-        last = len(result["history"])
-        for name, epoch in {"best": best, "last": last}.items():
-            if f"model_{name}" not in have.tags:
-                uri = self._send_model(run, tracked, name, epoch)
-                self.tracker.set_tags(tracked.run_id, {f"model_{name}": uri})
-
-    def _send_artifacts(self, run: Run, tracked: TrackedRun) -> None:
-        """What a producer has made; its manifest names every file with its sha256."""
-        checkpoint = self.store.best(run.key)
-        if checkpoint is None:
-            log.warning("%s: what it made is damaged, and is not sent", run.name)
-        else:
-            self.tracker.log_files(tracked.run_id, checkpoint.path, run.artifacts)
-
-    def _send_logs(self, run: Run, tracked: TrackedRun) -> None:
-        """What every rank of every attempt had to say; a reused Run's stand with the original."""
-        logs = self.store.logs(run.key)
-        if logs and tracked.tags.get("kind") != "reused":
-            self.tracker.log_files(tracked.run_id, next(iter(logs.values())).parent, "logs")
-
-    def _send_plots(self, run: Run, tracked: TrackedRun, result: Mapping[str, Any]) -> None:
-        history = [*result["history"], {"epoch": result["best_epoch"], **result["test"]}]
-        series: dict[str, list[tuple[int, float]]] = {}
-        for entry in history:
-            for name, value in entry.items():
-                if name != "epoch":
-                    series.setdefault(name, []).append((int(entry["epoch"]), float(value)))
-        with tempfile.TemporaryDirectory() as folder:
-            for name, figure in run_curves(series, int(result["best_epoch"])).items():
-                save(figure, Path(folder) / f"{name}.png")
-            self.tracker.log_files(tracked.run_id, Path(folder), "plots")
-
     def _send_maps(self, entry: Entry) -> None:
         """Pictures, once another process has drawn them: nothing waits for it."""
         assert entry.tracked is not None and entry.end is not None
@@ -300,35 +287,6 @@ class Mirror:
                 log.warning("%s: no maps and no diagram: %s", entry.run.name, fault)
             self.tracker.set_tags(run_id, {"maps": f"none: {fault}" if fault else "plots/"})
             entry.done = True
-
-    def _send_model(self, run: Run, tracked: TrackedRun, name: str, epoch: int) -> str:
-        """The best checkpoint as a model that predicts; the last one as its files."""
-        checkpoint = self.store.load(run.key, epoch)
-        if checkpoint is None:
-            log.warning("%s: no model of epoch %d is logged: it is damaged", run.name, epoch)
-            return "damaged"
-        predicts = name == "best" and run.predicts
-        facts = {
-            "epoch": str(epoch),
-            "metric": f"{run.select}={checkpoint.info['history'][-1][run.select]:.6g}",
-            "run_key": run.key,
-            "address": str(checkpoint.path),
-            "sha256": checkpoint.files[WEIGHTS]["sha256"],
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            files = _model_files(checkpoint, Path(folder))
-            code = Path(trainables.__file__).parent if predicts else None
-            return self.tracker.log_model(
-                tracked, ModelFiles(files, f"{run.stage}-{name}", code, facts, epoch)
-            )
-
-
-def _model_files(checkpoint: Checkpoint, folder: Path) -> Path:
-    """A folder with what predicting needs: weights and description, not the optimizer."""
-    for path in checkpoint.path.iterdir():
-        if path.name not in (TRAINING, MANIFEST):
-            (folder / path.name).symlink_to(path)
-    return folder
 
 
 def _name(tags: Mapping[str, str]) -> tuple[str, str]:

@@ -57,11 +57,14 @@ class Inputs:
 
 
 def make_plan(study: "Study", inputs: Inputs) -> tuple[Run, ...]:
-    """Every Run of a study, parents first, seeds innermost."""
+    """Every Run of a study, parents first, seeds innermost; none of a stage that a search is yet to
+    configure, or that starts from one."""
     made: dict[str, list[Run]] = {}
     for stage in study.stages:
+        if stage.search is not None or (stage.after is not None and stage.after not in made):
+            continue
         runs = [
-            _make_run(stage, (variant.values, config), parent, seed, inputs)
+            make_run(stage, (variant.values, config), parent, seed, inputs)
             for variant, config in [(v, as_plain(v.config)) for v in stage.variants]
             for seed in stage.seeds
             for parent in _parents(stage, seed, made)
@@ -77,14 +80,14 @@ def _parents(stage: "Stage", seed: int, made: Mapping[str, list[Run]]) -> Iterab
     return [run for run in made[stage.after] if run.seed == seed]
 
 
-def _make_run(
+def make_run(
     stage: "Stage",
     point: tuple[Values, dict[str, Any]],
     parent: Run | None,
     seed: int,
     inputs: Inputs,
 ) -> Run:
-    """point: the stage's grid values, and its configuration with them."""
+    """One training. point: the stage's grid values, and its configuration with them."""
     values, config = point
     weights = inputs.weights.get(config["weights"])
     select, predicts, artifacts = inputs.facts[stage.trainable](config)
@@ -186,7 +189,12 @@ def _changed(run: Run, before: Run | None) -> str:
 
 def digest(study: "Study", runs: Iterable[Run]) -> str:
     """16 hexadecimal digits that name a plan: two submissions with the same one are the same."""
-    text = json.dumps(to_plain(study, runs), sort_keys=True)
+    return digest_of(to_plain(study, runs))
+
+
+def digest_of(plain: Any) -> str:
+    """16 hexadecimal digits that name JSON-ready data."""
+    text = json.dumps(plain, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -196,16 +204,40 @@ def leaves(study: "Study") -> list[str]:
     return [stage.name for stage in study.stages if stage.name not in parents]
 
 
-def to_plain(study: "Study", runs: Iterable[Run]) -> dict[str, Any]:
-    """The plan as JSON-ready data: what compare, status and the next plan read."""
+def _behind(study: "Study", name: str) -> list[str]:
+    """Stages that start from a stage, and from those."""
+    found = [name]
+    for stage in study.stages:  # parents first
+        if stage.after in found:
+            found.append(stage.name)
+    return found[1:]
+
+
+def to_plain(
+    study: "Study", runs: Iterable[Run], keys: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The plan as JSON-ready data: what compare, status and the next plan read. keys: stage → key
+    of its search, where it is known."""
     compare = study.compare.model_dump(mode="json")
     compare["stages"] = compare["stages"] or leaves(study)
+    searches = [
+        {
+            "stage": name,
+            "after": next((s.after for s in study.stages if s.name == name), None),
+            "key": (keys or {}).get(name),
+            "behind": _behind(study, name),
+            "count": search.count,
+            **search.model_dump(mode="json"),
+        }
+        for name, search in study.searches.items()
+    ]
     return {
         "format": FORMAT,
         "study": study.name,
         "question": study.question,
         "compare": compare,
         "reference": dict(study.reference),
+        "searches": searches,
         "runs": [asdict(run) for run in runs],
     }
 

@@ -18,14 +18,17 @@ from orchestrator.plan import (
     Planned,
     Run,
     State,
+    digest,
     examine,
     from_plain,
     make_plan,
     to_plain,
 )
 from orchestrator.produced import produced
+from orchestrator.searches import PlannedSearch, pending, planned_searches, resolved
 from orchestrator.store import Store
 from orchestrator.study_file import Study
+from orchestrator.trials import Trials, ranked
 from trainables.backbones import WeightsError, fitting, read_state_file
 from trainables.cache import build, fingerprint
 from trainables.catalog import PRODUCERS, TRAINABLES
@@ -55,6 +58,18 @@ class Prepared:
     study: Study
     data: Mapping[str, DataSet]
     planned: tuple[Planned, ...]
+    searches: tuple[PlannedSearch, ...] = ()  # those that have found, and those that could begin
+    asked: str = ""  # digest of the plan before any search had found: names what was asked for
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Stage → key of its search, as far as it is known."""
+        return {search.stage.name: search.key for search in self.searches}
+
+    @property
+    def pending(self) -> list[str]:
+        """Stages that have no Runs as yet, for want of what a search is to find."""
+        return pending(self.study)
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -83,12 +98,30 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
         {name: _facts(name) for name in TRAINABLES | PRODUCERS},
     )
     runs = make_plan(study, inputs)
+    asked, store = digest(study, runs), Store(home.store)
+    searches: dict[str, PlannedSearch] = {}
+    while ready := planned_searches(study, inputs, runs):
+        searches |= {search.stage.name: search for search in ready}
+        found = [search for search in ready if winners(store, search)]
+        if not found:
+            break
+        for search in found:
+            study = resolved(study, search.stage.name, winners(store, search))
+        runs = make_plan(study, inputs)
     _check_fit(study, data)
     _check_weights(study, data)
     _check_watched(study, runs, data)
-    store = Store(home.store)
     planned = examine(runs, lambda key: state_of(store, key), _previous(home, study.name))
-    return Prepared(study, data, planned)
+    return Prepared(study, data, planned, tuple(searches.values()), asked)
+
+
+def winners(store: Store, planned: PlannedSearch) -> list[Mapping[str, Any]]:
+    """The best configurations of a search, the best first; none while it has not ended."""
+    search, trials = planned.search, Trials(store.folder(planned.key))
+    if not trials.have_found(search.count):
+        return []
+    best = search.then.best if search.then else 1
+    return [trial.values for trial in ranked(trials.all(search.count), search.mode)[:best]]
 
 
 def _check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
@@ -192,7 +225,7 @@ def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str
 
 def remember(prepared: Prepared, home: Home) -> None:
     """Keep the plan, so that the next one can say what changed."""
-    plan = to_plain(prepared.study, prepared.runs)
+    plan = to_plain(prepared.study, prepared.runs, prepared.keys)
     write_json(home.plans / f"{prepared.study.name}.json", plan)
 
 

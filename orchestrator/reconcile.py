@@ -71,17 +71,29 @@ def _settle(tracker: Tracker, store: Store, submission: Submission, why: str) ->
     wrong = [(item, end) for item in submission.runs if (end := _end(store, tracked, item, why))]
     for item, end in wrong:
         mirror.follow(item.run, end)
+    _end_searches(tracker, submission, why)
     if not wrong and tracked.status != "RUNNING":
         return submission
     mirror.finish()
     after = newest(tracker, study) or submission
     if tracked.status == "RUNNING":
-        whole = all(item.state == "FINISHED" for item in after.runs)
+        whole = after.finished
         if whole:
             write_comparison(tracker, after)
         tracker.set_tags(tracked.run_id, {"reason": "" if whole else why})
         tracker.set_status(tracked.run_id, "FINISHED" if whole else "KILLED")
     return newest(tracker, study) or after
+
+
+def _end_searches(tracker: Tracker, submission: Submission, why: str) -> None:
+    """Searches and trials without a driver are KILLED."""
+    for item in submission.searches:
+        if item.tracked is not None and item.state == "RUNNING":
+            for run in [*tracker.children(item.tracked), item.tracked]:
+                if run.status in ("SCHEDULED", "RUNNING"):
+                    reason = f"{why}; submit the study again and it goes on"
+                    tracker.set_tags(run.run_id, {"reason": reason})
+                    tracker.set_status(run.run_id, "KILLED")
 
 
 def _end(store: Store, submission: TrackedRun, item: RunState, why: str) -> tuple[str, str] | None:

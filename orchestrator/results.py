@@ -33,12 +33,36 @@ class RunState:
 
 
 @dataclass(frozen=True)
+class SearchState:
+    """A planned search and what MLflow says of it. state: PENDING, RUNNING, FINISHED, FAILED,
+    KILLED or BLOCKED (its parent failed)."""
+
+    spec: Mapping[str, Any]  # its form, with `stage`, `count` of trials and the stages `behind` it
+    state: str
+    reason: str
+    counts: Mapping[str, int]  # RUNNING, FINISHED, STOPPED, FAILED → trials
+    best: Mapping[str, Any] | None  # label, figure and values of the best so far
+    tracked: TrackedRun | None
+
+    @property
+    def name(self) -> str:
+        return f"search {self.spec['stage']}"
+
+
+@dataclass(frozen=True)
 class Submission:
     """The newest submission of a study."""
 
     tracked: TrackedRun
     plan: Mapping[str, Any]
     runs: tuple[RunState, ...]
+    searches: tuple[SearchState, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every Run and every search has."""
+        states = [item.state for item in self.runs] + [item.state for item in self.searches]
+        return all(state == "FINISHED" for state in states)
 
 
 def newest(tracker: Tracker, study: str) -> Submission | None:
@@ -51,7 +75,28 @@ def newest(tracker: Tracker, study: str) -> Submission | None:
 
 def load(tracker: Tracker, submission: TrackedRun, plan: Mapping[str, Any]) -> Submission:
     """A submission with the states of its Runs as MLflow has them now."""
-    return Submission(submission, plan, run_states(from_plain(plan), tracker.children(submission)))
+    children = tracker.children(submission)
+    runs = run_states(from_plain(plan), [c for c in children if c.tags.get("kind") != "search"])
+    return Submission(submission, plan, runs, search_states(plan, children, runs))
+
+
+def search_states(
+    plan: Mapping[str, Any], children: Iterable[TrackedRun], runs: Iterable[RunState]
+) -> tuple[SearchState, ...]:
+    """Planned searches joined with MLflow's."""
+    found = {c.tags["stage"]: c for c in children if c.tags.get("kind") == "search"}
+    failed = {item.run.stage for item in runs if item.state in ("FAILED", "KILLED", "BLOCKED")}
+    states: list[SearchState] = []
+    for spec in plan.get("searches", ()):
+        child = found.get(spec["stage"])
+        said = json.loads(child.tags.get("progress") or "{}") if child else {}
+        state = _state(child) if child else "BLOCKED" if spec["after"] in failed else "PENDING"
+        reason = child.tags.get("reason", "") if child else ""
+        counts, best = said.get("counts", {}), said.get("best")
+        states.append(SearchState(spec, state, reason, counts, best, child))
+        if state in ("FAILED", "KILLED", "BLOCKED"):
+            failed |= {spec["stage"], *spec["behind"]}
+    return tuple(states)
 
 
 def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[RunState, ...]:

@@ -30,6 +30,9 @@ def recorded(path: Path) -> Iterator[None]:
         out, err = _Both(sys.stdout, file), _Both(sys.stderr, file)
         with redirect_stdout(out), redirect_stderr(err), _logging_to(handler):
             yield
+    except SystemExit:  # a search has stopped this trial
+        file.write("stopped early\n")
+        raise
     except BaseException:
         with suppress(OSError):  # a disk that is full must not hide what happened
             file.write(traceback.format_exc())

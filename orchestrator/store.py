@@ -327,6 +327,7 @@ class Store:
 
     def set_origin(self, key: str, origin: dict[str, str]) -> None:
         """Which MLflow run (`run_id` at `uri`) holds the Run's training."""
+        self.folder(key).mkdir(parents=True, exist_ok=True)  # nobody may have claimed it yet
         write_json(self.folder(key) / "origin.json", origin)
 
     def origin(self, key: str) -> dict[str, Any] | None:

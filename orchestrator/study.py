@@ -8,7 +8,8 @@ from typing import Any
 
 from orchestrator.faults import Faults, StudyError, near, without_faults
 from orchestrator.library import BUILT_IN, find, read_file
-from orchestrator.study_file import NAME, Stage, StageFile, Study, StudyFile, Variant
+from orchestrator.searches import check_searches, compared, seeds_of, wanted_seeds
+from orchestrator.study_file import NAME, Stage, Study, StudyFile, Variant
 from orchestrator.variants import follow_watched, read_variants
 from orchestrator.yaml_file import YamlFault, apply_setting, values_at
 from trainables.catalog import PRODUCERS, TRAINABLES, reported_metrics
@@ -51,6 +52,7 @@ def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
     _check_seeds(file, faults)
     _check_compare(file, faults)
     _check_variants(file, variants, faults)
+    check_searches(file, variants, faults)
     if faults.lines:
         raise StudyError(source, faults.lines)
     follow_watched(file, variants)
@@ -61,10 +63,11 @@ def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
         data=file.data,
         resources=file.resources,
         stages=stages,
-        compare=file.compare,
+        compare=compared(file),
         reference=file.reference,
         mapping=copy.deepcopy(dict(mapping)),
         given=given,
+        searches={stage.name: stage.search for stage in stages if stage.search},
     )
 
 
@@ -75,17 +78,11 @@ def _stage(
     stage = file.stages[name]
     path = given.get(stage.after or "")
     if path is None:
-        return Stage(name, stage.task, stage.after, variants, _seeds(file, stage))
+        return Stage(name, stage.task, stage.after, variants, seeds_of(file, name), stage.search)
     loaded = tuple(
         Variant(v.values, v.config.model_copy(update={"weights": path})) for v in variants
     )
-    return Stage(name, stage.task, None, loaded, _seeds(file, stage))
-
-
-def _seeds(file: StudyFile, stage: StageFile) -> tuple[int, ...]:
-    if stage.producer is not None:  # nothing in it is drawn
-        return (file.seeds[0],)
-    return tuple(file.seeds if stage.seeds is None else stage.seeds)
+    return Stage(name, stage.task, None, loaded, seeds_of(file, name), stage.search)
 
 
 def _long_form(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +201,7 @@ def _check_seeds(file: StudyFile, faults: Faults) -> None:
             faults.add(key, f"a seed stands twice: {seeds}")
     for name, stage in file.stages.items():
         if stage.after in file.stages:
-            missing = set(_seeds(file, stage)) - set(_seeds(file, file.stages[stage.after]))
+            missing = wanted_seeds(file, name) - set(seeds_of(file, stage.after))
             if missing:
                 faults.add(
                     f"stages.{name}.seeds",

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from orchestrator.search_file import Search, Seed
 from trainables.config import Config, TrainableConfig
 from trainables.datasets import DatasetConfig
 from trainables.producer import ProducerConfig
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Resources(Config):
@@ -51,13 +51,22 @@ class StageFile(Config):
     config: dict[str, Any] = {}
     grid: dict[str, list[Any]] = {}
     seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
+    search: Search | None = None
 
     @model_validator(mode="after")
     def _has_one_task(self) -> "StageFile":
         if (self.trainable is None) == (self.producer is None):
             raise ValueError("needs one of `trainable:` (learns) and `producer:` (makes artifacts)")
-        if self.producer is not None and (self.after or self.weights or self.seeds):
-            raise ValueError("a producer has no `after`, `weights` and `seeds`: it does not learn")
+        learns = self.after or self.weights or self.seeds or self.search
+        if self.producer is not None and learns:
+            raise ValueError(
+                "a producer has no `after`, `weights`, `seeds` and `search`: it does not learn"
+            )
+        if self.search is not None and (self.grid or self.seeds):
+            raise ValueError(
+                "has a `search`, so no `grid` (give the space a choice) and no `seeds` (say "
+                "`then: {seeds: [...]}`)"
+            )
         return self
 
     @property
@@ -96,6 +105,7 @@ class Stage:
     after: str | None
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
+    search: Search | None = None  # what is to find its variants; until then the one as written
 
 
 @dataclass(frozen=True)
@@ -111,3 +121,5 @@ class Study:
     reference: Mapping[str, float]
     mapping: Mapping[str, Any]  # the file after `--set`, paths absolute; from_mapping reads it
     given: Mapping[str, str] = field(default_factory=dict)  # stage that is not trained → its file
+    searches: Mapping[str, Search] = field(default_factory=dict)  # stage → its search, also when
+    # it has found

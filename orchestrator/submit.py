@@ -24,12 +24,16 @@ from orchestrator.home import NO_ROOM, Busy, Home, locked
 from orchestrator.jobs import Job
 from orchestrator.launch import cluster_nodes
 from orchestrator.mirror import Mirror
-from orchestrator.plan import digest, to_plain
+from orchestrator.plan import digest_of, to_plain
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.report import write_comparison
 from orchestrator.results import newest
+from orchestrator.search import Place
+from orchestrator.searches import PlannedSearch
+from orchestrator.searching import Searching
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
+from orchestrator.study_file import Study
 from orchestrator.tracking import TrackedRun, Tracker, TrackingError
 from orchestrator.walk import Walk
 
@@ -78,12 +82,52 @@ def run(job: Job) -> int:
         facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
         mirror = Mirror(tracker, Store(home.store), submission, facts)
         walk = Walk(prepared, share, tables, home, mirror)
+        searching = Searching(tracker, submission, facts, _DRAIN_SECONDS)
         mirror.start()
         try:
-            states = walk.run(at_once(share, nodes))
+            slots = at_once(share, nodes)
+            walk.run(slots)
+            while planned := next_search(walk, searching):
+                place = Place(home, share, slots, tables[planned.dataset], job.job_id,
+                              study.resources.max_failures)  # fmt: skip
+                searching.carry_out(planned, place, planned.stage.name not in walk.prepared.pending)
+                with locked(home.planning, shared=True):
+                    walk.prepared = replan(study, job, home, tracker, submission)
+                walk.run(slots)
         finally:
-            sent = mirror.stop(_DRAIN_SECONDS)
-        return close_submission(tracker, submission, study.name, states, sent)
+            sent = mirror.stop(_DRAIN_SECONDS) and searching.sent
+        ends = {**walk.states, **{name: state for name, (state, _) in searching.ended.items()}}
+        ends |= {name: "BLOCKED" for name in walk.prepared.pending if name not in ends}
+        return close_submission(tracker, submission, study.name, ends, sent)
+
+
+def next_search(walk: Walk, searching: Searching) -> PlannedSearch | None:
+    """A search of the plan that this submission has not seen to; one whose parent failed never
+    begins."""
+    for planned in walk.prepared.searches:
+        if planned.stage.name in searching.ended:
+            continue
+        if planned.parent and walk.states.get(planned.parent.key) != "FINISHED":
+            searching.block(planned, planned.parent.label)
+            continue
+        return planned
+    return None
+
+
+def replan(
+    study: Study, job: Job, home: Home, tracker: Tracker, submission: TrackedRun
+) -> Prepared:
+    """The plan with what a search has found, kept where the last one was."""
+    prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
+    remember(prepared, home)
+    _patiently(lambda: _log_plan(tracker, submission.run_id, prepared))
+    return prepared
+
+
+def _log_plan(tracker: Tracker, run_id: str, prepared: Prepared) -> None:
+    plan = to_plain(prepared.study, prepared.runs, prepared.keys)
+    tracker.log_text(run_id, json.dumps(plan), "plan.json")
+    tracker.set_tags(run_id, {"plan_version": digest_of(plan)})  # whoever follows reads it anew
 
 
 @contextmanager
@@ -121,7 +165,7 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     The caller is the study's only driver: whatever else of it is RUNNING has lost its own.
     """
     study = prepared.study
-    plan = digest(study, prepared.runs)
+    plan = prepared.asked
     ours = {"job": job.job_id, "cluster": job.cluster, "home": home.name, "reason": ""}
     mine = (plan, home.name)
     last = tracker.submissions(study.name, 1)
@@ -130,8 +174,9 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     if same:
         tracker.set_tags(same[0].run_id, ours)
         tracker.set_status(same[0].run_id, "RUNNING")
+        _log_plan(tracker, same[0].run_id, prepared)
         for child in tracker.children(same[0]):  # it waits to be tried again
-            if child.status in ("FAILED", "KILLED"):
+            if child.status in ("FAILED", "KILLED") and child.tags.get("kind") != "search":
                 tracker.set_status(child.run_id, "SCHEDULED")
         return same[0]
     tags = {"study": study.name, "plan": plan, "kind": "opening", **ours}
@@ -140,7 +185,7 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     run_id = tracker.create_run(tracker.experiment(study.name), f"submission {job.job_id}", tags)
     text = yaml.safe_dump(dict(study.mapping), sort_keys=False, allow_unicode=True)
     tracker.log_text(run_id, text, "study.yaml")
-    tracker.log_text(run_id, json.dumps(to_plain(study, prepared.runs)), "plan.json")
+    _log_plan(tracker, run_id, prepared)
     tracker.set_tags(run_id, {"kind": "submission"})  # from now on it is found, with its plan
     return tracker.run(run_id)
 
@@ -150,7 +195,7 @@ def _close_lost(tracker: Tracker, study: str, home: Home, but: Sequence[TrackedR
     for kind in ("opening", "submission"):
         for lost in tracker.submissions(study, kind=kind):
             ours = lost.status == "RUNNING" and lost.tags.get("home") == home.name
-            for run in [*tracker.children(lost), lost] if ours and lost not in but else []:
+            for run in tracker.tree(lost) if ours and lost not in but else []:
                 if run.status in ("SCHEDULED", "RUNNING"):
                     tracker.set_tags(run.run_id, {"reason": "its driver is gone"})
                     tracker.set_status(run.run_id, "KILLED")
@@ -165,7 +210,7 @@ def close_submission(
 ) -> int:
     """Write the comparison, set the submission's status, return the exit status."""
     failed = sum(state != "FINISHED" for state in states.values())
-    log.info("%d of %d Runs finished", len(states) - failed, len(states))
+    log.info("%d of %d Runs and searches finished", len(states) - failed, len(states))
     if not sent:
         raise Refused("MLflow lacks some results; the next submit or status sends them", 1)
     for child in tracker.children(submission):  # tried before, and this time not even begun
@@ -175,7 +220,7 @@ def close_submission(
     found = newest(tracker, study)
     if found is not None:
         write_comparison(tracker, found)
-    reason = f"{failed} of {len(states)} Runs did not finish" if failed else ""
+    reason = f"{failed} of {len(states)} Runs and searches did not finish" if failed else ""
     tracker.set_tags(submission.run_id, {"reason": reason})
     tracker.set_status(submission.run_id, "FAILED" if failed else "FINISHED")
     return 1 if failed else 0

@@ -30,6 +30,7 @@ class Task:
     store: str
     parent: str | None  # key
     parent_label: str | None
+    tested: bool = True  # whether the chosen checkpoint meets the test set; a trial's does not
 
 
 @contextmanager

@@ -270,6 +270,12 @@ class Tracker:
                 if not token:
                     return found
 
+    def tree(self, submission: TrackedRun) -> list[TrackedRun]:
+        """A submission's Runs, searches and their trials, and at last itself."""
+        children = self.children(submission)
+        trials = [t for c in children if c.tags.get("kind") == "search" for t in self.children(c)]
+        return [*trials, *children, submission]
+
     def plan(self, submission: TrackedRun) -> dict[str, Any]:
         """The plan.json that the submission stored."""
         with _mlflow_errors(), tempfile.TemporaryDirectory() as folder:

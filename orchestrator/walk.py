@@ -41,7 +41,7 @@ class Walk:
         self._waits: dict[str, str] = {}  # key → who trains it, as was last said
 
     def run(self, slots: int) -> dict[str, str]:
-        """Returns how every Run ended. slots: Runs at once."""
+        """Returns how every Run ended, those of earlier calls too. slots: Runs at once."""
         waiting = self._verified()
         going: dict[Future[str | None], Planned] = {}
         with ThreadPoolExecutor(max_workers=max(1, slots)) as pool:
@@ -63,8 +63,9 @@ class Walk:
         return self.states
 
     def _verified(self) -> list[Planned]:
-        """The plan, in which a parent whose checkpoint turns out to be damaged is new again."""
-        planned = list(self.prepared.planned)
+        """What of the plan was not walked yet. A parent whose checkpoint turns out to be damaged is
+        new again."""
+        planned = [item for item in self.prepared.planned if item.run.key not in self.states]
         needed = {item.run.parent for item in planned if item.state != "done"}
         for place, item in enumerate(planned):
             key = item.run.key

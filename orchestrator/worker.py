@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator import tensors
-from orchestrator.history import best_epoch, has_ended, warning
+from orchestrator.collapse import warning
+from orchestrator.history import best_epoch, has_ended
 from orchestrator.home import write_json
 from orchestrator.looks import Looks
 from orchestrator.store import TRAINING, WEIGHTS, Store
@@ -42,8 +43,8 @@ _FINITE_CHECK = 50  # steps between two looks at a GPU's losses; a CPU is looked
 def train(task: Task, world: World, report: Report) -> None:
     """Train a Run to its end and write its result to the store, from wherever it was left.
 
-    report: called on every rank after every epoch. Raises RunFault when trying again would not
-    help, StaleWriter when a newer attempt has taken over.
+    report: called on every rank after every epoch, with its number and figures. Raises RunFault
+    when trying again would not help, StaleWriter when a newer attempt has taken over.
     """
     with full_disk_is_said(task):
         run = Training(task, world)
@@ -53,8 +54,9 @@ def train(task: Task, world: World, report: Report) -> None:
             figures |= run.evaluate("val")
             figures |= run.looks.after_epoch(len(run.history) + 1, run.config)
             run.close_epoch(figures)
-            report(figures)
-        run.finish()
+            report(run.history[-1])
+        if task.tested:
+            run.finish()
 
 
 class Training:

@@ -71,7 +71,7 @@ def check(
             key = keys[_tag(run, "label")]
             _check_run(client, run, store, key, epochs)
             _check_repeats(store.logs(key), 1 if damaged else 0)
-    wait_for(lambda: not _held(status["ray"]), 30)
+    wait_for(lambda: not held(status["ray"]), 30)
 
 
 def _check_run(client: MlflowClient, run, store: Store, key: str, epochs: int) -> None:
@@ -105,7 +105,7 @@ def _check_repeats(logs: dict[tuple[int, int], Path], more: int) -> None:
             last = done[-1]
 
 
-def _held(ray: dict) -> list[str]:
+def held(ray: dict) -> list[str]:
     """Placement groups and training processes that the cluster still has."""
     token = Path(ray["token_path"]).read_text()
     headers = {"Authorization": f"Bearer {token}"}
@@ -115,7 +115,8 @@ def _held(ray: dict) -> list[str]:
         rows = requests.get(url, headers=headers, timeout=30).json()["data"]["result"]["result"]
         for row in rows:
             name = row.get("class_name") or row.get("name") or "placement group"
-            ours = kind == "placement_groups" or "Train" in name and name != "TrainStateActor"
+            trains = "Train" in name and name != "TrainStateActor" or "ImplicitFunc" in name
+            ours = kind == "placement_groups" or trains
             if ours and row["state"] not in states:
                 found.append(f"{name} {row['state']}")
     return found

@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.history import best_epoch, has_ended, warning
+from orchestrator.collapse import warning
+from orchestrator.history import best_epoch, has_ended
 from trainables.config import TrainableConfig
 
 CALM = {"val/embedding_std": 0.04, "val/effective_rank": 40.0}

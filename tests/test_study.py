@@ -51,7 +51,7 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     ("stages.A.afer=P", "unknown key (did you mean 'after'?)"),
     (
         "stages.A.zzz=1",
-        "unknown key (keys: trainable, producer, after, weights, config, grid, seeds)",
+        "unknown key (keys: trainable, producer, after, weights, config, grid, seeds, search)",
     ),
     ("stages.A.config.epocs=3", "unknown key (did you mean 'epochs'?)"),
     ("stages.A.grid.epocs=[1]", "unknown key (did you mean 'epochs'?)"),
@@ -137,7 +137,7 @@ FAULT_OF_ANOTHER_KEY = [
     ),
     (
         "stages.A={producer: sam, after: P, config: {dataset: x, weights: w}}",
-        "stages.A: a producer has no `after`, `weights` and `seeds`: it does not learn",
+        "stages.A: a producer has no `after`, `weights`, `seeds` and `search`: it does not learn",
     ),
     ("stages.A={trainable: classify}", "stages.A.config.dataset: is missing"),
 ]  # fmt: skip

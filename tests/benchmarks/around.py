@@ -55,7 +55,7 @@ def _measure(folder: Path, table: Path, turns: int) -> list[Line]:
         ray.train.torch.TorchTrainer(
             one_step,
             train_loop_config={"mark": str(mark)},
-            scaling_config=ray.train.ScalingConfig(1, resources_per_worker={"CPU": 1}),
+            scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
             run_config=ray.train.RunConfig(name=mark.name, storage_path=str(folder / "bare")),
         ).fit()
         first, last = map(float, mark.read_text().split())

@@ -1,0 +1,325 @@
+"""One search on Ray Tune: which trials run, when, and what is written down of each."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+from pydantic import ValidationError
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
+from ray.tune.search import Searcher
+
+from orchestrator.cluster import Share
+from orchestrator.history import has_ended
+from orchestrator.home import Home
+from orchestrator.launch import one_line, root_cause
+from orchestrator.mirror import Mirror
+from orchestrator.search_file import Search
+from orchestrator.searches import PlannedSearch, config_of
+from orchestrator.store import Store
+from orchestrator.suggest import Suggestions
+from orchestrator.task import Task
+from orchestrator.trial import Attempt, plain, try_on_ray
+from orchestrator.trials import Trial, Trials, causes, counts, history_of, ranked
+from trainables.catalog import TRAINABLES
+
+log = logging.getLogger("orchestrator")
+_CONTROLLER_CPUS = 0.01  # of a trial whose workers have processes of their own
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a search runs, and what it gets."""
+
+    home: Home
+    share: Share  # of every trial
+    slots: int  # trials at once
+    table: Path  # folder of the decoded images
+    job: str
+    max_failures: int  # starts again after a trial's process died
+
+
+class SearchRun:
+    """One submission's part of a search: it goes on where the last one stopped."""
+
+    def __init__(self, planned: PlannedSearch, place: Place, mirror: Mirror) -> None:
+        """mirror: of this search, whose trials are its children."""
+        self.planned, self.search, self.place = planned, planned.search, place
+        self.mirror, self.store = mirror, Store(place.home.store)
+        self.trials = Trials(self.store.folder(planned.key))
+        self.known = {t.index: t for t in self.trials.all() if t.state in ("FINISHED", "STOPPED")}
+        model = TRAINABLES[planned.stage.trainable].Config
+        self.suggestions = Suggestions(self.search, model, planned.seed)
+        self._started, self._before = time.monotonic(), self.trials.seconds
+        for trial in self.trials.all():
+            self.suggestions.known(dict(trial.values))
+        for trial in self.known.values():
+            if trial.figure is not None:
+                self.suggestions.tell(trial.values, trial.figure)
+
+    @property
+    def seconds(self) -> float:
+        """That the search has taken, all its submissions together."""
+        return self._before + time.monotonic() - self._started
+
+    def run(self) -> tuple[str, str]:
+        """Try what is left to try. Returns FINISHED or FAILED, and why."""
+        name = f"search-{self.planned.key}"
+        shutil.rmtree(self.place.home.ray_train / name, ignore_errors=True)  # nothing is restored
+        self._say()
+        try:
+            self._tuner(name).fit()
+        finally:
+            shutil.rmtree(self.place.home.ray_train / name, ignore_errors=True)
+            self._say()
+        return self._ending()
+
+    def tell_all(self) -> None:
+        """MLflow lacks what was found before: in another study, or while it was away."""
+        self._say()
+        for trial in self.trials.all(self.search.count):
+            if trial.key:
+                self._tell(trial)
+
+    def _tell(self, trial: Trial) -> None:
+        run = self.planned.run_of(trial.values)
+        if trial.state == "FAILED":
+            self.mirror.end(run, "FAILED", trial.reason)
+        else:
+            outcome = "finished" if trial.state == "FINISHED" else "stopped_early"
+            self.mirror.end(run, "FINISHED", "", outcome)
+
+    def _tuner(self, name: str) -> "ray.tune.Tuner":
+        share, search = self.place.share, self.search
+        nested = share.workers > 1
+        needs = {"cpu": _CONTROLLER_CPUS if nested else share.cpus, "gpu": share.gpus}
+        if nested or not share.gpus:
+            del needs["gpu"]
+        return ray.tune.Tuner(
+            ray.tune.with_resources(try_on_ray, needs),
+            tune_config=ray.tune.TuneConfig(
+                metric=search.metric,
+                mode=search.mode,
+                num_samples=search.count,
+                max_concurrent_trials=self.place.slots,
+                search_alg=_Searcher(self),
+                scheduler=scheduler_of(search, self._most_epochs()),
+                # a process that has loaded torch takes the next trial
+                reuse_actors=not nested,
+                trial_name_creator=str,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=ray.tune.RunConfig(
+                name=name,
+                storage_path=str(self.place.home.ray_train),
+                callbacks=[_Ear(self)],
+                failure_config=ray.tune.FailureConfig(max_failures=self.place.max_failures),
+                verbose=0,
+            ),
+        )
+
+    def _most_epochs(self) -> int:
+        axis = self.search.space.get("epochs")
+        ends = axis.ends() if axis else [self.planned.stage.variants[0].config.epochs]  # type: ignore[union-attr]
+        return int(max(ends))
+
+    def draw(self, index: int) -> Trial | None:
+        """Trial `index`: as it was drawn before, or anew; None when there is none. It is FAILED
+        where its values do not fit together."""
+        before = self.trials.get(index)
+        if before is not None:
+            return before
+        values = self.suggestions.draw(index)
+        if values is None:
+            self.trials.exhausted()
+            return None
+        try:
+            run = self.planned.run_of(values)
+            trial = Trial(index, values, run.key, run.label)
+        except ValidationError as error:
+            why = "; ".join(str(item["msg"]) for item in error.errors())
+            log.warning("search %s: %s: %s", self.planned.stage.name, values, why)
+            trial = Trial(index, values, "", "", "FAILED", reason=why, ended=self.seconds)
+        self._put(trial)
+        return trial
+
+    def attempt(self, trial: Trial) -> dict[str, Any]:
+        """What the trial's process is to do."""
+        run, place = self.planned.run_of(trial.values), self.place
+        known = self.known.get(trial.index)
+        task = Task(
+            key=run.key,
+            attempt=0,
+            label=run.label,
+            trainable=run.trainable,
+            config=run.config,
+            seed=run.seed,
+            table=str(place.table),
+            store=str(place.home.store),
+            parent=run.parent,
+            parent_label=run.parent_label,
+            tested=False,
+        )
+        epochs = known.epochs if known else None
+        stall = 60.0 * self.search.stall_minutes
+        storage = str(place.home.ray_train)
+        return plain(Attempt(trial.index, task, place.share, storage, place.job, epochs, stall))
+
+    def begun(self, index: int) -> None:
+        """A trial runs."""
+        trial = self._trial(index)
+        if index not in self.known:
+            self.mirror.follow(self.planned.run_of(trial.values))
+            self._put(replace(trial, state="RUNNING", reason=""))
+
+    def heard(self, index: int, epoch: int, figure: float) -> None:
+        """An epoch of a trial is over."""
+        trial = self._trial(index)
+        if index in self.known:
+            return
+        sign = 1 if self.search.mode == "max" else -1
+        better = trial.figure is None or sign * figure > sign * trial.figure
+        best = {"figure": figure, "best": epoch} if better else {}
+        self._put(replace(trial, epochs=max(epoch, trial.epochs), **best))  # type: ignore[arg-type]
+
+    def ended(self, index: int) -> None:
+        """A trial trained to its end or was stopped early: its checkpoint says which."""
+        trial = self._trial(index)
+        run = self.planned.run_of(trial.values)
+        if index not in self.known:
+            history = history_of(self.store, run.key)
+            whole = has_ended(history, config_of(self.planned.stage, trial.values))
+            trial = trial.with_history(history, self.search.metric, self.search.mode)
+            trial = replace(trial, state="FINISHED" if whole else "STOPPED", reason="")
+            trial = replace(trial, ended=self.seconds)
+            if trial.figure is not None:
+                self.suggestions.tell(trial.values, trial.figure)
+            self._put(trial)
+        self._tell(trial)
+
+    def failed(self, index: int, error: BaseException | None) -> None:
+        """A trial failed for good."""
+        trial = self._trial(index)
+        run = self.planned.run_of(trial.values)
+        told = self.store.ended(run.key, self.place.job)
+        why = told[1] if told else one_line(root_cause(error)) if error else "its process died"
+        log.error("%s: failed %s", run.name, why)
+        trial = replace(trial, state="FAILED", reason=why, ended=self.seconds)
+        self._put(trial)
+        self._tell(trial)
+
+    def _trial(self, index: int) -> Trial:
+        trial = self.trials.get(index)
+        assert trial is not None  # it was drawn
+        return trial
+
+    def _put(self, trial: Trial) -> None:
+        self.trials.put(trial, self.seconds)
+        self._say()
+
+    def _say(self) -> None:
+        """How far the search is, for whoever follows."""
+        trials = self.trials.all(self.search.count)
+        best = next(iter(ranked(trials, self.search.mode)), None)
+        said = {
+            "counts": counts(trials),
+            "best": best and {"label": best.label, "figure": best.figure, "values": best.values},
+        }
+        self.mirror.say({"progress": json.dumps(said)})
+
+    def _ending(self) -> tuple[str, str]:
+        trials = self.trials.all(self.search.count)
+        failures = causes(trials)
+        if not self.trials.have_found(self.search.count):
+            why = f"{failures[0][0]} ({failures[0][1]} of {len(trials)} trials)" if failures else ""
+            return "FAILED", f"no trial came to its end: {why}" if why else "it was broken off"
+        hit = sum(number for _, number in failures)
+        return "FINISHED", f"{hit} trials failed, most with: {failures[0][0]}" if hit else ""
+
+
+def scheduler_of(search: Search, epochs: int) -> TrialScheduler:
+    """Ray Tune's own. epochs: of the longest trial.
+
+    asha: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020).
+    median: Golovin et al., "Google Vizier" (KDD 2017).
+    """
+    if search.scheduler == "asha":
+        return AsyncHyperBandScheduler(
+            time_attr="epoch",
+            max_t=epochs,
+            grace_period=min(search.grace_epochs, epochs),
+            reduction_factor=search.reduction_factor,
+        )
+    if search.scheduler == "median":
+        return MedianStoppingRule(
+            time_attr="epoch", grace_period=search.grace_epochs, min_samples_required=3
+        )
+    return FIFOScheduler()
+
+
+class _Searcher(Searcher):  # type: ignore[misc]
+    """Hands Ray Tune the trials one after the other, from the first."""
+
+    def __init__(self, owner: SearchRun) -> None:
+        super().__init__(metric=owner.search.metric, mode=owner.search.mode)
+        self._owner, self._next = owner, 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray Tune writes itself down to be restored, which is not done here
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        while self._next < self._owner.search.count:
+            trial = self._owner.draw(self._next)
+            if trial is None:
+                break
+            self._next += 1
+            if trial.key:
+                return self._owner.attempt(trial)
+        return str(Searcher.FINISHED)
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The suggestions were told by then, from the checkpoint."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a search goes on from its own notes."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a search goes on from its own notes")
+
+
+class _Ear(ray.tune.Callback):  # type: ignore[misc]
+    """Hears of every trial from Ray Tune."""
+
+    def __init__(self, owner: SearchRun) -> None:
+        self._owner = owner
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
+        self._owner.begun(trial.config["trial"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any]
+    ) -> None:
+        figure = result[self._owner.search.metric]
+        self._owner.heard(trial.config["trial"], int(result["epoch"]), float(figure))
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
+        self._owner.ended(trial.config["trial"])
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
+        self._owner.failed(trial.config["trial"], trial.get_pickled_error())

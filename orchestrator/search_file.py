@@ -1,0 +1,183 @@
+"""The form of a search: what a stage's `search:` may say, and whether its space fits the stage."""
+
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from orchestrator.faults import Faults, near
+from trainables.config import ONLY_LOOKS, Config, TrainableConfig
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Bounds = Annotated[list[int | float], Field(min_length=2, max_length=2)]
+_FIXED = ("dataset", "weights")  # another data set is another question
+_LINKED = ("backbone", "stem")  # both ends of a hand-off must have the same
+_DIGITS = (
+    4  # significant ones of a drawn number: what is read, logged and typed is what was trained
+)
+
+
+class Dimension(Config):
+    """Where one parameter is looked for: `{log: [1.0e-4, 1.0]}`, `{uniform: [0.0, 0.9]}` or
+    `{choice: [late, full]}`. Of an integer parameter both ranges draw whole numbers."""
+
+    log: Bounds | None = None
+    uniform: Bounds | None = None
+    choice: Annotated[list[Any], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Dimension":
+        given = [name for name in ("log", "uniform", "choice") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("needs one of `log: [low, high]`, `uniform: [low, high]`, `choice:`")
+        if self.choice is not None:
+            if any(self.choice.count(value) > 1 for value in self.choice):
+                raise ValueError(f"names a value twice: {self.choice!r}")
+            return self
+        low, high = self.bounds
+        if low >= high:
+            what = "is empty" if low == high else "is reversed"
+            raise ValueError(f"{given[0]} [{low:g}, {high:g}] {what}: the lower bound comes first")
+        if self.log is not None and low <= 0:
+            raise ValueError(f"log [{low:g}, {high:g}]: a logarithmic range must be above 0")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lower and upper end of a range."""
+        low, high = self.log or self.uniform or (math.nan, math.nan)
+        return low, high
+
+    @property
+    def whole(self) -> bool:
+        """Whether a range has whole ends, which an integer parameter needs."""
+        return all(isinstance(end, int) for end in self.bounds)
+
+    def ends(self) -> list[Any]:
+        """Every choice, or both ends of a range."""
+        return (
+            list(self.choice) if self.choice is not None else list(self.log or self.uniform or ())
+        )
+
+    def rounded(self, value: float, whole: bool) -> float | int:
+        """A drawn number as it is trained: four significant digits, and within the range."""
+        low, high = self.bounds
+        return int(value) if whole else min(high, max(low, float(f"{value:.{_DIGITS}g}")))
+
+
+class Then(Config):
+    """What follows a search: its `best` configurations, and the stage's own as it is written, are
+    trained over the seeds; other stages start from the best ones."""
+
+    best: Annotated[int, Field(ge=1)] = 1
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None  # None: the study's
+    default: bool = True  # whether the configuration as written is trained too, to compare with
+
+
+class Search(Config):
+    """`search:` of a stage. A trial is chosen by `metric` on validation data, at its best epoch."""
+
+    metric: str = "val/accuracy"
+    mode: Literal["max", "min"] = "max"
+    trials: Annotated[int, Field(ge=1, le=100_000)] | None = None  # None: a grid has its own number
+    space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    algorithm: Literal["random", "grid", "optuna"] = "optuna"
+    scheduler: Literal["none", "asha", "median"] = "none"
+    grace_epochs: Annotated[int, Field(ge=1)] = 1  # before which no trial is stopped
+    reduction_factor: Annotated[int, Field(ge=2)] = 3  # asha: one in so many goes on at a rung
+    seed: Seed | None = None  # of every trial and of what is drawn; None: the stage's first
+    stall_minutes: Annotated[float, Field(gt=0)] = 30.0  # without progress a trial has failed
+    then: Then | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Search":
+        if self.algorithm != "grid" and self.trials is None:
+            raise ValueError("needs `trials:`, the number of configurations to try")
+        if self.algorithm == "grid":
+            ranges = [name for name, axis in self.space.items() if axis.choice is None]
+            if ranges:
+                raise ValueError(
+                    f"a grid has no end on the range of {ranges[0]!r}: give it `choice: [...]`, or "
+                    "take algorithm random or optuna"
+                )
+            if self.trials is not None and self.trials != self.size:
+                raise ValueError(f"the grid has {self.size} points: leave `trials` out")
+        if self.metric.endswith("/loss") and self.mode == "max":
+            raise ValueError(f"mode max looks for the worst {self.metric}: say `mode: min`")
+        return self
+
+    @property
+    def size(self) -> int | None:
+        """Distinct configurations of a space of choices; None where there is a range."""
+        counts = [len(axis.choice) if axis.choice else 0 for axis in self.space.values()]
+        return math.prod(counts) or None
+
+    @property
+    def count(self) -> int:
+        """Trials in all: never more than there are distinct configurations."""
+        wanted = [number for number in (self.trials, self.size) if number is not None]
+        return min(wanted)
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """The points of a space of choices, the last parameter changing fastest."""
+        for point in product(*(axis.choice or () for axis in self.space.values())):
+            yield dict(zip(self.space, point, strict=True))
+
+
+def check_space(
+    dotted: str,
+    search: Search,
+    model: type[TrainableConfig],
+    base: Mapping[str, Any],
+    faults: Faults,
+) -> None:
+    """Every end of every range and every choice must be a value that the stage could have.
+
+    dotted: the stage's key; base: its configuration as written.
+    """
+    for name, axis in search.space.items():
+        key = f"{dotted}.search.space.{name}"
+        allowed = [field for field in model.model_fields if field not in (*_FIXED, *ONLY_LOOKS)]
+        if name in (*_FIXED, *ONLY_LOOKS):
+            faults.add(key, f"{name!r} decides what is looked at: it cannot be searched")
+        elif name not in model.model_fields:
+            faults.add(key, f"unknown key{near(name, allowed, 'keys')}")
+        elif axis.choice is None and number_type(model, name) is None:
+            faults.add(key, f"{name!r} is no number: give it `choice: [...]`")
+        elif axis.choice is None and number_type(model, name) is int and not axis.whole:
+            faults.add(key, f"{name!r} takes whole numbers: so must its range, not {axis.ends()}")
+        else:
+            for value in axis.ends():
+                point = {**base, name: typed(model, name, value)}
+                _check_point(f"{dotted}.search.space", name, model, point, faults)
+
+
+def _check_point(
+    dotted: str, name: str, model: type[TrainableConfig], point: Mapping[str, Any], faults: Faults
+) -> None:
+    found = Faults()
+    found.validate(model, point)
+    for line in found.lines:
+        faults.add(f"{dotted}.{name}", line.removeprefix(f"{name}: "))
+
+
+def number_type(model: type[TrainableConfig], name: str) -> type[int] | type[float] | None:
+    """What kind of number a parameter is; None where it is none."""
+    annotation = model.model_fields[name].annotation
+    kinds = [kind for kind in (typing.get_args(annotation) or (annotation,))]
+    bare = [typing.get_args(kind)[0] if typing.get_args(kind) else kind for kind in kinds]
+    return next((kind for kind in (int, float) if kind in bare), None)
+
+
+def typed(model: type[TrainableConfig], name: str, value: Any) -> Any:
+    """A value as the configuration wants it: `1` of a real number becomes `1.0`."""
+    real = number_type(model, name) is float and type(value) is int
+    return float(value) if real else value
+
+
+def linked(search: Search) -> list[str]:
+    """Parameters of the space that a parent and a child must share."""
+    return [name for name in search.space if name in _LINKED]

@@ -1,0 +1,89 @@
+"""The searches of a submission, each with its MLflow run, its trials below it, and its figures."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+
+from orchestrator.mirror import Mirror
+from orchestrator.plan import digest_of
+from orchestrator.search import Place, SearchRun
+from orchestrator.search_report import write_search
+from orchestrator.searches import PlannedSearch
+from orchestrator.store import Store
+from orchestrator.tracking import TrackedRun, Tracker
+
+log = logging.getLogger("orchestrator")
+_LOOK_SECONDS = 1.0
+
+
+class Searching:
+    """Carries out the searches of one submission."""
+
+    def __init__(
+        self, tracker: Tracker, submission: TrackedRun, facts: Mapping[str, str], drain: float
+    ) -> None:
+        """facts: tags that everything of the submission carries. drain: seconds that MLflow is
+        waited for."""
+        self.tracker, self.submission, self.facts, self.drain = tracker, submission, facts, drain
+        self.ended: dict[str, tuple[str, str]] = {}  # stage → FINISHED, FAILED or BLOCKED; why
+        self.sent = True  # whether MLflow has all
+
+    def block(self, planned: PlannedSearch, parent: str) -> None:
+        """A search whose parent did not finish."""
+        log.error("search %s: blocked, its parent %s did not finish", planned.stage.name, parent)
+        self.ended[planned.stage.name] = ("BLOCKED", f"{parent} did not finish")
+
+    def carry_out(self, planned: PlannedSearch, place: Place, found: bool) -> None:
+        """Try what is left to try, and send what MLflow lacks. found: nothing is."""
+        stage, store = planned.stage.name, Store(place.home.store)
+        run = self._open(planned)
+        if found and run.status == "FINISHED":
+            self.ended[stage] = ("FINISHED", "")
+            return
+        while (owned := store.own(planned.key, f"study {self.facts['study']}")) is None:
+            log.info("search %s: waits for another study, which does the same", stage)
+            time.sleep(_LOOK_SECONDS)
+        with owned:
+            facts = {**self.facts, "search_key": planned.key}
+            mirror = Mirror(self.tracker, store, run, facts, "trial")
+            mirror.start()
+            search = SearchRun(planned, place, mirror)
+            ended = ("FINISHED", "")
+            try:
+                if found:
+                    search.tell_all()
+                else:
+                    log.info("search %s: %d trials", stage, planned.search.count)
+                    ended = search.run()
+            finally:
+                self.sent &= mirror.stop(self.drain)
+        log.info("search %s: %s %s", stage, *ended)
+        self.ended[stage] = ended
+        if self.sent:
+            write_search(self.tracker, run, planned, search.trials.all(planned.search.count))
+            self.tracker.set_tags(run.run_id, {"reason": ended[1]})
+            self.tracker.set_status(run.run_id, ended[0])
+
+    def _open(self, planned: PlannedSearch) -> TrackedRun:
+        """The search's MLflow run: the submission's own from before, or a new one."""
+        search, stage = planned.search, planned.stage.name
+        asked = digest_of([planned.key, search.count])
+        for child in self.tracker.children(self.submission):
+            if child.tags.get("kind") == "search" and child.tags.get("asked") == asked:
+                if child.status != "FINISHED":
+                    self.tracker.set_tags(child.run_id, {"reason": ""})
+                    self.tracker.set_status(child.run_id, "RUNNING")
+                return child
+        tags = {**self.facts, "kind": "search", "stage": stage, "label": f"search {stage}",
+                "seed": str(planned.seed), "search_key": planned.key, "asked": asked}  # fmt: skip
+        run_id = self.tracker.create_run(
+            self.submission.experiment_id, f"search {stage}", tags, self.submission.run_id
+        )
+        spec = search.model_dump(mode="json", exclude={"space", "then"})
+        space = {
+            f"space.{name}": json.dumps(axis.model_dump(mode="json", exclude_none=True))
+            for name, axis in search.space.items()
+        }
+        self.tracker.log_params(run_id, {**spec, **space, "seed": planned.seed})
+        return self.tracker.run(run_id)

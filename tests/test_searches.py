@@ -1,0 +1,195 @@
+"""A search that cannot be made is one line; one that has found gives the study its winners."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.faults import StudyError
+from orchestrator.plan import Inputs, make_plan, to_plain
+from orchestrator.searches import DEFAULT, pending, planned_searches, resolved
+from orchestrator.study import from_mapping
+from orchestrator.study_file import Study
+from orchestrator.yaml_file import apply_setting
+
+STUDY = yaml.safe_load("""
+study: s
+data: {x: digits}
+stages:
+  P: {trainable: rotation, config: {dataset: x, epochs: 3}}
+  A:
+    trainable: classify
+    after: P
+    config: {dataset: x, epochs: 4}
+    search:
+      trials: 8
+      space: {lr: {log: [1.0e-4, 1.0]}, batch_size: {choice: [32, 64]}, epochs: {uniform: [2, 9]}}
+      then: {seeds: [0, 1]}
+  B: {trainable: classify, after: A, config: {dataset: x, train: head}}
+seeds: [0, 1]
+""")
+
+
+def changed(*settings: str) -> dict[str, Any]:
+    mapping = copy.deepcopy(STUDY)
+    for setting in settings:
+        apply_setting(mapping, setting)
+    return mapping
+
+
+def faults(*settings: str) -> list[str]:
+    with pytest.raises(StudyError) as error:
+        from_mapping(changed(*settings))
+    return error.value.faults
+
+
+SPACE = "stages.A.search.space"
+FAULT_OF_WHAT_IS_SET = [
+    (f"{SPACE}.lrr={{log: [1, 2]}}", "unknown key (did you mean 'lr'?)"),
+    (f"{SPACE}.dataset={{choice: [x]}}", "'dataset' decides what is looked at: it cannot"),
+    (f"{SPACE}.watch={{choice: [[a]]}}", "'watch' decides what is looked at"),
+    (f"{SPACE}.lr={{}}", "needs one of `log: [low, high]`"),
+    (f"{SPACE}.lr={{log: [1.0, 2.0], choice: [1.0]}}", "needs one of `log: [low, high]`"),
+    (f"{SPACE}.lr={{log: [1.0, 0.1]}}", "log [1, 0.1] is reversed: the lower bound comes first"),
+    (f"{SPACE}.lr={{uniform: [0.1, 0.1]}}", "uniform [0.1, 0.1] is empty"),
+    (f"{SPACE}.lr={{log: [0.0, 1.0]}}", "log [0, 1]: a logarithmic range must be above 0"),
+    (f"{SPACE}.lr={{log: [-1.0, 1.0]}}", "log [-1, 1]: a logarithmic range must be above 0"),
+    (f"{SPACE}.lr={{choice: [0.1, 0.1]}}", "names a value twice"),
+    (f"{SPACE}.lr={{uniform: [-1.0, 1.0]}}", "input should be greater than 0, not -1.0"),
+    (f"{SPACE}.train={{choice: [late, al]}}", "input should be 'head', 'late' or 'full', not 'al'"),
+    (f"{SPACE}.train={{uniform: [1, 2]}}", "'train' is no number: give it `choice: [...]`"),
+    (f"{SPACE}.epochs={{uniform: [1.5, 2.5]}}", "'epochs' takes whole numbers"),
+    (f"{SPACE}.backbone={{choice: [resnet18]}}", "the stages around it must have the same"),
+    ("stages.A.search.metric=val/acuracy", "(did you mean 'val/accuracy'?)"),
+    ("stages.A.search.metric=test/accuracy", "choose on validation data"),
+    ("stages.A.search.metric=val/miou", "classify does not report 'val/miou'"),
+]
+
+
+@pytest.mark.parametrize(("setting", "message"), FAULT_OF_WHAT_IS_SET)
+def test_a_fault_stands_by_the_key_that_is_set(setting: str, message: str) -> None:
+    (fault,) = faults(setting)
+    assert fault.startswith(setting.split("=")[0] + ": ")
+    assert message in fault
+
+
+FAULTS_ELSEWHERE = [
+    ("stages.A.search.trials=0", "stages.A.search.trials: input should be greater than or equal"),
+    (
+        "stages.A.search.algorithm=pbt",
+        "stages.A.search.algorithm: input should be 'random', 'grid'",
+    ),
+    ("stages.A.search.then=null", "stages.A.search: 'B' starts from what is found: say `then:"),
+    ("stages.A.search.mode=min", None),
+    ("stages.A.search.metric=val/loss", "stages.A.search: mode max looks for the worst val/loss"),
+    ("stages.A.search.algorithm=grid", "stages.A.search: a grid has no end on the range of 'lr'"),
+    ("stages.A.search.trials=null", "stages.A.search: needs `trials:`"),
+    ("stages.A.grid.lr=[0.1]", "stages.A: has a `search`, so no `grid`"),
+    ("stages.A.seeds=[0]", "stages.A: has a `search`, so no `grid`"),
+    (
+        "stages.A.search.seed=5",
+        "stages.A.seeds: a Run of seed s starts from its parent's of seed s",
+    ),
+    ("stages.A.search.then.seeds=[0]", "stages.B.seeds: a Run of seed s starts from its parent's"),
+    ("stages.P.grid.lr=[0.1, 0.2]", "stages.A.after: a search starts from one configuration"),
+    ("stages.A.search.space.lr.choice=[]", "stages.A.search.space.lr.choice: list should have at"),
+    ("stages.A.search.then.best=2", None),
+]
+
+
+@pytest.mark.parametrize(("setting", "start"), FAULTS_ELSEWHERE)
+def test_a_fault_of_what_does_not_go_together(setting: str, start: str | None) -> None:
+    if start is None:
+        from_mapping(changed(setting))
+    else:
+        assert [fault for fault in faults(setting) if fault.startswith(start)]
+
+
+def test_the_name_of_the_stage_as_written_is_taken() -> None:
+    mapping = changed()
+    mapping["stages"]["A_default"] = mapping["stages"]["P"]
+    with pytest.raises(StudyError, match="stages.A_default: is the name of 'A' as it is written"):
+        from_mapping(mapping)
+
+
+def test_a_grid_has_the_number_of_its_points() -> None:
+    grid = ["stages.A.search.space={lr: {choice: [0.1, 0.2]}, batch_size: {choice: [8, 16, 32]}}",
+            "stages.A.search.algorithm=grid"]  # fmt: skip
+    assert "the grid has 6 points" in faults(*grid)[0]
+    study = from_mapping(changed(*grid, "stages.A.search.trials=null"))
+    assert study.searches["A"].count == 6
+    points = list(study.searches["A"].grid())
+    assert points[:2] == [{"lr": 0.1, "batch_size": 8}, {"lr": 0.1, "batch_size": 16}]
+    assert len(points) == 6
+
+
+def a_study(*settings: str) -> tuple[Study, Inputs]:
+    facts = {name: (lambda config: ("val/loss", True, "")) for name in ("rotation", "classify")}
+    return from_mapping(changed(*settings)), Inputs(
+        {"x": "f"}, {}, dict.fromkeys(facts, "c"), facts
+    )
+
+
+def test_nothing_behind_a_search_is_planned_before_it_has_found() -> None:
+    study, inputs = a_study()
+    runs = make_plan(study, inputs)
+    assert {run.stage for run in runs} == {"P"}
+    assert pending(study) == ["A", "B"]
+    (search,) = planned_searches(study, inputs, runs)
+    assert search.seed == 0
+    assert search.parent == runs[0]
+    (said,) = to_plain(study, runs)["searches"]
+    assert (said["stage"], said["behind"], said["after"], said["count"]) == ("A", ["B"], "P", 8)
+    json.dumps(said)
+
+
+def test_the_winners_are_trained_over_the_seeds_beside_the_stage_as_written() -> None:
+    study, inputs = a_study()
+    found = resolved(study, "A", [{"lr": 0.5, "batch_size": 32, "epochs": 7}])
+    runs = make_plan(found, inputs)
+    labels = {(run.label, run.seed) for run in runs if run.stage != "P"}
+    winner = "A[lr=0.5,batch_size=32,epochs=7]"
+    child = "B[A.lr=0.5,A.batch_size=32,A.epochs=7]"
+    assert labels == {(label, s) for label in (winner, "A_default", child) for s in (0, 1)}
+    assert pending(found) == []
+    parents = {run.label: run.parent_label for run in runs}
+    assert (parents[child], parents["A_default"]) == (winner, "P")
+    chosen = next(run for run in runs if run.label == winner)
+    assert (chosen.config["lr"], chosen.config["epochs"]) == (0.5, 7)
+    assert found.compare.stages == ["A", "A_default", "B"]
+    assert list(found.searches) == ["A"]
+
+
+def test_a_trial_has_the_key_of_the_run_that_would_follow_it() -> None:
+    study, inputs = a_study()
+    runs = make_plan(study, inputs)
+    (search,) = planned_searches(study, inputs, runs)
+    values = {"lr": 1, "batch_size": 32, "epochs": 7}  # `1` of a real number is 1.0
+    trial = search.run_of(values)
+    follows = make_plan(resolved(study, "A", [values]), inputs)
+    (same,) = [run for run in follows if run.key == trial.key]
+    assert (same.stage, same.seed) == ("A", 0)
+
+
+def test_a_winner_like_the_stage_as_written_is_not_trained_twice() -> None:
+    study, inputs = a_study("stages.A.config.lr=0.5")
+    found = resolved(study, "A", [{"lr": 0.5}])
+    assert "A" + DEFAULT not in {stage.name for stage in found.stages}
+    off, _ = a_study("stages.A.search.then.default=false")
+    assert "A" + DEFAULT not in {stage.name for stage in resolved(off, "A", [{"lr": 0.5}]).stages}
+
+
+def test_what_does_not_decide_what_is_found_is_not_in_its_key() -> None:
+    def key(*settings: str) -> str:
+        study, inputs = a_study(*settings)
+        return planned_searches(study, inputs, make_plan(study, inputs))[0].key
+
+    base = key()
+    for setting in ("trials=20", "stall_minutes=1.0", "then={best: 2, seeds: [0, 1]}"):
+        assert key(f"stages.A.search.{setting}") == base
+    for setting in ("search.scheduler=asha", "search.algorithm=random", "search.seed=1",
+                    "config.lr=0.7", "search.space.lr={log: [0.1, 1.0]}"):  # fmt: skip
+        assert key(f"stages.A.{setting}") != base
+    assert key("stages.P.config.lr=0.7") != base
