@@ -78,6 +78,8 @@ class SearchRun:
         name = f"search-{self.planned.key}"
         shutil.rmtree(self.place.home.ray_train / name, ignore_errors=True)  # nothing is restored
         self._say()
+        # what trials die of is said once, by us
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         try:
             self._tuner(name).fit()
         finally:

@@ -1,6 +1,7 @@
 """The trials of a search as its driver writes them down: what was tried, how far it came, how it
 fared. The file lies in the search's folder of the store and outlives the driver."""
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from orchestrator.store import Store
 
 State = Literal["RUNNING", "FINISHED", "STOPPED", "FAILED"]
 NAME = "trials.json"
+_NUMBER = re.compile(r"\d[\d.e+-]*")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
 
 
 def causes(trials: Sequence[Trial]) -> list[tuple[str, int]]:
-    """Why trials failed, the most frequent first, with the number that it hit."""
+    """Why trials failed, the most frequent first, with the number that it hit. Reasons that differ
+    in numbers alone are one, in the words of the first."""
     reasons = [trial.reason for trial in trials if trial.state == "FAILED"]
-    return sorted({r: reasons.count(r) for r in reasons}.items(), key=lambda item: -item[1])
+    kinds: dict[str, list[str]] = {}
+    for reason in reasons:
+        kinds.setdefault(_NUMBER.sub("#", reason), []).append(reason)
+    found = [(each[0], len(each)) for each in kinds.values()]
+    return sorted(found, key=lambda item: -item[1])

@@ -49,7 +49,7 @@ def test_epochs_say_the_figure_of_the_best_one():
 
 
 def test_states_and_causes_are_counted():
-    reasons = {1: "a", 2: "b", 3: "b"}
+    reasons = {1: "a", 2: "b at step 2 (7.5e+29)", 3: "b at step 11 (1e-3)"}
     found = [a_trial(0), *(a_trial(n, "FAILED", None, reason=why) for n, why in reasons.items())]
     assert counts(found) == {"FINISHED": 1, "FAILED": 3}
-    assert causes(found) == [("b", 2), ("a", 1)]
+    assert causes(found) == [("b at step 2 (7.5e+29)", 2), ("a", 1)]

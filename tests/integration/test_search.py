@@ -20,9 +20,9 @@ resources: {{cpus_per_worker: 1}}
 stages:
   A:
     trainable: classify
-    config: {{dataset: digits, stem: small, epochs: 3, batch_size: 16, lr: 0.03}}
+    config: {{dataset: digits, stem: small, epochs: 2, batch_size: 16, lr: 0.03}}
     search:
-      trials: 6
+      trials: 4
       space: {{lr: {{log: [1.0e-5, 0.1]}}, batch_size: {{choice: [16, 32]}}}}
       scheduler: asha
       reduction_factor: 2
@@ -60,7 +60,7 @@ def searched(command):
     """A study whose driver was killed in the middle of its search, and that was submitted again."""
     file = command.study("searched", form=STUDY)
     first = command.start("submit", file)
-    wait_for(lambda: sum(trial.state != "RUNNING" for trial in trials_of(command).all()) >= 2)
+    wait_for(lambda: sum(trial.state != "RUNNING" for trial in trials_of(command).all()) >= 1)
     command.driver().send_signal(signal.SIGKILL)
     first.communicate(timeout=120)
     before = {trial.index: trial for trial in trials_of(command).all()}
@@ -74,7 +74,7 @@ def test_a_killed_search_is_told_truly_and_goes_on(searched, command):
     assert (after_kill["study"], after_kill["state"]) == ("KILLED", "KILLED")
     assert result.returncode == 0, result.stdout + result.stderr
     after = {trial.index: trial for trial in trials_of(command).all()}
-    assert sorted(after) == list(range(6))
+    assert sorted(after) == list(range(4))
     assert all(trial.state in ("FINISHED", "STOPPED") for trial in after.values())
     for index, trial in before.items():
         assert after[index].values == trial.values
@@ -95,14 +95,14 @@ def test_every_epoch_of_every_trial_was_trained_once(searched, command):
 def test_mlflow_holds_the_search_with_its_trials_below_it(searched, command):
     client, said = command.mlflow(), search_of(command, "searched")
     assert said["state"] == "FINISHED"
-    assert sum(said["counts"].values()) == said["trials"] == 6
+    assert sum(said["counts"].values()) == said["trials"] == 4
     run = client.get_run(said["mlflow_run_id"])
     assert run.data.tags["orchestrator.kind"] == "search"
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.data.tags["orchestrator.kind"] == "submission"
     query = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
     children = client.search_runs([run.info.experiment_id], filter_string=query)
-    assert len(children) == 6
+    assert len(children) == 4
     known = {trial.key: trial for trial in trials_of(command).all()}
     for child in children:
         tags = child.data.tags
@@ -152,7 +152,7 @@ def test_a_search_without_a_success_says_the_first_cause_once(command):
     assert failed.returncode == 1
     cause = "no trial came to its end: the loss is not finite at epoch 1"
     said = [line for line in failed.stderr.splitlines() if cause in line]
-    assert len(said) == 1
+    assert len(said) == 1, failed.stderr
     assert said[0].endswith("(2 of 2 trials)")
     assert "Traceback" not in failed.stdout + failed.stderr
     found = search_of(command, "failing")
