@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.compare import Comparison, RunRecord
 from orchestrator.faults import Refused
@@ -173,23 +173,32 @@ def with_curves(found: Iterable[RunRecord], tracker: Tracker, spec: Comparison) 
     return curves
 
 
+class Named(NamedTuple):
+    """A Run or a trial as somebody may ask for it."""
+
+    label: str
+    seed: str
+    key: str
+    run_id: str | None
+
+
 def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
-    """Key and MLflow run of `study/label/seed`, of a key's beginning, or of an MLflow run's id.
-    Raises Refused."""
+    """Key and MLflow run of `study/label/seed`, of a key's beginning, or of an MLflow run's id; also
+    of a trial. Raises Refused."""
     if "/" in name:
         study, _, rest = name.partition("/")
         label, _, seed = rest.rpartition("/")
-        runs = _runs(tracker, study)
-        same = [item for item in runs if (item.run.label, str(item.run.seed)) == (label, seed)]
+        runs = _named(tracker, study)
+        same = [item for item in runs if (item.label, item.seed) == (label, seed)]
         if not same:
-            names = ", ".join(f"{study}/{item.run.label}/{item.run.seed}" for item in runs[:8])
+            names = ", ".join(f"{study}/{item.label}/{item.seed}" for item in runs[:8])
             raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
-        return same[0].run.key, same[0].run_id
+        return same[0].key, same[0].run_id
     found: dict[str, str | None] = {}
     for study in tracker.studies():
-        for item in _runs(tracker, study):
-            if name and (item.run.key.startswith(name) or item.run_id == name):
-                found[item.run.key] = found.get(item.run.key) or item.run_id
+        for item in _named(tracker, study):
+            if name and (item.key.startswith(name) or item.run_id == name):
+                found[item.key] = found.get(item.key) or item.run_id
     if len(found) > 1:
         raise Refused(f"{name} is the beginning of several keys: {', '.join(found)}", 1)
     if not found:
@@ -197,6 +206,13 @@ def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
     return next(iter(found.items()))
 
 
-def _runs(tracker: Tracker, study: str) -> tuple[RunState, ...]:
+def _named(tracker: Tracker, study: str) -> list[Named]:
+    """The Runs of a study's newest submission, then the trials of its searches."""
     submission = newest(tracker, study)
-    return submission.runs if submission else ()
+    if submission is None:
+        return []
+    runs = [Named(i.run.label, str(i.run.seed), i.run.key, i.run_id) for i in submission.runs]
+    searches = [item.tracked for item in submission.searches if item.tracked is not None]
+    trials = [trial for search in searches for trial in tracker.children(search)]
+    tags = [(trial.tags, trial.run_id) for trial in trials]
+    return runs + [Named(t["label"], t["seed"], t["run_key"], run_id) for t, run_id in tags]

@@ -133,6 +133,13 @@ def test_the_winner_and_the_stage_as_written_are_trained_and_compared(searched, 
     assert f"best val/accuracy {100 * best['figure']:.2f} %" in result.stderr
 
 
+def test_what_a_trial_said_is_found_by_its_label(searched, command):
+    trial = trials_of(command).all()[0]
+    said = command.run("logs", f"searched/{trial.label}/0")
+    assert said.returncode == 0, said.stderr
+    assert "INFO epoch 1:" in said.stdout
+
+
 def test_nothing_is_left_and_nothing_is_trained_again(searched, command):
     wait_for(lambda: not held(command.status()["ray"]), 30)
     again = command.run("submit", command.study("searched", form=STUDY))
