@@ -183,8 +183,8 @@ class Named(NamedTuple):
 
 
 def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
-    """Key and MLflow run of `study/label/seed`, of a key's beginning, or of an MLflow run's id; also
-    of a trial. Raises Refused."""
+    """Key and MLflow run of `study/label/seed`, of a key's beginning, or of an MLflow run's id; a
+    trial's too. Raises Refused."""
     if "/" in name:
         study, _, rest = name.partition("/")
         label, _, seed = rest.rpartition("/")
