@@ -12,6 +12,7 @@ from orchestrator.search_file import Search, check_space, linked, typed
 from orchestrator.study_file import CompareSpec, Stage, Study, StudyFile, Variant
 from trainables.catalog import TRAINABLES, reported_metrics
 from trainables.config import TrainableConfig, as_plain
+from trainables.trainable import PROBES
 
 DEFAULT = "_default"  # ends the name of the stage that is trained as it is written
 Variants = Mapping[str, tuple[Variant, ...]]
@@ -58,11 +59,13 @@ def check_searches(file: StudyFile, variants: Variants, faults: Faults) -> None:
         assert isinstance(base.config, TrainableConfig)
         search, model = stage.search, TRAINABLES[stage.task].Config
         check_space(f"stages.{name}", search, model, base.config.model_dump(), faults)
-        _check_metric(f"stages.{name}.search.metric", search, stage.task, faults)
+        _check_metric(f"stages.{name}.search.metric", search, stage.task, base.config, faults)
         _check_neighbours(name, file, variants, faults)
 
 
-def _check_metric(dotted: str, search: Search, trainable: str, faults: Faults) -> None:
+def _check_metric(
+    dotted: str, search: Search, trainable: str, config: TrainableConfig, faults: Faults
+) -> None:
     names = [metric for metric in reported_metrics(trainable) if not metric.startswith("test/")]
     if search.metric.startswith("test/"):
         faults.add(dotted, f"{search.metric!r} is for the end: choose on validation data")
@@ -70,6 +73,8 @@ def _check_metric(dotted: str, search: Search, trainable: str, faults: Faults) -
         faults.add(
             dotted, f"{trainable} does not report {search.metric!r}{near(search.metric, names)}"
         )
+    elif search.metric in PROBES and getattr(config, "probe_every", 1) != 1:
+        faults.add(dotted, f"{search.metric!r} is not reported every epoch: set `probe_every: 1`")
 
 
 def _check_neighbours(name: str, file: StudyFile, variants: Variants, faults: Faults) -> None:

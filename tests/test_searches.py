@@ -107,6 +107,16 @@ def test_a_fault_of_what_does_not_go_together(setting: str, start: str | None) -
         assert [fault for fault in faults(setting) if fault.startswith(start)]
 
 
+def test_a_figure_that_comes_now_and_then_chooses_no_trial() -> None:
+    byol = ["stages.A.trainable=byol", "stages.A.after=null", "stages.A.config={dataset: x, backbone: resnet18}",
+            "stages.A.search.metric=val/knn_accuracy"]  # fmt: skip
+    assert (
+        "stages.A.search.metric: 'val/knn_accuracy' is not reported every epoch"
+        in faults(*byol, "stages.A.config.probe_every=5")[0]
+    )
+    from_mapping(changed(*byol, "stages.A.config.probe_every=1"))
+
+
 def test_the_name_of_the_stage_as_written_is_taken() -> None:
     mapping = changed()
     mapping["stages"]["A_default"] = mapping["stages"]["P"]
