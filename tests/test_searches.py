@@ -108,8 +108,12 @@ def test_a_fault_of_what_does_not_go_together(setting: str, start: str | None) -
 
 
 def test_a_figure_that_comes_now_and_then_chooses_no_trial() -> None:
-    byol = ["stages.A.trainable=byol", "stages.A.after=null", "stages.A.config={dataset: x, backbone: resnet18}",
-            "stages.A.search.metric=val/knn_accuracy"]  # fmt: skip
+    byol = [
+        "stages.A.trainable=byol",
+        "stages.A.after=null",
+        "stages.A.config={dataset: x, backbone: resnet18}",
+        "stages.A.search.metric=val/knn_accuracy",
+    ]
     assert (
         "stages.A.search.metric: 'val/knn_accuracy' is not reported every epoch"
         in faults(*byol, "stages.A.config.probe_every=5")[0]

@@ -1,0 +1,134 @@
+"""A search between Ray Tune and the store: what is drawn, what is written down of each trial."""
+
+from pathlib import Path
+
+import pytest
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
+
+from orchestrator.cluster import Share
+from orchestrator.home import Home
+from orchestrator.prepare import build_caches, prepare, winners
+from orchestrator.search import Place, SearchRun, scheduler_of
+from orchestrator.search_file import Search
+from orchestrator.store import Store
+from orchestrator.study import from_mapping
+from orchestrator.task import Task
+from orchestrator.trials import Trials
+from orchestrator.worker import train
+from tests.conftest import ALONE
+
+CONFIG = {"dataset": "d", "stem": "small", "epochs": 2, "batch_size": 16, "lr": 0.01}
+SEARCH = {"trials": 3, "algorithm": "random", "space": {"lr": {"log": [1e-4, 0.1]}}, "then": {}}
+
+
+class Listener:
+    """Stands in a mirror's place and remembers what it was told of each label."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, tuple[str, ...]] = {}
+        self.said: dict[str, str] = {}
+
+    def follow(self, run) -> None:
+        self.ends[run.label] = ("RUNNING",)
+
+    def end(self, run, *how: str) -> None:
+        self.ends[run.label] = how
+
+    def say(self, tags) -> None:
+        self.said |= tags
+
+
+def begun(digits_home: Home, search: dict) -> tuple[SearchRun, Listener]:
+    stage = {"trainable": "classify", "config": CONFIG, "search": search}
+    study = from_mapping(
+        {
+            "study": "s",
+            "data": {"d": {"type": "digits", "limit": 60}},
+            "stages": {"A": stage},
+        }
+    )
+    prepared = prepare(study, None, digits_home)
+    (planned,) = prepared.searches
+    tables = build_caches(prepared, digits_home, lambda name, done, total: None)
+    place = Place(digits_home, Share(1, 1, 0.0), 1, tables[planned.dataset], "job", 0)
+    listener = Listener()
+    return SearchRun(planned, place, listener), listener  # type: ignore[arg-type]
+
+
+def carried_out(search: SearchRun, index: int, epochs: int) -> None:
+    """Train a trial as its process would, until the scheduler ends it after so many epochs."""
+    trial = search.draw(index)
+    assert trial is not None
+    search.begun(index)
+    task = Task(**search.attempt(trial)["task"])
+    store, left = Store(Path(task.store)), [epochs]
+
+    def report(figures) -> None:
+        search.heard(index, int(figures["epoch"]), figures["val/accuracy"])
+        left[0] -= 1
+        if not left[0]:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        train(Task(**{**task.__dict__, "attempt": store.claim(task.key)}), ALONE, report)
+    search.ended(index)
+
+
+def test_trials_are_written_down_as_they_end(digits_home: Home):
+    search, listener = begun(digits_home, {**SEARCH, "seed": 11})
+    carried_out(search, 0, epochs=2)
+    carried_out(search, 1, epochs=1)
+    found = Trials(search.store.folder(search.planned.key)).all()
+    assert [trial.state for trial in found] == ["FINISHED", "STOPPED"]
+    assert [trial.epochs for trial in found] == [2, 1]
+    assert listener.ends[found[0].label] == ("FINISHED", "", "finished")
+    assert listener.ends[found[1].label] == ("FINISHED", "", "stopped_early")
+    assert '"FINISHED": 1, "STOPPED": 1' in listener.said["progress"]
+    assert winners(search.store, search.planned) == []  # one is not tried yet
+    search.draw(2)
+    search.begun(2)
+    search.failed(2, RuntimeError("the third"))
+    assert listener.ends[search.trials.all()[2].label] == ("FAILED", "the third")
+    assert winners(search.store, search.planned) == [found[0].values]
+
+
+def test_a_second_driver_knows_what_the_first_has_found(digits_home: Home):
+    form = {**SEARCH, "seed": 12}
+    first, _ = begun(digits_home, form)
+    carried_out(first, 0, epochs=2)
+    lost = first.draw(1)
+    first.begun(1)  # and then its driver dies
+    second, listener = begun(digits_home, form)
+    known = second.draw(0)
+    assert known == first.trials.get(0)
+    assert second.attempt(known)["epochs"] == 2
+    second.begun(0)
+    second.heard(0, 1, 0.0)
+    second.ended(0)
+    assert second.trials.get(0) == known
+    assert listener.ends[known.label] == ("FINISHED", "", "finished")
+    again = second.draw(1)
+    assert (again.values, second.attempt(again)["epochs"]) == (lost.values, None)
+    assert second.draw(2).values not in (known.values, lost.values)
+
+
+def test_values_that_do_not_fit_together_are_a_failed_trial(digits_home: Home):
+    space = {"epochs": {"choice": [1, 2]}, "warmup_epochs": {"choice": [0.0, 1.5]}}
+    search, listener = begun(digits_home, {"algorithm": "grid", "space": space, "seed": 13})
+    assert search.draw(0).state == "RUNNING"
+    bad = search.draw(1)
+    assert bad.state == "FAILED"
+    assert "warm-up must end before training does" in bad.reason
+    assert search.draw(3).state == "RUNNING"
+    assert search.draw(4) is None
+    assert listener.ends == {}
+
+
+def test_the_scheduler_counts_epochs():
+    def scheduler(**form: object):
+        return scheduler_of(Search.model_validate({**SEARCH, **form}), 9)
+
+    assert type(scheduler()) is FIFOScheduler
+    assert isinstance(scheduler(scheduler="median"), MedianStoppingRule)
+    asha = scheduler(scheduler="asha", grace_epochs=20)
+    assert isinstance(asha, AsyncHyperBandScheduler)
