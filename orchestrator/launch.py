@@ -16,7 +16,7 @@ import torch
 from ray._private.state import available_resources_per_node
 from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup
-from ray.util.state import list_actors, list_placement_groups
+from ray.util.state import list_actors, list_jobs, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
 from orchestrator.cluster import Node, Share, at_once
@@ -31,6 +31,9 @@ from trainables.world import World
 log = logging.getLogger("orchestrator")
 _MOST = 10_000  # actors and groups that are looked at
 _ORPHAN_SECONDS = 75.0  # a living controller gives a start up after 60
+_LOOK_SECONDS = 1.0
+_ORPHANS_SECONDS = 15.0  # between two looks at all actors of the cluster
+_NODE_SECONDS = 600.0  # how long a node that is needed may be away
 _START_FAILURES = 3  # of a minute each, until a worker group that finds no room gives up
 
 _DEATHS = (
@@ -118,9 +121,27 @@ def has_room(share: Share) -> bool:
     return at_once(share, [Node(item.get("CPU", 0.0), item.get("GPU", 0.0)) for item in free]) > 0
 
 
+def wait_for_room(share: Share, name: str) -> bool:
+    """Other studies may have what this one counted on. Returns whether there is room; there is none
+    when the cluster has become too small and stays so. name: of what waits."""
+    fitted, looked, orphans = time.monotonic(), 0.0, Orphans()
+    while not has_room(share):
+        if not looked:
+            log.info("%s: waits for room on the cluster", name)
+        if time.monotonic() - looked > _ORPHANS_SECONDS:
+            looked = time.monotonic()
+            orphans.give_back()
+        if at_once(share, cluster_nodes()):
+            fitted = time.monotonic()
+        elif time.monotonic() - fitted > _NODE_SECONDS:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
+
+
 class Orphans:
-    """Placement groups of this job whose controller died before any actor used them: Ray gives them
-    back only when the whole job ends."""
+    """Placement groups whose controller died before any actor used them. Ray does not give them
+    back, and those of a job that has ended neither, if it ended while they waited for room."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}  # id → when it was first seen without an actor
@@ -131,15 +152,22 @@ class Orphans:
         try:
             actors = list_actors(detail=True, limit=_MOST)
             groups = list_placement_groups(detail=True, limit=_MOST)
+            jobs = list_jobs(detail=True, limit=_MOST)
         except RayStateApiException as error:
             log.warning("cannot look for orphaned placement groups: %s", one_line(error))
             return
+        alive = {
+            item.job_id for item in jobs if item.status not in ("SUCCEEDED", "FAILED", "STOPPED")
+        }
         used = {item.placement_group_id for item in actors if item.state != "DEAD"}
         for group in groups:
             name = group.placement_group_id
-            if group.creator_job_id != job or group.state == "REMOVED" or name in used:
+            spare = group.creator_job_id != job and group.creator_job_id in alive
+            if spare or group.state == "REMOVED" or name in used:
                 self._since.pop(name, None)
-            elif now - self._since.setdefault(name, now) > _ORPHAN_SECONDS:
+                continue
+            since = now - self._since.setdefault(name, now)
+            if group.creator_job_id not in alive or since > _ORPHAN_SECONDS:
                 log.warning("placement group %s is orphaned, it is given back", name)
                 remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 

@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 from orchestrator.cluster import Share
 from orchestrator.history import has_ended
 from orchestrator.home import Home
-from orchestrator.launch import one_line, root_cause
+from orchestrator.launch import one_line, root_cause, wait_for_room
 from orchestrator.mirror import Mirror
 from orchestrator.search_file import Search
 from orchestrator.searches import PlannedSearch, config_of
@@ -35,7 +35,8 @@ from orchestrator.trials import Trial, Trials, causes, counts, history_of, ranke
 from trainables.catalog import TRAINABLES
 
 log = logging.getLogger("orchestrator")
-_CONTROLLER_CPUS = 0.01  # of a trial whose workers have processes of their own
+# of a trial whose workers have processes of their own: any part of a CPU could be the one they lack
+_NESTED = {"node:__internal_head__": 0.001}
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class SearchRun:
         self._say()
         # what trials die of is said once, by us
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        wait_for_room(self.place.share, f"search {self.planned.stage.name}")
         try:
             self._tuner(name).fit()
         finally:
@@ -105,9 +107,8 @@ class SearchRun:
     def _tuner(self, name: str) -> "ray.tune.Tuner":
         share, search = self.place.share, self.search
         nested = share.workers > 1
-        needs = {"cpu": _CONTROLLER_CPUS if nested else share.cpus, "gpu": share.gpus}
-        if nested or not share.gpus:
-            del needs["gpu"]
+        whole = {"CPU": float(share.cpus)} | ({"GPU": share.gpus} if share.gpus else {})
+        needs = ray.tune.PlacementGroupFactory([_NESTED if nested else whole])
         return ray.tune.Tuner(
             ray.tune.with_resources(try_on_ray, needs),
             tune_config=ray.tune.TuneConfig(

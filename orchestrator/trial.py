@@ -17,7 +17,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.cluster import Share
 from orchestrator.history import has_ended
-from orchestrator.launch import launch
+from orchestrator.launch import launch, wait_for_room
 from orchestrator.runlog import recorded
 from orchestrator.store import Store
 from orchestrator.task import RunFault, Task
@@ -96,6 +96,8 @@ def _here(attempt: Attempt, store: Store) -> None:
 
 def _nested(attempt: Attempt) -> None:
     """In workers of its own, whose first one is heard here."""
+    if not wait_for_room(attempt.share, attempt.task.label):
+        raise RuntimeError("the cluster has lost a node that it needs")
     outcome = launch(attempt.task, attempt.share, Path(attempt.storage), [TuneReportCallback()])
     if outcome.state == "failed":
         raise RunFault(outcome.reason)

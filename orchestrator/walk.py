@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from orchestrator.cluster import Share, at_once
+from orchestrator.cluster import Share
 from orchestrator.home import Home
-from orchestrator.launch import Orphans, Outcome, cluster_nodes, has_room, launch
+from orchestrator.launch import Outcome, launch, wait_for_room
 from orchestrator.mirror import Mirror
 from orchestrator.plan import Planned, Run
 from orchestrator.prepare import Prepared
@@ -19,8 +19,6 @@ from orchestrator.task import Task
 
 log = logging.getLogger("orchestrator")
 _LOOK_SECONDS = 1.0
-_ORPHANS_SECONDS = 15.0  # between two looks at all actors of the cluster
-_NODE_SECONDS = 600.0  # how long a node that is needed may be away
 
 
 class Walk:
@@ -152,7 +150,7 @@ class Walk:
         one's outcome and number."""
         deaths = 0
         while True:
-            if not self._wait_for_room(run):
+            if not wait_for_room(self.share, run.name):
                 attempt = self.store.attempt(run.key)
                 return Outcome("killed", "the cluster has lost a node that it needs"), attempt
             attempt = self.store.claim(run.key)
@@ -164,23 +162,6 @@ class Walk:
             most = self.prepared.study.resources.max_failures
             if outcome.state != "unplaced" and (outcome.state != "killed" or deaths > most):
                 return outcome, attempt
-
-    def _wait_for_room(self, run: Run) -> bool:
-        """Other studies may have what this one counted on. Returns whether there is room; there is
-        none when the cluster has become too small and stays so."""
-        fitted, looked, orphans = time.monotonic(), 0.0, Orphans()
-        while not has_room(self.share):
-            if not looked:
-                log.info("%s: waits for room on the cluster", run.name)
-            if time.monotonic() - looked > _ORPHANS_SECONDS:
-                looked = time.monotonic()
-                orphans.give_back()
-            if at_once(self.share, cluster_nodes()):
-                fitted = time.monotonic()
-            elif time.monotonic() - fitted > _NODE_SECONDS:
-                return False
-            time.sleep(_LOOK_SECONDS)
-        return True
 
     def _task(self, run: Run, attempt: int) -> Task:
         return Task(

@@ -33,7 +33,7 @@ FAILING = """
 study: {name}
 question: Does any rate do?
 data: {{digits: {{type: digits, limit: 60}}}}
-resources: {{cpus_per_worker: 1}}
+resources: {{cpus_per_worker: 1, workers: 2}}
 stages:
   A:
     trainable: classify
@@ -155,6 +155,7 @@ def test_nothing_is_left_and_nothing_is_trained_again(searched, command):
 
 
 def test_a_search_without_a_success_says_the_first_cause_once(command):
+    """Each trial has two workers of its own, which together take every CPU."""
     failed = command.run("submit", command.study("failing", form=FAILING))
     assert failed.returncode == 1
     cause = "no trial came to its end: the loss is not finite at epoch 1"
