@@ -12,7 +12,7 @@ from orchestrator.faults import Faults, near
 from trainables.config import ONLY_LOOKS, Config, TrainableConfig
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Bounds = Annotated[list[int | float], Field(min_length=2, max_length=2)]
+Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
 _FIXED = ("dataset", "weights")  # another data set is another question
 _LINKED = ("backbone", "stem")  # both ends of a hand-off must have the same
 _DIGITS = (
@@ -54,13 +54,15 @@ class Dimension(Config):
     @property
     def whole(self) -> bool:
         """Whether a range has whole ends, which an integer parameter needs."""
-        return all(isinstance(end, int) for end in self.bounds)
+        return all(end.is_integer() for end in self.bounds)
 
     def ends(self) -> list[Any]:
         """Every choice, or both ends of a range."""
-        return (
-            list(self.choice) if self.choice is not None else list(self.log or self.uniform or ())
-        )
+        return list(self.bounds) if self.choice is None else list(self.choice)
+
+    def ends_of(self, kind: type[int] | type[float] | None) -> list[Any]:
+        """The same as values of a parameter of that kind."""
+        return list(map(int, self.bounds)) if kind is int and self.choice is None else self.ends()
 
     def rounded(self, value: float, whole: bool) -> float | int:
         """A drawn number as it is trained: four significant digits, and within the range."""
@@ -150,7 +152,7 @@ def check_space(
         elif axis.choice is None and number_type(model, name) is int and not axis.whole:
             faults.add(key, f"{name!r} takes whole numbers: so must its range, not {axis.ends()}")
         else:
-            for value in axis.ends():
+            for value in axis.ends_of(number_type(model, name)):
                 point = {**base, name: typed(model, name, value)}
                 _check_point(f"{dotted}.search.space", name, model, point, faults)
 

@@ -55,7 +55,11 @@ def check_searches(file: StudyFile, variants: Variants, faults: Faults) -> None:
     for name, stage in file.stages.items():
         if stage.search is None or name not in variants or stage.task not in TRAINABLES:
             continue
-        (base,) = variants[name]
+        if stage.grid:
+            faults.add(f"stages.{name}.grid", "it has a `search`: give its space a `choice`")
+        if stage.seeds:
+            faults.add(f"stages.{name}.seeds", "it has a `search`: say `then: {seeds: [...]}`")
+        base = variants[name][0]
         assert isinstance(base.config, TrainableConfig)
         search, model = stage.search, TRAINABLES[stage.task].Config
         check_space(f"stages.{name}", search, model, base.config.model_dump(), faults)

@@ -62,11 +62,6 @@ class StageFile(Config):
             raise ValueError(
                 "a producer has no `after`, `weights`, `seeds` and `search`: it does not learn"
             )
-        if self.search is not None and (self.grid or self.seeds):
-            raise ValueError(
-                "has a `search`, so no `grid` (give the space a choice) and no `seeds` (say "
-                "`then: {seeds: [...]}`)"
-            )
         return self
 
     @property

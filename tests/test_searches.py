@@ -86,8 +86,12 @@ FAULTS_ELSEWHERE = [
     ("stages.A.search.metric=val/loss", "stages.A.search: mode max looks for the worst val/loss"),
     ("stages.A.search.algorithm=grid", "stages.A.search: a grid has no end on the range of 'lr'"),
     ("stages.A.search.trials=null", "stages.A.search: needs `trials:`"),
-    ("stages.A.grid.lr=[0.1]", "stages.A: has a `search`, so no `grid`"),
-    ("stages.A.seeds=[0]", "stages.A: has a `search`, so no `grid`"),
+    ("stages.A.grid.lr=[0.1, 0.2]", "stages.A.grid: it has a `search`: give its space a `choice`"),
+    ("stages.A.seeds=[0, 1]", "stages.A.seeds: it has a `search`: say `then: {seeds: [...]}`"),
+    (
+        "stages.A.search.space.lr={log: [a, 1.0]}",
+        "stages.A.search.space.lr.log[0]: input should be",
+    ),
     (
         "stages.A.search.seed=5",
         "stages.A.seeds: a Run of seed s starts from its parent's of seed s",
