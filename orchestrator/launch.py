@@ -156,18 +156,17 @@ class Orphans:
         except RayStateApiException as error:
             log.warning("cannot look for orphaned placement groups: %s", one_line(error))
             return
-        alive = {
-            item.job_id for item in jobs if item.status not in ("SUCCEEDED", "FAILED", "STOPPED")
-        }
+        ended = {each.job_id for each in jobs if each.status in ("SUCCEEDED", "FAILED", "STOPPED")}
         used = {item.placement_group_id for item in actors if item.state != "DEAD"}
         for group in groups:
             name = group.placement_group_id
-            spare = group.creator_job_id != job and group.creator_job_id in alive
-            if spare or group.state == "REMOVED" or name in used:
+            lost = group.creator_job_id in ended and not group.is_detached
+            ours = group.creator_job_id == job
+            if not (lost or ours) or group.state == "REMOVED" or name in used:
                 self._since.pop(name, None)
                 continue
             since = now - self._since.setdefault(name, now)
-            if group.creator_job_id not in alive or since > _ORPHAN_SECONDS:
+            if lost or since > _ORPHAN_SECONDS:
                 log.warning("placement group %s is orphaned, it is given back", name)
                 remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 

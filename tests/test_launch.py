@@ -1,11 +1,13 @@
 """Why an attempt ended: what the Run did itself, who died and of what, or who lost whom."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray.exceptions
 
-from orchestrator.launch import _explain
+from orchestrator import launch
+from orchestrator.launch import Orphans, _explain
 from orchestrator.store import StaleWriter, Store
 from orchestrator.task import RunFault, Task
 
@@ -75,3 +77,54 @@ def test_the_kernel_is_named_when_it_killed_something_on_this_machine(task, monk
     assert "from outside" in _explain({0: died()}, task, 7).reason
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
     assert "by the kernel: out of memory" in _explain({0: died()}, task, 7).reason
+
+
+GROUPS = {  # name → creator's job, state, detached
+    "pending": ("ours", "PENDING", False),
+    "used": ("ours", "CREATED", False),
+    "gone": ("ours", "REMOVED", False),
+    "others": ("theirs", "CREATED", False),
+    "left": ("ended", "CREATED", False),
+    "kept": ("ended", "CREATED", True),
+    "unknown": ("nobody's", "CREATED", False),
+}
+
+
+@pytest.fixture
+def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the groups that were removed from a cluster with GROUPS."""
+    names = {name.encode().hex(): name for name in GROUPS}
+    groups = [
+        SimpleNamespace(placement_group_id=i, creator_job_id=job, state=state, is_detached=detached)
+        for i, (job, state, detached) in zip(names, GROUPS.values(), strict=True)
+    ]
+    actors = [SimpleNamespace(placement_group_id=b"used".hex(), state="ALIVE")]
+    states = {"ours": "RUNNING", "theirs": "RUNNING", "ended": "STOPPED"}
+    jobs = [SimpleNamespace(job_id=job, status=status) for job, status in states.items()]
+    found: list[str] = []
+    context = SimpleNamespace(get_job_id=lambda: "ours")
+    monkeypatch.setattr(launch.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(launch, "list_actors", lambda **_: actors)
+    monkeypatch.setattr(launch, "list_placement_groups", lambda **_: groups)
+    monkeypatch.setattr(launch, "list_jobs", lambda **_: jobs)
+    monkeypatch.setattr(launch.ray, "PlacementGroupID", lambda raw: raw.decode())
+    monkeypatch.setattr(launch, "PlacementGroup", lambda name: name)
+    monkeypatch.setattr(launch, "remove_placement_group", found.append)
+    return found
+
+
+def test_what_an_ended_job_left_is_given_back_and_nothing_of_others(given_back: list[str]):
+    Orphans().give_back()
+    assert given_back == ["left"]
+
+
+def test_what_waits_longer_than_a_start_may_take_is_given_back(
+    given_back: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    orphans = Orphans()
+    orphans.give_back()
+    given_back.clear()
+    later = launch.time.monotonic() + launch._ORPHAN_SECONDS + 1
+    monkeypatch.setattr(launch.time, "monotonic", lambda: later)
+    orphans.give_back()
+    assert given_back == ["pending", "left"]
