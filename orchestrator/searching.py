@@ -3,7 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from orchestrator.mirror import Mirror
 from orchestrator.plan import digest_of
@@ -11,21 +12,34 @@ from orchestrator.search import Place, SearchRun
 from orchestrator.search_report import write_search
 from orchestrator.searches import PlannedSearch
 from orchestrator.store import Store
-from orchestrator.tracking import TrackedRun, Tracker
+from orchestrator.tracking import TrackedRun, Tracker, TrackingError
 
 log = logging.getLogger("orchestrator")
+Answer = TypeVar("Answer")
+DRAIN_SECONDS = 600.0  # MLflow may be away for a while, and takes one to come back
 _LOOK_SECONDS = 1.0
+_AGAIN_SECONDS = 2.0
+
+
+def patiently(call: Callable[[], Answer]) -> Answer:
+    """Try for some minutes while MLflow does not answer. Raises TrackingError after that."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while True:
+        try:
+            return call()
+        except TrackingError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("MLflow does not answer; it is tried again: %s", error)
+            time.sleep(_AGAIN_SECONDS)
 
 
 class Searching:
     """Carries out the searches of one submission."""
 
-    def __init__(
-        self, tracker: Tracker, submission: TrackedRun, facts: Mapping[str, str], drain: float
-    ) -> None:
-        """facts: tags that everything of the submission carries. drain: seconds that MLflow is
-        waited for."""
-        self.tracker, self.submission, self.facts, self.drain = tracker, submission, facts, drain
+    def __init__(self, tracker: Tracker, submission: TrackedRun, facts: Mapping[str, str]) -> None:
+        """facts: tags that everything of the submission carries."""
+        self.tracker, self.submission, self.facts = tracker, submission, facts
         self.ended: dict[str, tuple[str, str]] = {}  # stage → FINISHED, FAILED or BLOCKED; why
         self.sent = True  # whether MLflow has all
 
@@ -37,7 +51,7 @@ class Searching:
     def carry_out(self, planned: PlannedSearch, place: Place, found: bool) -> None:
         """Try what is left to try, and send what MLflow lacks. found: nothing is."""
         stage, store = planned.stage.name, Store(place.home.store)
-        run = self._open(planned)
+        run = patiently(lambda: self._open(planned))
         if found and run.status == "FINISHED":
             self.ended[stage] = ("FINISHED", "")
             return
@@ -57,13 +71,18 @@ class Searching:
                     log.info("search %s: %d trials", stage, planned.search.count)
                     ended = search.run()
             finally:
-                self.sent &= mirror.stop(self.drain)
+                self.sent &= mirror.stop(DRAIN_SECONDS)
         log.info("search %s: %s %s", stage, *ended)
         self.ended[stage] = ended
         if self.sent:
-            write_search(self.tracker, run, planned, search.trials.all(planned.search.count))
-            self.tracker.set_tags(run.run_id, {"reason": ended[1]})
-            self.tracker.set_status(run.run_id, ended[0])
+            patiently(lambda: self._close(planned, run, search, ended))
+
+    def _close(
+        self, planned: PlannedSearch, run: TrackedRun, search: SearchRun, ended: tuple[str, str]
+    ) -> None:
+        write_search(self.tracker, run, planned, search.trials.all(planned.search.count))
+        self.tracker.set_tags(run.run_id, {"reason": ended[1]})
+        self.tracker.set_status(run.run_id, ended[0])
 
     def _open(self, planned: PlannedSearch) -> TrackedRun:
         """The search's MLflow run: the submission's own from before, or a new one."""

@@ -9,10 +9,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import ray
 import yaml
@@ -30,16 +29,14 @@ from orchestrator.report import write_comparison
 from orchestrator.results import newest
 from orchestrator.search import Place
 from orchestrator.searches import PlannedSearch
-from orchestrator.searching import Searching
+from orchestrator.searching import DRAIN_SECONDS, Searching, patiently
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
 from orchestrator.study_file import Study
-from orchestrator.tracking import TrackedRun, Tracker, TrackingError
+from orchestrator.tracking import TrackedRun, Tracker
 from orchestrator.walk import Walk
 
 log = logging.getLogger("orchestrator")
-Answer = TypeVar("Answer")
-_DRAIN_SECONDS = 600.0  # MLflow may be away for a while, and takes one to come back
 _HANDOVER_SECONDS = 60.0
 
 
@@ -77,12 +74,12 @@ def run(job: Job) -> int:
             share = share_of(study.resources, nodes)
             tables = build_caches(prepared, home, lambda name, done, total: None)
             tracker = Tracker(job.tracking_uri)
-            submission = _patiently(lambda: open_submission(tracker, prepared, job, home))
+            submission = patiently(lambda: open_submission(tracker, prepared, job, home))
             remember(prepared, home)
         facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
         mirror = Mirror(tracker, Store(home.store), submission, facts)
         walk = Walk(prepared, share, tables, home, mirror)
-        searching = Searching(tracker, submission, facts, _DRAIN_SECONDS)
+        searching = Searching(tracker, submission, facts)
         mirror.start()
         try:
             slots = at_once(share, nodes)
@@ -95,7 +92,7 @@ def run(job: Job) -> int:
                     walk.prepared = replan(study, job, home, tracker, submission)
                 walk.run(slots)
         finally:
-            sent = mirror.stop(_DRAIN_SECONDS) and searching.sent
+            sent = mirror.stop(DRAIN_SECONDS) and searching.sent
         ends = {**walk.states, **{name: state for name, (state, _) in searching.ended.items()}}
         ends |= {name: "BLOCKED" for name in walk.prepared.pending if name not in ends}
         return close_submission(tracker, submission, study.name, ends, sent)
@@ -120,7 +117,7 @@ def replan(
     """The plan with what a search has found, kept where the last one was."""
     prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
     remember(prepared, home)
-    _patiently(lambda: _log_plan(tracker, submission.run_id, prepared))
+    patiently(lambda: _log_plan(tracker, submission.run_id, prepared))
     return prepared
 
 
@@ -144,19 +141,6 @@ def _only_driver(home: Home, study: str) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise Refused(f"another driver walks study {study} in {home.root}", 1) from error
             time.sleep(1.0)
-
-
-def _patiently(call: Callable[[], Answer]) -> Answer:
-    """Try for some minutes while MLflow does not answer."""
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    while True:
-        try:
-            return call()
-        except TrackingError as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("MLflow does not answer; it is tried again: %s", error)
-            time.sleep(2.0)
 
 
 def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) -> TrackedRun:
