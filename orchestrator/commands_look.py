@@ -10,8 +10,7 @@ from rich.console import Console
 from orchestrator import services
 from orchestrator.compare import as_json, as_text, tables, unfinished
 from orchestrator.faults import Refused
-from orchestrator.follow import epochs_done, progress_table
-from orchestrator.follow import found as found_by
+from orchestrator.follow import epochs_done, finding, progress_table
 from orchestrator.home import Home, find_home
 from orchestrator.library import built_in_studies, read_file, study_name
 from orchestrator.plan import UnknownPlan
@@ -55,7 +54,8 @@ def compare(options: argparse.Namespace) -> int:
         print(json.dumps(as_json(made), indent=1))
     else:
         print(f"{submission.plan['question']}\n\n{as_text(made)}")
-        print("\n".join(line for line in map(found_by, submission.searches) if line))
+        for line in filter(None, map(finding, submission.searches)):
+            print(line)
         print(unfinished(found, spec) or "")
     write_comparison(tracker, submission)
     where = (

@@ -39,8 +39,9 @@ def stop(options: argparse.Namespace) -> int:
         done = sum(item.state == "FINISHED" for item in last.runs)
         ERRORS.print(f"{done} of {len(last.runs)} Runs are done")
         for search in last.searches:
-            ended = sum(n for state, n in search.counts.items() if state != "RUNNING")
-            ERRORS.print(f"{ended} of {search.spec['count']} trials of {search.name} have ended")
+            ERRORS.print(
+                f"{search.ended} of {search.spec['count']} trials of {search.name} have ended"
+            )
     print(f"stopped {study}: submit it again and it goes on" if running else "it was not running")
     return 0
 

@@ -19,10 +19,10 @@ from orchestrator.code_version import git_commit, tree_version
 from orchestrator.commands_look import ERRORS, show_services
 from orchestrator.compare import as_json, as_text, tables, unfinished
 from orchestrator.faults import Refused
-from orchestrator.follow import follow, found
+from orchestrator.follow import finding, follow
 from orchestrator.home import Home, find_home, locked
 from orchestrator.jobs import LOCAL, Job, Jobs
-from orchestrator.plan import Planned, Run, UnknownPlan
+from orchestrator.plan import Planned, Run, UnknownPlan, behind
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.results import Submission, comparison, newest, records
@@ -217,7 +217,7 @@ def _conclude(options: argparse.Namespace, submission: Submission) -> int:
     else:
         print(f"\n{submission.plan['question']}\n\n{as_text(made)}")
     for search in submission.searches:
-        said = found(search) if search.state == "FINISHED" else f"{search.name}: {search.reason}"
+        said = finding(search) if search.state == "FINISHED" else f"{search.name}: {search.reason}"
         ERRORS.print(said, markup=False)
     if left:
         ERRORS.print(left)
@@ -278,8 +278,8 @@ def _searches_planned(prepared: Prepared) -> list[str]:
     lines = []
     for name, search in prepared.study.searches.items():
         if name in prepared.pending:
-            behind = [stage for stage in prepared.pending if stage != name]
-            then = f"; planned when it has found: {', '.join(behind)}" if behind else ""
+            later = ", ".join(behind(prepared.study, name))
+            then = f"; planned when it has found: {later}" if later else ""
             space = ", ".join(search.space)
             lines.append(
                 f"search {name}: {search.count} trials of {search.algorithm} over {space}{then}"

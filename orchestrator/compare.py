@@ -150,8 +150,8 @@ def shown(row: Row) -> str:
         return "no finished Run"
     if not math.isfinite(row.mean):
         return "not finite"
-    spread = "" if row.std is None else f" ± {_number(row.metric, row.std)}"
-    return _number(row.metric, row.mean) + spread
+    spread = "" if row.std is None else f" ± {number(row.metric, row.std)}"
+    return number(row.metric, row.mean) + spread
 
 
 def as_json(tables: Iterable[Table]) -> list[dict[str, Any]]:
@@ -217,7 +217,7 @@ def _plain(row: Row, key: str) -> Any:
     return _finite(value) if isinstance(value, float) else value
 
 
-def _number(metric: str, value: float | None, sign: str = "") -> str:
+def number(metric: str, value: float | None, sign: str = "") -> str:
     """sign `+` for a difference. A missing value is a dash."""
     if value is None:
         return "-"
@@ -234,7 +234,7 @@ def _cells(table: Table) -> list[list[str]]:
     if any(row.reference is not None for row in table.rows):
         lines[0] += ["reference", "difference"]
         for line, row in zip(lines[1:], table.rows, strict=True):
-            line += [_number(metric, row.reference), _number(metric, row.difference, "+")]
+            line += [number(metric, row.reference), number(metric, row.difference, "+")]
     return lines
 
 
@@ -263,8 +263,8 @@ def _spread(runs: Sequence[RunRecord], name: str) -> str:
     values = [run.metrics[name] for run in runs if name in run.metrics]
     if not values or not all(map(math.isfinite, values)):
         return "-"
-    spread = f" ± {_number(name, statistics.stdev(values))}" if len(values) > 1 else ""
-    return _number(name, statistics.mean(values)) + spread
+    spread = f" ± {number(name, statistics.stdev(values))}" if len(values) > 1 else ""
+    return number(name, statistics.mean(values)) + spread
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.compare import in_percent
+from orchestrator.compare import in_percent, number
 from orchestrator.jobs import Jobs
 from orchestrator.results import RunState, SearchState, Submission, load
 from orchestrator.services import ServiceError
@@ -67,7 +67,8 @@ def _look(
         found = tracker.submissions(study, 1)
         if not found or found[0].tags.get("job") != job_id:
             return before
-        same = before and before.tracked.tags.get("plan_version") == found[0].tags["plan_version"]
+        version = found[0].tags.get("plan_version")
+        same = before is not None and before.tracked.tags.get("plan_version") == version
         return load(tracker, found[0], before.plan if before and same else tracker.plan(found[0]))
     except TrackingError:
         return before
@@ -132,7 +133,6 @@ def cells(item: RunState) -> tuple[str, ...]:
 def search_cells(item: SearchState) -> tuple[str, ...]:
     """The same for a search, whose epochs are its trials."""
     words = {"RUNNING": "running", "STOPPED": "stopped early", "FAILED": "failed"}
-    ended = sum(number for state, number in item.counts.items() if state != "RUNNING")
     parts = [
         f"{item.counts[state]} {word}" for state, word in words.items() if item.counts.get(state)
     ]
@@ -142,19 +142,18 @@ def search_cells(item: SearchState) -> tuple[str, ...]:
     metric = ""
     if item.best:
         metric = f"{item.spec['metric']} {item.best['figure']:.3f}"
-    return item.name, state, f"{ended}/{item.spec['count']}", "", metric, "", ""
+    return item.name, state, f"{item.ended}/{item.spec['count']}", "", metric, "", ""
 
 
-def found(item: SearchState) -> str:
+def finding(item: SearchState) -> str:
     """What a search has found, in a line; empty before anything has."""
     if not item.best:
         return ""
-    figure = item.best["figure"]
-    shown = f"{100 * figure:.2f} %" if in_percent(item.spec["metric"]) else f"{figure:.4g}"
-    tried = sum(number for state, number in item.counts.items() if state != "RUNNING")
+    metric = item.spec["metric"]
+    shown = number(metric, item.best["figure"]) + " %" * in_percent(metric)
     early = item.counts.get("STOPPED", 0)
-    of = f"{tried} trials" + (f", {early} stopped early" if early else "")
-    return f"{item.name}: best {item.spec['metric']} {shown} of {of}: {item.best['label']}"
+    of = f"{item.ended} trials" + (f", {early} stopped early" if early else "")
+    return f"{item.name}: best {metric} {shown} of {of}: {item.best['label']}"
 
 
 def _epochs_in_all(item: RunState) -> str:

@@ -204,7 +204,7 @@ def leaves(study: "Study") -> list[str]:
     return [stage.name for stage in study.stages if stage.name not in parents]
 
 
-def _behind(study: "Study", name: str) -> list[str]:
+def behind(study: "Study", name: str) -> list[str]:
     """Stages that start from a stage, and from those."""
     found = [name]
     for stage in study.stages:  # parents first
@@ -225,7 +225,7 @@ def to_plain(
             "stage": name,
             "after": next((s.after for s in study.stages if s.name == name), None),
             "key": (keys or {}).get(name),
-            "behind": _behind(study, name),
+            "behind": behind(study, name),
             "count": search.count,
             **search.model_dump(mode="json"),
         }

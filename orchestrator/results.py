@@ -48,6 +48,11 @@ class SearchState:
     def name(self) -> str:
         return f"search {self.spec['stage']}"
 
+    @property
+    def ended(self) -> int:
+        """Trials that have."""
+        return sum(number for state, number in self.counts.items() if state != "RUNNING")
+
 
 @dataclass(frozen=True)
 class Submission:

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray.tune
 from pydantic import ValidationError
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
@@ -31,7 +32,7 @@ from orchestrator.store import Store
 from orchestrator.suggest import Suggestions
 from orchestrator.task import Task
 from orchestrator.trial import Attempt, plain, try_on_ray
-from orchestrator.trials import Trial, Trials, causes, counts, history_of, ranked
+from orchestrator.trials import State, Trial, Trials, causes, counts, history_of, ranked
 from trainables.catalog import TRAINABLES
 
 log = logging.getLogger("orchestrator")
@@ -81,6 +82,7 @@ class SearchRun:
         self._say()
         # what trials die of is said once, by us
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        keep_secrets()
         wait_for_room(self.place.share, f"search {self.planned.stage.name}")
         try:
             self._tuner(name).fit()
@@ -204,8 +206,8 @@ class SearchRun:
             history = history_of(self.store, run.key)
             whole = has_ended(history, config_of(self.planned.stage, trial.values))
             trial = trial.with_history(history, self.search.metric, self.search.mode)
-            trial = replace(trial, state="FINISHED" if whole else "STOPPED", reason="")
-            trial = replace(trial, ended=self.seconds)
+            state: State = "FINISHED" if whole else "STOPPED"
+            trial = replace(trial, state=state, reason="", ended=self.seconds)
             if trial.figure is not None:
                 self.suggestions.tell(trial.values, trial.figure)
             self._put(trial)
@@ -249,6 +251,13 @@ class SearchRun:
             return "FAILED", f"no trial came to its end: {why}" if why else "it was broken off"
         hit = sum(number for _, number in failures)
         return "FINISHED", f"{hit} trials failed, most with: {failures[0][0]}" if hit else ""
+
+
+def keep_secrets() -> None:
+    """Ray Tune would write the driver's AWS keys into the description of every trial's process, and
+    so into Ray's logs; a process has them from its own node, where it needs them."""
+    copied = class_cache.ENV_VARS_TO_PROPAGATE
+    copied -= {name for name in copied if name.startswith("AWS_")}
 
 
 def scheduler_of(search: Search, epochs: int) -> TrialScheduler:

@@ -144,7 +144,7 @@ def check_space(
         key = f"{dotted}.search.space.{name}"
         allowed = [field for field in model.model_fields if field not in (*_FIXED, *ONLY_LOOKS)]
         if name in (*_FIXED, *ONLY_LOOKS):
-            faults.add(key, f"{name!r} decides what is looked at: it cannot be searched")
+            faults.add(key, f"{name!r} is the same in every trial: it cannot be searched")
         elif name not in model.model_fields:
             faults.add(key, f"unknown key{near(name, allowed, 'keys')}")
         elif axis.choice is None and number_type(model, name) is None:
@@ -169,7 +169,7 @@ def _check_point(
 def number_type(model: type[TrainableConfig], name: str) -> type[int] | type[float] | None:
     """What kind of number a parameter is; None where it is none."""
     annotation = model.model_fields[name].annotation
-    kinds = [kind for kind in (typing.get_args(annotation) or (annotation,))]
+    kinds = typing.get_args(annotation) or (annotation,)
     bare = [typing.get_args(kind)[0] if typing.get_args(kind) else kind for kind in kinds]
     return next((kind for kind in (int, float) if kind in bare), None)
 

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
 
 from orchestrator.cluster import Share
 from orchestrator.home import Home
 from orchestrator.prepare import build_caches, prepare, winners
-from orchestrator.search import Place, SearchRun, scheduler_of
+from orchestrator.search import Place, SearchRun, keep_secrets, scheduler_of
 from orchestrator.search_file import Search
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
@@ -122,6 +123,18 @@ def test_values_that_do_not_fit_together_are_a_failed_trial(digits_home: Home):
     assert search.draw(3).state == "RUNNING"
     assert search.draw(4) is None
     assert listener.ends == {}
+
+
+def test_no_secret_of_the_driver_is_written_into_a_trial_s_description(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    keep_secrets()
+    actor = class_cache._ActorClassCache().get(type("Trainable", (), {}))
+    told = actor._default_options["runtime_env"]["env_vars"]
+    assert told["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.5"
+    assert "secret" not in told.values()
 
 
 def test_the_scheduler_counts_epochs():
