@@ -6,9 +6,11 @@ of different configurations never share a row.
 
 import csv
 import io
+import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,10 +49,36 @@ class Comparison:
     rows: Literal["stage", "label"]
     plots: tuple[str, ...]
     reference: Mapping[str, float]  # label or stage → figure of a report, in the metric's unit
+    gains: tuple[tuple[str, str], ...] = ()  # stages: how far the first is ahead of the second
+
+
+class Sample(ABC):
+    """Figures of the same thing, one a seed."""
+
+    @property
+    @abstractmethod
+    def values(self) -> tuple[float, ...]: ...
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float | None:
+        """None without values, NaN if one of them is not finite: no seed is silently left out."""
+        if not self.values:
+            return None
+        return statistics.mean(self.values) if all(map(math.isfinite, self.values)) else math.nan
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (n - 1 in the denominator); None where it is undefined."""
+        defined = self.n > 1 and _finite(self.mean) is not None
+        return statistics.stdev(self.values) if defined else None
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Sample):
     """One configuration over its seeds."""
 
     stage: str
@@ -67,23 +95,6 @@ class Row:
         return tuple(float(run.metrics[self.metric]) for run in self.runs)
 
     @property
-    def n(self) -> int:
-        return len(self.runs)
-
-    @property
-    def mean(self) -> float | None:
-        """None without values, NaN if one of them is not finite: no seed is silently left out."""
-        if not self.runs:
-            return None
-        return statistics.mean(self.values) if all(map(math.isfinite, self.values)) else math.nan
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation (n - 1 in the denominator); None where it is undefined."""
-        defined = self.n > 1 and _finite(self.mean) is not None
-        return statistics.stdev(self.values) if defined else None
-
-    @property
     def difference(self) -> float | None:
         """Mean minus reference, None where either is missing."""
         mean, reference = _finite(self.mean), _finite(self.reference)
@@ -91,11 +102,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Gain(Sample):
+    """How far one configuration is ahead of another, over the seeds that both have. A paired
+    difference: what a seed does to both alike (its split, its order) is not in its spread."""
+
+    one: Row
+    other: Row
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        theirs = dict(zip([run.seed for run in self.other.runs], self.other.values, strict=True))
+        ours = zip([run.seed for run in self.one.runs], self.one.values, strict=True)
+        return tuple(value - theirs[seed] for seed, value in ours if seed in theirs)
+
+
+@dataclass(frozen=True)
 class Table:
-    """Rows of one trainable on one data set."""
+    """Rows of one trainable on one data set, and the differences that were asked for."""
 
     title: str
     rows: tuple[Row, ...]
+    gains: tuple[Gain, ...] = ()
 
 
 def table(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
@@ -117,9 +144,19 @@ def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
     for row in table(runs, spec):
         groups.setdefault((row.trainable, row.dataset), []).append(row)
     return [
-        Table(f"{trainable} on {rows[0].data_name}", tuple(rows))
+        Table(f"{trainable} on {rows[0].data_name}", tuple(rows), tuple(_gains(rows, spec)))
         for (trainable, _), rows in groups.items()
     ]
+
+
+def _gains(rows: Sequence[Row], spec: Comparison) -> Iterator[Gain]:
+    """Of stages with several configurations those of the same grid values, or one with all."""
+    for pair in spec.gains:
+        ones, others = ([row for row in rows if row.stage == stage] for stage in pair)
+        for one, other in itertools.product(ones, others):
+            same = one.label[len(one.stage) :] == other.label[len(other.stage) :]
+            if same or min(len(ones), len(others)) == 1:
+                yield Gain(one, other)
 
 
 def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:
@@ -146,12 +183,16 @@ def in_percent(metric: str) -> bool:
 
 def shown(row: Row) -> str:
     """`71.23 ± 0.45` for people: percent with two decimals, else four significant digits."""
-    if row.mean is None:
-        return "no finished Run"
-    if not math.isfinite(row.mean):
+    return _with_spread(row, row.metric) if row.runs else "no finished Run"
+
+
+def _with_spread(sample: Sample, metric: str, sign: str = "") -> str:
+    if sample.mean is None:
+        return "-"
+    if not math.isfinite(sample.mean):
         return "not finite"
-    spread = "" if row.std is None else f" ± {number(row.metric, row.std)}"
-    return number(row.metric, row.mean) + spread
+    spread = "" if sample.std is None else f" ± {number(metric, sample.std)}"
+    return number(metric, sample.mean, sign) + spread
 
 
 def as_json(tables: Iterable[Table]) -> list[dict[str, Any]]:
@@ -239,8 +280,23 @@ def _cells(table: Table) -> list[list[str]]:
 
 
 def _printed(tables: Sequence[Table]) -> list[tuple[str, list[list[str]]]]:
-    """Title and cells of every table, those of each class after the means that hide them."""
-    return [(each.title, _cells(each)) for each in tables] + _classes(tables)
+    """Title and cells of every table, each with its differences; those of each class after the
+    means that hide them."""
+    found = []
+    for each in tables:
+        found.append((each.title, _cells(each)))
+        if each.gains:
+            found.append((f"{each.title}: difference, paired by seed", _gain_cells(each)))
+    return found + _classes(tables)
+
+
+def _gain_cells(table: Table) -> list[list[str]]:
+    metric = table.rows[0].metric
+    lines = [["labels", f"{metric} (percentage points)" if in_percent(metric) else metric, "n"]]
+    for gain in table.gains:
+        figure = _with_spread(gain, metric, "+")
+        lines.append([f"{gain.one.label} - {gain.other.label}", figure, str(gain.n)])
+    return lines
 
 
 def _classes(tables: Iterable[Table]) -> list[tuple[str, list[list[str]]]]:

@@ -140,6 +140,7 @@ def comparison(plan: Mapping[str, Any]) -> Comparison:
         compare["rows"],
         tuple(compare["plots"]),
         plan["reference"],
+        tuple((one, other) for one, other in compare.get("gains", ())),  # older plans have none
     )
 
 

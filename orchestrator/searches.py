@@ -140,7 +140,8 @@ def _beside(compare: CompareSpec, name: str) -> CompareSpec:
     listed = list(compare.stages or ())
     if name in listed:
         listed.insert(listed.index(name) + 1, name + DEFAULT)
-    return compare.model_copy(update={"stages": listed or compare.stages})
+    gains = [[name, name + DEFAULT], *compare.gains]
+    return compare.model_copy(update={"stages": listed or compare.stages, "gains": gains})
 
 
 @dataclass(frozen=True)

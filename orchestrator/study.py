@@ -214,6 +214,7 @@ def _check_compare(file: StudyFile, faults: Faults) -> None:
     for name in file.compare.stages or ():
         if name not in file.stages:
             faults.add("compare.stages", f"no stage {name!r}{near(name, file.stages, 'stages')}")
+    _check_gains(file, faults)
     known = TRAINABLES.keys() | PRODUCERS.keys()
     used = {stage.task for stage in file.stages.values()} & known
     metrics = sorted({metric for name in used for metric in reported_metrics(name)})
@@ -228,6 +229,28 @@ def _check_compare(file: StudyFile, faults: Faults) -> None:
     for name in file.reference:
         if name.split("[")[0] not in file.stages:
             faults.add(f"reference.{name}", f"no stage {name!r}{near(name, file.stages, 'stages')}")
+
+
+def _check_gains(file: StudyFile, faults: Faults) -> None:
+    """Only figures that stand in one table have a difference."""
+    parents = {stage.after for stage in file.stages.values()}
+    listed = compared(file).stages
+    shown = [n for n in file.stages if n not in parents] if listed is None else listed
+    for index, pair in enumerate(file.compare.gains):
+        key = f"compare.gains[{index}]"
+        missing = [name for name in pair if name not in file.stages]
+        hidden = [name for name in pair if name not in shown]
+        for name in missing:
+            faults.add(key, f"no stage {name!r}{near(name, file.stages, 'stages')}")
+        if missing:
+            continue
+        one, other = (file.stages[name] for name in pair)
+        if pair[0] == pair[1]:
+            faults.add(key, f"{pair[0]!r} is compared with itself")
+        elif hidden:
+            faults.add(key, f"{hidden[0]!r} is not compared: name it in compare.stages")
+        elif one.task != other.task or one.config.get("dataset") != other.config.get("dataset"):
+            faults.add(key, f"{pair[0]!r} and {pair[1]!r} learn other things, or from other data")
 
 
 def _check_variants(

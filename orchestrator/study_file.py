@@ -32,10 +32,12 @@ class Resources(Config):
 
 
 class CompareSpec(Config):
-    """What `compare` shows. stages: None means those that no other stage starts from."""
+    """What `compare` shows. stages: None means those that no other stage starts from. gains: pairs
+    of them; how far the first is ahead of the second, seed by seed."""
 
     metric: str = "test/accuracy"
     stages: list[str] | None = None
+    gains: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
     rows: Literal["stage", "label"] = "label"
     plots: list[Literal["bars", "curves", "loss", "tsne", "masks"]] = ["bars", "curves", "loss"]
 

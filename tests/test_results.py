@@ -1,6 +1,7 @@
 """The plan joined with what MLflow has: the state of every Run, and why it waits."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,4 +142,7 @@ def test_what_failed_and_what_it_blocks_is_named_under_the_table() -> None:
 def test_the_comparison_is_what_the_plan_says() -> None:
     wanted = {"metric": "val/loss", "stages": ["A"], "rows": "stage", "plots": ["bars"]}
     plan = {"compare": wanted, "reference": {"A": 0.5}}
-    assert comparison(plan) == Comparison("val/loss", ("A",), "stage", ("bars",), {"A": 0.5})
+    expected = Comparison("val/loss", ("A",), "stage", ("bars",), {"A": 0.5})
+    assert comparison(plan) == expected  # a plan of the time before there were gains
+    wanted["gains"] = [["A", "B"]]
+    assert comparison(plan) == replace(expected, gains=(("A", "B"),))

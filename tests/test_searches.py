@@ -177,6 +177,7 @@ def test_the_winners_are_trained_over_the_seeds_beside_the_stage_as_written() ->
     chosen = next(run for run in runs if run.label == winner)
     assert (chosen.config["lr"], chosen.config["epochs"]) == (0.5, 7)
     assert found.compare.stages == ["A", "A_default", "B"]
+    assert found.compare.gains == [["A", "A_default"]]
     assert list(found.searches) == ["A"]
 
 

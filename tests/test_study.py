@@ -103,6 +103,13 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     ("stages=3", "input should be a valid dictionary, not 3"),
 ]  # fmt: skip
 FAULT_OF_ANOTHER_KEY = [
+    ("compare.gains=[[A, B]]", "compare.gains[0]: no stage 'B' (stages: P, A)"),
+    ("compare.gains=[[A, A]]", "compare.gains[0]: 'A' is compared with itself"),
+    ("compare.gains=[[A, P]]", "compare.gains[0]: 'P' is not compared: name it in compare.stages"),
+    ("compare={stages: [A, P], gains: [[A, P]]}", "compare.gains[0]: 'A' and 'P' learn other "
+     "things, or from other data"),
+    ("compare.gains=[[A]]", "compare.gains[0]: list should have at least 2 items after "
+     "validation, not 1, not ['A']"),
     ("stages.A.grid.dataset=[x, y]", "stages.A.config.dataset: no data 'y' (there are: x)"),
     ("data.x=digit", "data.x.type: unknown data set 'digit' "
      "(did you mean 'digits'? there are: digits, cifar10, image_folder, csv, office_home, "
