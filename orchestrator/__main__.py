@@ -6,6 +6,7 @@ nothing was started.
 
 import argparse
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -51,10 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     handler = getattr(importlib.import_module(COMMANDS[options.command][0]), options.command)
     try:
-        return int(handler(options))
+        status = int(handler(options))
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
+    except BrokenPipeError:  # whoever reads has had enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -84,15 +90,24 @@ def _parser() -> argparse.ArgumentParser:
         description="One study file in, trained models and one comparison out.",
         allow_abbrev=False,
     )
+    _add_places(parser, None)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, (_, flags, about) in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         for flag in flags.split():
             spelled, settings = _FLAGS[flag]
             command.add_argument(spelled, **settings)
-        command.add_argument("--home", metavar="DIR", help="where state lives (ORCHESTRATOR_HOME)")
-        command.add_argument("--mlflow", metavar="FILE", help="instead of ./mlflow.yaml")
+        _add_places(command, argparse.SUPPRESS)  # else it would undo what stands before COMMAND
     return parser
+
+
+def _add_places(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """What every command has, before its name or after it."""
+    for flag, metavar, about in (
+        ("--home", "DIR", "where state lives (ORCHESTRATOR_HOME)"),
+        ("--mlflow", "FILE", "instead of ./mlflow.yaml"),
+    ):
+        parser.add_argument(flag, metavar=metavar, default=default, help=about)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 import argparse
 import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,9 +65,15 @@ def test_the_commands_and_their_flags_are_these_and_no_others() -> None:
     }
 
 
-def test_the_program_itself_has_no_flag_but_help() -> None:
+def test_what_every_command_has_may_stand_before_its_name_too() -> None:
     flags = [flag for action in _parser()._actions for flag in action.option_strings]
-    assert flags == ["-h", "--help"]
+    assert flags == ["-h", "--help", "--home", "--mlflow"]
+    for line in (["--home", "h", "--mlflow", "m", "up"], ["up", "--home", "h", "--mlflow", "m"],
+                 ["--home", "g", "--mlflow", "m", "up", "--home", "h"]):  # fmt: skip
+        options = _parser().parse_args(line)
+        assert (options.command, options.home, options.mlflow) == ("up", "h", "m")
+    options = _parser().parse_args(["up"])
+    assert (options.home, options.mlflow) == (None, None)
 
 
 def test_every_flag_and_command_says_what_it_is_for() -> None:
@@ -142,6 +151,17 @@ def test_studies_lists_every_built_in_study(capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(built_in_studies())
     assert all(line.endswith("?") for line in lines)
+
+
+def test_a_reader_that_has_had_enough_sees_no_traceback() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    said = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "studies"],
+        cwd=Path(__file__).parents[1], stdout=theirs, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(theirs)
+    assert (said.returncode, said.stderr) == (1, "")
 
 
 def test_data_lists_every_type(capsys: pytest.CaptureFixture[str]) -> None:
