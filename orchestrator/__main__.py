@@ -8,6 +8,7 @@ import argparse
 import importlib
 import os
 import re
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -58,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
-    except BrokenPipeError:  # whoever reads has had enough, such as `| head`
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -70,6 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _reader_is_gone() -> bool:
+    """Whether whoever reads what is said has had enough, such as `| head`."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)  # of errors it tells without being asked
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -95,6 +95,10 @@ class Row(Sample):
         return tuple(float(run.metrics[self.metric]) for run in self.runs)
 
     @property
+    def by_seed(self) -> dict[int, float]:
+        return {run.seed: value for run, value in zip(self.runs, self.values, strict=True)}
+
+    @property
     def difference(self) -> float | None:
         """Mean minus reference, None where either is missing."""
         mean, reference = _finite(self.mean), _finite(self.reference)
@@ -111,9 +115,8 @@ class Gain(Sample):
 
     @property
     def values(self) -> tuple[float, ...]:
-        theirs = dict(zip([run.seed for run in self.other.runs], self.other.values, strict=True))
-        ours = zip([run.seed for run in self.one.runs], self.one.values, strict=True)
-        return tuple(value - theirs[seed] for seed, value in ours if seed in theirs)
+        theirs = self.other.by_seed
+        return tuple(v - theirs[seed] for seed, v in self.one.by_seed.items() if seed in theirs)
 
 
 @dataclass(frozen=True)

@@ -198,12 +198,6 @@ def digest_of(plain: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def leaves(study: "Study") -> list[str]:
-    """Stages that no other stage starts from."""
-    parents = {stage.after for stage in study.stages}
-    return [stage.name for stage in study.stages if stage.name not in parents]
-
-
 def behind(study: "Study", name: str) -> list[str]:
     """Stages that start from a stage, and from those."""
     found = [name]
@@ -218,8 +212,6 @@ def to_plain(
 ) -> dict[str, Any]:
     """The plan as JSON-ready data: what compare, status and the next plan read. keys: stage → key
     of its search, where it is known."""
-    compare = study.compare.model_dump(mode="json")
-    compare["stages"] = compare["stages"] or leaves(study)
     searches = [
         {
             "stage": name,
@@ -235,7 +227,7 @@ def to_plain(
         "format": FORMAT,
         "study": study.name,
         "question": study.question,
-        "compare": compare,
+        "compare": study.compare.model_dump(mode="json"),
         "reference": dict(study.reference),
         "searches": searches,
         "runs": [asdict(run) for run in runs],

@@ -41,9 +41,9 @@ def search_seed(search: Search, seeds: tuple[int, ...]) -> int:
 
 
 def compared(file: StudyFile) -> CompareSpec:
-    """What is compared: beside the leaves also what a search has found, though others start from
-    it."""
-    if file.compare.stages is not None or not any(s.search for s in file.stages.values()):
+    """What is compared: the stages that are named, else those that no other one starts from, and
+    what a search has found."""
+    if file.compare.stages:
         return file.compare
     parents = {stage.after for stage in file.stages.values()}
     found = [name for name, s in file.stages.items() if name not in parents or s.search]
@@ -141,7 +141,7 @@ def _beside(compare: CompareSpec, name: str) -> CompareSpec:
     if name in listed:
         listed.insert(listed.index(name) + 1, name + DEFAULT)
     gains = [[name, name + DEFAULT], *compare.gains]
-    return compare.model_copy(update={"stages": listed or compare.stages, "gains": gains})
+    return compare.model_copy(update={"stages": listed, "gains": gains})
 
 
 @dataclass(frozen=True)

@@ -233,9 +233,7 @@ def _check_compare(file: StudyFile, faults: Faults) -> None:
 
 def _check_gains(file: StudyFile, faults: Faults) -> None:
     """Only figures that stand in one table have a difference."""
-    parents = {stage.after for stage in file.stages.values()}
-    listed = compared(file).stages
-    shown = [n for n in file.stages if n not in parents] if listed is None else listed
+    shown = compared(file).stages or ()
     for index, pair in enumerate(file.compare.gains):
         key = f"compare.gains[{index}]"
         missing = [name for name in pair if name not in file.stages]

@@ -164,6 +164,17 @@ def test_a_reader_that_has_had_enough_sees_no_traceback() -> None:
     assert (said.returncode, said.stderr) == (1, "")
 
 
+def test_a_connection_that_breaks_is_not_taken_for_a_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_: argparse.Namespace) -> int:
+        raise BrokenPipeError("of a socket")
+
+    monkeypatch.setattr("orchestrator.commands_look.studies", broken)
+    with pytest.raises(BrokenPipeError, match="of a socket"):
+        main(["studies"])
+
+
 def test_data_lists_every_type(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data"]) == 0
     lines = capsys.readouterr().out.splitlines()
