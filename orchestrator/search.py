@@ -27,7 +27,7 @@ from orchestrator.home import Home
 from orchestrator.launch import one_line, root_cause, wait_for_room
 from orchestrator.mirror import Mirror
 from orchestrator.plan import Run
-from orchestrator.search_file import Search
+from orchestrator.search_file import Search, owner_of
 from orchestrator.searches import PlannedSearch
 from orchestrator.store import Store
 from orchestrator.suggest import Suggestions
@@ -104,11 +104,10 @@ class SearchRun:
         *ahead, run = self.planned.runs_of(trial.values)
         for each in ahead:
             self._tell_ahead(each)
+        state, outcome = "FINISHED", "finished" if trial.state == "FINISHED" else "stopped_early"
         if trial.state == "FAILED":
-            self.mirror.end(run, "FAILED", trial.reason)
-        else:
-            outcome = "finished" if trial.state == "FINISHED" else "stopped_early"
-            self.mirror.end(run, "FINISHED", "", outcome)
+            state, outcome = "FAILED", ""
+        self.mirror.end(run, state, trial.reason, outcome, _of_others(trial.values))
 
     def _tell_ahead(self, run: Run) -> None:
         """Of what a trial that has ended started from, which other trials may still train."""
@@ -220,7 +219,7 @@ class SearchRun:
                 if each.key not in self._followed:
                     self._followed.add(each.key)
                     self.mirror.follow(each)
-            self.mirror.follow(run)
+            self.mirror.follow(run, drawn=_of_others(trial.values))
             self._put(replace(trial, state="RUNNING", reason=""))
 
     def heard(self, index: int, epoch: int, figure: float) -> None:
@@ -313,6 +312,10 @@ def scheduler_of(search: Search, epochs: int) -> TrialScheduler:
             time_attr="epoch", grace_period=search.grace_epochs, min_samples_required=3
         )
     return FIFOScheduler()
+
+
+def _of_others(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if owner_of(name)[0]}
 
 
 class _Searcher(Searcher):  # type: ignore[misc]

@@ -29,12 +29,14 @@ class Listener:
     def __init__(self) -> None:
         self.ends: dict[str, tuple[str, ...]] = {}
         self.said: dict[str, str] = {}
+        self.drawn: dict[str, dict | None] = {}
 
-    def follow(self, run) -> None:
+    def follow(self, run, drawn=None) -> None:
         self.ends[run.label] = ("RUNNING",)
+        self.drawn[run.label] = drawn
 
-    def end(self, run, *how: str) -> None:
-        self.ends[run.label] = how
+    def end(self, run, state: str, reason: str = "", outcome: str = "", drawn=None) -> None:
+        self.ends[run.label] = (state, reason, outcome)
 
     def say(self, tags) -> None:
         self.said |= tags
@@ -95,7 +97,7 @@ def test_trials_are_written_down_as_they_end(digits_home: Home):
     search.draw(2)
     search.begun(2)
     search.failed(2, RuntimeError("the third"))
-    assert listener.ends[search.trials.all()[2].label] == ("FAILED", "the third")
+    assert listener.ends[search.trials.all()[2].label] == ("FAILED", "the third", "")
     assert winners(search.store, search.planned) == [found[0].values]
 
 
@@ -137,6 +139,7 @@ def test_what_trials_start_from_is_told_when_a_trial_of_it_has_ended(
     monkeypatch.setattr("orchestrator.trial._report", lambda figures: None)
     search.begun(0)
     assert listener.ends[good] == ("RUNNING",)
+    assert (listener.drawn[good], listener.drawn[trials[0].label]) == (None, {"P.lr": 0.01})
     try_on_ray(search.attempt(trials[0]))
     search.ended(0)
     assert listener.ends[good] == listener.ends[trials[0].label] == ("FINISHED", "", "finished")
@@ -149,14 +152,14 @@ def test_what_trials_start_from_is_told_when_a_trial_of_it_has_ended(
         try_on_ray(search.attempt(trials[2]))
     search.failed(2, fault.value)
     assert listener.ends[bad][0] == "FAILED"
-    state, reason = listener.ends[trials[2].label]
+    state, reason, _ = listener.ends[trials[2].label]
     assert (state, reason.startswith(f"{bad}: the loss is not finite")) == ("FAILED", True)
 
 
 def test_what_a_trial_started_from_is_killed_with_it_and_goes_on_with_the_next(digits_home: Home):
     form = {**SEARCH, "over": ["P", "A"], "space": {"P.momentum": {"choice": [0.1, 0.2]}}}
     stages = {"P": {"trainable": "rotation", "config": CONFIG}}
-    search, listener = begun(digits_home, {**form, "seed": 14}, stages)
+    search, listener = begun(digits_home, form, stages)
     trial = search.draw(0)
     (parent, _) = search.planned.runs_of(trial.values)
     search.begun(0)
