@@ -11,14 +11,7 @@ from typing import Any
 
 import ray.tune
 from pydantic import ValidationError
-from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import (
-    AsyncHyperBandScheduler,
-    FIFOScheduler,
-    MedianStoppingRule,
-    TrialScheduler,
-)
 from ray.tune.search import Searcher
 
 from orchestrator.cluster import Share
@@ -27,7 +20,8 @@ from orchestrator.home import Home
 from orchestrator.launch import one_line, root_cause, wait_for_room
 from orchestrator.mirror import Mirror
 from orchestrator.plan import Run
-from orchestrator.search_file import Search, owner_of
+from orchestrator.schedulers import keep_secrets, scheduler_of
+from orchestrator.search_file import owner_of
 from orchestrator.searches import PlannedSearch
 from orchestrator.store import Store
 from orchestrator.suggest import Suggestions
@@ -285,33 +279,6 @@ class SearchRun:
             return "FAILED", f"no trial came to its end: {why}" if why else "it was broken off"
         hit = sum(number for _, number in failures)
         return "FINISHED", f"{hit} trials failed, most with: {failures[0][0]}" if hit else ""
-
-
-def keep_secrets() -> None:
-    """Ray Tune would write the driver's AWS keys into the description of every trial's process, and
-    so into Ray's logs; a process has them from its own node, where it needs them."""
-    copied = class_cache.ENV_VARS_TO_PROPAGATE
-    copied -= {name for name in copied if name.startswith("AWS_")}
-
-
-def scheduler_of(search: Search, epochs: int) -> TrialScheduler:
-    """Ray Tune's own. epochs: of the longest trial.
-
-    asha: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020).
-    median: Golovin et al., "Google Vizier" (KDD 2017).
-    """
-    if search.scheduler == "asha":
-        return AsyncHyperBandScheduler(
-            time_attr="epoch",
-            max_t=epochs,
-            grace_period=min(search.grace_epochs, epochs),
-            reduction_factor=search.reduction_factor,
-        )
-    if search.scheduler == "median":
-        return MedianStoppingRule(
-            time_attr="epoch", grace_period=search.grace_epochs, min_samples_required=3
-        )
-    return FIFOScheduler()
 
 
 def _of_others(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 from orchestrator.cluster import Share
 from orchestrator.home import Home
 from orchestrator.prepare import build_caches, prepare, winners
-from orchestrator.search import Place, SearchRun, keep_secrets, scheduler_of
+from orchestrator.schedulers import keep_secrets, scheduler_of
+from orchestrator.search import Place, SearchRun
 from orchestrator.search_file import Search
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
