@@ -127,7 +127,8 @@ def _needed_by_searches(home: Home, store: Store) -> set[str]:
             if (key := search.get("key")) is not None:
                 trials = Trials(store.folder(key))
                 found = trials.have_found(search["count"])
-                needed |= {key, *(trial.key for trial in trials.all() if not found)}
+                tried = () if found else trials.all()
+                needed |= {key, *(one for trial in tried for one in (trial.key, *trial.ahead))}
     return needed
 
 

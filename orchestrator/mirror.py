@@ -31,6 +31,7 @@ class Entry:
     attempt: int
     end: tuple[str, str] | None = None  # (FINISHED, FAILED or KILLED; reason)
     outcome: str = ""  # of a trial that ended well
+    drawn: Mapping[str, Any] = field(default_factory=dict)  # by a search, of what it starts from
     tracked: TrackedRun | None = None
     logged: int = 0  # epochs that MLflow has
     stamps: dict[int, int] = field(default_factory=dict)  # epoch → ms; MLflow drops what it has
@@ -65,10 +66,16 @@ class Mirror:
         self._artist = Artist()
         self._publisher = Publisher(tracker, store)
 
-    def follow(self, run: Run, end: tuple[str, str] | None = None) -> None:
-        """Take up a Run that trains from now on, or that has ended (state, reason) before."""
+    def follow(
+        self,
+        run: Run,
+        end: tuple[str, str] | None = None,
+        drawn: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take up a Run that trains from now on, or that has ended (state, reason) before. drawn:
+        parameters of what it starts from, where a search chose them too."""
         with self._guard:
-            entry = Entry(run, self.store.attempt(run.key), end)
+            entry = Entry(run, self.store.attempt(run.key), end, drawn=drawn or {})
             self._entries[run.label, str(run.seed)] = entry
 
     def say(self, tags: Mapping[str, str]) -> None:
@@ -76,12 +83,20 @@ class Mirror:
         with self._guard:
             self._note |= tags
 
-    def end(self, run: Run, state: str, reason: str = "", outcome: str = "") -> None:
+    def end(
+        self,
+        run: Run,
+        state: str,
+        reason: str = "",
+        outcome: str = "",
+        drawn: Mapping[str, Any] | None = None,
+    ) -> None:
         """A Run has ended, also before it was followed. state: FINISHED, FAILED or KILLED.
-        outcome: of a trial that is FINISHED, `finished` or `stopped_early`."""
+        outcome: of a trial that is FINISHED, `finished` or `stopped_early`. drawn: as above."""
         with self._guard:
             name = (run.label, str(run.seed))
-            entry = self._entries.setdefault(name, Entry(run, self.store.attempt(run.key)))
+            new = Entry(run, self.store.attempt(run.key), drawn=drawn or {})
+            entry = self._entries.setdefault(name, new)
             entry.end, entry.outcome = (state, reason), outcome
 
     def drop(self, run: Run) -> None:
@@ -235,7 +250,7 @@ class Mirror:
             if entry.end is None:
                 self.tracker.set_status(child.run_id, "RUNNING")
             if "opened" not in child.tags:  # whoever made it died over it
-                self._describe(run, child.run_id, child.tags.get("kind") == "reused")
+                self._describe(entry, child.run_id, child.tags.get("kind") == "reused")
             return child
         origin = self.store.origin(run.key)
         ended = entry.end is not None and entry.end[0] == "FINISHED"
@@ -259,14 +274,16 @@ class Mirror:
         run_id = self.tracker.create_run(
             self.submission.experiment_id, run.name, tags, self.submission.run_id
         )
-        self._describe(run, run_id, reused)
+        self._describe(entry, run_id, reused)
         known[run.label, str(run.seed)] = tracked = self.tracker.run(run_id)
         self._children = known
         return tracked
 
-    def _describe(self, run: Run, run_id: str, reused: bool) -> None:
+    def _describe(self, entry: Entry, run_id: str, reused: bool) -> None:
         """What a Run is, once; the tag `opened` says that it is whole."""
-        self.tracker.log_params(run_id, {**_flat(run.config), "seed": run.seed})
+        run = entry.run
+        params = {**_flat(run.config), **entry.drawn, "seed": run.seed}
+        self.tracker.log_params(run_id, params)
         text = yaml.safe_dump(dict(run.config), sort_keys=False)
         self.tracker.log_text(run_id, text, "config.yaml")
         if not reused:

@@ -215,7 +215,7 @@ def to_plain(
     searches = [
         {
             "stage": name,
-            "after": next((s.after for s in study.stages if s.name == name), None),
+            "after": _start(study, search.over[0] if search.over else name),
             "key": (keys or {}).get(name),
             "behind": behind(study, name),
             "count": search.count,
@@ -232,6 +232,11 @@ def to_plain(
         "searches": searches,
         "runs": [asdict(run) for run in runs],
     }
+
+
+def _start(study: "Study", name: str) -> str | None:
+    """What a stage starts from."""
+    return next((stage.after for stage in study.stages if stage.name == name), None)
 
 
 def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:

@@ -11,14 +11,7 @@ from typing import Any
 
 import ray.tune
 from pydantic import ValidationError
-from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import (
-    AsyncHyperBandScheduler,
-    FIFOScheduler,
-    MedianStoppingRule,
-    TrialScheduler,
-)
 from ray.tune.search import Searcher
 
 from orchestrator.cluster import Share
@@ -26,14 +19,17 @@ from orchestrator.history import has_ended
 from orchestrator.home import Home
 from orchestrator.launch import one_line, root_cause, wait_for_room
 from orchestrator.mirror import Mirror
-from orchestrator.search_file import Search
-from orchestrator.searches import PlannedSearch, config_of
+from orchestrator.plan import Run
+from orchestrator.schedulers import keep_secrets, scheduler_of
+from orchestrator.search_file import owner_of
+from orchestrator.searches import PlannedSearch
 from orchestrator.store import Store
 from orchestrator.suggest import Suggestions
 from orchestrator.task import Task
 from orchestrator.trial import Attempt, plain, try_on_ray
 from orchestrator.trials import State, Trial, Trials, causes, counts, history_of, ranked
 from trainables.catalog import TRAINABLES
+from trainables.config import TrainableConfig
 
 log = logging.getLogger("orchestrator")
 # of a trial whose workers have processes of their own: any part of a CPU could be the one they lack
@@ -47,7 +43,7 @@ class Place:
     home: Home
     share: Share  # of every trial
     slots: int  # trials at once
-    table: Path  # folder of the decoded images
+    tables: Mapping[str, Path]  # fingerprint of a data set → folder of its decoded images
     job: str
     max_failures: int  # starts again after a trial's process died
 
@@ -61,8 +57,8 @@ class SearchRun:
         self.mirror, self.store = mirror, Store(place.home.store)
         self.trials = Trials(self.store.folder(planned.key))
         self.known = {t.index: t for t in self.trials.all() if t.state in ("FINISHED", "STOPPED")}
-        model = TRAINABLES[planned.stage.trainable].Config
-        self.suggestions = Suggestions(self.search, model, planned.seed)
+        self.suggestions = Suggestions(self.search, planned.kinds, planned.seed)
+        self._followed: set[str] = set()  # Runs that trials start from, and train
         self._started, self._before = time.monotonic(), self.trials.seconds
         for trial in self.trials.all():
             self.suggestions.known(dict(trial.values))
@@ -99,12 +95,28 @@ class SearchRun:
                 self._tell(trial)
 
     def _tell(self, trial: Trial) -> None:
-        run = self.planned.run_of(trial.values)
+        *ahead, run = self.planned.runs_of(trial.values)
+        for each in ahead:
+            self._tell_ahead(each)
+        state, outcome = "FINISHED", "finished" if trial.state == "FINISHED" else "stopped_early"
         if trial.state == "FAILED":
-            self.mirror.end(run, "FAILED", trial.reason)
+            state, outcome = "FAILED", ""
+        self.mirror.end(run, state, trial.reason, outcome, _of_others(trial.values))
+
+    def _tell_ahead(self, run: Run) -> None:
+        """Of what a trial that has ended started from, which other trials may still train."""
+        failed = self.store.ended(run.key, self.place.job)
+        if failed is not None:
+            self.mirror.end(run, failed[0], failed[1])
+        elif has_ended(history_of(self.store, run.key), self._form(run)):
+            self.mirror.end(run, "FINISHED", "", "finished")
         else:
-            outcome = "finished" if trial.state == "FINISHED" else "stopped_early"
-            self.mirror.end(run, "FINISHED", "", outcome)
+            self._followed.discard(run.key)  # who trains it next has it followed
+            self.mirror.end(run, "KILLED", "the process of its trial died")
+
+    @staticmethod
+    def _form(run: Run) -> TrainableConfig:
+        return TRAINABLES[run.trainable].Config.model_validate(dict(run.config))
 
     def _tuner(self, name: str) -> "ray.tune.Tuner":
         share, search = self.place.share, self.search
@@ -150,8 +162,9 @@ class SearchRun:
             self.trials.exhausted()
             return None
         try:
-            run = self.planned.run_of(values)
-            trial = Trial(index, values, run.key, run.label)
+            *ahead, run = self.planned.runs_of(values)
+            keys = [each.key for each in ahead]
+            trial = Trial(index, values, run.key, run.label, ahead=keys)
         except ValidationError as error:
             why = "; ".join(str(item["msg"]) for item in error.errors())
             log.warning("search %s: %s: %s", self.planned.stage.name, values, why)
@@ -161,31 +174,46 @@ class SearchRun:
 
     def attempt(self, trial: Trial) -> dict[str, Any]:
         """What the trial's process is to do."""
-        run, place = self.planned.run_of(trial.values), self.place
-        known = self.known.get(trial.index)
-        task = Task(
+        *before, run = self.planned.runs_of(trial.values)
+        known, place = self.known.get(trial.index), self.place
+        return plain(
+            Attempt(
+                trial=trial.index,
+                task=self._task(run),
+                share=place.share,
+                storage=str(place.home.ray_train),
+                job=place.job,
+                epochs=known.epochs if known else None,
+                stall_seconds=60.0 * self.search.stall_minutes,
+                ahead=[(self._task(each), each.select) for each in before],
+            )
+        )
+
+    def _task(self, run: Run) -> Task:
+        return Task(
             key=run.key,
             attempt=0,
             label=run.label,
             trainable=run.trainable,
             config=run.config,
             seed=run.seed,
-            table=str(place.table),
-            store=str(place.home.store),
+            table=str(self.place.tables[run.dataset]),
+            store=str(self.place.home.store),
             parent=run.parent,
             parent_label=run.parent_label,
             tested=False,
         )
-        epochs = known.epochs if known else None
-        stall = 60.0 * self.search.stall_minutes
-        storage = str(place.home.ray_train)
-        return plain(Attempt(trial.index, task, place.share, storage, place.job, epochs, stall))
 
     def begun(self, index: int) -> None:
         """A trial runs."""
         trial = self._trial(index)
         if index not in self.known:
-            self.mirror.follow(self.planned.run_of(trial.values))
+            *ahead, run = self.planned.runs_of(trial.values)
+            for each in ahead:
+                if each.key not in self._followed:
+                    self._followed.add(each.key)
+                    self.mirror.follow(each)
+            self.mirror.follow(run, drawn=_of_others(trial.values))
             self._put(replace(trial, state="RUNNING", reason=""))
 
     def heard(self, index: int, epoch: int, figure: float) -> None:
@@ -204,7 +232,7 @@ class SearchRun:
         run = self.planned.run_of(trial.values)
         if index not in self.known:
             history = history_of(self.store, run.key)
-            whole = has_ended(history, config_of(self.planned.stage, trial.values))
+            whole = has_ended(history, self.planned.config_of(trial.values))
             trial = trial.with_history(history, self.search.metric, self.search.mode)
             state: State = "FINISHED" if whole else "STOPPED"
             trial = replace(trial, state=state, reason="", ended=self.seconds)
@@ -253,31 +281,8 @@ class SearchRun:
         return "FINISHED", f"{hit} trials failed, most with: {failures[0][0]}" if hit else ""
 
 
-def keep_secrets() -> None:
-    """Ray Tune would write the driver's AWS keys into the description of every trial's process, and
-    so into Ray's logs; a process has them from its own node, where it needs them."""
-    copied = class_cache.ENV_VARS_TO_PROPAGATE
-    copied -= {name for name in copied if name.startswith("AWS_")}
-
-
-def scheduler_of(search: Search, epochs: int) -> TrialScheduler:
-    """Ray Tune's own. epochs: of the longest trial.
-
-    asha: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020).
-    median: Golovin et al., "Google Vizier" (KDD 2017).
-    """
-    if search.scheduler == "asha":
-        return AsyncHyperBandScheduler(
-            time_attr="epoch",
-            max_t=epochs,
-            grace_period=min(search.grace_epochs, epochs),
-            reduction_factor=search.reduction_factor,
-        )
-    if search.scheduler == "median":
-        return MedianStoppingRule(
-            time_attr="epoch", grace_period=search.grace_epochs, min_samples_required=3
-        )
-    return FIFOScheduler()
+def _of_others(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if owner_of(name)[0]}
 
 
 class _Searcher(Searcher):  # type: ignore[misc]

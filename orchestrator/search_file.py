@@ -12,6 +12,7 @@ from orchestrator.faults import Faults, near
 from trainables.config import ONLY_LOOKS, Config, TrainableConfig
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Kind = type[int] | type[float] | None  # of a parameter; None: it is no number
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
 _FIXED = ("dataset", "weights")  # another data set is another question
 _LINKED = ("backbone", "stem")  # both ends of a hand-off must have the same
@@ -60,7 +61,7 @@ class Dimension(Config):
         """Every choice, or both ends of a range."""
         return list(self.bounds) if self.choice is None else list(self.choice)
 
-    def ends_of(self, kind: type[int] | type[float] | None) -> list[Any]:
+    def ends_of(self, kind: Kind) -> list[Any]:
         """The same as values of a parameter of that kind."""
         return list(map(int, self.bounds)) if kind is int and self.choice is None else self.ends()
 
@@ -80,8 +81,13 @@ class Then(Config):
 
 
 class Search(Config):
-    """`search:` of a stage. A trial is chosen by `metric` on validation data, at its best epoch."""
+    """`search:` of a stage. A trial is chosen by `metric` on validation data, at its best epoch.
 
+    over: the stages that a trial trains one after the other, this one last; a parameter of another
+    one is written with its stage, `byol.lr`. Empty: a trial is this stage alone.
+    """
+
+    over: list[str] = []
     metric: str = "val/accuracy"
     mode: Literal["max", "min"] = "max"
     trials: Annotated[int, Field(ge=1, le=100_000)] | None = None  # None: a grid has its own number
@@ -129,57 +135,62 @@ class Search(Config):
             yield dict(zip(self.space, point, strict=True))
 
 
-def check_space(
-    dotted: str,
-    search: Search,
-    model: type[TrainableConfig],
-    base: Mapping[str, Any],
-    faults: Faults,
-) -> None:
-    """Every end of every range and every choice must be a value that the stage could have.
+def owner_of(name: str) -> tuple[str, str]:
+    """Stage and parameter of a key of the space; no stage for the searched one's own."""
+    stage, _, parameter = name.rpartition(".")
+    return stage, parameter
 
-    dotted: the stage's key; base: its configuration as written.
+
+def values_of(values: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """The part of a trial's values that configures one stage. owner: as `owner_of` says it."""
+    split = {name: owner_of(name) for name in values}
+    return {split[name][1]: value for name, value in values.items() if split[name][0] == owner}
+
+
+def check_axis(
+    dotted: str, axis: Dimension, base: TrainableConfig, parameter: str, faults: Faults
+) -> None:
+    """Both ends of a range, and every choice, must be values that the stage could have.
+
+    dotted: the key of the axis; base: the stage's configuration as written.
     """
-    for name, axis in search.space.items():
-        key = f"{dotted}.search.space.{name}"
-        allowed = [field for field in model.model_fields if field not in (*_FIXED, *ONLY_LOOKS)]
-        if name in (*_FIXED, *ONLY_LOOKS):
-            faults.add(key, f"{name!r} is the same in every trial: it cannot be searched")
-        elif name not in model.model_fields:
-            faults.add(key, f"unknown key{near(name, allowed, 'keys')}")
-        elif axis.choice is None and number_type(model, name) is None:
-            faults.add(key, f"{name!r} is no number: give it `choice: [...]`")
-        elif axis.choice is None and number_type(model, name) is int and not axis.whole:
-            faults.add(key, f"{name!r} takes whole numbers: so must its range, not {axis.ends()}")
-        else:
-            for value in axis.ends_of(number_type(model, name)):
-                point = {**base, name: typed(model, name, value)}
-                _check_point(f"{dotted}.search.space", name, model, point, faults)
+    model = type(base)
+    fixed = (*_FIXED, *ONLY_LOOKS)
+    if parameter in fixed:
+        faults.add(dotted, f"{parameter!r} is the same in every trial: it cannot be searched")
+        return
+    if parameter not in model.model_fields:
+        allowed = [field for field in model.model_fields if field not in fixed]
+        faults.add(dotted, f"unknown key{near(parameter, allowed, 'keys')}")
+        return
+    kind = number_type(model, parameter)
+    if axis.choice is None and kind is None:
+        faults.add(dotted, f"{parameter!r} is no number: give it `choice: [...]`")
+    elif axis.choice is None and kind is int and not axis.whole:
+        faults.add(
+            dotted, f"{parameter!r} takes whole numbers: so must its range, not {axis.ends()}"
+        )
+    else:
+        for value in axis.ends_of(kind):
+            found = Faults()
+            found.validate(model, {**base.model_dump(), parameter: typed(kind, value)})
+            for line in found.lines:
+                faults.add(dotted, line.removeprefix(f"{parameter}: "))
 
 
-def _check_point(
-    dotted: str, name: str, model: type[TrainableConfig], point: Mapping[str, Any], faults: Faults
-) -> None:
-    found = Faults()
-    found.validate(model, point)
-    for line in found.lines:
-        faults.add(f"{dotted}.{name}", line.removeprefix(f"{name}: "))
-
-
-def number_type(model: type[TrainableConfig], name: str) -> type[int] | type[float] | None:
+def number_type(model: type[TrainableConfig], parameter: str) -> Kind:
     """What kind of number a parameter is; None where it is none."""
-    annotation = model.model_fields[name].annotation
+    annotation = model.model_fields[parameter].annotation
     kinds = typing.get_args(annotation) or (annotation,)
     bare = [typing.get_args(kind)[0] if typing.get_args(kind) else kind for kind in kinds]
     return next((kind for kind in (int, float) if kind in bare), None)
 
 
-def typed(model: type[TrainableConfig], name: str, value: Any) -> Any:
+def typed(kind: Kind, value: Any) -> Any:
     """A value as the configuration wants it: `1` of a real number becomes `1.0`."""
-    real = number_type(model, name) is float and type(value) is int
-    return float(value) if real else value
+    return float(value) if kind is float and type(value) is int else value
 
 
 def linked(search: Search) -> list[str]:
-    """Parameters of the space that a parent and a child must share."""
-    return [name for name in search.space if name in _LINKED]
+    """Keys of the space that a parent and a child must share."""
+    return [name for name in search.space if owner_of(name)[1] in _LINKED]

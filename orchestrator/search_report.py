@@ -13,7 +13,6 @@ from orchestrator.searches import PlannedSearch
 from orchestrator.suggest import Suggestions
 from orchestrator.tracking import TrackedRun, Tracker
 from orchestrator.trials import Trial, ranked
-from trainables.catalog import TRAINABLES
 
 _COLUMNS = ("trial", "state", "epochs", "best_epoch", "minutes")
 
@@ -49,8 +48,7 @@ def write_search(
 
 def importance_of(planned: PlannedSearch, trials: Sequence[Trial]) -> dict[str, float]:
     """Parameter → share of the figure's variance, the largest first; empty for few trials."""
-    model = TRAINABLES[planned.stage.trainable].Config
-    told = Suggestions(planned.search, model, planned.seed)
+    told = Suggestions(planned.search, planned.kinds, planned.seed)
     for trial in ranked(trials, planned.search.mode):
         assert trial.figure is not None
         told.tell(trial.values, trial.figure)

@@ -85,7 +85,7 @@ def run(job: Job) -> int:
             slots = at_once(share, nodes)
             walk.run(slots)
             while planned := next_search(walk, searching):
-                place = Place(home, share, slots, tables[planned.dataset], job.job_id,
+                place = Place(home, share, slots, tables, job.job_id,
                               study.resources.max_failures)  # fmt: skip
                 searching.carry_out(planned, place, planned.stage.name not in walk.prepared.pending)
                 with locked(home.planning, shared=True):

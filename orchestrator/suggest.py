@@ -15,8 +15,7 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from orchestrator.search_file import Dimension, Search, number_type, typed
-from trainables.config import TrainableConfig
+from orchestrator.search_file import Dimension, Kind, Search, typed
 from trainables.randomness import derived_seed
 
 Values = dict[str, Any]
@@ -28,8 +27,9 @@ class Suggestions:
     """Draws configurations, and learns from how they fared where the algorithm does (TPE:
     Bergstra et al., NeurIPS 2011; Optuna's implementation)."""
 
-    def __init__(self, search: Search, model: type[TrainableConfig], seed: int) -> None:
-        self.search, self.model, self.seed = search, model, seed
+    def __init__(self, search: Search, kinds: Mapping[str, Kind], seed: int) -> None:
+        """kinds: of every parameter of the space."""
+        self.search, self.kinds, self.seed = search, kinds, seed
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
             direction="maximize" if search.mode == "max" else "minimize"
@@ -82,18 +82,15 @@ class Suggestions:
         if axis.choice is not None:  # by place: a choice may be a list
             return CategoricalDistribution(range(len(axis.choice)))
         low, high = axis.bounds
-        if self._whole(name):
+        if self.kinds[name] is int:
             return IntDistribution(int(low), int(high), log=axis.log is not None)
         return FloatDistribution(low, high, log=axis.log is not None)
-
-    def _whole(self, name: str) -> bool:
-        return number_type(self.model, name) is int
 
     def _decoded(self, name: str, drawn: Any) -> Any:
         axis = self.search.space[name]
         if axis.choice is not None:
-            return typed(self.model, name, axis.choice[drawn])
-        return axis.rounded(drawn, self._whole(name))
+            return typed(self.kinds[name], axis.choice[drawn])
+        return axis.rounded(drawn, self.kinds[name] is int)
 
     def _told(self, values: Mapping[str, Any], figure: float) -> FrozenTrial:
         params = {name: _encoded(axis, values[name]) for name, axis in self.search.space.items()}

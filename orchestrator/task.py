@@ -31,6 +31,7 @@ class Task:
     parent: str | None  # key
     parent_label: str | None
     tested: bool = True  # whether the chosen checkpoint meets the test set; a trial's does not
+    parent_epoch: int | None = None  # of a parent that was not tested; None: what it has chosen
 
 
 @contextmanager

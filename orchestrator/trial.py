@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,13 +16,13 @@ import torch
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.cluster import Share
-from orchestrator.history import has_ended
+from orchestrator.history import best_epoch, has_ended, mode_of
 from orchestrator.launch import launch, wait_for_room
 from orchestrator.runlog import recorded
 from orchestrator.store import Store
 from orchestrator.task import RunFault, Task
 from orchestrator.trials import history_of
-from orchestrator.worker import train
+from orchestrator.worker import Report, train
 from trainables.catalog import TRAINABLES
 from trainables.world import World
 
@@ -32,15 +32,17 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """One trial as its process gets it: plain data."""
+    """One trial as its process gets it: plain data. A task's attempt has a number as soon as its
+    process trains it."""
 
     trial: int
-    task: Task  # its attempt's number is given by the process that trains it
+    task: Task
     share: Share
     storage: str  # Ray Train's own bookkeeping
     job: str  # the submission's; what has failed in it for good is not tried again by it
     epochs: int | None  # how far it came when it ended before; None: it is to be trained
     stall_seconds: float
+    ahead: Sequence[tuple[Task, str]] = ()  # what it starts from, and by which metric each chooses
 
 
 def plain(attempt: Attempt) -> dict[str, Any]:
@@ -50,8 +52,9 @@ def plain(attempt: Attempt) -> dict[str, Any]:
 
 def try_on_ray(config: Mapping[str, Any]) -> None:
     """What every trial's process runs. Raises RunFault when trying again would not help."""
-    parts = {**config, "task": Task(**config["task"]), "share": Share(**config["share"])}
-    attempt = Attempt(**parts)
+    ahead = [(Task(**task), select) for task, select in config["ahead"]]
+    parts = {"task": Task(**config["task"]), "share": Share(**config["share"]), "ahead": ahead}
+    attempt = Attempt(**{**config, **parts})
     task, store = attempt.task, Store(Path(attempt.task.store))
     ended = store.ended(task.key, attempt.job)
     if ended is not None:
@@ -60,45 +63,76 @@ def try_on_ray(config: Mapping[str, Any]) -> None:
         history = history_of(store, task.key)[: attempt.epochs]
         for figures in history:
             _report(figures)
-        form = TRAINABLES[task.trainable].Config.model_validate(dict(task.config))
-        if attempt.epochs is not None or has_ended(history, form):
+        if attempt.epochs is not None or _is_over(history, task):
             return
-        _train(replace(attempt, task=replace(task, attempt=store.claim(task.key))), store)
+        epoch: int | None = None
+        for each, select in attempt.ahead:
+            epoch = _chosen(attempt, replace(each, parent_epoch=epoch), select, store)
+        _train(attempt, replace(task, parent_epoch=epoch), store, heard=True)
     if attempt.share.gpus:
         torch.cuda.empty_cache()  # the next trial may get this process
+
+
+def _is_over(history: Sequence[Mapping[str, float]], task: Task) -> bool:
+    return has_ended(history, TRAINABLES[task.trainable].Config.model_validate(dict(task.config)))
+
+
+def _chosen(attempt: Attempt, task: Task, select: str, store: Store) -> int:
+    """The epoch of what the trial starts from that is handed on. It is trained first, unless that
+    has been done for another trial; nobody reports its epochs as the trial's."""
+    ended = store.ended(task.key, attempt.job)
+    if ended is not None:
+        raise RunFault(f"{task.label}: {ended[1]}")
+    with _owned(store, task):
+        history = history_of(store, task.key)
+        if _is_over(history, task):
+            epoch = best_epoch(history, select, mode_of(select))
+            if store.load(task.key, epoch) is not None:
+                return epoch
+            store.forget(task.key)
+        try:
+            _train(attempt, task, store, heard=False)
+        except RunFault as fault:
+            raise RunFault(f"{task.label}: {fault}") from fault
+        return best_epoch(history_of(store, task.key), select, mode_of(select))
 
 
 def _report(figures: Mapping[str, float]) -> None:
     ray.tune.report(dict(figures))
 
 
-def _train(attempt: Attempt, store: Store) -> None:
-    task = attempt.task
-    with _watched(attempt, store):
+def _train(attempt: Attempt, task: Task, store: Store, heard: bool) -> None:
+    """heard: whether Ray Tune is told of every epoch."""
+    task = replace(task, attempt=store.claim(task.key))
+    with _watched(attempt, task, store):
         try:
             if attempt.share.workers == 1:
-                _here(attempt, store)
+                _here(attempt.share, task, store, _report if heard else _keep_still)
             else:
-                _nested(attempt)
+                _nested(attempt, task, heard)
         except RunFault as fault:
             store.end(task.key, task.attempt, "FAILED", str(fault), attempt.job)
             raise
 
 
-def _here(attempt: Attempt, store: Store) -> None:
+def _keep_still(figures: Mapping[str, float]) -> None:
+    """The store has them."""
+
+
+def _here(share: Share, task: Task, store: Store, report: Report) -> None:
     """In this process: no worker has to be started."""
-    task, share = attempt.task, attempt.share
     torch.set_num_threads(share.cpus)
     world = World(0, 1, torch.device("cuda" if share.gpus else "cpu"))
     with recorded(store.log(task.key, task.attempt, 0)):
-        train(task, world, _report)
+        train(task, world, report)
 
 
-def _nested(attempt: Attempt) -> None:
+def _nested(attempt: Attempt, task: Task, heard: bool) -> None:
     """In workers of its own, whose first one is heard here."""
-    if not wait_for_room(attempt.share, attempt.task.label):
+    if not wait_for_room(attempt.share, task.label):
         raise RuntimeError("the cluster has lost a node that it needs")
-    outcome = launch(attempt.task, attempt.share, Path(attempt.storage), [TuneReportCallback()])
+    listeners = [TuneReportCallback()] if heard else []
+    outcome = launch(task, attempt.share, Path(attempt.storage), listeners)
     if outcome.state == "failed":
         raise RunFault(outcome.reason)
     if outcome.state != "finished":
@@ -115,10 +149,9 @@ def _owned(store: Store, task: Task) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(attempt: Attempt, store: Store) -> Iterator[None]:
-    """End this process when the trial says nothing for too long."""
-    over = threading.Event()
-    task, since = attempt.task, time.time()
+def _watched(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
+    """End this process when what it trains says nothing for too long."""
+    over, since = threading.Event(), time.time()
 
     def watch() -> None:
         while not over.wait(min(_LOOK_SECONDS, attempt.stall_seconds)):

@@ -4,7 +4,7 @@ fared. The file lies in the search's folder of the store and outlives the driver
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,9 @@ class Trial:
     best: int | None = None  # that epoch
     reason: str = ""
     ended: float | None = None  # seconds that the search had taken, all its drivers together
+    ahead: Sequence[str] = field(
+        default_factory=list
+    )  # keys of the Runs that it starts from, where it trains them too
 
     def with_history(
         self, history: Sequence[Mapping[str, float]], metric: str, mode: str

@@ -90,7 +90,9 @@ class Training:
         try:
             if parent_key is None:
                 return initialise(encoder, self.config)
-            parent = self.store.best(parent_key)
+            epoch = self.task.parent_epoch
+            store = self.store
+            parent = store.best(parent_key) if epoch is None else store.load(parent_key, epoch)
             if parent is None:
                 raise RunFault(
                     f"the checkpoint of parent {self.task.parent_label} ({parent_key}) is gone "

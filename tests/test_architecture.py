@@ -21,7 +21,7 @@ FUNCTIONS = {
 }
 DOORS = {
     "mlflow": {"tracking", "services"},
-    "ray": {"submit", "search", "trial", "launch", "worker", "jobs", "services"},
+    "ray": {"submit", "search", "schedulers", "trial", "launch", "worker", "jobs", "services"},
 }
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,7 @@ from orchestrator.plan import Inputs, Run, examine, make_plan
 from orchestrator.prepare import Prepared, remember
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
+from orchestrator.trials import Trial, Trials
 
 STAGES = {
     "P": {"trainable": "rotation", "config": {"dataset": "x"}},
@@ -122,6 +124,19 @@ def record_ray(home: Home, started_earlier: float) -> None:
     """Say that this process is Ray, or that one of its number was."""
     created = psutil.Process().create_time() - started_earlier
     write_json(home.services, {"ray": {"processes": [{"pid": os.getpid(), "created": created}]}})
+
+
+def test_trials_stay_with_what_they_start_from_until_their_search_has_found(home: Home) -> None:
+    parent, child = changed(home)
+    plan = home.plans / "one.json"
+    searches = [{"key": "thesearch", "count": 2}]
+    write_json(plan, {**json.loads(plan.read_text()), "searches": searches})
+    trials = Trials(Store(home.store).folder("thesearch"))
+    trial = Trial(0, {}, child.name, "A", "FINISHED", 1, 0.5, ahead=[parent.name])
+    trials.put(trial, 1.0)
+    assert {parent, child} & {item.path for item in find_waste(home)} == set()
+    trials.put(replace(trial, index=1), 2.0)
+    assert {parent, child} <= {item.path for item in find_waste(home)}
 
 
 def test_what_the_newest_plans_of_two_studies_need_stays(home: Home) -> None:

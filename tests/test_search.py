@@ -9,11 +9,13 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 from orchestrator.cluster import Share
 from orchestrator.home import Home
 from orchestrator.prepare import build_caches, prepare, winners
-from orchestrator.search import Place, SearchRun, keep_secrets, scheduler_of
+from orchestrator.schedulers import keep_secrets, scheduler_of
+from orchestrator.search import Place, SearchRun
 from orchestrator.search_file import Search
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
-from orchestrator.task import Task
+from orchestrator.task import RunFault, Task
+from orchestrator.trial import try_on_ray
 from orchestrator.trials import Trials
 from orchestrator.worker import train
 from tests.conftest import ALONE
@@ -28,30 +30,37 @@ class Listener:
     def __init__(self) -> None:
         self.ends: dict[str, tuple[str, ...]] = {}
         self.said: dict[str, str] = {}
+        self.drawn: dict[str, dict | None] = {}
 
-    def follow(self, run) -> None:
+    def follow(self, run, drawn=None) -> None:
         self.ends[run.label] = ("RUNNING",)
+        self.drawn[run.label] = drawn
 
-    def end(self, run, *how: str) -> None:
-        self.ends[run.label] = how
+    def end(self, run, state: str, reason: str = "", outcome: str = "", drawn=None) -> None:
+        self.ends[run.label] = (state, reason, outcome)
 
     def say(self, tags) -> None:
         self.said |= tags
 
 
-def begun(digits_home: Home, search: dict) -> tuple[SearchRun, Listener]:
+def begun(
+    digits_home: Home, search: dict, stages: dict | None = None
+) -> tuple[SearchRun, Listener]:
+    """stages: before the searched one, A, which starts from the last of them."""
+    ahead = stages or {}
     stage = {"trainable": "classify", "config": CONFIG, "search": search}
+    stage |= {"after": list(ahead)[-1]} if ahead else {}
     study = from_mapping(
         {
             "study": "s",
             "data": {"d": {"type": "digits", "limit": 60}},
-            "stages": {"A": stage},
+            "stages": {**ahead, "A": stage},
         }
     )
     prepared = prepare(study, None, digits_home)
     (planned,) = prepared.searches
     tables = build_caches(prepared, digits_home, lambda name, done, total: None)
-    place = Place(digits_home, Share(1, 1, 0.0), 1, tables[planned.dataset], "job", 0)
+    place = Place(digits_home, Share(1, 1, 0.0), 1, tables, "job", 0)
     listener = Listener()
     return SearchRun(planned, place, listener), listener  # type: ignore[arg-type]
 
@@ -89,7 +98,7 @@ def test_trials_are_written_down_as_they_end(digits_home: Home):
     search.draw(2)
     search.begun(2)
     search.failed(2, RuntimeError("the third"))
-    assert listener.ends[search.trials.all()[2].label] == ("FAILED", "the third")
+    assert listener.ends[search.trials.all()[2].label] == ("FAILED", "the third", "")
     assert winners(search.store, search.planned) == [found[0].values]
 
 
@@ -111,6 +120,54 @@ def test_a_second_driver_knows_what_the_first_has_found(digits_home: Home):
     again = second.draw(1)
     assert (again.values, second.attempt(again)["epochs"]) == (lost.values, None)
     assert second.draw(2).values not in (known.values, lost.values)
+
+
+def test_what_trials_start_from_is_told_when_a_trial_of_it_has_ended(
+    digits_home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    form = {
+        "over": ["P", "A"],
+        "algorithm": "grid",
+        "space": {"P.lr": {"choice": [0.01, 1e30]}, "lr": {"choice": [0.01, 0.02]}},
+        "then": {},
+    }
+    stages = {"P": {"trainable": "rotation", "config": CONFIG}}
+    search, listener = begun(digits_home, form, stages)
+    good, bad = "P[lr=0.01]", "P[lr=1e+30]"
+    trials = [search.draw(index) for index in range(3)]
+    assert [len(trial.ahead) for trial in trials] == [1, 1, 1]
+    assert trials[0].ahead == trials[1].ahead != trials[2].ahead
+    monkeypatch.setattr("orchestrator.trial._report", lambda figures: None)
+    search.begun(0)
+    assert listener.ends[good] == ("RUNNING",)
+    assert (listener.drawn[good], listener.drawn[trials[0].label]) == (None, {"P.lr": 0.01})
+    try_on_ray(search.attempt(trials[0]))
+    search.ended(0)
+    assert listener.ends[good] == listener.ends[trials[0].label] == ("FINISHED", "", "finished")
+    search.begun(1)
+    assert listener.ends[good] == ("FINISHED", "", "finished")
+    search.failed(1, None)  # killed: its parent is whole for all that
+    assert listener.ends[good] == ("FINISHED", "", "finished")
+    search.begun(2)
+    with pytest.raises(RunFault) as fault:
+        try_on_ray(search.attempt(trials[2]))
+    search.failed(2, fault.value)
+    assert listener.ends[bad][0] == "FAILED"
+    state, reason, _ = listener.ends[trials[2].label]
+    assert (state, reason.startswith(f"{bad}: the loss is not finite")) == ("FAILED", True)
+
+
+def test_what_a_trial_started_from_is_killed_with_it_and_goes_on_with_the_next(digits_home: Home):
+    form = {**SEARCH, "over": ["P", "A"], "space": {"P.momentum": {"choice": [0.1, 0.2]}}}
+    stages = {"P": {"trainable": "rotation", "config": CONFIG}}
+    search, listener = begun(digits_home, form, stages)
+    trial = search.draw(0)
+    (parent, _) = search.planned.runs_of(trial.values)
+    search.begun(0)
+    search.failed(0, RuntimeError("its process died"))
+    assert listener.ends[parent.label][0] == "KILLED"
+    search.begun(0)
+    assert listener.ends[parent.label] == ("RUNNING",)
 
 
 def test_values_that_do_not_fit_together_are_a_failed_trial(digits_home: Home):

@@ -212,3 +212,101 @@ def test_what_does_not_decide_what_is_found_is_not_in_its_key() -> None:
                     "config.lr=0.7", "search.space.lr={log: [0.1, 1.0]}"):  # fmt: skip
         assert key(f"stages.A.{setting}") != base
     assert key("stages.P.config.lr=0.7") != base
+
+
+OVER = [
+    "stages.A.search.over=[P, A]",
+    "stages.A.search.space={P.momentum: {choice: [0.5, 0.9]}, lr: {log: [0.01, 1.0]}}",
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (["stages.A.search.over=[Q, A]"], ".over: no stage 'Q' (stages: P, A, B)"),
+        (["stages.A.search.over=[A]"], ".over: names the stages that lead to 'A', and 'A' last"),
+        (["stages.A.search.over=[P, B]"], ".over: names the stages that lead to 'A'"),
+        (["stages.A.after=null"], ".over: 'A' does not start from 'P'"),
+        (["stages.P.grid.lr=[0.1, 0.2]"], ".over: 'P' has a `grid` of its own"),
+        (["stages.P.search={trials: 2, space: {lr: {log: [0.1, 1.0]}}, then: {}}"],
+         ".over: 'P' has a `search` of its own"),
+        (["stages.A.search.space={lr: {log: [0.1, 1.0]}}"],
+         ".over: nothing of 'P' is searched: leave it out"),
+        (["stages.A.search.then.best=2"], ".then.best: with `over` there is one winner: say 1"),
+        (["stages.A.search.space={P.momentun: {choice: [0.5]}}"],
+         ".space.P.momentun: unknown key (did you mean 'momentum'?)"),
+        (["stages.A.search.space={P.momentum: {choice: [2.0]}}"], ".space.P.momentum: input sh"),
+        (["stages.A.search.space={P.lr: {log: [1.0, 2.0]}, PP.lr: {log: [1.0, 2.0]}}"],
+         ".space.PP.lr: 'PP' is no stage that is searched (did you mean 'P'?)"),
+        (["stages.A.search.space={P.stem: {choice: [small]}}"],
+         ".space.P.stem: the stages around it must have the same"),
+        (["stages.A.search.over=[]"],
+         ".space.P.momentum: 'P' is no stage that is searched (the search is not `over` any)"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_what_is_searched_together(settings: list[str], fault: str) -> None:
+    found = faults(*OVER, *settings)
+    assert [line for line in found if line.startswith(f"stages.A.search{fault}")], found
+
+
+def test_the_name_of_a_stage_that_is_found_is_taken() -> None:
+    mapping = changed(*OVER)
+    mapping["stages"]["P_for_A"] = mapping["stages"]["P"]
+    with pytest.raises(StudyError, match="stages.P_for_A: is the name of what 'A' finds"):
+        from_mapping(mapping)
+
+
+def test_a_trial_over_two_stages_is_the_chain_of_both() -> None:
+    study, inputs = a_study(*OVER)
+    (search,) = planned_searches(study, inputs, make_plan(study, inputs))
+    assert search.parent is None
+    assert search.kinds == {"P.momentum": float, "lr": float}
+    first, second, third = (
+        search.runs_of({"P.momentum": momentum, "lr": lr})
+        for momentum, lr in [(0.5, 0.1), (0.5, 0.2), (0.9, 0.1)]
+    )
+    assert [run.label for run in first] == ["P[momentum=0.5]", "A[lr=0.1,P.momentum=0.5]"]
+    assert first[1].parent == first[0].key
+    assert first[0].config["momentum"] == 0.5
+    assert first[0].key == second[0].key  # which is trained once for both
+    assert len({first[1].key, second[1].key, third[1].key}) == 3
+    assert third[0].key != first[0].key
+    (said,) = to_plain(study, ())["searches"]
+    assert (said["after"], said["behind"]) == (None, ["B"])
+
+
+def test_the_winner_over_two_stages_starts_from_the_parent_that_it_was_found_with() -> None:
+    values = {"P.momentum": 0.5, "lr": 0.2}
+    study, inputs = a_study(*OVER)
+    (search,) = planned_searches(study, inputs, make_plan(study, inputs))
+    found = resolved(study, "A", [values])
+    assert [s.name for s in found.stages] == ["P", "P_for_A", "A", "A_default", "B"]
+    runs = make_plan(found, inputs)
+    parents = {run.label: run.parent_label for run in runs}
+    won = "A[lr=0.2,P_for_A.momentum=0.5]"
+    assert parents[won] == "P_for_A[momentum=0.5]"
+    assert parents["A_default"] == "P"
+    assert parents["B[A.lr=0.2,P_for_A.momentum=0.5]"] == won
+    keys = {(run.stage, run.seed): run.key for run in runs}
+    assert [run.key for run in search.runs_of(values)] == [keys["P_for_A", 0], keys["A", 0]]
+    assert found.compare.stages == ["A", "A_default", "B"]
+    (said,) = to_plain(found, runs)["searches"]
+    assert said["after"] is None
+
+
+def test_a_search_over_two_stages_waits_for_what_the_first_one_starts_from() -> None:
+    mapping = changed(*OVER)
+    mapping["stages"]["O"] = {
+        "trainable": "rotation",
+        "config": {"dataset": "x"},
+        "search": {"trials": 2, "space": {"lr": {"log": [0.1, 1.0]}}, "then": {}},
+    }
+    mapping["stages"]["P"]["after"] = "O"
+    study = from_mapping(mapping)
+    _, inputs = a_study()
+    (first,) = planned_searches(study, inputs, make_plan(study, inputs))
+    assert first.stage.name == "O"
+    study = resolved(study, "O", [{"lr": 0.5}])
+    (second,) = planned_searches(study, inputs, make_plan(study, inputs))
+    assert second.parent.label == "O[lr=0.5]"
+    assert second.runs_of({"P.momentum": 0.5, "lr": 0.2})[0].parent == second.parent.key

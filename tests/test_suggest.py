@@ -5,7 +5,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.search_file import Search
+from orchestrator.search_file import Search, number_type
 from orchestrator.suggest import Suggestions
 from trainables.classify import ClassifyConfig
 
@@ -19,7 +19,9 @@ SPACE = {
 
 def suggestions(seed: int = 0, **changes: object) -> Suggestions:
     form = {"trials": 50, "space": SPACE, "algorithm": "random", **changes}
-    return Suggestions(Search.model_validate(form), ClassifyConfig, seed)
+    search = Search.model_validate(form)
+    kinds = {name: number_type(ClassifyConfig, name) for name in search.space}
+    return Suggestions(search, kinds, seed)
 
 
 @settings(max_examples=20, deadline=None)

@@ -15,7 +15,7 @@ from orchestrator.task import RunFault, Task
 from orchestrator.trial import Attempt, plain, try_on_ray
 from orchestrator.trials import history_of
 from orchestrator.worker import Training, train
-from tests.conftest import ALONE, Tasks
+from tests.conftest import ALONE, Tasks, damage
 
 
 def attempt(task: Task, **changes) -> dict:
@@ -159,3 +159,60 @@ def test_the_watchdog_ends_a_trial_that_says_nothing(
     assert ended.is_set()
     state, reason = Store(tasks.store.root).ended(task.key, "job")
     assert (state, reason) == ("FAILED", "no progress for 0.005 minutes")
+
+
+def chain(tasks: Tasks, **parent) -> tuple[Task, Task, dict]:
+    """A rotation, a classification that starts from it, and the trial of both."""
+    first = replace(tasks.make("rotation", **parent), attempt=0, tested=False)
+    second = replace(tasks.make(lr=0.02), parent=first.key, parent_label="P[lr=0.01]")
+    return first, second, attempt(second, ahead=[(first, "val/loss")])
+
+
+def test_what_a_trial_starts_from_is_trained_once_for_all_and_not_reported(
+    tasks: Tasks, heard: list[int]
+):
+    first, second, config = chain(tasks)
+    try_on_ray(config)
+    assert heard == [1, 2]  # of the second alone
+    assert [len(history_of(tasks.store, task.key)) for task in (first, second)] == [2, 2]
+    assert tasks.store.result(first.key) is None  # nor tested
+    attempts = tasks.store.attempt(first.key)
+    third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
+    try_on_ray(attempt(third, ahead=[(first, "val/loss")]))
+    assert heard == [1, 2, 1, 2]
+    assert tasks.store.attempt(first.key) == attempts
+
+
+@pytest.mark.parametrize(("select", "better"), [("val/loss", min), ("val/accuracy", max)])
+def test_the_epoch_that_the_parent_chooses_is_handed_on(
+    tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch, select: str, better
+):
+    first, second, config = chain(tasks)
+    config["ahead"][0] = (config["ahead"][0][0], select)
+    trained, real = [], trial.train
+    monkeypatch.setattr(trial, "train", lambda *a: (trained.append(a[0]), real(*a)))
+    try_on_ray(config)
+    figures = {int(entry["epoch"]): entry[select] for entry in history_of(tasks.store, first.key)}
+    assert [task.parent_epoch for task in trained][0] is None
+    assert figures[trained[1].parent_epoch] == better(figures.values())
+
+
+def test_a_trial_whose_parent_fails_says_whose_fault_it_is(tasks: Tasks, heard: list[int]):
+    first, second, config = chain(tasks, lr=1e30)
+    for _ in range(2):
+        with pytest.raises(RunFault, match=f"^{first.label}: the loss is not finite"):
+            try_on_ray(config)
+    assert tasks.store.attempt(first.key) == 2  # `make` had the first one
+    assert heard == []
+
+
+def test_a_parent_whose_checkpoint_is_damaged_is_trained_again(tasks: Tasks, heard: list[int]):
+    first, second, config = chain(tasks)
+    try_on_ray(config)
+    for folder in tasks.store.folder(first.key).glob("[es]p*_0*"):
+        for file in folder.glob("*.pt"):
+            damage(file, "cut")
+    third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
+    try_on_ray(attempt(third, ahead=[(first, "val/loss")]))
+    assert heard == [1, 2, 1, 2]
+    assert tasks.store.newest(first.key) is not None

@@ -70,7 +70,7 @@ def _measure(folder: Path, turns: int) -> list[Line]:
         prepared = prepare(from_mapping(STUDY), None, home)
         (planned,) = prepared.searches
         tables = build_caches(prepared, home, lambda name, done, total: None)
-        place = Place(home, Share(1, 1, 0.0), 1, tables[planned.dataset], "job", 0)
+        place = Place(home, Share(1, 1, 0.0), 1, tables, "job", 0)
         search = SearchRun(planned, place, Silent())
         started = time.time()
         assert search.run() == ("FINISHED", "")
