@@ -43,10 +43,10 @@ class Silent(Mirror):
     def __init__(self) -> None:
         pass
 
-    def follow(self, *_: Any) -> None:
+    def follow(self, *_: Any, **__: Any) -> None:
         pass
 
-    def end(self, *_: Any) -> None:
+    def end(self, *_: Any, **__: Any) -> None:
         pass
 
     def say(self, *_: Any) -> None:
