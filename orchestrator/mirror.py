@@ -32,6 +32,7 @@ class Entry:
     end: tuple[str, str] | None = None  # (FINISHED, FAILED or KILLED; reason)
     outcome: str = ""  # of a trial that ended well
     drawn: Mapping[str, Any] = field(default_factory=dict)  # by a search, of what it starts from
+    ancestry: Sequence[Mapping[str, Any]] = ()  # of a population: whose weights it goes on with
     tracked: TrackedRun | None = None
     logged: int = 0  # epochs that MLflow has
     stamps: dict[int, int] = field(default_factory=dict)  # epoch → ms; MLflow drops what it has
@@ -71,11 +72,14 @@ class Mirror:
         run: Run,
         end: tuple[str, str] | None = None,
         drawn: Mapping[str, Any] | None = None,
+        ancestry: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Take up a Run that trains from now on, or that has ended (state, reason) before. drawn:
-        parameters of what it starts from, where a search chose them too."""
+        parameters of what it starts from, where a search chose them too. ancestry: as a trial of a
+        population has it."""
         with self._guard:
             entry = Entry(run, self.store.attempt(run.key), end, drawn=drawn or {})
+            entry.ancestry = ancestry
             self._entries[run.label, str(run.seed)] = entry
 
     def say(self, tags: Mapping[str, str]) -> None:
@@ -246,7 +250,10 @@ class Mirror:
             first = run.select if run.artifacts else "train/loss"
             entry.logged = self.tracker.last_epoch(child.run_id, first)
             if not (child.status == "FINISHED" and entry.end):
-                self.tracker.set_tags(child.run_id, {"attempt": str(entry.attempt), "reason": ""})
+                told = {"attempt": str(entry.attempt), "reason": "", "run_key": run.key}
+                if entry.ancestry:
+                    told["ancestry"] = json.dumps(entry.ancestry)
+                self.tracker.set_tags(child.run_id, told)
             if entry.end is None:
                 self.tracker.set_status(child.run_id, "RUNNING")
             if "opened" not in child.tags:  # whoever made it died over it

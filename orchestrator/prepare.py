@@ -121,7 +121,7 @@ def winners(store: Store, planned: PlannedSearch) -> list[Mapping[str, Any]]:
     if not trials.have_found(search.count):
         return []
     best = search.then.best if search.then else 1
-    return [trial.values for trial in ranked(trials.all(search.count), search.mode)[:best]]
+    return [trial.recipe for trial in ranked(trials.all(search.count), search.mode)[:best]]
 
 
 def _check_fit(study: Study, data: Mapping[str, DataSet]) -> None:

@@ -1,6 +1,11 @@
-"""What Ray Tune is set up with: which trials it stops early, and what it keeps quiet."""
+"""What Ray Tune is set up with: which trials stop early, or wait, and what it keeps quiet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
     FIFOScheduler,
@@ -36,3 +41,50 @@ def scheduler_of(search: Search, epochs: int) -> TrialScheduler:
             time_attr="epoch", grace_period=search.grace_epochs, min_samples_required=3
         )
     return FIFOScheduler()
+
+
+class Rounds(FIFOScheduler):  # type: ignore[misc]
+    """Lets trials train up to a boundary one after the other, as there is room. When all wait
+    there, `evolve` says how each goes on.
+
+    Ray Tune's own PopulationBasedTraining takes no searcher, draws from the process's generator,
+    and waits for ever where the last trial to reach a boundary fails.
+    """
+
+    def __init__(
+        self,
+        due: Callable[[], int],
+        evolve: Callable[[Sequence[int]], Mapping[int, dict[str, Any]]],
+        all_drawn: Callable[[], bool],
+    ) -> None:
+        """due: the epoch of the boundary; evolve: indices → index and configuration of each;
+        all_drawn: whether no trial is to come."""
+        super().__init__()
+        self._due, self._evolve, self._all_drawn = due, evolve, all_drawn
+        self._epochs: dict[str, int] = {}  # as far as each has come
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray Tune writes itself down to be restored, which is not done here
+
+    def on_trial_result(
+        self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
+        self._epochs[trial.trial_id] = int(result["epoch"])
+        if result["ended"] or result["epoch"] != self._due():
+            return str(self.CONTINUE)
+        tune_controller.pause_trial(trial, should_checkpoint=False)  # the store has it
+        return str(self.NOOP)
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> TuneTrial | None:
+        living = [trial for trial in tune_controller.get_trials() if not trial.is_finished()]
+        waiting = [t for t in living if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)]
+        ready = [trial for trial in waiting if self._come(trial) < self._due()]
+        if living and not ready and len(waiting) == len(living) and self._all_drawn():
+            configs = self._evolve([trial.config["trial"] for trial in living])
+            for trial in living:
+                trial.set_config(configs[trial.config["trial"]])
+            ready = living
+        return min(ready, key=self._come, default=None)
+
+    def _come(self, trial: TuneTrial) -> int:
+        return self._epochs.get(trial.trial_id, 0)

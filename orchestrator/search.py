@@ -4,15 +4,14 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray.tune
 from pydantic import ValidationError
-from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.search import Searcher
+from ray.tune.schedulers import TrialScheduler
 
 from orchestrator.cluster import Share
 from orchestrator.history import has_ended
@@ -20,7 +19,8 @@ from orchestrator.home import Home
 from orchestrator.launch import one_line, root_cause, wait_for_room
 from orchestrator.mirror import Mirror
 from orchestrator.plan import Run
-from orchestrator.schedulers import keep_secrets, scheduler_of
+from orchestrator.population import Population
+from orchestrator.schedulers import Rounds, keep_secrets, scheduler_of
 from orchestrator.search_file import owner_of
 from orchestrator.searches import PlannedSearch
 from orchestrator.store import Store
@@ -28,6 +28,7 @@ from orchestrator.suggest import Suggestions
 from orchestrator.task import Task
 from orchestrator.trial import Attempt, plain, try_on_ray
 from orchestrator.trials import State, Trial, Trials, causes, counts, history_of, ranked
+from orchestrator.tune_hooks import ByTurns, Ear
 from trainables.catalog import TRAINABLES
 from trainables.config import TrainableConfig
 
@@ -58,13 +59,23 @@ class SearchRun:
         self.trials = Trials(self.store.folder(planned.key))
         self.known = {t.index: t for t in self.trials.all() if t.state in ("FINISHED", "STOPPED")}
         self.suggestions = Suggestions(self.search, planned.kinds, planned.seed)
+        self.population = Population(planned, self.store, self.trials) if self._evolves else None
         self._followed: set[str] = set()  # Runs that trials start from, and train
         self._started, self._before = time.monotonic(), self.trials.seconds
         for trial in self.trials.all():
             self.suggestions.known(dict(trial.values))
         for trial in self.known.values():
-            if trial.figure is not None:
-                self.suggestions.tell(trial.values, trial.figure)
+            self._learn(trial)
+
+    @property
+    def _evolves(self) -> bool:
+        return self.search.scheduler == "pbt"
+
+    def _learn(self, trial: Trial) -> None:
+        if (
+            trial.figure is not None and not self._evolves
+        ):  # which is not a matter of what was drawn
+            self.suggestions.tell(trial.values, trial.figure)
 
     @property
     def seconds(self) -> float:
@@ -95,7 +106,7 @@ class SearchRun:
                 self._tell(trial)
 
     def _tell(self, trial: Trial) -> None:
-        *ahead, run = self.planned.runs_of(trial.values)
+        *ahead, run = self._runs_of(trial)
         for each in ahead:
             self._tell_ahead(each)
         state, outcome = "FINISHED", "finished" if trial.state == "FINISHED" else "stopped_early"
@@ -120,7 +131,7 @@ class SearchRun:
 
     def _tuner(self, name: str) -> "ray.tune.Tuner":
         share, search = self.place.share, self.search
-        nested = share.workers > 1
+        nested, searcher = share.workers > 1, ByTurns(self)
         whole = {"CPU": float(share.cpus)} | ({"GPU": share.gpus} if share.gpus else {})
         needs = ray.tune.PlacementGroupFactory([_NESTED if nested else whole])
         return ray.tune.Tuner(
@@ -129,9 +140,10 @@ class SearchRun:
                 metric=search.metric,
                 mode=search.mode,
                 num_samples=search.count,
-                max_concurrent_trials=self.place.slots,
-                search_alg=_Searcher(self),
-                scheduler=scheduler_of(search, self._most_epochs()),
+                # of a population all are there, and the cluster has room for some at a time
+                max_concurrent_trials=search.count if self._evolves else self.place.slots,
+                search_alg=searcher,
+                scheduler=self._scheduler(searcher),
                 # a process that has loaded torch takes the next trial
                 reuse_actors=not nested,
                 trial_name_creator=str,
@@ -140,11 +152,22 @@ class SearchRun:
             run_config=ray.tune.RunConfig(
                 name=name,
                 storage_path=str(self.place.home.ray_train),
-                callbacks=[_Ear(self)],
+                callbacks=[Ear(self)],
                 failure_config=ray.tune.FailureConfig(max_failures=self.place.max_failures),
                 verbose=0,
             ),
         )
+
+    def _scheduler(self, searcher: ByTurns) -> TrialScheduler:
+        population = self.population
+        if population is None:
+            return scheduler_of(self.search, self._most_epochs())
+
+        def evolve(indices: Sequence[int]) -> dict[int, dict[str, Any]]:
+            population.evolve(indices, self.seconds)
+            return {index: self.attempt(self._trial(index)) for index in indices}
+
+        return Rounds(lambda: population.due, evolve, lambda: searcher.all_drawn)
 
     def _most_epochs(self) -> int:
         axis = self.search.space.get("epochs")
@@ -164,7 +187,8 @@ class SearchRun:
         try:
             *ahead, run = self.planned.runs_of(values)
             keys = [each.key for each in ahead]
-            trial = Trial(index, values, run.key, run.label, ahead=keys)
+            key = self.population.key_of(index) if self.population else run.key
+            trial = Trial(index, values, key, run.label, ahead=keys)
         except ValidationError as error:
             why = "; ".join(str(item["msg"]) for item in error.errors())
             log.warning("search %s: %s: %s", self.planned.stage.name, values, why)
@@ -174,7 +198,7 @@ class SearchRun:
 
     def attempt(self, trial: Trial) -> dict[str, Any]:
         """What the trial's process is to do."""
-        *before, run = self.planned.runs_of(trial.values)
+        *before, run = self._runs_of(trial)
         known, place = self.known.get(trial.index), self.place
         return plain(
             Attempt(
@@ -202,18 +226,25 @@ class SearchRun:
             parent=run.parent,
             parent_label=run.parent_label,
             tested=False,
+            until=self.population.due if self.population else None,
         )
+
+    def _runs_of(self, trial: Trial) -> list[Run]:
+        """What a trial trains, parents first."""
+        if self.population:
+            return [self.population.run_of(trial)]
+        return self.planned.runs_of(trial.values)
 
     def begun(self, index: int) -> None:
         """A trial runs."""
         trial = self._trial(index)
         if index not in self.known:
-            *ahead, run = self.planned.runs_of(trial.values)
+            *ahead, run = self._runs_of(trial)
             for each in ahead:
                 if each.key not in self._followed:
                     self._followed.add(each.key)
                     self.mirror.follow(each)
-            self.mirror.follow(run, drawn=_of_others(trial.values))
+            self.mirror.follow(run, drawn=_of_others(trial.values), ancestry=trial.ancestry)
             self._put(replace(trial, state="RUNNING", reason=""))
 
     def heard(self, index: int, epoch: int, figure: float) -> None:
@@ -229,25 +260,22 @@ class SearchRun:
     def ended(self, index: int) -> None:
         """A trial trained to its end or was stopped early: its checkpoint says which."""
         trial = self._trial(index)
-        run = self.planned.run_of(trial.values)
         if index not in self.known:
-            history = history_of(self.store, run.key)
+            history = history_of(self.store, trial.key)
             whole = has_ended(history, self.planned.config_of(trial.values))
             trial = trial.with_history(history, self.search.metric, self.search.mode)
             state: State = "FINISHED" if whole else "STOPPED"
             trial = replace(trial, state=state, reason="", ended=self.seconds)
-            if trial.figure is not None:
-                self.suggestions.tell(trial.values, trial.figure)
+            self._learn(trial)
             self._put(trial)
         self._tell(trial)
 
     def failed(self, index: int, error: BaseException | None) -> None:
         """A trial failed for good."""
         trial = self._trial(index)
-        run = self.planned.run_of(trial.values)
-        told = self.store.ended(run.key, self.place.job)
+        told = self.store.ended(trial.key, self.place.job)
         why = told[1] if told else one_line(root_cause(error)) if error else "its process died"
-        log.error("%s: failed %s", run.name, why)
+        log.error("%s seed %d: failed %s", trial.label, self.planned.seed, why)
         trial = replace(trial, state="FAILED", reason=why, ended=self.seconds)
         self._put(trial)
         self._tell(trial)
@@ -267,7 +295,7 @@ class SearchRun:
         best = next(iter(ranked(trials, self.search.mode)), None)
         said = {
             "counts": counts(trials),
-            "best": best and {"label": best.label, "figure": best.figure, "values": best.values},
+            "best": best and {"label": best.label, "figure": best.figure, "values": best.current},
         }
         self.mirror.say({"progress": json.dumps(said)})
 
@@ -283,60 +311,3 @@ class SearchRun:
 
 def _of_others(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if owner_of(name)[0]}
-
-
-class _Searcher(Searcher):  # type: ignore[misc]
-    """Hands Ray Tune the trials one after the other, from the first."""
-
-    def __init__(self, owner: SearchRun) -> None:
-        super().__init__(metric=owner.search.metric, mode=owner.search.mode)
-        self._owner, self._next = owner, 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray Tune writes itself down to be restored, which is not done here
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        while self._next < self._owner.search.count:
-            trial = self._owner.draw(self._next)
-            if trial is None:
-                break
-            self._next += 1
-            if trial.key:
-                return self._owner.attempt(trial)
-        return str(Searcher.FINISHED)
-
-    def on_trial_complete(
-        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """The suggestions were told by then, from the checkpoint."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: a search goes on from its own notes."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a search goes on from its own notes")
-
-
-class _Ear(ray.tune.Callback):  # type: ignore[misc]
-    """Hears of every trial from Ray Tune."""
-
-    def __init__(self, owner: SearchRun) -> None:
-        self._owner = owner
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        self._owner.begun(trial.config["trial"])
-
-    def on_trial_result(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any]
-    ) -> None:
-        figure = result[self._owner.search.metric]
-        self._owner.heard(trial.config["trial"], int(result["epoch"]), float(figure))
-
-    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        self._owner.ended(trial.config["trial"])
-
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        self._owner.failed(trial.config["trial"], trial.get_pickled_error())

@@ -93,9 +93,11 @@ class Search(Config):
     trials: Annotated[int, Field(ge=1, le=100_000)] | None = None  # None: a grid has its own number
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
     algorithm: Literal["random", "grid", "optuna"] = "optuna"
-    scheduler: Literal["none", "asha", "median"] = "none"
+    scheduler: Literal["none", "asha", "median", "pbt"] = "none"
     grace_epochs: Annotated[int, Field(ge=1)] = 1  # before which no trial is stopped
     reduction_factor: Annotated[int, Field(ge=2)] = 3  # asha: one in so many goes on at a rung
+    interval_epochs: Annotated[int, Field(ge=1)] = 1  # pbt: the worst learn from the best so often
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25  # pbt: so many are the worst, the best
     seed: Seed | None = None  # of every trial and of what is drawn; None: the stage's first
     stall_minutes: Annotated[float, Field(gt=0)] = 30.0  # without progress a trial has failed
     then: Then | None = None
@@ -115,7 +117,17 @@ class Search(Config):
                 raise ValueError(f"the grid has {self.size} points: leave `trials` out")
         if self.metric.endswith("/loss") and self.mode == "max":
             raise ValueError(f"mode max looks for the worst {self.metric}: say `mode: min`")
+        if self.scheduler == "pbt":
+            self._check_population()
         return self
+
+    def _check_population(self) -> None:
+        if self.count < 2:
+            raise ValueError("pbt with one trial: there is nobody to learn from, say `trials: 2`")
+        if self.over:
+            raise ValueError("pbt changes what is trained on its way: it is `over` one stage only")
+        if self.then and self.then.best > 1:
+            raise ValueError("the best of a population are related: say `then: {best: 1}`")
 
     @property
     def size(self) -> int | None:

@@ -73,7 +73,7 @@ def draw_parallel(trials: Sequence[Trial], search: Search) -> Figure:
         fared, key=lambda t: (t.figure or 0.0) * (1 if search.mode == "max" else -1)
     )
     for trial in worst_first:
-        ys = [_place(search.space[name], trial.values[name]) for name in names]
+        ys = [_place(search.space[name], trial.current[name]) for name in names]
         style = "-" if trial.state == "FINISHED" else ":"
         axes.plot(
             range(len(names)), ys, style, color=colours.to_rgba(np.array(trial.figure)), alpha=0.85

@@ -47,7 +47,10 @@ def write_search(
 
 
 def importance_of(planned: PlannedSearch, trials: Sequence[Trial]) -> dict[str, float]:
-    """Parameter → share of the figure's variance, the largest first; empty for few trials."""
+    """Parameter → share of the figure's variance, the largest first; empty for few trials, and for
+    a population, whose figures come from many values each."""
+    if planned.search.scheduler == "pbt":
+        return {}
     told = Suggestions(planned.search, planned.kinds, planned.seed)
     for trial in ranked(trials, planned.search.mode):
         assert trial.figure is not None
@@ -62,7 +65,7 @@ def as_csv(trials: Sequence[Trial], metric: str, names: Sequence[str]) -> str:
     writer.writerow([*_COLUMNS, metric, *names, "run_key", "reason"])
     for trial in trials:
         minutes = "" if trial.ended is None else f"{trial.ended / 60:.2f}"
-        said: Mapping[str, Any] = trial.values
+        said: Mapping[str, Any] = trial.current
         row = [trial.index, trial.state, trial.epochs, trial.best, minutes, trial.figure]
         writer.writerow([*row, *(said[name] for name in names), trial.key, trial.reason])
     return out.getvalue()

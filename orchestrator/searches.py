@@ -21,7 +21,7 @@ from orchestrator.search_file import (
 )
 from orchestrator.study_file import CompareSpec, Stage, Study, StudyFile, Variant
 from trainables.catalog import TRAINABLES, reported_metrics
-from trainables.config import TrainableConfig, as_plain
+from trainables.config import CHANGEABLE, TrainableConfig, as_plain
 from trainables.trainable import PROBES
 
 DEFAULT = "_default"  # ends the name of the stage that is trained as it is written
@@ -75,6 +75,8 @@ def check_searches(file: StudyFile, variants: Variants, faults: Faults) -> None:
         if _check_over(name, file, variants, faults):
             _check_space(name, search, variants, faults)
             _check_neighbours(name, file, variants, faults)
+        if search.scheduler == "pbt":
+            _check_population(dotted, search, base.config, faults)
         _check_metric(f"{dotted}.metric", search, stage.task, base.config, faults)
 
 
@@ -90,6 +92,19 @@ def _check_space(name: str, search: Search, variants: Variants, faults: Faults) 
         base = variants[owner or name][0].config
         assert isinstance(base, TrainableConfig)
         check_axis(dotted, axis, base, parameter, faults)
+        if search.scheduler == "pbt" and parameter not in CHANGEABLE:
+            can = ", ".join(CHANGEABLE)
+            faults.add(dotted, f"pbt changes it on the way: only {can} can be changed so")
+
+
+def _check_population(dotted: str, search: Search, config: TrainableConfig, faults: Faults) -> None:
+    if config.epochs <= search.interval_epochs:
+        faults.add(
+            f"{dotted}.interval_epochs",
+            f"{search.interval_epochs} of {config.epochs} epochs: nobody would learn from anybody",
+        )
+    if config.changes:
+        faults.add(dotted, "pbt finds the `changes` itself: leave them out of the config")
 
 
 def _check_over(name: str, file: StudyFile, variants: Variants, faults: Faults) -> bool:
@@ -222,11 +237,16 @@ def _found(written: Sequence[Stage], winners: Sequence[Mapping[str, Any]]) -> li
     for stage in written:
         own = stage is searched
         parts = [values_of(values, "" if own else stage.name) for values in winners]
-        variants = tuple(Variant(tuple(part.items()), config_of(stage, part)) for part in parts)
+        variants = tuple(Variant(_named(part), config_of(stage, part)) for part in parts)
         name = stage.name if own else found_name(stage.name, searched.name)
         found.append(Stage(name, stage.trainable, after, variants, searched.seeds))
         after = name
     return found
+
+
+def _named(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """By what a configuration is told from others; of changes on the way their number is enough."""
+    return tuple((k, len(v) if k == "changes" else v) for k, v in values.items())
 
 
 def chain_of(study: Study, stage: Stage) -> list[Stage]:
@@ -302,7 +322,8 @@ def planned_searches(study: Study, inputs: Inputs, runs: Sequence[Run]) -> list[
         parent = parents[0] if parents else None
         ahead = tuple(chain[:-1])
         planned = PlannedSearch(stage, stage.search, seed, parent, "", inputs, ahead)
-        asked = stage.search.model_dump(mode="json", exclude=_NOT_DECIDING)
+        exclude = _NOT_DECIDING - ({"trials"} if stage.search.scheduler == "pbt" else set())
+        asked = stage.search.model_dump(mode="json", exclude=exclude)
         text = json.dumps([planned.run_of({}).key, asked], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:20]
         found.append(replace(planned, key=key))

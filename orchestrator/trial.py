@@ -59,6 +59,13 @@ def try_on_ray(config: Mapping[str, Any]) -> None:
     ended = store.ended(task.key, attempt.job)
     if ended is not None:
         raise RunFault(ended[1])
+    if task.until is not None:
+        _to_boundary(attempt, task, store)
+    else:
+        _to_its_end(attempt, task, store)
+
+
+def _to_its_end(attempt: Attempt, task: Task, store: Store) -> None:
     with _owned(store, task):
         history = history_of(store, task.key)[: attempt.epochs]
         for figures in history:
@@ -69,8 +76,17 @@ def try_on_ray(config: Mapping[str, Any]) -> None:
         for each, select in attempt.ahead:
             epoch = _chosen(attempt, replace(each, parent_epoch=epoch), select, store)
         _train(attempt, replace(task, parent_epoch=epoch), store, heard=True)
-    if attempt.share.gpus:
-        torch.cuda.empty_cache()  # the next trial may get this process
+
+
+def _to_boundary(attempt: Attempt, task: Task, store: Store) -> None:
+    """One of a population: up to where everybody waits, and not a step farther. Ray Tune hears of
+    it when the key is free again, since another process may go on with it."""
+    with _owned(store, task):
+        history = history_of(store, task.key)
+        if not _is_over(history, task) and len(history) < (task.until or 0):
+            _train(attempt, task, store, heard=False)
+            history = history_of(store, task.key)
+    _report({**history[-1], "ended": float(_is_over(history, task))})
 
 
 def _is_over(history: Sequence[Mapping[str, float]], task: Task) -> bool:
@@ -113,6 +129,8 @@ def _train(attempt: Attempt, task: Task, store: Store, heard: bool) -> None:
         except RunFault as fault:
             store.end(task.key, task.attempt, "FAILED", str(fault), attempt.job)
             raise
+    if attempt.share.gpus:
+        torch.cuda.empty_cache()  # the next trial may get this process
 
 
 def _keep_still(figures: Mapping[str, float]) -> None:

@@ -34,6 +34,21 @@ class Trial:
     ahead: Sequence[str] = field(
         default_factory=list
     )  # keys of the Runs that it starts from, where it trains them too
+    became: Mapping[str, Any] | None = None  # of a population: what it goes on as, not as drawn
+    ancestry: Sequence[Mapping[str, Any]] = field(default_factory=list)  # epoch, trial, values
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """What a Run would have to be configured with to come where this trial is."""
+        return self.values if self.became is None else self.became
+
+    @property
+    def current(self) -> dict[str, Any]:
+        """What it is configured with now."""
+        found = dict(self.recipe)
+        for change in found.pop("changes", ()):
+            found |= {name: value for name, value in change.items() if name != "epoch"}
+        return found
 
     def with_history(
         self, history: Sequence[Mapping[str, float]], metric: str, mode: str
@@ -55,6 +70,7 @@ class Trials:
         said = read_json(self._path) or {}
         self.seconds = float(said.get("seconds", 0.0))
         self.most: int | None = said.get("most")  # configurations that there are, if few
+        self.evolved: int = said.get("evolved", 0)  # the last boundary that is behind a population
         self._trials = {item["index"]: Trial(**item) for item in said.get("trials", ())}
 
     def all(self, count: int | None = None) -> list[Trial]:
@@ -72,6 +88,13 @@ class Trials:
             self._trials[trial.index], self.seconds = trial, seconds
             self._write()
 
+    def evolve(self, changed: Sequence[Trial], epoch: int, seconds: float) -> None:
+        """A population has passed the boundary after `epoch`, and some of it are others now."""
+        with self._guard:
+            self._trials |= {trial.index: trial for trial in changed}
+            self.evolved, self.seconds = epoch, seconds
+            self._write()
+
     def exhausted(self) -> None:
         """There are no more configurations than were tried."""
         with self._guard:
@@ -81,7 +104,8 @@ class Trials:
     def _write(self) -> None:
         items = [asdict(each) for each in self._trials.values()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, {"seconds": self.seconds, "most": self.most, "trials": items})
+        said = {"seconds": self.seconds, "most": self.most, "evolved": self.evolved}
+        write_json(self._path, {**said, "trials": items})
 
     def have_found(self, count: int) -> bool:
         """Whether all of so many trials have ended, and not all of them in vain."""

@@ -25,7 +25,7 @@ from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
 from trainables.batches import BatchStream, evaluation_steps, training_steps
 from trainables.batchnorm import synchronise
 from trainables.catalog import TRAINABLES
-from trainables.optimizers import build_optimizer, set_rate
+from trainables.optimizers import build_optimizer, set_hyperparameters, set_rate
 from trainables.precision import choose
 from trainables.predict import MODEL, describe_model
 from trainables.randomness import derived_seed
@@ -49,7 +49,7 @@ def train(task: Task, world: World, report: Report) -> None:
     with full_disk_is_said(task):
         run = Training(task, world)
         run.resume()
-        while not has_ended(run.history, run.config):
+        while not has_ended(run.history, run.config) and len(run.history) != task.until:
             figures = run.train_epoch()
             figures |= run.evaluate("val")
             figures |= run.looks.after_epoch(len(run.history) + 1, run.config)
@@ -120,7 +120,9 @@ class Training:
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training images. Returns train/loss and the system's figures."""
-        epoch, world, config = len(self.history) + 1, self.world, self.config
+        epoch, world = len(self.history) + 1, self.world
+        config = self.config.at(epoch)
+        set_hyperparameters(self.optimizer, config)
         steps = training_steps(self.table.parts["train"], config.batch_size, self.task.seed, epoch)
         least = 2 * config.accumulate if world.size == 1 else world.size * config.accumulate
         if len(steps[0]) < least:

@@ -21,7 +21,17 @@ FUNCTIONS = {
 }
 DOORS = {
     "mlflow": {"tracking", "services"},
-    "ray": {"submit", "search", "schedulers", "trial", "launch", "worker", "jobs", "services"},
+    "ray": {
+        "submit",
+        "search",
+        "schedulers",
+        "tune_hooks",
+        "trial",
+        "launch",
+        "worker",
+        "jobs",
+        "services",
+    },
 }
 
 

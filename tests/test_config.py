@@ -209,3 +209,31 @@ def test_a_configuration_survives_json(name: str, settings: dict[str, Any]) -> N
 def test_every_trainable_refuses_keys_it_does_not_know(name: str) -> None:
     with pytest.raises(ValidationError, match="no_such_key"):
         TRAINABLES[name].Config.model_validate({"dataset": "target", "no_such_key": 1})
+
+
+CHANGES = [{"epoch": 3, "lr": 0.5}, {"epoch": 5, "lr": 0.25, "batch_size": 32}]
+
+
+def test_a_change_holds_from_its_epoch_on_until_the_next() -> None:
+    config = TrainableConfig(dataset="d", epochs=6, lr=1.0, schedule="constant", changes=CHANGES)
+    assert [config.at(epoch).lr for epoch in range(1, 7)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    assert [config.at(epoch).batch_size for epoch in (1, 4, 5)] == [128, 128, 32]
+    assert config.at(5).learning_rate(4.5) == 0.25
+    assert TrainableConfig.model_validate(as_plain(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ([{"epoch": 1, "lr": 0.1}], "greater than or equal to 2"),
+        ([{"epoch": 7, "lr": 0.1}], "epoch 7 comes after the last one, 6"),
+        ([{"epoch": 3, "lr": 0.1}, {"epoch": 3, "lr": 0.2}], r"must rise, not \[3, 3\]"),
+        ([{"epoch": 3}], "at epoch 3 nothing changes"),
+        ([{"epoch": 3, "lr": 0.0}], "greater than 0"),
+        ([{"epoch": 3, "epochs": 9}], "Extra inputs are not permitted"),
+        ([{"epoch": 3, "batch_size": 6}], r"batch_size 6 cannot be passed in 4 parts"),
+    ],
+)
+def test_a_change_that_cannot_be(changes: list[dict[str, Any]], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        TrainableConfig(dataset="d", epochs=6, accumulate=4, changes=changes)

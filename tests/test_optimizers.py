@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainables.config import TrainableConfig
-from trainables.optimizers import build_optimizer
+from trainables.optimizers import build_optimizer, set_hyperparameters
 
 
 def test_only_what_learns_is_given_to_the_optimizer():
@@ -73,3 +73,13 @@ def test_lars_goes_on_from_its_state():
     second.load_state_dict(first.state_dict())
     buffer = second.state[model.weight]["momentum_buffer"]
     assert torch.equal(buffer, first.state[model.weight]["momentum_buffer"]) and buffer.any()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_values_are_set_on_the_way_as_if_they_had_been_built_in(name):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    first = TrainableConfig(dataset="d", optimizer=name, weight_decay=0.2, momentum=0.1)
+    then = first.model_copy(update={"weight_decay": 0.3, "momentum": 0.4})
+    optimizer, built = build_optimizer(first, model), build_optimizer(then, model)
+    set_hyperparameters(optimizer, then)
+    assert optimizer.state_dict() == built.state_dict()

@@ -32,7 +32,7 @@ class Listener:
         self.said: dict[str, str] = {}
         self.drawn: dict[str, dict | None] = {}
 
-    def follow(self, run, drawn=None) -> None:
+    def follow(self, run, drawn=None, ancestry=()) -> None:
         self.ends[run.label] = ("RUNNING",)
         self.drawn[run.label] = drawn
 

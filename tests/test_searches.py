@@ -101,6 +101,44 @@ FAULTS_ELSEWHERE = [
     ("stages.A.search.space.lr.choice=[]", "stages.A.search.space.lr.choice: list should have at"),
     ("stages.A.search.then.best=2", None),
 ]
+PBT = ["stages.A.search.scheduler=pbt", f"{SPACE}={{lr: {{log: [0.01, 1.0]}}}}"]
+FAULTS_OF_PBT = [
+    (["stages.A.search.trials=1"], "pbt with one trial: there is nobody to learn from"),
+    (["stages.A.search.then.best=2"], "the best of a population are related: say `then:"),
+    (["stages.A.search.over=[P, A]"], "pbt changes what is trained on its way: it is `over` one"),
+    (["stages.A.search.interval_epochs=4"], "4 of 4 epochs: nobody would learn from anybody"),
+    (["stages.A.config.changes=[{epoch: 2, lr: 0.1}]"], "pbt finds the `changes` itself"),
+    ([f"{SPACE}.augment={{choice: [none, crop]}}"], "pbt changes it on the way: only lr, momentum"),
+    ([f"{SPACE}.epochs={{uniform: [2, 4]}}"], "pbt changes it on the way: only lr, momentum"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), FAULTS_OF_PBT)
+def test_a_fault_of_a_population(settings: list[str], message: str) -> None:
+    (fault,) = faults(*PBT, *settings)
+    assert fault.startswith("stages.A.search")
+    assert message in fault
+    from_mapping(changed(*PBT))
+
+
+def test_a_population_of_another_size_finds_something_else() -> None:
+    def key(*settings: str) -> str:
+        study, inputs = a_study(*settings)
+        (search,) = planned_searches(study, inputs, make_plan(study, inputs))
+        return search.key
+
+    assert key() == key("stages.A.search.trials=4")
+    assert key(*PBT) != key(*PBT, "stages.A.search.trials=4")
+
+
+def test_the_winner_of_a_population_is_named_by_how_often_it_changed() -> None:
+    study, inputs = a_study(*PBT)
+    won = {"lr": 0.5, "changes": [{"epoch": 2, "lr": 0.25}, {"epoch": 3, "lr": 0.125}]}
+    found = resolved(study, "A", [won])
+    runs = [run for run in make_plan(found, inputs) if run.stage == "A"]
+    assert {run.label for run in runs} == {"A[lr=0.5,changes=2]"}
+    run = runs[0]
+    assert [each["lr"] for each in run.config["changes"]] == [0.25, 0.125]
 
 
 @pytest.mark.parametrize(("setting", "start"), FAULTS_ELSEWHERE)

@@ -75,6 +75,7 @@ BYOL = {"backbone": "resnet18", "hidden": 64, "projection": 16, "probe_every": 1
 SETTINGS = [
     ("classify", {"optimizer": "sgd", "head": "mlp"}),
     ("rotation", {"optimizer": "adamw", "accumulate": 2}),
+    ("classify", {"changes": [{"epoch": 2, "lr": 0.01, "momentum": 0.1, "batch_size": 20}]}),
     ("byol", {**BYOL, "optimizer": "lars", "momentum_schedule": "cosine"}),
 ]
 
@@ -96,6 +97,16 @@ def test_a_killed_run_that_goes_on_equals_one_that_was_not(tasks, tmp_path, trai
     assert resumed["best_epoch"] == undisturbed["best_epoch"]
     assert resumed["test"] == undisturbed["test"]
     assert same(learnt(other, task), learnt(tasks.store, task))
+
+
+def test_a_change_is_felt_from_its_epoch_on(tasks: Tasks):
+    losses = []
+    for change in ({}, {"lr": 0.001}, {"momentum": 0.0}, {"weight_decay": 0.1}, {"batch_size": 30}):
+        task = tasks.make(epochs=3, changes=[{"epoch": 2, **change}] if change else [])
+        train(task, ALONE, lambda figures: None)
+        losses.append([each["train/loss"] for each in tasks.store.result(task.key)["history"]])
+    assert len({first for first, *_ in losses}) == 1
+    assert len({third for _, _, third in losses}) == 5
 
 
 def test_a_damaged_newest_checkpoint_costs_one_epoch(tasks: Tasks, caplog):

@@ -4,7 +4,7 @@ Every default of the product that concerns learning stands in a `Config` class, 
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,6 +29,24 @@ class EarlyStopping(Config):
 
     metric: str = "val/loss"
     patience: PositiveInt = 10
+
+
+class Change(Config):
+    """Values that hold from the beginning of an epoch on, until the next change."""
+
+    epoch: Annotated[int, Field(ge=2)]
+    lr: PositiveFloat | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    weight_decay: NonNegativeFloat | None = None
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+
+    @property
+    def values(self) -> dict[str, float | int]:
+        return self.model_dump(exclude_none=True, exclude={"epoch"})
+
+
+# what may be another from some epoch on: neither the model nor its optimizer has another form then
+CHANGEABLE = tuple(name for name in Change.model_fields if name != "epoch")
 
 
 class TrainableConfig(Config):
@@ -58,6 +76,9 @@ class TrainableConfig(Config):
     step_gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: NonNegativeFloat = 0.0
     clip_grad_norm: PositiveFloat | None = None
+    changes: list[Change] = Field(
+        [], description="other values from an epoch on: `[{epoch: 11, lr: 0.01}]`"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     early_stopping: EarlyStopping | None = None
     tsne_epochs: list[PositiveInt] = Field(
@@ -80,7 +101,31 @@ class TrainableConfig(Config):
             raise ValueError(
                 "weights 'imagenet' need stem 'imagenet': torchvision's first convolution is 7x7"
             )
+        self._check_changes()
         return self
+
+    def _check_changes(self) -> None:
+        epochs = [change.epoch for change in self.changes]
+        if epochs != sorted(set(epochs)):
+            raise ValueError(f"changes: the epochs must rise, not {epochs}")
+        if epochs and epochs[-1] > self.epochs:
+            raise ValueError(f"changes: epoch {epochs[-1]} comes after the last one, {self.epochs}")
+        for change in self.changes:
+            if not change.values:
+                raise ValueError(f"changes: at epoch {change.epoch} nothing changes")
+            if (change.batch_size or self.batch_size) < 2 * self.accumulate:
+                raise ValueError(
+                    f"changes: batch_size {change.batch_size} cannot be passed in "
+                    f"{self.accumulate} parts (accumulate) of 2 images at least"
+                )
+
+    def at(self, epoch: int) -> Self:
+        """What holds in an epoch, counted from 1."""
+        values: dict[str, float | int] = {}
+        for change in self.changes:
+            if change.epoch <= epoch:
+                values |= change.values
+        return self.model_copy(update=values) if values else self
 
     def learning_rate(self, progress: float) -> float:
         """Learning rate at `progress` epochs (a real number in [0, epochs])."""

@@ -34,6 +34,16 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def set_hyperparameters(optimizer: torch.optim.Optimizer, config: TrainableConfig) -> None:
+    """Momentum and weight decay as configured, from the next step on; what the optimizer remembers
+    stays. Groups that are not decayed (LARS) stay so."""
+    for group in optimizer.param_groups:
+        if "momentum" in group:
+            group["momentum"] = config.momentum
+        if group.get("trust", 1.0) is not None:
+            group["weight_decay"] = config.weight_decay
+
+
 class Lars(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (arXiv:1708.03888): every tensor's step is scaled by
     trust * |w| / |g + decay * w|, then SGD with momentum. A group with trust None is not scaled.

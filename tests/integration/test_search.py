@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from orchestrator.store import Store
-from orchestrator.trials import Trials
+from orchestrator.trials import Trials, history_of
 from tests.integration.command import Command, wait_for
 from tests.ledger import held
 
@@ -43,14 +43,27 @@ stages:
 """  # noqa: E501
 
 
+POPULATION = """
+study: {name}
+question: Which rate, and when?
+data: {{digits: {{type: digits, limit: 60}}}}
+resources: {{cpus_per_worker: 1}}
+stages:
+  A:
+    trainable: classify
+    config: {{dataset: digits, stem: small, epochs: 3, batch_size: 16, lr: 0.03}}
+    search: {{trials: 3, space: {{lr: {{log: [1.0e-5, 0.1]}}}}, scheduler: pbt, then: {{seeds: [0], default: false}}}}
+"""  # noqa: E501
+
+
 def search_of(command: Command, study: str) -> dict:
     (found,) = [item for item in command.status()["studies"] if item["study"] == study]
     return {"study": found["state"], **found["searches"][0]}
 
 
-def trials_of(command: Command) -> Trials:
-    """Those of the study `searched`; none before it has its plan."""
-    path = command.home / "plans" / "searched.json"
+def trials_of(command: Command, study: str = "searched") -> Trials:
+    """Those of a study; none before it has its plan."""
+    path = command.home / "plans" / f"{study}.json"
     plan = json.loads(path.read_text()) if path.is_file() else {"searches": [{"key": "none"}]}
     return Trials(command.home / "store" / plan["searches"][0]["key"])
 
@@ -165,3 +178,40 @@ def test_a_search_without_a_success_says_the_first_cause_once(command):
     assert "Traceback" not in failed.stdout + failed.stderr
     found = search_of(command, "failing")
     assert (found["study"], found["state"], found["counts"]) == ("FAILED", "FAILED", {"FAILED": 2})
+
+
+def test_a_killed_population_goes_on_and_its_best_can_be_trained_again(command):
+    file = command.study("population", form=POPULATION)
+    first = command.start("submit", file)
+    wait_for(lambda: trials_of(command, "population").evolved >= 1)
+    command.driver().send_signal(signal.SIGKILL)
+    first.communicate(timeout=120)
+    before = trials_of(command, "population")
+    assert before.evolved < 3
+    result = command.run("submit", file)
+    assert result.returncode == 0, result.stdout + result.stderr
+    trials = trials_of(command, "population").all()
+    assert [(trial.state, trial.epochs) for trial in trials] == [("FINISHED", 3)] * 3
+    steps = [(step["epoch"], trial.index) for trial in trials for step in trial.ancestry]
+    assert sorted(epoch for epoch, _ in steps) == [1, 2]  # one learns at each boundary
+    for trial in before.all():
+        assert trials[trial.index].ancestry[: len(trial.ancestry)] == list(trial.ancestry)
+    found = search_of(command, "population")
+    client = command.mlflow()
+    run = client.get_run(found["mlflow_run_id"])
+    query = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    children = client.search_runs([run.info.experiment_id], filter_string=query)
+    by_key = {child.data.tags["orchestrator.run_key"]: child for child in children}
+    assert by_key.keys() == {trial.key for trial in trials}
+    for trial in trials:
+        child = by_key[trial.key]
+        assert json.loads(child.data.tags.get("orchestrator.ancestry", "[]")) == trial.ancestry
+        points = client.get_metric_history(child.info.run_id, "val/accuracy")
+        assert [point.step for point in points] == [1, 2, 3]
+    best = max(trials, key=lambda trial: (trial.figure, -trial.index))
+    (winner,) = command.runs("population").values()
+    store = Store(command.home / "store")
+    again = store.result(winner["key"])["history"]
+    learnt = history_of(store, best.key)
+    assert [entry["val/loss"] for entry in again] == [entry["val/loss"] for entry in learnt]
+    wait_for(lambda: not held(command.status()["ray"]), 30)
