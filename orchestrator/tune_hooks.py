@@ -29,7 +29,12 @@ class ByTurns(Searcher):  # type: ignore[misc]
 
     def __init__(self, owner: Asked) -> None:
         super().__init__(metric=owner.search.metric, mode=owner.search.mode)
-        self._owner, self._next, self.all_drawn = owner, 0, False
+        self._owner, self._next, self._exhausted = owner, 0, False
+
+    @property
+    def all_drawn(self) -> bool:
+        """Whether no trial is to come."""
+        return self._exhausted or self._next >= self._owner.search.count
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray Tune writes itself down to be restored, which is not done here
@@ -42,7 +47,7 @@ class ByTurns(Searcher):  # type: ignore[misc]
             self._next += 1
             if trial.key:
                 return self._owner.attempt(trial)
-        self.all_drawn = True
+        self._exhausted = True
         return str(Searcher.FINISHED)
 
     def on_trial_complete(
