@@ -21,7 +21,7 @@ from trainables.transforms import AUGMENTATIONS, normalise, rotate90
 
 
 class RotationConfig(TrainableConfig):
-    augment: Literal["none", "crop"] = "none"
+    augment: Literal["none", "flip", "crop", "crop_flip"] = "none"  # before it is rotated
     rotations_per_image: Literal[1, 4] = 1  # 4: all at once, the paper's; 1: one drawn a step
 
 
@@ -40,8 +40,9 @@ class Rotation(Trainable):
         self.model = Model(encoder, nn.Linear(self.width, 4))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        draws = batch.uniform(3)
-        images = AUGMENTATIONS[self.config.augment][1](batch.images, draws[:, 1:])
+        count, augment = AUGMENTATIONS[self.config.augment]
+        draws = batch.uniform(1 + count)
+        images = augment(batch.images, draws[:, 1:])
         if self.config.rotations_per_image == 4:
             images, turns = _all_rotations(images)
         else:
