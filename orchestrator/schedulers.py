@@ -56,11 +56,12 @@ class Rounds(FIFOScheduler):  # type: ignore[misc]
         due: Callable[[], int],
         evolve: Callable[[Sequence[int]], Mapping[int, dict[str, Any]]],
         all_drawn: Callable[[], bool],
+        slots: int,
     ) -> None:
         """due: the epoch of the boundary; evolve: indices → index and configuration of each;
-        all_drawn: whether no trial is to come."""
+        all_drawn: whether no trial is to come; slots: trials at once."""
         super().__init__()
-        self._due, self._evolve, self._all_drawn = due, evolve, all_drawn
+        self._due, self._evolve, self._all_drawn, self._slots = due, evolve, all_drawn, slots
         self._epochs: dict[str, int] = {}  # as far as each has come
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,14 +78,22 @@ class Rounds(FIFOScheduler):  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> TuneTrial | None:
         living = [trial for trial in tune_controller.get_trials() if not trial.is_finished()]
-        waiting = [t for t in living if t.status in (TuneTrial.PENDING, TuneTrial.PAUSED)]
-        ready = [trial for trial in waiting if self._come(trial) < self._due()]
-        if living and not ready and len(waiting) == len(living) and self._all_drawn():
+        waiting = [trial for trial in living if self._waits(trial)]
+        if living and len(waiting) == len(living) and self._all_drawn():
             configs = self._evolve([trial.config["trial"] for trial in living])
             for trial in living:
                 trial.set_config(configs[trial.config["trial"]])
-            ready = living
-        return min(ready, key=self._come, default=None)
+            waiting = []
+        ready = [trial for trial in living if trial not in waiting]
+        at_work = [trial for trial in ready if trial.status != TuneTrial.PAUSED]
+        paused = [trial for trial in ready if trial.status == TuneTrial.PAUSED]
+        if paused and len(at_work) < self._slots:
+            return min(paused, key=self._come)
+        return next((trial for trial in ready if trial.status == TuneTrial.PENDING), None)
+
+    def _waits(self, trial: TuneTrial) -> bool:
+        """At the boundary. One that Ray Tune starts again after its process died has been there."""
+        return trial.status == TuneTrial.PAUSED and self._come(trial) >= self._due()
 
     def _come(self, trial: TuneTrial) -> int:
         return self._epochs.get(trial.trial_id, 0)

@@ -131,7 +131,8 @@ class SearchRun:
 
     def _tuner(self, name: str) -> "ray.tune.Tuner":
         share, search = self.place.share, self.search
-        nested, searcher = share.workers > 1, ByTurns(self)
+        nested, samples = share.workers > 1, search.count + self._evolves
+        searcher = ByTurns(self, samples)
         whole = {"CPU": float(share.cpus)} | ({"GPU": share.gpus} if share.gpus else {})
         needs = ray.tune.PlacementGroupFactory([_NESTED if nested else whole])
         return ray.tune.Tuner(
@@ -139,7 +140,7 @@ class SearchRun:
             tune_config=ray.tune.TuneConfig(
                 metric=search.metric,
                 mode=search.mode,
-                num_samples=search.count,
+                num_samples=samples,
                 # of a population all are there, and the cluster has room for some at a time
                 max_concurrent_trials=search.count if self._evolves else self.place.slots,
                 search_alg=searcher,
@@ -167,7 +168,8 @@ class SearchRun:
             population.evolve(indices, self.seconds)
             return {index: self.attempt(self._trial(index)) for index in indices}
 
-        return Rounds(lambda: population.due, evolve, lambda: searcher.all_drawn)
+        slots = self.place.slots
+        return Rounds(lambda: population.due, evolve, lambda: searcher.all_drawn, slots)
 
     def _most_epochs(self) -> int:
         axis = self.search.space.get("epochs")

@@ -27,9 +27,13 @@ class Asked(Protocol):
 class ByTurns(Searcher):  # type: ignore[misc]
     """Hands Ray Tune the trials one after the other, from the first."""
 
-    def __init__(self, owner: Asked) -> None:
+    def __init__(self, owner: Asked, samples: int) -> None:
+        """samples: as many as Ray Tune asks for. It gives a process up that waits for a trial once
+        it has them all: asked for one more than there are, this one keeps it waiting to the end."""
         super().__init__(metric=owner.search.metric, mode=owner.search.mode)
         self._owner, self._next, self._exhausted = owner, 0, False
+        self._keeps_waiting = samples > owner.search.count
+        self._living: set[str] = set()
 
     @property
     def all_drawn(self) -> bool:
@@ -39,21 +43,25 @@ class ByTurns(Searcher):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray Tune writes itself down to be restored, which is not done here
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         while self._next < self._owner.search.count:
             trial = self._owner.draw(self._next)
             if trial is None:
                 break
             self._next += 1
             if trial.key:
+                self._living.add(trial_id)
                 return self._owner.attempt(trial)
         self._exhausted = True
+        if self._keeps_waiting and self._living:
+            return None
         return str(Searcher.FINISHED)
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """The suggestions were told by then, from the checkpoint."""
+        self._living.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a search goes on from its own notes."""

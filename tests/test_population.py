@@ -219,7 +219,7 @@ def test_everybody_waits_at_the_boundary_also_for_one_that_fails():
         due[0] += 2
         return {index: {"trial": index, "round": len(evolved)} for index in indices}
 
-    scheduler = Rounds(lambda: due[0], evolve, lambda: drawn[0])
+    scheduler = Rounds(lambda: due[0], evolve, lambda: drawn[0], 2)
     controller = Controller(3)
     first, second, third = controller.trials
     for each in (first, second):
@@ -240,7 +240,10 @@ def test_everybody_waits_at_the_boundary_also_for_one_that_fails():
     assert second.config == {"trial": 1, "round": 1}
     assert scheduler.choose_trial_to_run(controller) is first  # asking changes nothing
     assert evolved == [[0, 1]]
-    first.status = TuneTrial.RUNNING
+    first.status = TuneTrial.PENDING  # Ray Tune looks for a process
+    assert scheduler.choose_trial_to_run(controller) is second
+    first.status = second.status = TuneTrial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None
     result = {"epoch": 4, "ended": 1.0}
     assert scheduler.on_trial_result(controller, first, result) == TrialScheduler.CONTINUE
 

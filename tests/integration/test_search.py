@@ -51,7 +51,7 @@ resources: {{cpus_per_worker: 1}}
 stages:
   A:
     trainable: classify
-    config: {{dataset: digits, stem: small, epochs: 3, batch_size: 16, lr: 0.03}}
+    config: {{dataset: digits, stem: small, epochs: 2, batch_size: 16, lr: 0.03}}
     search: {{trials: 3, space: {{lr: {{log: [1.0e-5, 0.1]}}}}, scheduler: pbt, then: {{seeds: [0], default: false}}}}
 """  # noqa: E501
 
@@ -180,22 +180,12 @@ def test_a_search_without_a_success_says_the_first_cause_once(command):
     assert (found["study"], found["state"], found["counts"]) == ("FAILED", "FAILED", {"FAILED": 2})
 
 
-def test_a_killed_population_goes_on_and_its_best_can_be_trained_again(command):
-    file = command.study("population", form=POPULATION)
-    first = command.start("submit", file)
-    wait_for(lambda: trials_of(command, "population").evolved >= 1)
-    command.driver().send_signal(signal.SIGKILL)
-    first.communicate(timeout=120)
-    before = trials_of(command, "population")
-    assert before.evolved < 3
-    result = command.run("submit", file)
+def test_a_population_learns_and_its_best_can_be_trained_again(command):
+    result = command.run("submit", command.study("population", form=POPULATION))
     assert result.returncode == 0, result.stdout + result.stderr
     trials = trials_of(command, "population").all()
-    assert [(trial.state, trial.epochs) for trial in trials] == [("FINISHED", 3)] * 3
-    steps = [(step["epoch"], trial.index) for trial in trials for step in trial.ancestry]
-    assert sorted(epoch for epoch, _ in steps) == [1, 2]  # one learns at each boundary
-    for trial in before.all():
-        assert trials[trial.index].ancestry[: len(trial.ancestry)] == list(trial.ancestry)
+    assert [(trial.state, trial.epochs) for trial in trials] == [("FINISHED", 2)] * 3
+    assert [step["epoch"] for trial in trials for step in trial.ancestry] == [1]
     found = search_of(command, "population")
     client = command.mlflow()
     run = client.get_run(found["mlflow_run_id"])
@@ -207,7 +197,7 @@ def test_a_killed_population_goes_on_and_its_best_can_be_trained_again(command):
         child = by_key[trial.key]
         assert json.loads(child.data.tags.get("orchestrator.ancestry", "[]")) == trial.ancestry
         points = client.get_metric_history(child.info.run_id, "val/accuracy")
-        assert [point.step for point in points] == [1, 2, 3]
+        assert [point.step for point in points] == [1, 2]
     best = max(trials, key=lambda trial: (trial.figure, -trial.index))
     (winner,) = command.runs("population").values()
     store = Store(command.home / "store")
