@@ -94,14 +94,20 @@ class Mirror:
         reason: str = "",
         outcome: str = "",
         drawn: Mapping[str, Any] | None = None,
+        ancestry: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """A Run has ended, also before it was followed. state: FINISHED, FAILED or KILLED.
-        outcome: of a trial that is FINISHED, `finished` or `stopped_early`. drawn: as above."""
+        outcome: of a trial that is FINISHED, `finished` or `stopped_early`. drawn, ancestry: as
+        above."""
         with self._guard:
-            name = (run.label, str(run.seed))
-            new = Entry(run, self.store.attempt(run.key), drawn=drawn or {})
-            entry = self._entries.setdefault(name, new)
-            entry.end, entry.outcome = (state, reason), outcome
+            name, end = (run.label, str(run.seed)), (state, reason)
+            entry = self._entries.get(name)
+            # another end than the one that was sent, or that of an heir, is news
+            if entry is None or entry.run.key != run.key or (entry.closed and entry.end != end):
+                entry = Entry(run, self.store.attempt(run.key), drawn=drawn or {})
+                entry.ancestry = ancestry
+                self._entries[name] = entry
+            entry.end, entry.outcome = end, outcome
 
     def drop(self, run: Run) -> None:
         """A Run is somebody else's now: nothing more is said of it."""
@@ -251,9 +257,10 @@ class Mirror:
             entry.logged = self.tracker.last_epoch(child.run_id, first)
             if not (child.status == "FINISHED" and entry.end):
                 told = {"attempt": str(entry.attempt), "reason": "", "run_key": run.key}
-                if entry.ancestry:
-                    told["ancestry"] = json.dumps(entry.ancestry)
                 self.tracker.set_tags(child.run_id, told)
+                self._tell_ancestry(entry, child.run_id)
+            if entry.ancestry:  # up to there the store has another trial's epochs
+                entry.logged = max(entry.logged, int(entry.ancestry[-1]["epoch"]))
             if entry.end is None:
                 self.tracker.set_status(child.run_id, "RUNNING")
             if "opened" not in child.tags:  # whoever made it died over it
@@ -282,6 +289,7 @@ class Mirror:
             self.submission.experiment_id, run.name, tags, self.submission.run_id
         )
         self._describe(entry, run_id, reused)
+        self._tell_ancestry(entry, run_id)
         known[run.label, str(run.seed)] = tracked = self.tracker.run(run_id)
         self._children = known
         return tracked
@@ -296,6 +304,16 @@ class Mirror:
         if not reused:
             self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
         self.tracker.set_tags(run_id, {"opened": "true"})
+
+    def _tell_ancestry(self, entry: Entry, run_id: str) -> None:
+        """What has become of a trial of a population, and when."""
+        if not entry.ancestry:
+            return
+        steps = [f"epoch {step['epoch']}: trial {step['trial']}" for step in entry.ancestry]
+        self.tracker.set_tags(run_id, {"ancestry": "; ".join(steps)})
+        self.tracker.log_text(run_id, json.dumps(list(entry.ancestry), indent=1), "ancestry.json")
+        text = yaml.safe_dump(dict(entry.run.config), sort_keys=False)
+        self.tracker.log_text(run_id, text, "config.yaml")
 
     def _send_maps(self, entry: Entry) -> None:
         """Pictures, once another process has drawn them: nothing waits for it."""

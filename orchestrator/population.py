@@ -12,10 +12,12 @@ import random
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from orchestrator.home import write_json
 from orchestrator.plan import Run
+from orchestrator.sealed import sync
 from orchestrator.search_file import Dimension, typed
 from orchestrator.searches import PlannedSearch
 from orchestrator.store import Store
@@ -44,6 +46,11 @@ class Population:
     def epochs(self) -> int:
         return self.planned.config_of({}).epochs
 
+    def at_work(self, count: int) -> int:
+        """How many of the first `count` trials are on their way to the boundary."""
+        trials = self.trials.all(count)
+        return sum(trial.state == "RUNNING" and trial.epochs < self.due for trial in trials)
+
     def key_of(self, index: int, generation: int = 0) -> str:
         """Of a trial's Run: nobody else's, and another one after it has become another."""
         text = f"{self.planned.key} trial {index} generation {generation}"
@@ -70,7 +77,7 @@ class Population:
         self.trials.evolve(changed, epoch, seconds)
         for trial in standing:
             if trial.index in {each.index for each in changed}:
-                shutil.rmtree(self.store.folder(trial.key))  # nobody comes back to it
+                shutil.rmtree(self.store.folder(trial.key), ignore_errors=True)  # nobody needs it
 
     def _score(self, trial: Trial) -> float:
         """Higher is better; one whose checkpoints are lost is the worst."""
@@ -123,20 +130,25 @@ def adopt(store: Store, key: str, heir_of: str, source: str, epoch: int) -> bool
     temporary = folder.with_name(f".{key}.adopted")
     for left in (folder, temporary):  # of a driver that died over it
         shutil.rmtree(left, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    parts = [path for path in store.folder(source).glob("[es]*_*") if _epoch(path) <= epoch]
+    for path in (*parts, store.folder(heir_of) / "logs"):
+        copy = temporary / path.name
+        copy.mkdir(parents=True)
+        for file in path.glob("*"):
+            shutil.copyfile(file, copy / file.name)
+        sync(copy)
     write_json(temporary / "attempt", {"attempt": store.attempt(heir_of)})
-    logs = store.folder(heir_of) / "logs"
-    if logs.is_dir():
-        shutil.copytree(logs, temporary / logs.name)
-    for path in store.folder(source).glob("[es]*_*"):
-        if int(path.name.partition("_")[2]) <= epoch:
-            shutil.copytree(path, temporary / path.name)
     temporary.rename(folder)
     newest = store.newest(key)
     if newest is None or newest.epoch != epoch:
         shutil.rmtree(folder)
         return False
     return True
+
+
+def _epoch(path: Path) -> int:
+    """Of a checkpoint's folder."""
+    return int(path.name.partition("_")[2])
 
 
 def _moved(place: int, count: int, draw: random.Random) -> int:

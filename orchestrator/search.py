@@ -108,16 +108,20 @@ class SearchRun:
     def _tell(self, trial: Trial) -> None:
         *ahead, run = self._runs_of(trial)
         for each in ahead:
-            self._tell_ahead(each)
+            self._tell_ahead(each, trial.state)
         state, outcome = "FINISHED", "finished" if trial.state == "FINISHED" else "stopped_early"
         if trial.state == "FAILED":
             state, outcome = "FAILED", ""
-        self.mirror.end(run, state, trial.reason, outcome, _of_others(trial.values))
+        others = _of_others(trial.values)
+        self.mirror.end(run, state, trial.reason, outcome, others, trial.ancestry)
 
-    def _tell_ahead(self, run: Run) -> None:
-        """Of what a trial that has ended started from, which other trials may still train."""
+    def _tell_ahead(self, run: Run, state: State) -> None:
+        """Of what a trial that has ended in that state started from. Others may still train it; by
+        now its checkpoints may have been cleaned away."""
         failed = self.store.ended(run.key, self.place.job)
-        if failed is not None:
+        if state in ("FINISHED", "STOPPED"):
+            self.mirror.end(run, "FINISHED", "", "finished")
+        elif failed is not None:
             self.mirror.end(run, failed[0], failed[1])
         elif has_ended(history_of(self.store, run.key), self._form(run)):
             self.mirror.end(run, "FINISHED", "", "finished")
@@ -141,7 +145,7 @@ class SearchRun:
                 metric=search.metric,
                 mode=search.mode,
                 num_samples=samples,
-                # of a population all are there, and the cluster has room for some at a time
+                # of a population all are there, most of them waiting
                 max_concurrent_trials=search.count if self._evolves else self.place.slots,
                 search_alg=searcher,
                 scheduler=self._scheduler(searcher),
@@ -175,6 +179,11 @@ class SearchRun:
         axis = self.search.space.get("epochs")
         ends = axis.ends() if axis else [self.planned.stage.variants[0].config.epochs]  # type: ignore[union-attr]
         return int(max(ends))
+
+    def is_full(self, count: int) -> bool:
+        """Whether no trial more may begin, of a population of which `count` have. Ray Tune's own
+        limit would count those that wait at the boundary."""
+        return bool(self.population and self.population.at_work(count) >= self.place.slots)
 
     def draw(self, index: int) -> Trial | None:
         """Trial `index`: as it was drawn before, or anew; None when there is none. It is FAILED

@@ -14,7 +14,7 @@ from trainables.config import ONLY_LOOKS, Config, TrainableConfig
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Kind = type[int] | type[float] | None  # of a parameter; None: it is no number
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
-_FIXED = ("dataset", "weights")  # another data set is another question
+_FIXED = ("dataset", "weights", "changes")  # another data set is another question
 _LINKED = ("backbone", "stem")  # both ends of a hand-off must have the same
 _DIGITS = (
     4  # significant ones of a drawn number: what is read, logged and typed is what was trained

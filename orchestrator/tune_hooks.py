@@ -16,6 +16,7 @@ class Asked(Protocol):
 
     search: Search
 
+    def is_full(self, count: int) -> bool: ...
     def draw(self, index: int) -> Trial | None: ...
     def attempt(self, trial: Trial) -> dict[str, Any]: ...
     def begun(self, index: int) -> None: ...
@@ -44,6 +45,8 @@ class ByTurns(Searcher):  # type: ignore[misc]
         return {}  # Ray Tune writes itself down to be restored, which is not done here
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._owner.is_full(self._next):
+            return None
         while self._next < self._owner.search.count:
             trial = self._owner.draw(self._next)
             if trial is None:

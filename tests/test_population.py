@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
 from orchestrator import trial
 from orchestrator.home import Home
@@ -21,6 +22,7 @@ from orchestrator.store import Store
 from orchestrator.task import Task
 from orchestrator.trial import try_on_ray
 from orchestrator.trials import history_of
+from orchestrator.tune_hooks import ByTurns
 from orchestrator.worker import train
 from tests.conftest import ALONE, Tasks, damage
 from tests.test_search import begun
@@ -246,6 +248,25 @@ def test_everybody_waits_at_the_boundary_also_for_one_that_fails():
     assert scheduler.choose_trial_to_run(controller) is None
     result = {"epoch": 4, "ended": 1.0}
     assert scheduler.on_trial_result(controller, first, result) == TrialScheduler.CONTINUE
+
+
+def test_no_more_begin_than_there_is_room_for_those_at_the_boundary_not_counted(digits_home: Home):
+    search, _ = begun(digits_home, {**FORM, "seed": 26, "trials": 3})  # one slot
+    turns = ByTurns(search, 4)
+    assert turns.suggest("first")["trial"] == 0
+    assert turns.suggest("second") is None
+    search.begun(0)
+    assert turns.suggest("second") is None
+    search.heard(0, 1, 0.5)
+    assert turns.suggest("second")["trial"] == 1
+    search.failed(1, None)
+    assert turns.suggest("third")["trial"] == 2
+    assert turns.all_drawn
+    search.heard(2, 1, 0.5)
+    assert turns.suggest("fourth") is None  # so that Ray Tune keeps its processes
+    for each in ("first", "second", "third"):
+        turns.on_trial_complete(each)
+    assert turns.suggest("fourth") == Searcher.FINISHED
 
 
 def test_a_store_without_the_donor_begins_nothing(tmp_path):

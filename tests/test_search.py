@@ -36,7 +36,9 @@ class Listener:
         self.ends[run.label] = ("RUNNING",)
         self.drawn[run.label] = drawn
 
-    def end(self, run, state: str, reason: str = "", outcome: str = "", drawn=None) -> None:
+    def end(
+        self, run, state: str, reason: str = "", outcome: str = "", drawn=None, ancestry=()
+    ) -> None:
         self.ends[run.label] = (state, reason, outcome)
 
     def say(self, tags) -> None:

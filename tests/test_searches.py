@@ -50,6 +50,7 @@ FAULT_OF_WHAT_IS_SET = [
     (f"{SPACE}.lrr={{log: [1, 2]}}", "unknown key (did you mean 'lr'?)"),
     (f"{SPACE}.dataset={{choice: [x]}}", "'dataset' is the same in every trial: it cannot"),
     (f"{SPACE}.watch={{choice: [[a]]}}", "'watch' is the same in every trial"),
+    (f"{SPACE}.changes={{choice: [[]]}}", "'changes' is the same in every trial"),
     (f"{SPACE}.lr={{}}", "needs one of `log: [low, high]`"),
     (f"{SPACE}.lr={{log: [1.0, 2.0], choice: [1.0]}}", "needs one of `log: [low, high]`"),
     (f"{SPACE}.lr={{log: [1.0, 0.1]}}", "log [1, 0.1] is reversed: the lower bound comes first"),
