@@ -267,6 +267,7 @@ def _beside(compare: CompareSpec, name: str) -> CompareSpec:
 class PlannedSearch:
     """A search that can begin as soon as its parent is trained. `key` is the hash of all that
     decides what it finds but the number of trials: a longer one goes on where a shorter one ended.
+    The number of those that learn from each other (pbt) decides, too.
     """
 
     stage: Stage
