@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import yaml
@@ -78,8 +78,8 @@ class Mirror:
         parameters of what it starts from, where a search chose them too. ancestry: as a trial of a
         population has it."""
         with self._guard:
-            entry = Entry(run, self.store.attempt(run.key), end, drawn=drawn or {})
-            entry.ancestry = ancestry
+            attempt = self.store.attempt(run.key)
+            entry = Entry(run, attempt, end, drawn=drawn or {}, ancestry=ancestry)
             self._entries[run.label, str(run.seed)] = entry
 
     def say(self, tags: Mapping[str, str]) -> None:
@@ -104,8 +104,8 @@ class Mirror:
             entry = self._entries.get(name)
             # another end than the one that was sent, or that of an heir, is news
             if entry is None or entry.run.key != run.key or (entry.closed and entry.end != end):
-                entry = Entry(run, self.store.attempt(run.key), drawn=drawn or {})
-                entry.ancestry = ancestry
+                attempt = self.store.attempt(run.key)
+                entry = Entry(run, attempt, drawn=drawn or {}, ancestry=ancestry)
                 self._entries[name] = entry
             entry.end, entry.outcome = end, outcome
 
@@ -253,19 +253,7 @@ class Mirror:
             self._children = {_name(child.tags): child for child in children}
         run, child = entry.run, self._children.get((entry.run.label, str(entry.run.seed)))
         if child is not None:
-            first = run.select if run.artifacts else "train/loss"
-            entry.logged = self.tracker.last_epoch(child.run_id, first)
-            if not (child.status == "FINISHED" and entry.end):
-                told = {"attempt": str(entry.attempt), "reason": "", "run_key": run.key}
-                self.tracker.set_tags(child.run_id, told)
-                self._tell_ancestry(entry, child.run_id)
-            if entry.ancestry:  # up to there the store has another trial's epochs
-                entry.logged = max(entry.logged, int(entry.ancestry[-1]["epoch"]))
-            if entry.end is None:
-                self.tracker.set_status(child.run_id, "RUNNING")
-            if "opened" not in child.tags:  # whoever made it died over it
-                self._describe(entry, child.run_id, child.tags.get("kind") == "reused")
-            return child
+            return self._take_up(entry, child)
         origin = self.store.origin(run.key)
         ended = entry.end is not None and entry.end[0] == "FINISHED"
         reused = origin is not None and ended and self._kind == "run"
@@ -289,18 +277,39 @@ class Mirror:
             self.submission.experiment_id, run.name, tags, self.submission.run_id
         )
         self._describe(entry, run_id, reused)
-        self._tell_ancestry(entry, run_id)
         known[run.label, str(run.seed)] = tracked = self.tracker.run(run_id)
         self._children = known
         return tracked
 
+    def _take_up(self, entry: Entry, child: TrackedRun) -> TrackedRun:
+        """Go on with the MLflow run that a Run has."""
+        run = entry.run
+        entry.logged = self.tracker.last_epoch(
+            child.run_id, run.select if run.artifacts else "train/loss"
+        )
+        if entry.ancestry:  # up to there the store has another trial's epochs
+            entry.logged = max(entry.logged, int(entry.ancestry[-1]["epoch"]))
+        if not (child.status == "FINISHED" and entry.end):
+            if child.tags.get("run_key") != run.key:
+                self._log_config(run, child.run_id)
+                self._tell_ancestry(entry, child.run_id)
+            told = {"attempt": str(entry.attempt), "reason": "", "run_key": run.key}
+            self.tracker.set_tags(child.run_id, told)
+            child = replace(child, tags={**child.tags, **told})
+            self._children[run.label, str(run.seed)] = child  # type: ignore[index]
+        if entry.end is None:
+            self.tracker.set_status(child.run_id, "RUNNING")
+        if "opened" not in child.tags:  # whoever made it died over it
+            self._describe(entry, child.run_id, child.tags.get("kind") == "reused")
+        return child
+
     def _describe(self, entry: Entry, run_id: str, reused: bool) -> None:
         """What a Run is, once; the tag `opened` says that it is whole."""
         run = entry.run
-        params = {**_flat(run.config), **entry.drawn, "seed": run.seed}
+        params = {**run.config, **entry.drawn, "seed": run.seed}
         self.tracker.log_params(run_id, params)
-        text = yaml.safe_dump(dict(run.config), sort_keys=False)
-        self.tracker.log_text(run_id, text, "config.yaml")
+        self._log_config(run, run_id)
+        self._tell_ancestry(entry, run_id)
         if not reused:
             self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
         self.tracker.set_tags(run_id, {"opened": "true"})
@@ -312,7 +321,9 @@ class Mirror:
         steps = [f"epoch {step['epoch']}: trial {step['trial']}" for step in entry.ancestry]
         self.tracker.set_tags(run_id, {"ancestry": "; ".join(steps)})
         self.tracker.log_text(run_id, json.dumps(list(entry.ancestry), indent=1), "ancestry.json")
-        text = yaml.safe_dump(dict(entry.run.config), sort_keys=False)
+
+    def _log_config(self, run: Run, run_id: str) -> None:
+        text = yaml.safe_dump(dict(run.config), sort_keys=False)
         self.tracker.log_text(run_id, text, "config.yaml")
 
     def _send_maps(self, entry: Entry) -> None:
@@ -333,14 +344,3 @@ class Mirror:
 
 def _name(tags: Mapping[str, str]) -> tuple[str, str]:
     return tags["label"], tags["seed"]
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings as dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
-        else:
-            flat[key] = value
-    return flat

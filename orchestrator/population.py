@@ -11,6 +11,7 @@ import math
 import random
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,15 +70,17 @@ class Population:
         scores = {trial.index: self._score(trial) for trial in standing}
         order = sorted(standing, key=lambda trial: (scores[trial.index], -trial.index))
         many = min(math.ceil(len(order) * self.search.quantile), len(order) // 2)
-        best, changed = order[len(order) - many :], []
-        for trial in order[:many]:
-            draw = random.Random(derived_seed("evolve", self.planned.seed, trial.index, epoch))
-            successor = self._successor(trial, draw.choice(best), epoch, draw)
-            changed += [successor] if successor else []
-        self.trials.evolve(changed, epoch, seconds)
-        for trial in standing:
-            if trial.index in {each.index for each in changed}:
-                shutil.rmtree(self.store.folder(trial.key), ignore_errors=True)  # nobody needs it
+        best = order[len(order) - many :]
+        heirs: dict[str, Trial] = {}  # key of what it was → what it is
+        with ExitStack() as held:
+            for trial in order[:many]:
+                draw = random.Random(derived_seed("evolve", self.planned.seed, trial.index, epoch))
+                heir = self._heir(trial, draw.choice(best), epoch, draw, held)
+                if heir is not None:
+                    heirs[trial.key] = heir
+            self.trials.evolve(list(heirs.values()), epoch, seconds)
+        for key in heirs:
+            shutil.rmtree(self.store.folder(key), ignore_errors=True)  # nobody needs it
 
     def _score(self, trial: Trial) -> float:
         """Higher is better; one whose checkpoints are lost is the worst."""
@@ -85,29 +88,39 @@ class Population:
         sign = 1 if self.search.mode == "max" else -1
         return sign * history[-1][self.search.metric] if history else -math.inf
 
-    def _successor(
-        self, trial: Trial, donor: Trial, epoch: int, draw: random.Random
+    def _heir(
+        self, trial: Trial, donor: Trial, epoch: int, draw: random.Random, held: ExitStack
     ) -> Trial | None:
         """A trial that goes on from the donor's weights and optimizer, with values of its own; None
-        where they are damaged."""
+        where they are damaged. held: keeps `clean` from the heir's key, which nothing names yet.
+        """
         key = self.key_of(trial.index, len(trial.ancestry) + 1)
+        shutil.rmtree(self.store.folder(key), ignore_errors=True)  # of a driver that died over it
+        owned = self.store.own(key, f"the search for {trial.label}")
+        assert owned is not None  # it is new
+        held.enter_context(owned)
         if not adopt(self.store, key, trial.key, donor.key, epoch):
             log.warning("%s cannot go on from %s, whose checkpoint is damaged: it goes on as it is",
                         trial.label, donor.label)  # fmt: skip
             return None
-        values = self.explored(donor.current, draw)
         before = donor.current
+        values = self.explored(before, draw)
         new = {name: value for name, value in values.items() if value != before[name]}
-        changes = list(donor.recipe.get("changes", ()))
-        changes += [{"epoch": epoch + 1, **new}] if new else []
-        became = {**donor.recipe, "changes": changes}
+        changes = [
+            *donor.recipe.get("changes", ()),
+            *([{"epoch": epoch + 1, **new}] if new else []),
+        ]
         log.info("%s goes on from %s at epoch %d: %s", trial.label, donor.label, epoch,
                  ", ".join(f"{name} {before[name]} → {value}" for name, value in new.items())
                  or "with its values")  # fmt: skip
-        ancestry = [*trial.ancestry, {"epoch": epoch, "trial": donor.index, "values": values}]
-        trial = replace(trial, key=key, became=became, ancestry=ancestry, figure=None, best=None)
+        heir = replace(
+            trial,
+            key=key,
+            became={**donor.recipe, "changes": changes},
+            ancestry=[*trial.ancestry, {"epoch": epoch, "trial": donor.index, "values": values}],
+        )
         history = history_of(self.store, key)
-        return trial.with_history(history, self.search.metric, self.search.mode)
+        return heir.with_history(history, self.search.metric, self.search.mode)
 
     def explored(self, values: Mapping[str, Any], draw: random.Random) -> dict[str, Any]:
         """Values near the given ones, within the space."""
@@ -127,18 +140,14 @@ def adopt(store: Store, key: str, heir_of: str, source: str, epoch: int) -> bool
     `source` stands: its checkpoints up to an epoch. Returns whether that one verifies; where not,
     nothing is begun."""
     folder = store.folder(key)
-    temporary = folder.with_name(f".{key}.adopted")
-    for left in (folder, temporary):  # of a driver that died over it
-        shutil.rmtree(left, ignore_errors=True)
     parts = [path for path in store.folder(source).glob("[es]*_*") if _epoch(path) <= epoch]
     for path in (*parts, store.folder(heir_of) / "logs"):
-        copy = temporary / path.name
+        copy = folder / path.name
         copy.mkdir(parents=True)
         for file in path.glob("*"):
             shutil.copyfile(file, copy / file.name)
         sync(copy)
-    write_json(temporary / "attempt", {"attempt": store.attempt(heir_of)})
-    temporary.rename(folder)
+    write_json(folder / "attempt", {"attempt": store.attempt(heir_of)})
     newest = store.newest(key)
     if newest is None or newest.epoch != epoch:
         shutil.rmtree(folder)

@@ -59,7 +59,8 @@ class SearchRun:
         self.trials = Trials(self.store.folder(planned.key))
         self.known = {t.index: t for t in self.trials.all() if t.state in ("FINISHED", "STOPPED")}
         self.suggestions = Suggestions(self.search, planned.kinds, planned.seed)
-        self.population = Population(planned, self.store, self.trials) if self._evolves else None
+        evolves = self.search.scheduler == "pbt"
+        self.population = Population(planned, self.store, self.trials) if evolves else None
         self._followed: set[str] = set()  # Runs that trials start from, and train
         self._started, self._before = time.monotonic(), self.trials.seconds
         for trial in self.trials.all():
@@ -67,14 +68,9 @@ class SearchRun:
         for trial in self.known.values():
             self._learn(trial)
 
-    @property
-    def _evolves(self) -> bool:
-        return self.search.scheduler == "pbt"
-
     def _learn(self, trial: Trial) -> None:
-        if (
-            trial.figure is not None and not self._evolves
-        ):  # which is not a matter of what was drawn
+        # what a population comes to is no matter of what was drawn
+        if trial.figure is not None and self.population is None:
             self.suggestions.tell(trial.values, trial.figure)
 
     @property
@@ -135,7 +131,8 @@ class SearchRun:
 
     def _tuner(self, name: str) -> "ray.tune.Tuner":
         share, search = self.place.share, self.search
-        nested, samples = share.workers > 1, search.count + self._evolves
+        nested, evolves = share.workers > 1, self.population is not None
+        samples = search.count + evolves
         searcher = ByTurns(self, samples)
         whole = {"CPU": float(share.cpus)} | ({"GPU": share.gpus} if share.gpus else {})
         needs = ray.tune.PlacementGroupFactory([_NESTED if nested else whole])
@@ -146,7 +143,7 @@ class SearchRun:
                 mode=search.mode,
                 num_samples=samples,
                 # of a population all are there, most of them waiting
-                max_concurrent_trials=search.count if self._evolves else self.place.slots,
+                max_concurrent_trials=search.count if evolves else self.place.slots,
                 search_alg=searcher,
                 scheduler=self._scheduler(searcher),
                 # a process that has loaded torch takes the next trial

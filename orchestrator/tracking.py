@@ -124,7 +124,8 @@ class Tracker:
             return str(run.info.run_id)
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        """Of a nested mapping every value, under a dotted key."""
+        entries = [Param(key, str(value)[:6000]) for key, value in _flat(params).items()]
         with _mlflow_errors():
             self.client.log_batch(run_id, params=entries)
 
@@ -333,3 +334,13 @@ def _tracked(run: MlflowRun) -> TrackedRun:
     return TrackedRun(
         run.info.run_id, run.info.status, ours, dict(run.data.metrics), run.info.experiment_id
     )
+
+
+def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
