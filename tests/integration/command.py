@@ -30,6 +30,7 @@ stages:
 reference: {{late: 0.5}}
 """  # noqa: E501
 
+HANGS = 1800.0  # seconds: what takes longer hangs; nothing is asserted of less
 CANARY = "canary-5d0c1f7a"
 # what a user's shell may hold: secrets that are nobody's business, and words against the token
 SHELL = {
@@ -75,7 +76,7 @@ class Command:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=420)
+        out, err = process.communicate(timeout=HANGS)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def status(self) -> dict:
@@ -109,7 +110,7 @@ class Command:
         return MlflowClient(self.status()["mlflow"]["tracking_uri"])
 
 
-def wait_for(condition, seconds: float = 120.0):
+def wait_for(condition, seconds: float = 600.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()

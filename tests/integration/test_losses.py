@@ -22,7 +22,7 @@ from orchestrator.store import Store
 from orchestrator.study import from_mapping
 from orchestrator.submit import open_submission
 from orchestrator.tracking import Tracker, TrackingError
-from tests.integration.command import ALONE, Command, wait_for
+from tests.integration.command import ALONE, HANGS, Command, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -39,11 +39,11 @@ def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again
     pid = Store(command.home / "store").progress(key)["pid"]
     stopped = command.run("stop", "busy")
     assert stopped.returncode == 0 and "stopped busy: submit it again" in stopped.stdout
-    ends = [process.communicate(timeout=60) for process in both]
+    ends = [process.communicate(timeout=HANGS) for process in both]
     assert sum("following job" in err for _, err in ends) == 1
     assert all("was stopped" in err for _, err in ends)
     assert [process.returncode for process in both] == [1, 1]
-    wait_for(lambda: not psutil.pid_exists(pid), 30)
+    wait_for(lambda: not psutil.pid_exists(pid))
     after = command.runs("busy")["full"]
     assert after["state"] == "KILLED" and "it was stopped" in after["reason"]
     assert "was not running" in command.run("stop", "busy").stdout
@@ -61,7 +61,7 @@ def test_two_studies_at_once_train_what_they_share_once(command):
     change = ("--set", "stages.rotation.config.epochs=3", "--set", "stages.full.config.lr=0.02")
     both = [command.start("submit", command.study(name, epochs=2), *change) for name in "pq"]
     for process in both:
-        out, err = process.communicate(timeout=420)
+        out, err = process.communicate(timeout=HANGS)
         assert process.returncode == 0, out + err
     store, client = Store(command.home / "store"), command.mlflow()
     runs = {name: command.runs(name) for name in "pq"}

@@ -12,7 +12,7 @@ import requests
 
 from orchestrator.home import Home
 from orchestrator.store import Store
-from tests.integration.command import ALONE, Command, wait_for
+from tests.integration.command import ALONE, HANGS, Command, wait_for
 
 
 def test_submit_prints_plan_addresses_progress_and_table(finished, command):
@@ -162,9 +162,9 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     key = command.training(study)
     run = command.runs("long")["full"]
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=HANGS)
     assert "stopped following; the study goes on" in err and f"submit {study}" in err
-    wait_for(command.driver, 10).kill()
+    wait_for(command.driver).kill()
     wait_for(lambda: command.runs("long")["full"]["state"] == "KILLED")
     assert list((command.home / "store" / key).glob("epoch_*"))
     result = command.run("submit", study)
@@ -201,7 +201,7 @@ def test_address_sends_the_same_job_to_another_cluster(command, other, monkeypat
 def test_two_homes_at_once_do_not_meet(command, other):
     both = [one.start("submit", one.study("near", lr=0.03, form=ALONE)) for one in (command, other)]
     for process in both:
-        out, err = process.communicate(timeout=420)
+        out, err = process.communicate(timeout=HANGS)
         assert process.returncode == 0, out + err
     mine, theirs = command.status(), other.status()
     assert mine["mlflow"] != theirs["mlflow"] and mine["ray"] != theirs["ray"]
