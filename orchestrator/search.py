@@ -52,8 +52,11 @@ class Place:
 class SearchRun:
     """One submission's part of a search: it goes on where the last one stopped."""
 
-    def __init__(self, planned: PlannedSearch, place: Place, mirror: Mirror) -> None:
-        """mirror: of this search, whose trials are its children."""
+    def __init__(
+        self, planned: PlannedSearch, place: Place, mirror: Mirror, last: bool = True
+    ) -> None:
+        """mirror: of this search, whose trials are its children. last: nobody tries again what
+        this one has `lost`."""
         self.planned, self.search, self.place = planned, planned.search, place
         self.mirror, self.store = mirror, Store(place.home.store)
         self.trials = Trials(self.store.folder(planned.key))
@@ -62,6 +65,8 @@ class SearchRun:
         evolves = self.search.scheduler == "pbt"
         self.population = Population(planned, self.store, self.trials) if evolves else None
         self._followed: set[str] = set()  # Runs that trials start from, and train
+        self._last, self._begun = last, set[int]()
+        self.lost: list[int] = []  # trials whose process was dead before it had begun
         self._started, self._before = time.monotonic(), self.trials.seconds
         for trial in self.trials.all():
             self.suggestions.known(dict(trial.values))
@@ -246,6 +251,7 @@ class SearchRun:
     def begun(self, index: int) -> None:
         """A trial runs."""
         trial = self._trial(index)
+        self._begun.add(index)
         if index not in self.known:
             *ahead, run = self._runs_of(trial)
             for each in ahead:
@@ -278,10 +284,21 @@ class SearchRun:
             self._put(trial)
         self._tell(trial)
 
+    def struck(self, index: int) -> None:
+        """A trial's process died; Ray Tune starts it again."""
+        self._begun.discard(index)
+
     def failed(self, index: int, error: BaseException | None) -> None:
-        """A trial failed for good."""
+        """A trial failed for good, as far as Ray Tune goes: it gives up at once what it hands to a
+        process that has died while it waited for a trial (ray 2.60)."""
         trial = self._trial(index)
         told = self.store.ended(trial.key, self.place.job)
+        if not (told or self._last or index in self._begun):
+            log.warning(
+                "%s seed %d: its process died before it began", trial.label, self.planned.seed
+            )
+            self.lost.append(index)
+            return
         why = told[1] if told else one_line(root_cause(error)) if error else "its process died"
         log.error("%s seed %d: failed %s", trial.label, self.planned.seed, why)
         trial = replace(trial, state="FAILED", reason=why, ended=self.seconds)

@@ -34,6 +34,19 @@ def patiently(call: Callable[[], Answer]) -> Answer:
             time.sleep(_AGAIN_SECONDS)
 
 
+def _tried(
+    planned: PlannedSearch, place: Place, mirror: Mirror
+) -> tuple[SearchRun, tuple[str, str]]:
+    """A search that has tried all there is to try, and how it ended; again after it has lost
+    trials to dead processes."""
+    for left in range(place.max_failures, -1, -1):
+        search = SearchRun(planned, place, mirror, last=left == 0)
+        ended = search.run()
+        if not search.lost:
+            break
+    return search, ended
+
+
 class Searching:
     """Carries out the searches of one submission."""
 
@@ -62,14 +75,13 @@ class Searching:
             facts = {**self.facts, "search_key": planned.key}
             mirror = Mirror(self.tracker, store, run, facts, "trial")
             mirror.start()
-            search = SearchRun(planned, place, mirror)
-            ended = ("FINISHED", "")
+            search, ended = SearchRun(planned, place, mirror), ("FINISHED", "")
             try:
                 if found:
                     search.tell_all()
                 else:
                     log.info("search %s: %d trials", stage, planned.search.count)
-                    ended = search.run()
+                    search, ended = _tried(planned, place, mirror)
             finally:
                 self.sent &= mirror.stop(DRAIN_SECONDS)
         log.info("search %s: %s %s", stage, *ended)

@@ -22,6 +22,7 @@ class Asked(Protocol):
     def begun(self, index: int) -> None: ...
     def heard(self, index: int, epoch: int, figure: float) -> None: ...
     def ended(self, index: int) -> None: ...
+    def struck(self, index: int) -> None: ...
     def failed(self, index: int, error: BaseException | None) -> None: ...
 
 
@@ -93,6 +94,9 @@ class Ear(ray.tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
         self._owner.ended(trial.config["trial"])
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
+        self._owner.struck(trial.config["trial"])
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
         self._owner.failed(trial.config["trial"], trial.get_pickled_error())

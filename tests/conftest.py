@@ -18,25 +18,37 @@ from trainables.world import World
 torch.set_num_threads(1)
 
 
-_CHAOS = "tests/integration/test_chaos.py"
+_WHOLE = "tests/integration/"
+# of those, what is by itself: a home of its own anyway, or one that shares nothing with the rest
+_ALONE = {
+    f"{_WHOLE}test_byol.py": "studies",
+    f"{_WHOLE}test_segmentation.py": "studies",
+    f"{_WHOLE}test_chaos.py": "chaos",
+}
 
 
-class ByFile(LoadScopeScheduling):
-    """With `-n`, a file's tests stay together, and all those that share the services do."""
+def _scope(nodeid: str) -> str:
+    """Tests of one scope run one after the other in one process, and share its services."""
+    file = nodeid.partition("::")[0]
+    return _ALONE.get(file, "services" if file.startswith(_WHOLE) else file)
+
+
+class ByScope(LoadScopeScheduling):
+    """With `-n`, tests of one scope stay together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "services" if file.startswith("tests/integration/") and file != _CHAOS else file
+        return _scope(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    return ByFile(config, log)
+    return ByScope(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Chaos last: it has services of its own, and runs beside those that are not through yet."""
-    items.sort(key=lambda item: item.nodeid.startswith(_CHAOS))
+    """The longest scope first; what is by itself last, so that it goes to whoever is free."""
+    order = {"services": 0, "studies": 2, "chaos": 3}
+    items.sort(key=lambda item: order.get(_scope(item.nodeid), 1))
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ class Listener:
 
 
 def begun(
-    digits_home: Home, search: dict, stages: dict | None = None
+    digits_home: Home, search: dict, stages: dict | None = None, last: bool = True
 ) -> tuple[SearchRun, Listener]:
     """stages: before the searched one, A, which starts from the last of them."""
     ahead = stages or {}
@@ -64,7 +64,7 @@ def begun(
     tables = build_caches(prepared, digits_home, lambda name, done, total: None)
     place = Place(digits_home, Share(1, 1, 0.0), 1, tables, "job", 0)
     listener = Listener()
-    return SearchRun(planned, place, listener), listener  # type: ignore[arg-type]
+    return SearchRun(planned, place, listener, last), listener  # type: ignore[arg-type]
 
 
 def carried_out(search: SearchRun, index: int, epochs: int) -> None:
@@ -182,6 +182,27 @@ def test_values_that_do_not_fit_together_are_a_failed_trial(digits_home: Home):
     assert search.draw(3).state == "RUNNING"
     assert search.draw(4) is None
     assert listener.ends == {}
+
+
+def test_a_trial_whose_process_was_dead_before_it_began_is_left_for_another_go(digits_home: Home):
+    form = {**SEARCH, "seed": 13}
+    search, listener = begun(digits_home, form, last=False)
+    lost, struck, bad = [search.draw(index) for index in range(3)]
+    search.failed(0, RuntimeError("its actor is dead"))
+    search.begun(1)
+    search.struck(1)
+    search.failed(1, RuntimeError("its actor is dead"))
+    search.begun(2)
+    search.failed(2, RuntimeError("its own fault"))
+    assert search.lost == [0, 1]
+    assert listener.ends == {
+        struck.label: ("RUNNING",),
+        bad.label: ("FAILED", "its own fault", ""),
+    }
+    again, listener = begun(digits_home, form)
+    assert again.draw(0) == lost
+    again.failed(0, RuntimeError("its actor is dead"))  # nobody tries it after this one
+    assert listener.ends == {lost.label: ("FAILED", "its actor is dead", "")}
 
 
 def test_no_secret_of_the_driver_is_written_into_a_trial_s_description(

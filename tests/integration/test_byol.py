@@ -10,8 +10,8 @@ pytestmark = pytest.mark.slow
 
 LABELS = {"supervised", "byol", "A", "B", "C", "D", "E"}
 FEW = [  # images, of the study's own data set
-    *("--set", "data.pretrain={type: digits, limit: 600}"),
-    *("--set", "data.target={type: digits, limit: 600}"),
+    *("--set", "data.pretrain={type: digits, limit: 300}"),
+    *("--set", "data.target={type: digits, limit: 300}"),
 ]
 
 
