@@ -116,8 +116,9 @@ def _ticks(axis: Dimension) -> list[tuple[float, str]]:
     return [(_place(axis, value), f"{value:.3g}") for value in (low, middle, high)]
 
 
-def draw_importance(shares: Mapping[str, float], metric: str) -> Figure:
-    """Share of the figure's variance that each parameter explains, the largest on top."""
+def draw_importance(shares: Mapping[str, float], trials: Sequence[Trial], metric: str) -> Figure:
+    """Share of the figure's variance that each parameter explains, the largest on top. trials: of
+    which the shares are."""
     figure = Figure(figsize=(6, 1.2 + 0.4 * len(shares)), layout="constrained")
     axes = figure.subplots()
     names, values = list(shares), list(shares.values())
@@ -126,6 +127,10 @@ def draw_importance(shares: Mapping[str, float], metric: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, max(values) * 1.15)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel(f"share of the variance of {metric} over trials (fANOVA)")
+    axes.set_xlabel(f"share of the variance of {metric} over {len(trials)} trials (fANOVA)")
+    stopped = sum(trial.state == "STOPPED" for trial in trials)
+    if stopped:
+        why = f"stopped early: {stopped}, counted with what they had reached"
+        axes.set_title(why, fontsize=8, loc="left")
     axes.spines[["right", "top"]].set_visible(False)
     return figure

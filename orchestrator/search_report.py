@@ -23,13 +23,13 @@ def write_search(
     """Tables and figures of a search that has ended; the importance of each parameter is a metric
     and a tag of its run, too."""
     search = planned.search
-    importance = importance_of(planned, trials)
+    importance, best = importance_of(planned, trials), ranked(trials, search.mode)
     figures = {
         "best": draw_best(trials, search.metric, search.mode),
         "parallel": draw_parallel(trials, search),
     }
     if importance:
-        figures["importance"] = draw_importance(importance, search.metric)
+        figures["importance"] = draw_importance(importance, best, search.metric)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in ("tables", "plots"):
@@ -39,7 +39,6 @@ def write_search(
         for name, figure in figures.items():
             save(figure, folder / f"plots/{name}.png")
         tracker.log_files(run.run_id, folder)
-    best = ranked(trials, search.mode)
     figures_of_run = {f"importance/{name}": share for name, share in importance.items()}
     if best and best[0].figure is not None:
         figures_of_run[f"best/{search.metric}"] = best[0].figure
