@@ -69,7 +69,8 @@ def _fill(home: Home, file: str, uri: str) -> None:
     prepared = prepare(study, None, home)
     tracker = Tracker(uri)
     experiment = tracker.experiment(study.name)
-    tags = {"study": study.name, "kind": "submission", "home": home.name, "plan": "0" * 16}
+    tags = {"study": study.name, "kind": "submission", "home": home.name, "plan": "0" * 16,
+            "job": "gone"}  # fmt: skip
     parent = tracker.create_run(experiment, "submission", tags)
     tracker.log_text(parent, json.dumps(to_plain(study, prepared.runs)), "plan.json")
     tracker.set_status(parent, "FINISHED")
