@@ -16,7 +16,7 @@ from orchestrator.library import built_in_studies, read_file, study_name
 from orchestrator.plan import UnknownPlan
 from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.report import write_comparison
-from orchestrator.results import SearchState, Submission, comparison, newest, records
+from orchestrator.results import SearchState, Submission, comparison, load, newest, records
 from orchestrator.services import Services
 from orchestrator.settings import read_settings
 from orchestrator.tracking import Tracker
@@ -92,15 +92,14 @@ def _settled(home: Home, found: Services) -> list[Submission]:
     assert found.mlflow_uri is not None
     tracker = Tracker(found.mlflow_uri)
     states = []
-    for study in tracker.studies():
+    for tracked in tracker.newest().values():
         try:
-            submission = newest(tracker, study)
+            submission = load(tracker, tracked, tracker.plan(tracked))
         except UnknownPlan as error:
             ERRORS.print(f"warning: {error}", markup=False)
             continue
-        if submission is None:
-            continue
-        if not is_alive(submission, home, found.ray):
+        whole = tracked.status == "FINISHED" and submission.finished  # nothing can be wrong with it
+        if not (whole or is_alive(submission, home, found.ray)):
             submission = settle(tracker, home, submission, ending(submission, found.ray))
         states.append(submission)
     return states

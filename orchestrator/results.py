@@ -201,7 +201,7 @@ def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
             raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
         return same[0].key, same[0].run_id
     found: dict[str, str | None] = {}
-    for study in tracker.studies():
+    for study in tracker.newest():
         for item in _named(tracker, study):
             if name and (item.key.startswith(name) or item.run_id == name):
                 found[item.key] = found.get(item.key) or item.run_id

@@ -228,11 +228,28 @@ class Tracker:
 
     # --- reading -------------------------------------------------------------------------------
 
-    def studies(self) -> list[str]:
-        """Names of all experiments that hold a submission, newest first."""
+    def newest(self) -> dict[str, TrackedRun]:
+        """Study → its newest submission, the newest study first; two calls for all of them."""
         with _mlflow_errors():
             experiments = self.client.search_experiments(order_by=["creation_time DESC"])
-        return [item.name for item in experiments if self.submissions(item.name, 1)]
+        names = {item.experiment_id: item.name for item in experiments}
+        kind = f"tags.`{TAG}kind` = 'submission'"
+        found = self._search(list(names), kind, "attributes.start_time ASC")
+        newest = {run.experiment_id: run for run in found}
+        return {name: newest[number] for number, name in names.items() if number in newest}
+
+    def _search(self, experiments: list[str], query: str, *order: str) -> list[TrackedRun]:
+        found: list[TrackedRun] = []
+        token = None
+        with _mlflow_errors():
+            while True:
+                page = self.client.search_runs(
+                    experiments, query, max_results=_PAGE, order_by=list(order), page_token=token
+                )
+                found += [_tracked(run) for run in page]
+                token = page.token
+                if not token:
+                    return found
 
     def submissions(
         self, study: str, most: int = _PAGE, kind: str = "submission"
@@ -256,20 +273,7 @@ class Tracker:
 
     def children(self, submission: TrackedRun) -> list[TrackedRun]:
         """The Runs of a submission."""
-        found: list[TrackedRun] = []
-        token = None
-        with _mlflow_errors():
-            while True:
-                page = self.client.search_runs(
-                    [submission.experiment_id],
-                    filter_string=f"tags.`{_PARENT}` = '{submission.run_id}'",
-                    max_results=_PAGE,
-                    page_token=token,
-                )
-                found += [_tracked(run) for run in page]
-                token = page.token
-                if not token:
-                    return found
+        return self._search([submission.experiment_id], f"tags.`{_PARENT}` = '{submission.run_id}'")
 
     def tree(self, submission: TrackedRun) -> list[TrackedRun]:
         """A submission's Runs, searches and their trials, and at last itself."""
