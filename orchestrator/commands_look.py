@@ -92,7 +92,7 @@ def _settled(home: Home, found: Services) -> list[Submission]:
     assert found.mlflow_uri is not None
     tracker = Tracker(found.mlflow_uri)
     states = []
-    for tracked in tracker.newest().values():
+    for tracked in tracker.newest_submissions().values():
         try:
             submission = load(tracker, tracked, tracker.plan(tracked))
         except UnknownPlan as error:

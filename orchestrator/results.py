@@ -194,15 +194,16 @@ def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
     if "/" in name:
         study, _, rest = name.partition("/")
         label, _, seed = rest.rpartition("/")
-        runs = _named(tracker, study)
+        submission = newest(tracker, study)
+        runs = _named(tracker, submission) if submission else []
         same = [item for item in runs if (item.label, item.seed) == (label, seed)]
         if not same:
             names = ", ".join(f"{study}/{item.label}/{item.seed}" for item in runs[:8])
             raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
         return same[0].key, same[0].run_id
     found: dict[str, str | None] = {}
-    for study in tracker.newest():
-        for item in _named(tracker, study):
+    for tracked in tracker.newest_submissions().values():
+        for item in _named(tracker, load(tracker, tracked, tracker.plan(tracked))):
             if name and (item.key.startswith(name) or item.run_id == name):
                 found[item.key] = found.get(item.key) or item.run_id
     if len(found) > 1:
@@ -212,11 +213,8 @@ def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
     return next(iter(found.items()))
 
 
-def _named(tracker: Tracker, study: str) -> list[Named]:
-    """The Runs of a study's newest submission, then the trials of its searches."""
-    submission = newest(tracker, study)
-    if submission is None:
-        return []
+def _named(tracker: Tracker, submission: Submission) -> list[Named]:
+    """The Runs of a submission, then the trials of its searches."""
     runs = [Named(i.run.label, str(i.run.seed), i.run.key, i.run_id) for i in submission.runs]
     searches = [item.tracked for item in submission.searches if item.tracked is not None]
     trials = [trial for search in searches for trial in tracker.children(search)]

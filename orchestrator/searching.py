@@ -75,9 +75,9 @@ class Searching:
             facts = {**self.facts, "search_key": planned.key}
             mirror = Mirror(self.tracker, store, run, facts, "trial")
             mirror.start()
-            search, ended = SearchRun(planned, place, mirror), ("FINISHED", "")
             try:
                 if found:
+                    search, ended = SearchRun(planned, place, mirror), ("FINISHED", "")
                     search.tell_all()
                 else:
                     log.info("search %s: %d trials", stage, planned.search.count)

@@ -228,7 +228,7 @@ class Tracker:
 
     # --- reading -------------------------------------------------------------------------------
 
-    def newest(self) -> dict[str, TrackedRun]:
+    def newest_submissions(self) -> dict[str, TrackedRun]:
         """Study → its newest submission, the newest study first; two calls for all of them."""
         with _mlflow_errors():
             experiments = self.client.search_experiments(order_by=["creation_time DESC"])

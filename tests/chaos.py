@@ -24,7 +24,7 @@ import psutil
 from orchestrator.home import Home
 from orchestrator.store import Store
 from tests.conftest import damage
-from tests.integration.command import HANGS, Command
+from tests.integration.command import Command
 from tests.ledger import Reference, check, reference
 
 EPOCHS = 4
@@ -157,7 +157,7 @@ def _twice(this: Round) -> None:
     """A second submit while the first is under way, and a third at the same time."""
     more = [this.submit(), this.submit()]
     for process in more:
-        _, err = process.communicate(timeout=HANGS)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0 and "following job" in err, err
 
 
@@ -213,7 +213,7 @@ def play(this: Round, strike: str, wanted: Reference | None) -> Reference:
         STRIKES[strike](this)
     for attempt in range(4):
         process = this.followers[-1] if attempt == 0 else this.submit()
-        out, err = process.communicate(timeout=HANGS)
+        out, err = process.communicate(timeout=600)
         if process.returncode == 0:
             break
         print(f"    submit ended with {process.returncode}: {(err.strip() or out)[-200:]}")
@@ -221,7 +221,7 @@ def play(this: Round, strike: str, wanted: Reference | None) -> Reference:
         raise AssertionError(f"four submits did not finish it:\n{out}\n{err}")
     found = reference(this.store, this.keys)
     for process in this.followers:
-        process.communicate(timeout=HANGS)
+        process.communicate(timeout=60)
     check(this.command, this.name, this.store, this.keys, EPOCHS, damaged=strike == "damage")
     if wanted is not None:
         assert found == wanted, "other weights, figures or chosen epoch than undisturbed"

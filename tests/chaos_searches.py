@@ -22,7 +22,7 @@ from pathlib import Path
 
 from orchestrator.store import Store
 from orchestrator.trials import Trials
-from tests.integration.command import HANGS, Command, wait_for
+from tests.integration.command import Command, wait_for
 from tests.ledger import held
 
 EPOCHS, TRIALS = 2, 3
@@ -78,7 +78,7 @@ def play(command: Command, name: str, seed: int, kills: int, draw: random.Random
         time.sleep(draw.uniform(0.0, _LONGEST))
         if driver.is_running():
             driver.send_signal(signal.SIGKILL)
-        follower.communicate(timeout=HANGS)
+        follower.communicate(timeout=300)
     done = command.run("submit", str(file))
     if done.returncode:
         return f"submit ended with {done.returncode}: {done.stderr[-500:]}"
@@ -110,7 +110,7 @@ def check(command: Command, name: str, kills: int) -> None:
     assert len(runs) == TRIALS + 2, [run.info.run_name for run in runs]
     wrong = [run.info.run_name for run in runs if run.info.status != "FINISHED"]
     assert not wrong, f"not FINISHED in MLflow: {wrong}"
-    wait_for(lambda: not held(command.status()["ray"]))
+    wait_for(lambda: not held(command.status()["ray"]), 60)
 
 
 if __name__ == "__main__":

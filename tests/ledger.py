@@ -71,7 +71,7 @@ def check(
             key = keys[_tag(run, "label")]
             _check_run(client, run, store, key, epochs)
             _check_repeats(store.logs(key), 1 if damaged else 0)
-    wait_for(lambda: not held(status["ray"]))
+    wait_for(lambda: not held(status["ray"]), 30)
 
 
 def _check_run(client: MlflowClient, run, store: Store, key: str, epochs: int) -> None:

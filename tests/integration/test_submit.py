@@ -162,9 +162,9 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     key = command.training(study)
     run = command.runs("long")["full"]
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=HANGS)
+    out, err = process.communicate(timeout=30)
     assert "stopped following; the study goes on" in err and f"submit {study}" in err
-    wait_for(command.driver).kill()
+    wait_for(command.driver, 10).kill()
     wait_for(lambda: command.runs("long")["full"]["state"] == "KILLED")
     assert list((command.home / "store" / key).glob("epoch_*"))
     result = command.run("submit", study)
