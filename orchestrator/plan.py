@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.faults import UserError
@@ -230,7 +230,7 @@ def to_plain(
         "compare": study.compare.model_dump(mode="json"),
         "reference": dict(study.reference),
         "searches": searches,
-        "runs": [asdict(run) for run in runs],
+        "runs": [dict(vars(run)) for run in runs],
     }
 
 

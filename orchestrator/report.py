@@ -1,5 +1,7 @@
 """The comparison of a submission, written as its artifacts: tables and figures."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from orchestrator.artist import LAST_MASKS
+from orchestrator.code_version import tree_version
 from orchestrator.compare import RunRecord, Table, as_csv, as_markdown, tables, unfinished
 from orchestrator.plots import PLOTS, Pixels, curves_data, draw_curves, draw_maps, save
 from orchestrator.results import LOSS, Submission, comparison, records, with_curves
@@ -18,7 +21,12 @@ from orchestrator.tracking import Tracker
 
 
 def write_comparison(tracker: Tracker, submission: Submission) -> None:
-    """Tables as CSV and Markdown, figures as PNG: artifacts of the submission."""
+    """Tables as CSV and Markdown, figures as PNG: artifacts of the submission. What stands there
+    already, made of the same figures by the same code, is left as it is: a thousand curves take
+    half a minute."""
+    run_id, source = submission.tracked.run_id, _source(submission)
+    if submission.tracked.tags.get("comparison") == source and tracker.files(run_id, "tables"):
+        return
     spec = comparison(submission.plan)
     found = with_curves(records(submission), tracker, spec)
     made = tables(found, spec)
@@ -33,8 +41,28 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
         (folder / "tables/comparison.md").write_text(text, encoding="utf-8")
         for name, figure in _figures(tracker, submission, found, made):
             save(figure, folder / f"plots/{name}.png")
-        tracker.log_files(submission.tracked.run_id, folder)
-    tracker.describe(submission.tracked.run_id, text)
+        tracker.log_files(run_id, folder)
+    tracker.describe(run_id, text)
+    tracker.set_tags(run_id, {"comparison": source})
+
+
+def _source(submission: Submission) -> str:
+    """Of what a comparison is made: 16 hexadecimal digits over the code, the plan, and every Run's
+    state, last figures, and whether its pictures are there: the rest came before FINISHED."""
+    runs = [
+        (
+            item.run_id,
+            item.state,
+            dict(item.tracked.metrics),
+            item.fact("epochs"),
+            item.fact("maps"),
+        )
+        if item.tracked
+        else item.state
+        for item in submission.runs
+    ]
+    text = json.dumps([tree_version(), submission.plan, runs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _figures(
