@@ -6,7 +6,7 @@ from orchestrator.home import Busy, Home, locked
 from orchestrator.jobs import LOCAL, Jobs
 from orchestrator.mirror import Mirror
 from orchestrator.report import write_comparison
-from orchestrator.results import RunState, Submission, newest
+from orchestrator.results import RunState, Submission, keep, newest
 from orchestrator.services import RayService, ServiceError
 from orchestrator.store import Store
 from orchestrator.tracking import TrackedRun, Tracker
@@ -80,6 +80,7 @@ def _settle(tracker: Tracker, store: Store, submission: Submission, why: str) ->
         whole = after.finished
         if whole:
             write_comparison(tracker, after)
+            keep(tracker, after)
         tracker.set_tags(tracked.run_id, {"reason": "" if whole else why})
         tracker.set_status(tracked.run_id, "FINISHED" if whole else "KILLED")
     return newest(tracker, study) or after

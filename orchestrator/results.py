@@ -1,5 +1,6 @@
 """MLflow → the state and the figures of every Run of a submission."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,10 @@ from typing import Any, NamedTuple
 from orchestrator.compare import Comparison, RunRecord
 from orchestrator.faults import Refused
 from orchestrator.plan import Run, from_plain
-from orchestrator.tracking import TrackedRun, Tracker
+from orchestrator.tracking import TrackedRun, Tracker, TrackingError
 
 LOSS = "val/loss"  # what the overlay of all Runs shows
+_ENDED = "ended.json"
 _CALLS_AT_ONCE = 8  # MLflow knows one curve a call
 
 
@@ -81,10 +83,45 @@ def newest(tracker: Tracker, study: str) -> Submission | None:
 
 
 def load(tracker: Tracker, submission: TrackedRun, plan: Mapping[str, Any]) -> Submission:
-    """A submission with the states of its Runs as MLflow has them now."""
-    children = tracker.children(submission)
+    """A submission with the states of its Runs as MLflow has them now; as it had them at the end
+    when all have finished."""
+    children = _kept(tracker, submission)
+    if children is None:
+        children = tracker.children(submission)
     runs = run_states(from_plain(plan), [c for c in children if c.tags.get("kind") != "search"])
     return Submission(submission, plan, runs, search_states(plan, children, runs))
+
+
+def keep(tracker: Tracker, submission: Submission) -> None:
+    """Store how the Runs and searches of a submission ended, one file beside its plan. Once it is
+    FINISHED nothing of it changes, and a file is read where MLflow needs seconds to find them."""
+    found = [item.tracked for item in submission.runs]
+    found += [item.tracked for item in submission.searches]
+    once = {each.run_id: dict(vars(each)) for each in found if each is not None}
+    text = json.dumps(list(once.values()))
+    run_id = submission.tracked.run_id
+    tracker.log_text(run_id, text, _ENDED)
+    tracker.set_tags(run_id, {"ended": _sha256(text)})
+
+
+def _kept(tracker: Tracker, submission: TrackedRun) -> list[TrackedRun] | None:
+    """What `keep` has stored of a FINISHED submission; None where it has not, or it is damaged."""
+    wanted = submission.tags.get("ended")
+    if submission.status != "FINISHED" or wanted is None:
+        return None
+    try:
+        text = tracker.text(submission.run_id, _ENDED)
+    except TrackingError as error:
+        if error.answered:  # somebody has deleted it
+            return None
+        raise
+    if _sha256(text) != wanted:
+        return None
+    return [TrackedRun(**each) for each in json.loads(text)]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def search_states(

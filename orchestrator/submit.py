@@ -26,7 +26,7 @@ from orchestrator.mirror import Mirror
 from orchestrator.plan import digest_of, to_plain
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.report import write_comparison
-from orchestrator.results import newest
+from orchestrator.results import keep, newest
 from orchestrator.search import Place
 from orchestrator.searches import PlannedSearch
 from orchestrator.searching import DRAIN_SECONDS, Searching, patiently
@@ -204,6 +204,7 @@ def close_submission(
     found = newest(tracker, study)
     if found is not None:
         write_comparison(tracker, found)
+        keep(tracker, found)
     reason = f"{failed} of {len(states)} Runs and searches did not finish" if failed else ""
     tracker.set_tags(submission.run_id, {"reason": reason})
     tracker.set_status(submission.run_id, "FAILED" if failed else "FINISHED")

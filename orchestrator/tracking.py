@@ -30,15 +30,7 @@ from orchestrator.faults import UserError
 
 TAG = "orchestrator."
 _PARENT = "mlflow.parentRunId"
-_MODEL_REQUIREMENTS = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "pandas",
-    "pillow",
-    "pydantic",
-    "scikit-learn",
-)
+_MODEL_REQUIREMENTS = "torch torchvision numpy pandas pillow pydantic scikit-learn".split()
 _PAGE = 1000
 _REFUSALS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST")
 
@@ -283,10 +275,13 @@ class Tracker:
 
     def plan(self, submission: TrackedRun) -> dict[str, Any]:
         """The plan.json that the submission stored."""
-        with _mlflow_errors(), tempfile.TemporaryDirectory() as folder:
-            path = self.client.download_artifacts(submission.run_id, "plan.json", folder)
-            plan: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-            return plan
+        plan: dict[str, Any] = json.loads(self.text(submission.run_id, "plan.json"))
+        return plan
+
+    def text(self, run_id: str, file: str) -> str:
+        """What `log_text` stored. Raises TrackingError where it is not there."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.download_file(run_id, file, Path(folder)).read_text(encoding="utf-8")
 
     def files(self, run_id: str, folder: str) -> list[str]:
         """Paths of a run's artifacts in a folder; none where there is no such folder."""
@@ -327,7 +322,7 @@ def _save_pyfunc(files: ModelFiles, into: Path, described: Model) -> None:
         loader_module="trainables.predict",
         data_path=str(files.folder),
         code_paths=[str(files.code)],
-        pip_requirements=list(_MODEL_REQUIREMENTS),
+        pip_requirements=_MODEL_REQUIREMENTS,
         signature=ModelSignature(inputs=Schema([image])),
         mlflow_model=described,
     )

@@ -1,17 +1,22 @@
-"""A comparison as it is written into MLflow, and when it is left as it stands."""
+"""A comparison as it is written into MLflow, and when it is left as it stands; what is kept of a
+submission that has finished."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orchestrator import report
+from orchestrator.plan import FORMAT
 from orchestrator.report import write_comparison
-from orchestrator.results import Submission, run_states
-from orchestrator.tracking import Tracker
+from orchestrator.results import Submission, keep, load, run_states
+from orchestrator.tracking import TrackedRun, Tracker
 from tests.test_results import planned
 
+RUNS = (planned("A"), planned("B"))
 PLAN = {
+    "format": FORMAT,
     "study": "small",
     "question": "Does it stand?",
     "compare": {
@@ -21,20 +26,22 @@ PLAN = {
         "plots": ["bars", "curves", "loss"],
     },
     "reference": {"A": 0.5},
+    "runs": [dict(vars(run)) for run in RUNS],
 }
-RUNS = (planned("A"), planned("B"))
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # MLflow keeps artifacts below
+        yield Tracker(f"sqlite:///{folder / 'mlflow.db'}")
 
 
 @pytest.fixture
-def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
-    return Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
-
-
-@pytest.fixture
-def submission(tracker: Tracker) -> Submission:
+def submission(tracker: Tracker, request: pytest.FixtureRequest) -> Submission:
     """A has finished after two epochs; B waits."""
-    experiment = tracker.experiment("small")
+    experiment = tracker.experiment(request.node.name)
     tracked = tracker.run(tracker.create_run(experiment, "submission", {"kind": "submission"}))
     tags = {"label": "A", "seed": "0", "kind": "run", "epochs": "2"}
     run_id = tracker.create_run(experiment, "A", tags, tracked.run_id)
@@ -53,6 +60,12 @@ def now(tracker: Tracker, submission: Submission) -> Submission:
 def written(tracker: Tracker, submission: Submission, folder: Path) -> str:
     path = tracker.download_file(submission.tracked.run_id, "tables/comparison.csv", folder)
     return path.read_text("utf-8")
+
+
+def folder_of(tracker: Tracker, submission: Submission) -> Path:
+    """Of its artifacts."""
+    uri = tracker.client.get_run(submission.tracked.run_id).info.artifact_uri
+    return Path(uri.removeprefix("file://"))
 
 
 def overwrite(tracker: Tracker, submission: Submission, folder: Path) -> None:
@@ -105,9 +118,59 @@ def test_a_comparison_that_somebody_deleted_is_written_again(
     tracker: Tracker, submission: Submission
 ) -> None:
     write_comparison(tracker, submission)
-    run_id = submission.tracked.run_id
-    where = Path(tracker.client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
-    for path in where.rglob("comparison.*"):
+    for path in folder_of(tracker, submission).rglob("comparison.*"):
         path.unlink()
     write_comparison(tracker, now(tracker, submission))
-    assert len(tracker.files(run_id, "tables")) == 2
+    assert len(tracker.files(submission.tracked.run_id, "tables")) == 2
+
+
+def finish(tracker: Tracker, submission: Submission) -> Submission:
+    """B has finished too, and the submission is closed as its driver does it."""
+    tags = {"label": "B", "seed": "0", "kind": "run"}
+    experiment = submission.tracked.experiment_id
+    run_id = tracker.create_run(experiment, "B", tags, submission.tracked.run_id)
+    tracker.log_epochs(run_id, [{"epoch": 2, "test/accuracy": float("nan")}], {})
+    tracker.set_status(run_id, "FINISHED")
+    whole = now(tracker, submission)
+    keep(tracker, whole)
+    tracker.set_status(whole.tracked.run_id, "FINISHED")
+    return now(tracker, whole)
+
+
+class Deaf(Tracker):
+    """Searches nothing."""
+
+    def children(self, submission: TrackedRun) -> list[TrackedRun]:
+        raise AssertionError("asked for what is in a file")
+
+
+def test_a_finished_submission_is_read_from_one_file(
+    tracker: Tracker, submission: Submission
+) -> None:
+    whole = finish(tracker, submission)
+    found = load(Deaf(tracker.uri), whole.tracked, PLAN)
+    assert found.finished and repr(found.runs) == repr(whole.runs)  # nan is not itself
+
+
+def test_what_goes_on_again_is_not_read_from_the_file(
+    tracker: Tracker, submission: Submission
+) -> None:
+    whole = finish(tracker, submission)
+    tracker.set_status(whole.tracked.run_id, "RUNNING")
+    tracker.set_status(str(whole.runs[1].run_id), "FAILED")
+    assert load(tracker, tracker.run(whole.tracked.run_id), PLAN).runs[1].state == "FAILED"
+
+
+@pytest.mark.parametrize("harm", ["changed", "deleted"])
+def test_a_kept_file_that_is_not_what_was_stored_is_not_believed(
+    tracker: Tracker, submission: Submission, harm: str
+) -> None:
+    whole = finish(tracker, submission)
+    path = folder_of(tracker, whole) / "ended.json"
+    text = path.read_text("utf-8")
+    assert "0.625" in text
+    path.unlink()
+    if harm == "changed":
+        path.write_text(text.replace("0.625", "0.99"), "utf-8")
+    found = load(tracker, whole.tracked, PLAN)
+    assert found.runs[0].tracked and found.runs[0].tracked.metrics["test/accuracy"] == 0.625
