@@ -6,7 +6,7 @@ from orchestrator.home import Busy, Home, locked
 from orchestrator.jobs import LOCAL, Jobs
 from orchestrator.mirror import Mirror
 from orchestrator.report import write_comparison
-from orchestrator.results import RunState, Submission, keep, newest
+from orchestrator.results import RunState, Submission, keep, newest, reload
 from orchestrator.services import RayService, ServiceError
 from orchestrator.store import Store
 from orchestrator.tracking import TrackedRun, Tracker
@@ -71,11 +71,14 @@ def _settle(tracker: Tracker, store: Store, submission: Submission, why: str) ->
     wrong = [(item, end) for item in submission.runs if (end := _end(store, tracked, item, why))]
     for item, end in wrong:
         mirror.follow(item.run, end)
+    for item in submission.runs:
+        if item.state == "FINISHED" and not item.fact("maps") and store.features(item.run.key):
+            mirror.follow(item.run, (item.state, ""))  # its driver died before they were drawn
     _end_searches(tracker, submission, why)
     if not wrong and tracked.status != "RUNNING":
         return submission
     mirror.finish()
-    after = newest(tracker, study) or submission
+    after = reload(tracker, tracked.run_id)
     if tracked.status == "RUNNING":
         whole = after.finished
         if whole:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from orchestrator.artist import LAST_MASKS
 from orchestrator.code_version import tree_version
 from orchestrator.compare import RunRecord, Table, as_csv, as_markdown, tables, unfinished
 from orchestrator.plots import PLOTS, Pixels, curves_data, draw_curves, draw_maps, save
-from orchestrator.results import LOSS, Submission, comparison, records, with_curves
+from orchestrator.results import LOSS, RunState, Submission, comparison, records, with_curves
 from orchestrator.strips import Strip, draw_grid, strips_data
 from orchestrator.tracking import Tracker
 
@@ -24,10 +25,12 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
     """Tables as CSV and Markdown, figures as PNG: artifacts of the submission. What stands there
     already, made of the same figures by the same code, is left as it is: a thousand curves take
     half a minute."""
-    run_id, source = submission.tracked.run_id, _source(submission)
-    if submission.tracked.tags.get("comparison") == source and tracker.files(run_id, "tables"):
-        return
+    run_id, source = submission.tracked.run_id, _source(tracker, submission)
     spec = comparison(submission.plan)
+    folders = ["tables", "plots"] if spec.plots else ["tables"]
+    stands = submission.tracked.tags.get("comparison") == source
+    if stands and all(tracker.files(run_id, folder) for folder in folders):
+        return
     found = with_curves(records(submission), tracker, spec)
     made = tables(found, spec)
     note = unfinished(found, spec)
@@ -46,23 +49,26 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
     tracker.set_tags(run_id, {"comparison": source})
 
 
-def _source(submission: Submission) -> str:
+def _source(tracker: Tracker, submission: Submission) -> str:
     """Of what a comparison is made: 16 hexadecimal digits over the code, the plan, and every Run's
-    state, last figures, and whether its pictures are there: the rest came before FINISHED."""
-    runs = [
-        (
-            item.run_id,
-            item.state,
-            dict(item.tracked.metrics),
-            item.fact("epochs"),
-            item.fact("maps"),
-        )
-        if item.tracked
-        else item.state
-        for item in submission.runs
-    ]
+    state, last figures and pictures. All else of a Run is there before it is FINISHED."""
+    runs: list[Any] = []
+    for item in submission.runs:
+        runs.append([item.state, item.run_id])
+        if item.tracked is not None:
+            facts = [item.fact(name) for name in ("epochs", "maps")]
+            runs[-1] += [dict(item.tracked.metrics), facts, _pictures(tracker, item)]
     text = json.dumps([tree_version(), submission.plan, runs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _pictures(tracker: Tracker, item: RunState) -> list[tuple[str, str]]:
+    """What a producer has made, as MLflow run and path: what is reused stands with the original,
+    which may yet be on its way."""
+    if not item.run.artifacts or item.state != "FINISHED" or item.tracked is None:
+        return []
+    run_id = item.tracked.tags.get("reused_from", item.tracked.run_id)
+    return [(run_id, path) for path in tracker.files(run_id, item.run.artifacts)]
 
 
 def _figures(
@@ -121,16 +127,11 @@ def _produced(
     found: dict[str, dict[str, Pixels]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for item in submission.runs:
-            if not item.run.artifacts or item.state != "FINISHED" or item.tracked is None:
-                continue
-            paths = {f"{item.run.artifacts}/{name}.png": name for name in sorted(wanted)}
-            # what is reused stands with the original
-            run_id = item.tracked.tags.get("reused_from", item.tracked.run_id)
-            there = tracker.files(run_id, item.run.artifacts)
+            names = {f"{item.run.artifacts}/{name}.png": name for name in sorted(wanted)}
             pictures = {
-                name: imread(tracker.download_file(run_id, path, Path(folder)))
-                for path, name in paths.items()
-                if path in there
+                names[path]: imread(tracker.download_file(run_id, path, Path(folder)))
+                for run_id, path in _pictures(tracker, item)
+                if path in names
             }
             if pictures:
                 found[item.run.label] = pictures

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from orchestrator.compare import Comparison, RunRecord
@@ -13,8 +13,8 @@ from orchestrator.plan import Run, from_plain
 from orchestrator.tracking import TrackedRun, Tracker, TrackingError
 
 LOSS = "val/loss"  # what the overlay of all Runs shows
-_ENDED = "ended.json"
-_CALLS_AT_ONCE = 8  # MLflow knows one curve a call
+_FINISHED = "finished.json"  # see `keep`
+_CALLS_AT_ONCE = 8  # MLflow's client asks for one curve a call
 
 
 @dataclass(frozen=True)
@@ -92,36 +92,44 @@ def load(tracker: Tracker, submission: TrackedRun, plan: Mapping[str, Any]) -> S
     return Submission(submission, plan, runs, search_states(plan, children, runs))
 
 
+def reload(tracker: Tracker, run_id: str) -> Submission:
+    """The submission of an MLflow run's id as it is now."""
+    tracked = tracker.run(run_id)
+    return load(tracker, tracked, tracker.plan(tracked))
+
+
 def keep(tracker: Tracker, submission: Submission) -> None:
-    """Store how the Runs and searches of a submission ended, one file beside its plan. Once it is
-    FINISHED nothing of it changes, and a file is read where MLflow needs seconds to find them."""
+    """Store how the Runs and searches of a submission ended, once all have FINISHED: one file
+    beside its plan. Nothing of them changes any more, and a file is read where MLflow needs seconds
+    to find them. What is deleted in MLflow is seen (but not what `mlflow gc` has removed)."""
+    if not submission.finished:
+        return
     found = [item.tracked for item in submission.runs]
     found += [item.tracked for item in submission.searches]
     once = {each.run_id: dict(vars(each)) for each in found if each is not None}
     text = json.dumps(list(once.values()))
     run_id = submission.tracked.run_id
-    tracker.log_text(run_id, text, _ENDED)
-    tracker.set_tags(run_id, {"ended": _sha256(text)})
+    tracker.log_text(run_id, text, _FINISHED)
+    tracker.set_tags(run_id, {"finished": _seal(text)})
 
 
 def _kept(tracker: Tracker, submission: TrackedRun) -> list[TrackedRun] | None:
-    """What `keep` has stored of a FINISHED submission; None where it has not, or it is damaged."""
-    wanted = submission.tags.get("ended")
-    if submission.status != "FINISHED" or wanted is None:
+    """What `keep` has stored of a FINISHED submission; None where it has not, where another version
+    has, where the file is damaged, or where one of the Runs was deleted since."""
+    wanted = submission.tags.get("finished")
+    if submission.status != "FINISHED" or wanted is None or tracker.has_lost(submission):
         return None
     try:
-        text = tracker.text(submission.run_id, _ENDED)
-    except TrackingError as error:
-        if error.answered:  # somebody has deleted it
-            return None
-        raise
-    if _sha256(text) != wanted:
+        text = tracker.text(submission.run_id, _FINISHED)
+    except (TrackingError, UnicodeDecodeError):  # if MLflow is away, the search for them says so
         return None
-    return [TrackedRun(**each) for each in json.loads(text)]
+    return [TrackedRun(**each) for each in json.loads(text)] if _seal(text) == wanted else None
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _seal(text: str) -> str:
+    """sha256 over a file and the names of what it has of a Run."""
+    names = ",".join(each.name for each in fields(TrackedRun))
+    return hashlib.sha256(f"{names}\n{text}".encode()).hexdigest()
 
 
 def search_states(

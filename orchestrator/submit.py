@@ -26,7 +26,7 @@ from orchestrator.mirror import Mirror
 from orchestrator.plan import digest_of, to_plain
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.report import write_comparison
-from orchestrator.results import keep, newest
+from orchestrator.results import keep, reload
 from orchestrator.search import Place
 from orchestrator.searches import PlannedSearch
 from orchestrator.searching import DRAIN_SECONDS, Searching, patiently
@@ -95,7 +95,7 @@ def run(job: Job) -> int:
             sent = mirror.stop(DRAIN_SECONDS) and searching.sent
         ends = {**walk.states, **{name: state for name, (state, _) in searching.ended.items()}}
         ends |= {name: "BLOCKED" for name in walk.prepared.pending if name not in ends}
-        return close_submission(tracker, submission, study.name, ends, sent)
+        return close_submission(tracker, submission, ends, sent)
 
 
 def next_search(walk: Walk, searching: Searching) -> PlannedSearch | None:
@@ -188,7 +188,6 @@ def _close_lost(tracker: Tracker, study: str, home: Home, but: Sequence[TrackedR
 def close_submission(
     tracker: Tracker,
     submission: TrackedRun,
-    study: str,
     states: Mapping[str, str],
     sent: bool,
 ) -> int:
@@ -201,10 +200,9 @@ def close_submission(
         if child.status == "SCHEDULED":
             tracker.set_tags(child.run_id, {"reason": "its turn never came"})
             tracker.set_status(child.run_id, "KILLED")
-    found = newest(tracker, study)
-    if found is not None:
-        write_comparison(tracker, found)
-        keep(tracker, found)
+    found = reload(tracker, submission.run_id)
+    write_comparison(tracker, found)
+    keep(tracker, found)
     reason = f"{failed} of {len(states)} Runs and searches did not finish" if failed else ""
     tracker.set_tags(submission.run_id, {"reason": reason})
     tracker.set_status(submission.run_id, "FAILED" if failed else "FINISHED")

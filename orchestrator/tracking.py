@@ -19,7 +19,7 @@ import numpy as np
 import requests
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -267,6 +267,12 @@ class Tracker:
         """The Runs of a submission."""
         return self._search([submission.experiment_id], f"tags.`{_PARENT}` = '{submission.run_id}'")
 
+    def has_lost(self, submission: TrackedRun) -> bool:
+        """Whether somebody has deleted one of its Runs."""
+        query, gone = f"tags.`{_PARENT}` = '{submission.run_id}'", ViewType.DELETED_ONLY
+        with _mlflow_errors():
+            return bool(self.client.search_runs([submission.experiment_id], query, gone, 1))
+
     def tree(self, submission: TrackedRun) -> list[TrackedRun]:
         """A submission's Runs, searches and their trials, and at last itself."""
         children = self.children(submission)
@@ -275,8 +281,7 @@ class Tracker:
 
     def plan(self, submission: TrackedRun) -> dict[str, Any]:
         """The plan.json that the submission stored."""
-        plan: dict[str, Any] = json.loads(self.text(submission.run_id, "plan.json"))
-        return plan
+        return dict(json.loads(self.text(submission.run_id, "plan.json")))
 
     def text(self, run_id: str, file: str) -> str:
         """What `log_text` stored. Raises TrackingError where it is not there."""

@@ -1,6 +1,7 @@
 """A comparison as it is written into MLflow, and when it is left as it stands; what is kept of a
 submission that has finished."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +11,26 @@ import pytest
 from orchestrator import report
 from orchestrator.plan import FORMAT
 from orchestrator.report import write_comparison
-from orchestrator.results import Submission, keep, load, run_states
+from orchestrator.results import Submission, load, reload
+from orchestrator.submit import close_submission
 from orchestrator.tracking import TrackedRun, Tracker
 from tests.test_results import planned
 
-RUNS = (planned("A"), planned("B"))
+B = planned("B")
+RUNS = (planned("A"), B, replace(B, stage="C", label="C"))  # C is the same training as B
+SEARCH = {"stage": "S", "after": None, "behind": [], "count": 2, "metric": "val/accuracy"}
 PLAN = {
     "format": FORMAT,
     "study": "small",
     "question": "Does it stand?",
     "compare": {
         "metric": "test/accuracy",
-        "stages": ["A", "B"],
+        "stages": ["A", "B", "C"],
         "rows": "stage",
         "plots": ["bars", "curves", "loss"],
     },
     "reference": {"A": 0.5},
+    "searches": [SEARCH],
     "runs": [dict(vars(run)) for run in RUNS],
 }
 
@@ -40,21 +45,20 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
 
 @pytest.fixture
 def submission(tracker: Tracker, request: pytest.FixtureRequest) -> Submission:
-    """A has finished after two epochs; B waits."""
+    """A has finished after two epochs; B, C and the search wait."""
     experiment = tracker.experiment(request.node.name)
-    tracked = tracker.run(tracker.create_run(experiment, "submission", {"kind": "submission"}))
+    run_id = tracker.create_run(experiment, "submission", {"kind": "submission"})
+    tracker.log_text(run_id, json.dumps(PLAN), "plan.json")
     tags = {"label": "A", "seed": "0", "kind": "run", "epochs": "2"}
-    run_id = tracker.create_run(experiment, "A", tags, tracked.run_id)
+    a = tracker.create_run(experiment, "A", tags, run_id)
     epochs = [{"epoch": n, "val/loss": 1 / n, "val/accuracy": 0.3 * n} for n in (1, 2)]
-    tracker.log_epochs(run_id, [*epochs, {"epoch": 2, "test/accuracy": 0.625}], {})
-    tracker.set_status(run_id, "FINISHED")
-    return now(tracker, Submission(tracked, PLAN, ()))
+    tracker.log_epochs(a, [*epochs, {"epoch": 2, "test/accuracy": 0.625}], {})
+    tracker.set_status(a, "FINISHED")
+    return reload(tracker, run_id)
 
 
 def now(tracker: Tracker, submission: Submission) -> Submission:
-    """As MLflow has it."""
-    tracked = tracker.run(submission.tracked.run_id)
-    return replace(submission, tracked=tracked, runs=run_states(RUNS, tracker.children(tracked)))
+    return reload(tracker, submission.tracked.run_id)
 
 
 def written(tracker: Tracker, submission: Submission, folder: Path) -> str:
@@ -83,7 +87,7 @@ def test_tables_and_figures_are_artifacts_of_the_submission(
     plots = ["plots/bars.png", "plots/curves.png", "plots/loss.png"]
     assert sorted(tracker.files(run_id, "tables")) == tables
     assert sorted(tracker.files(run_id, "plots")) == plots
-    header, a, b = written(tracker, submission, tmp_path).splitlines()
+    header, a, b, _ = written(tracker, submission, tmp_path).splitlines()
     assert header.startswith("stage,label,metric,n,mean")
     assert a.startswith("A,A,test/accuracy,1,0.625,,0.5") and b.startswith("B,B,test/accuracy,0,,")
 
@@ -125,16 +129,17 @@ def test_a_comparison_that_somebody_deleted_is_written_again(
 
 
 def finish(tracker: Tracker, submission: Submission) -> Submission:
-    """B has finished too, and the submission is closed as its driver does it."""
-    tags = {"label": "B", "seed": "0", "kind": "run"}
-    experiment = submission.tracked.experiment_id
-    run_id = tracker.create_run(experiment, "B", tags, submission.tracked.run_id)
-    tracker.log_epochs(run_id, [{"epoch": 2, "test/accuracy": float("nan")}], {})
-    tracker.set_status(run_id, "FINISHED")
-    whole = now(tracker, submission)
-    keep(tracker, whole)
-    tracker.set_status(whole.tracked.run_id, "FINISHED")
-    return now(tracker, whole)
+    """The rest has finished too, and the driver closes the submission."""
+    for name, kind in {"B": "run", "search S": "search"}.items():
+        tags = {"label": name, "seed": "0", "kind": kind, "stage": name[-1]}
+        tags["progress"] = json.dumps({"counts": {"FINISHED": 2}} if kind == "search" else {})
+        experiment, parent = submission.tracked.experiment_id, submission.tracked.run_id
+        run_id = tracker.create_run(experiment, name, tags, parent)
+        tracker.log_epochs(run_id, [{"epoch": 2, "test/accuracy": float("nan")}], {})
+        tracker.set_status(run_id, "FINISHED")
+    ends = {"A": "FINISHED", "B": "FINISHED", "S": "FINISHED"}
+    assert close_submission(tracker, submission.tracked, ends, sent=True) == 0
+    return now(tracker, submission)
 
 
 class Deaf(Tracker):
@@ -149,7 +154,29 @@ def test_a_finished_submission_is_read_from_one_file(
 ) -> None:
     whole = finish(tracker, submission)
     found = load(Deaf(tracker.uri), whole.tracked, PLAN)
-    assert found.finished and repr(found.runs) == repr(whole.runs)  # nan is not itself
+    tracker.set_tags(whole.tracked.run_id, {"finished": ""})
+    asked = now(tracker, whole)
+    assert found.finished and [item.state for item in found.runs] == ["FINISHED"] * 3
+    assert repr(found.runs) == repr(asked.runs)  # nan is not itself
+    assert repr(found.searches) == repr(asked.searches) and found.searches[0].ended == 2
+
+
+def test_one_that_has_not_finished_has_no_such_file(
+    tracker: Tracker, submission: Submission
+) -> None:
+    assert close_submission(tracker, submission.tracked, {"A": "FAILED"}, sent=True) == 1
+    found = now(tracker, submission)
+    assert (found.tracked.status, found.tracked.tags["reason"]) == (
+        "FAILED",
+        "1 of 1 Runs and searches did not finish",
+    )
+    assert "finished" not in found.tracked.tags and not found.finished
+
+
+def test_a_run_that_was_deleted_since_is_missed(tracker: Tracker, submission: Submission) -> None:
+    whole = finish(tracker, submission)
+    tracker.client.delete_run(str(whole.runs[1].run_id))
+    assert [item.state for item in now(tracker, whole).runs] == ["FINISHED", "PENDING", "PENDING"]
 
 
 def test_what_goes_on_again_is_not_read_from_the_file(
@@ -161,16 +188,18 @@ def test_what_goes_on_again_is_not_read_from_the_file(
     assert load(tracker, tracker.run(whole.tracked.run_id), PLAN).runs[1].state == "FAILED"
 
 
-@pytest.mark.parametrize("harm", ["changed", "deleted"])
+@pytest.mark.parametrize("harm", ["changed", "garbled", "deleted"])
 def test_a_kept_file_that_is_not_what_was_stored_is_not_believed(
     tracker: Tracker, submission: Submission, harm: str
 ) -> None:
     whole = finish(tracker, submission)
-    path = folder_of(tracker, whole) / "ended.json"
+    path = folder_of(tracker, whole) / "finished.json"
     text = path.read_text("utf-8")
     assert "0.625" in text
     path.unlink()
     if harm == "changed":
         path.write_text(text.replace("0.625", "0.99"), "utf-8")
+    elif harm == "garbled":
+        path.write_bytes(b"\xff" + text.encode())
     found = load(tracker, whole.tracked, PLAN)
     assert found.runs[0].tracked and found.runs[0].tracked.metrics["test/accuracy"] == 0.625

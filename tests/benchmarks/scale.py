@@ -97,5 +97,5 @@ def _fill(home: Home, file: str, tracker: Tracker) -> TrackedRun:
         )
         direct.set_terminated(made.info.run_id)
     ends = {run.key: "FINISHED" for run in prepared.runs}
-    close_submission(tracker, tracker.run(parent), study.name, ends, sent=True)
+    close_submission(tracker, tracker.run(parent), ends, sent=True)
     return tracker.run(parent)
