@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Param
 
 from orchestrator.home import Home
 from orchestrator.plan import to_plain
@@ -20,6 +20,16 @@ from tests.benchmarks.turns import Line, seconds, shown
 from tests.integration.command import Command
 
 RATES, MANY = 100, (1_000, 10_000)
+ANEW = 1_000  # Runs at most of which every figure is drawn in every turn
+FACTS = {  # what the product says of a Run beside what it is
+    "attempt": "1", "best_epoch": "1", "epochs": "1", "opened": "true", "maps": "plots/",
+    "plots": "plots/", "code_version": "c" * 16, "dataset": "d" * 16, "trainable": "classify",
+    "parent_keys": "none", "model_best": "models:/m-" + "0" * 32,
+    "model_last": "models:/m-" + "1" * 32, "numerics": "float32, 1 thread",
+    "hand_off": "random weights", "git_commit": "0" * 40,
+    "progress": json.dumps({"epoch": 1, "epochs": 1, "loss": 0.3, "images_per_s": 1234.5,
+                            "seconds_left": 0.0, "attempt": 1, "time": 0.0, "facts": {}}),
+}  # fmt: skip
 
 
 def measure(turns: int) -> list[Line]:
@@ -48,16 +58,21 @@ def _measure(command: Command, count: int, turns: int) -> list[Line]:
     def search() -> None:
         assert len(tracker.children(submission)) == count
 
+    def anew() -> None:
+        tracker.set_tags(submission.run_id, {"comparison": ""})
+        work("compare", study)
+
     timed = {name: lambda a=a: work(*a) for name, a in works.items()}  # type: ignore[misc]
-    found = seconds(timed | {"search": search}, turns)
+    others = {"MLflow's own search for the Runs": search}
+    if count <= ANEW:
+        others["`compare` when a figure has changed"] = anew
+    found = seconds(timed | others, turns)
+    names = {name: f"`{name}`" for name in works} | {name: name for name in others}
+    goals = {"status": "≤ 5 s", "compare": "≤ 5 s"}
     return [
-        Line(f"`{name}`, {count:,} Runs", shown(found[name]), "" if name == "plan" else "≤ 5 s",
-             turns)
-        for name in works
-    ] + [
-        Line(f"MLflow's own search for {count:,} Runs, of which a running study lives",
-             shown(found["search"]), "", turns)
-    ]  # fmt: skip
+        Line(f"{said}, {count:,} Runs", shown(found[name]), goals.get(name, ""), turns)
+        for name, said in names.items()
+    ]
 
 
 def _study(folder: Path, count: int) -> str:
@@ -84,7 +99,7 @@ def _fill(home: Home, file: str, tracker: Tracker) -> TrackedRun:
     direct = MlflowClient(f"sqlite:///{home.root / 'mlflow.db'}")  # the server takes 26 ms a call
     for number, run in enumerate(prepared.runs):
         tags = {"stage": run.stage, "label": run.label, "seed": str(run.seed), "kind": "run",
-                "run_key": run.key, "attempt": "1", "epochs": "1", "opened": "true"}  # fmt: skip
+                "run_key": run.key} | FACTS  # fmt: skip
         full = {TAG + name: value for name, value in tags.items()}
         made = direct.create_run(
             experiment, tags=full | {"mlflow.parentRunId": parent}, run_name=run.name
@@ -93,7 +108,9 @@ def _fill(home: Home, file: str, tracker: Tracker) -> TrackedRun:
         metrics = {"train/loss": 0.3, "val/loss": 0.4, "val/accuracy": accuracy,
                    "test/loss": 0.4, "test/accuracy": accuracy}  # fmt: skip
         direct.log_batch(
-            made.info.run_id, [Metric(name, value, 0, 1) for name, value in metrics.items()]
+            made.info.run_id,
+            metrics=[Metric(name, value, 0, 1) for name, value in metrics.items()],
+            params=[Param(name, str(value)) for name, value in run.config.items()],
         )
         direct.set_terminated(made.info.run_id)
     ends = {run.key: "FINISHED" for run in prepared.runs}

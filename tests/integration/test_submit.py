@@ -148,6 +148,30 @@ def test_a_failed_parent_blocks_its_child(finished, command):
     assert (runs["rotation"]["state"], runs["late"]["state"]) == ("FAILED", "BLOCKED")
 
 
+@pytest.mark.slow
+def test_maps_that_a_dead_driver_has_not_sent_are_sent_by_status(finished, command):
+    client, run_id = command.mlflow(), command.runs("tiny")["late"]["mlflow_run_id"]
+    parent = client.get_run(run_id).data.tags["mlflow.parentRunId"]
+    (picture,) = (command.home / "artifacts").rglob(f"{run_id}/**/tsne_epoch1.png")
+    picture.unlink()
+    client.delete_tag(run_id, "orchestrator.maps")
+    client.update_run(parent, status="RUNNING")
+    assert command.runs("tiny")["late"]["state"] == "FINISHED"
+    assert client.get_run(run_id).data.tags["orchestrator.maps"] == "plots/"
+    assert picture.is_file()
+    assert client.get_run(parent).info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_run_that_was_deleted_in_mlflow_is_sent_again_by_status(finished, command):
+    before = command.runs("tiny")
+    gone = before["full"]["mlflow_run_id"]
+    command.mlflow().delete_run(gone)
+    after = command.runs("tiny")
+    assert after["late"] == before["late"] and after["full"]["state"] == "FINISHED"
+    assert after["full"]["mlflow_run_id"] != gone
+
+
 def test_more_workers_than_the_cluster_has_is_said_at_once(command):
     study = command.study("wide")
     result = command.run("submit", study, "--set", "resources.workers=16")
