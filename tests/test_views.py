@@ -55,8 +55,8 @@ def test_every_draw_counts(name):
             moved[:, column] = (moved[:, column] + 0.5) % 1
             if torch.equal(view(images, moved), made):
                 idle.append(column)
-        asked = 0.0 if name == "report" else 1.0  # the paper's first view is never solarized,
-        assert len(idle) <= 1 + asked  # and what always happens needs no draw
+        asked = 0.0 if name == "report" else 1.0  # one of the paper's is never solarized, nor are
+        assert len(idle) <= 1 + asked  # simclr's; and what always happens needs no draw
 
 
 def test_the_papers_views_differ_in_blur_and_solarization():
@@ -70,3 +70,16 @@ def test_the_papers_views_differ_in_blur_and_solarization():
     draws[:, -3], draws[:, -1] = 0.05, 0.1  # both blurred, the second one solarized
     first, second = (view(images, draws) for view in (one, two))
     assert not torch.allclose(first, second)
+
+
+def test_simclrs_views_leave_less_of_the_colour():
+    images = photographs(64)
+    kept = {}
+    for name in ("report", "paper", "simclr"):
+        pairs = [
+            view(images, torch.rand(64, count, generator=torch.Generator().manual_seed(seed)))
+            for seed, (count, view) in enumerate(VIEWS[name])
+        ]
+        one, two = (pair.mean((2, 3)) for pair in pairs)  # mean colour of either view
+        kept[name] = torch.corrcoef(torch.stack([one.flatten(), two.flatten()]))[0, 1]
+    assert kept["simclr"] < kept["paper"] < kept["report"]

@@ -33,7 +33,10 @@ class ByolConfig(TrainableConfig):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     schedule: Literal["cosine", "step", "constant", "poly"] = "constant"
-    views: Literal["report", "paper"] = "report"
+    views: Literal["report", "paper", "simclr"] = Field(
+        "report",
+        description="simclr: so strong a jitter that colour tells nothing",
+    )
     hidden: PositiveInt = 4096
     projection: PositiveInt = 256
     target_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99

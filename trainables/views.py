@@ -26,14 +26,13 @@ def _report(images: Tensor, draws: Tensor) -> Tensor:
     return standardise(jitter(images, draws[:, _CROP:], (0.2, 0.2, 0.2, 0.2), 1.0))
 
 
-def _paper(blurred: float, solarized: float) -> View:
-    """BYOL's (arXiv:2006.07733, table 6); its two views differ in how often they are blurred and
-    solarized."""
+def _strong(strengths: tuple[float, float, float, float], blurred: float, solarized: float) -> View:
+    """Crop and flip, colour jitter, grey one time in five; blur and solarization by chance."""
 
     def view(images: Tensor, draws: Tensor) -> Tensor:
         images = _cropped(images, draws)
         draws = draws[:, _CROP:]
-        images = jitter(images, draws, (0.4, 0.4, 0.2, 0.1), 0.8)
+        images = jitter(images, draws, strengths, 0.8)
         draws = draws[:, JITTER_DRAWS:]
         images = to_grey(images, draws[:, :1], 0.2)
         images = blur(images, draws[:, 1:3], blurred)
@@ -43,9 +42,15 @@ def _paper(blurred: float, solarized: float) -> View:
 
 
 _REPORT_DRAWS = _CROP + JITTER_DRAWS
-_PAPER_DRAWS = _CROP + JITTER_DRAWS + 4
+_STRONG_DRAWS = _CROP + JITTER_DRAWS + 4
+_PAPER = (0.4, 0.4, 0.2, 0.1)  # BYOL's (arXiv:2006.07733, table 6): its two views differ
+_SIMCLR = _strong((0.8, 0.8, 0.8, 0.2), 0.5, 0.0)  # SimCLR's (arXiv:2002.05709, appendix A)
 # name in a study → (uniforms needed an image, view) of the first and of the second view
 VIEWS: dict[str, tuple[tuple[int, View], tuple[int, View]]] = {
     "report": ((_REPORT_DRAWS, _report), (_REPORT_DRAWS, _report)),
-    "paper": ((_PAPER_DRAWS, _paper(1.0, 0.0)), (_PAPER_DRAWS, _paper(0.1, 0.2))),
+    "paper": (
+        (_STRONG_DRAWS, _strong(_PAPER, 1.0, 0.0)),
+        (_STRONG_DRAWS, _strong(_PAPER, 0.1, 0.2)),
+    ),
+    "simclr": ((_STRONG_DRAWS, _SIMCLR), (_STRONG_DRAWS, _SIMCLR)),
 }
