@@ -20,9 +20,10 @@ from orchestrator.home import NO_ROOM
 # A command's module is imported when it is called: torch takes seconds, and `status` needs none.
 _LOOK, _TRAIN = "orchestrator.commands_look", "orchestrator.commands_train"
 _TEND, _USE = "orchestrator.commands_tend", "orchestrator.commands_predict"
+_PLAN = "orchestrator.commands_plan"
 COMMANDS = {  # name → module, flags, what it does
     "submit": (_TRAIN, "study set data address json", "train what is not done yet, and compare"),
-    "plan": (_TRAIN, "study set data json", "show what submit would do; starts nothing"),
+    "plan": (_PLAN, "study set data json", "show what submit would do; starts nothing"),
     "status": (_LOOK, "json", "what runs and what has run"),
     "compare": (_LOOK, "study json", "the table that answers the study's question"),
     "stop": (_TEND, "study", "end a study's job; submitting it again goes on"),
@@ -32,7 +33,7 @@ COMMANDS = {  # name → module, flags, what it does
     "up": (_LOOK, "", "start the local Ray head and MLflow server, or find them"),
     "down": (_LOOK, "", "stop this home's services, and nothing else"),
     "studies": (_LOOK, "", "list the built-in studies"),
-    "data": (_TRAIN, "study? set data", "list data set types, or describe a study's data"),
+    "data": (_PLAN, "study? set data", "list data set types, or describe a study's data"),
 }
 _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "study": ("study", {"metavar": "STUDY", "help": "a built-in name or a file"}),

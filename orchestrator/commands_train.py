@@ -1,4 +1,4 @@
-"""Commands that plan and train: plan, submit, data. They read the study and its data."""
+"""The command that trains: submit."""
 
 import argparse
 import hashlib
@@ -7,23 +7,20 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from orchestrator import services
 from orchestrator.code_version import git_commit, tree_version
 from orchestrator.commands_look import ERRORS, show_services
+from orchestrator.commands_plan import data_root, prepare_study, show_plan
 from orchestrator.compare import as_json, as_text, tables, unfinished
 from orchestrator.faults import Refused
 from orchestrator.follow import finding, follow
 from orchestrator.home import Home, find_home, locked
 from orchestrator.jobs import LOCAL, Job, Jobs
-from orchestrator.plan import Planned, Run, UnknownPlan, behind
-from orchestrator.prepare import Prepared, build_caches, prepare, remember
+from orchestrator.plan import UnknownPlan
+from orchestrator.prepare import Prepared, build_caches, remember
 from orchestrator.reconcile import ending, is_alive, settle
 from orchestrator.results import Submission, comparison, newest, records
 from orchestrator.services import RayService, Services
@@ -31,17 +28,6 @@ from orchestrator.settings import MlflowSettings, read_settings
 from orchestrator.study import read
 from orchestrator.study_file import Study
 from orchestrator.tracking import Tracker, TrackingError
-from trainables.datasets import DATASETS
-
-
-def plan(options: argparse.Namespace) -> int:
-    """Show what `submit` would do; starts nothing."""
-    prepared = _prepare(options)
-    if options.json:
-        print(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
-    else:
-        _show_plan(prepared, Console())
-    return 0
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -53,8 +39,8 @@ def submit(options: argparse.Namespace) -> int:
     with locked(home.planning, shared=True):  # `clean` keeps away until the plan is remembered
         prepared = None
         if options.address is None:
-            prepared = _prepare(options)
-            _show_plan(prepared, out)
+            prepared = prepare_study(options)
+            show_plan(prepared, out)
             build_caches(prepared, home, _decoding(out))
         found = _services(options, settings, home, out)
         assert found.ray is not None and found.mlflow_uri is not None
@@ -84,42 +70,13 @@ def _job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
         plan=prepared.asked if prepared else _asked(study, options),
-        data_root=_data_root(options),
+        data_root=data_root(options),
         home=str(home.root),
         cluster=LOCAL if found.ray.local else found.ray.dashboard_url,
         tracking_uri=found.mlflow_uri,
         tree=tree_version(),
         git_commit=git_commit(),
     )
-
-
-def data(options: argparse.Namespace) -> int:
-    """List the types of data sets, or describe what a study's data folders hold."""
-    if options.study is None:
-        for name, kind in DATASETS.items():
-            print(f"{name:14} {kind.about}")
-        return 0
-    for name, item in _prepare(options).data.items():
-        parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
-        count = len(item.source.classes)
-        classes = f"{count} classes" if count else "no labels"
-        classes += " of pixels" if item.source.masks else ""
-        print(f"{name}: {classes}; {parts}; {item.fingerprint}")
-        if count:
-            print(f"  {', '.join(item.source.classes)}")
-    return 0
-
-
-def _prepare(options: argparse.Namespace) -> Prepared:
-    """The study with its data and its plan; read where this command runs."""
-    study = read(options.study, options.set)
-    home = find_home(options.home).create()
-    root = _data_root(options)
-    return prepare(study, Path(root) if root else None, home)
-
-
-def _data_root(options: argparse.Namespace) -> str | None:
-    return str(Path(options.data).expanduser().resolve()) if options.data else None
 
 
 def _services(
@@ -242,56 +199,6 @@ def _is_done(last: Submission, prepared: Prepared) -> bool:
     same = last.tracked.tags.get("plan") == prepared.asked
     stored = not prepared.pending and all(item.state == "done" for item in prepared.planned)
     return same and stored and last.finished
-
-
-def _planned_json(item: Planned) -> dict[str, Any]:
-    run = item.run
-    return {
-        "stage": run.stage,
-        "label": run.label,
-        "seed": run.seed,
-        "key": run.key,
-        "parent": run.parent_label,
-        "weights": run.weights,
-        "state": item.state,
-        "why": item.why,
-    }
-
-
-def _show_plan(prepared: Prepared, out: Console) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("Run", "parent", "seed", "state", "why"):
-        table.add_column(name)
-    for item in prepared.planned:
-        run = item.run
-        style = "dim" if item.state == "done" else ""
-        row = (run.label, _start_of(run), str(run.seed), item.state, item.why)
-        table.add_row(*map(escape, row), style=style)
-    out.print(f"[bold]{prepared.study.name}[/bold]  {escape(prepared.study.question)}\n")
-    out.print(table)
-    for line in _searches_planned(prepared):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _searches_planned(prepared: Prepared) -> list[str]:
-    """A line for every search that has not found yet."""
-    lines = []
-    for name, search in prepared.study.searches.items():
-        if name in prepared.pending:
-            later = ", ".join(behind(prepared.study, name))
-            then = f"; planned when it has found: {later}" if later else ""
-            space = ", ".join(search.space)
-            lines.append(
-                f"search {name}: {search.count} trials of {search.algorithm} over {space}{then}"
-            )
-    return lines
-
-
-def _start_of(run: Run) -> str:
-    """Whose weights a Run starts from: its parent's, or a file's with its fingerprint."""
-    if run.weights is None:
-        return run.parent_label or ""
-    return f"{Path(run.config['weights']).name} (sha256 {run.weights[:12]})"
 
 
 def _decoding(out: Console) -> Callable[[str, int, int], None]:

@@ -108,6 +108,12 @@ def test_commands_that_only_look_do_not_load_torch(tmp_path: Path) -> None:
     assert "torch" not in loaded
 
 
+def test_a_plan_needs_neither_ray_nor_mlflow(tmp_path: Path) -> None:
+    loaded = run("import orchestrator.commands_plan\nprint(*sys.modules)", tmp_path).split()
+    assert "orchestrator.prepare" in loaded
+    assert not {"ray", "mlflow", "matplotlib"} & set(loaded)
+
+
 @pytest.mark.parametrize("module", ["launch", "submit", "commands_train"])
 def test_what_takes_seconds_to_load_is_left_to_those_who_need_it(
     tmp_path: Path, module: str
