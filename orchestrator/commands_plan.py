@@ -52,6 +52,7 @@ def prepare_study(options: argparse.Namespace) -> Prepared:
 
 
 def data_root(options: argparse.Namespace) -> str | None:
+    """Where `--data` says that the data sets are."""
     return str(Path(options.data).expanduser().resolve()) if options.data else None
 
 
@@ -70,6 +71,7 @@ def _planned_json(item: Planned) -> dict[str, Any]:
 
 
 def show_plan(prepared: Prepared, out: Console) -> None:
+    """A row a Run, and a line for every search that is yet to find."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("Run", "parent", "seed", "state", "why"):
         table.add_column(name)
