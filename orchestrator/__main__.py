@@ -12,15 +12,15 @@ import re
 import select
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from orchestrator.faults import UserError, near
 from orchestrator.home import NO_ROOM
 
 # A command's module is imported when it is called: torch takes seconds, and `status` needs none.
-_LOOK, _TRAIN = "orchestrator.commands_look", "orchestrator.commands_train"
-_TEND, _USE = "orchestrator.commands_tend", "orchestrator.commands_predict"
-_PLAN = "orchestrator.commands_plan"
+_LOOK, _TEND = "orchestrator.commands_look", "orchestrator.commands_tend"
+_PLAN, _TRAIN = "orchestrator.commands_plan", "orchestrator.commands_train"
+_USE = "orchestrator.commands_predict"
 COMMANDS = {  # name → module, flags, what it does
     "submit": (_TRAIN, "study set data address json", "train what is not done yet, and compare"),
     "plan": (_PLAN, "study set data json", "show what submit would do; starts nothing"),
@@ -54,10 +54,11 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
     """Loaded without a search for garbage: there is none, and it takes a seventh of the time."""
     gc.disable()
     try:
+        found: Callable[[argparse.Namespace], int]
         found = getattr(importlib.import_module(COMMANDS[command][0]), command)
+        return found
     finally:
         gc.enable()
-    return cast(Callable[[argparse.Namespace], int], found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     handler = _handler(options.command)
     try:
-        status = int(handler(options))
+        status = handler(options)
         sys.stdout.flush()
         return status
     except UserError as error:

@@ -94,7 +94,7 @@ def _settled(home: Home, found: Services) -> list[Submission]:
     states = []
     for tracked in tracker.newest_submissions().values():
         try:
-            submission = load(tracker, tracked, tracker.plan(tracked))
+            submission = load(tracker, tracked)
         except UnknownPlan as error:
             ERRORS.print(f"warning: {error}", markup=False)
             continue

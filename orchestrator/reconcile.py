@@ -6,7 +6,7 @@ from orchestrator.home import Busy, Home, locked
 from orchestrator.jobs import LOCAL, Jobs
 from orchestrator.mirror import Mirror
 from orchestrator.report import write_comparison
-from orchestrator.results import RunState, Submission, keep, newest, reload
+from orchestrator.results import RunState, Submission, keep, load, newest
 from orchestrator.services import RayService, ServiceError
 from orchestrator.store import Store
 from orchestrator.tracking import TrackedRun, Tracker
@@ -71,14 +71,14 @@ def _settle(tracker: Tracker, store: Store, submission: Submission, why: str) ->
     wrong = [(item, end) for item in submission.runs if (end := _end(store, tracked, item, why))]
     for item, end in wrong:
         mirror.follow(item.run, end)
-    for item in submission.runs:
-        if item.state == "FINISHED" and not item.fact("maps") and store.features(item.run.key):
-            mirror.follow(item.run, (item.state, ""))  # its driver died before they were drawn
     _end_searches(tracker, submission, why)
     if not wrong and tracked.status != "RUNNING":
         return submission
+    for item in submission.runs:
+        if _lacks_maps(store, item):  # the driver died before they were drawn
+            mirror.follow(item.run, (item.state, ""))
     mirror.finish()
-    after = reload(tracker, tracked.run_id)
+    after = load(tracker, tracker.run(tracked.run_id))
     if tracked.status == "RUNNING":
         whole = after.finished
         if whole:
@@ -87,6 +87,13 @@ def _settle(tracker: Tracker, store: Store, submission: Submission, why: str) ->
         tracker.set_tags(tracked.run_id, {"reason": "" if whole else why})
         tracker.set_status(tracked.run_id, "FINISHED" if whole else "KILLED")
     return newest(tracker, study) or after
+
+
+def _lacks_maps(store: Store, item: RunState) -> bool:
+    """Whether an MLflow run of its own lacks pictures that the store has something to draw of."""
+    own = item.tracked is not None and item.tracked.tags["label"] == item.run.label
+    finished = item.state == "FINISHED" and not item.fact("maps")
+    return own and finished and store.features(item.run.key) is not None
 
 
 def _end_searches(tracker: Tracker, submission: Submission, why: str) -> None:

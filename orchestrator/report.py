@@ -1,7 +1,5 @@
 """The comparison of a submission, written as its artifacts: tables and figures."""
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +13,7 @@ from matplotlib.image import imread
 from orchestrator.artist import LAST_MASKS
 from orchestrator.code_version import tree_version
 from orchestrator.compare import RunRecord, Table, as_csv, as_markdown, tables, unfinished
+from orchestrator.plan import digest_of
 from orchestrator.plots import PLOTS, Pixels, curves_data, draw_curves, draw_maps, save
 from orchestrator.results import LOSS, RunState, Submission, comparison, records, with_curves
 from orchestrator.strips import Strip, draw_grid, strips_data
@@ -23,8 +22,8 @@ from orchestrator.tracking import Tracker
 
 def write_comparison(tracker: Tracker, submission: Submission) -> None:
     """Tables as CSV and Markdown, figures as PNG: artifacts of the submission. What stands there
-    already, made of the same figures by the same code, is left as it is: a thousand curves take
-    half a minute."""
+    already, made of the same figures by the same code, is left as it is: a thousand curves take a
+    while to fetch and draw."""
     run_id, source = submission.tracked.run_id, _source(tracker, submission)
     spec = comparison(submission.plan)
     folders = ["tables", "plots"] if spec.plots else ["tables"]
@@ -50,16 +49,15 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
 
 
 def _source(tracker: Tracker, submission: Submission) -> str:
-    """Of what a comparison is made: 16 hexadecimal digits over the code, the plan, and every Run's
-    state, last figures and pictures. All else of a Run is there before it is FINISHED."""
+    """Digest of what a comparison is made of: the code, the plan, and every Run's state, last
+    figures and pictures. All else of a Run is there before it is FINISHED."""
     runs: list[Any] = []
     for item in submission.runs:
         runs.append([item.state, item.run_id])
         if item.tracked is not None:
             facts = [item.fact(name) for name in ("epochs", "maps")]
             runs[-1] += [dict(item.tracked.metrics), facts, _pictures(tracker, item)]
-    text = json.dumps([tree_version(), submission.plan, runs], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest_of([tree_version(), submission.plan, runs])
 
 
 def _pictures(tracker: Tracker, item: RunState) -> list[tuple[str, str]]:

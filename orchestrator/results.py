@@ -1,6 +1,5 @@
 """MLflow → the state and the figures of every Run of a submission."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.compare import Comparison, RunRecord
 from orchestrator.faults import Refused
-from orchestrator.plan import Run, from_plain
+from orchestrator.plan import Run, digest_of, from_plain
 from orchestrator.tracking import TrackedRun, Tracker, TrackingError
 
 LOSS = "val/loss"  # what the overlay of all Runs shows
@@ -79,23 +78,20 @@ def newest(tracker: Tracker, study: str) -> Submission | None:
     found = tracker.submissions(study, 1)
     if not found:
         return None
-    return load(tracker, found[0], tracker.plan(found[0]))
+    return load(tracker, found[0])
 
 
-def load(tracker: Tracker, submission: TrackedRun, plan: Mapping[str, Any]) -> Submission:
+def load(
+    tracker: Tracker, submission: TrackedRun, plan: Mapping[str, Any] | None = None
+) -> Submission:
     """A submission with the states of its Runs as MLflow has them now; as it had them at the end
-    when all have finished."""
+    when all have finished. plan: the submission's, where it is known."""
+    plan = tracker.plan(submission) if plan is None else plan
     children = _kept(tracker, submission)
     if children is None:
         children = tracker.children(submission)
     runs = run_states(from_plain(plan), [c for c in children if c.tags.get("kind") != "search"])
     return Submission(submission, plan, runs, search_states(plan, children, runs))
-
-
-def reload(tracker: Tracker, run_id: str) -> Submission:
-    """The submission of an MLflow run's id as it is now."""
-    tracked = tracker.run(run_id)
-    return load(tracker, tracked, tracker.plan(tracked))
 
 
 def keep(tracker: Tracker, submission: Submission) -> None:
@@ -127,9 +123,8 @@ def _kept(tracker: Tracker, submission: TrackedRun) -> list[TrackedRun] | None:
 
 
 def _seal(text: str) -> str:
-    """sha256 over a file and the names of what it has of a Run."""
-    names = ",".join(each.name for each in fields(TrackedRun))
-    return hashlib.sha256(f"{names}\n{text}".encode()).hexdigest()
+    """Digest of a file and of the names of what it has of a Run."""
+    return digest_of([[each.name for each in fields(TrackedRun)], text])
 
 
 def search_states(
@@ -252,7 +247,7 @@ def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
         return same[0].key, same[0].run_id
     found: dict[str, str | None] = {}
     for tracked in tracker.newest_submissions().values():
-        for item in _named(tracker, load(tracker, tracked, tracker.plan(tracked))):
+        for item in _named(tracker, load(tracker, tracked)):
             if name and (item.key.startswith(name) or item.run_id == name):
                 found[item.key] = found.get(item.key) or item.run_id
     if len(found) > 1:

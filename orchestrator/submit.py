@@ -26,7 +26,7 @@ from orchestrator.mirror import Mirror
 from orchestrator.plan import digest_of, to_plain
 from orchestrator.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.report import write_comparison
-from orchestrator.results import keep, reload
+from orchestrator.results import keep, load
 from orchestrator.search import Place
 from orchestrator.searches import PlannedSearch
 from orchestrator.searching import DRAIN_SECONDS, Searching, patiently
@@ -200,7 +200,7 @@ def close_submission(
         if child.status == "SCHEDULED":
             tracker.set_tags(child.run_id, {"reason": "its turn never came"})
             tracker.set_status(child.run_id, "KILLED")
-    found = reload(tracker, submission.run_id)
+    found = load(tracker, tracker.run(submission.run_id))
     write_comparison(tracker, found)
     keep(tracker, found)
     reason = f"{failed} of {len(states)} Runs and searches did not finish" if failed else ""

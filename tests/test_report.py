@@ -11,7 +11,7 @@ import pytest
 from orchestrator import report
 from orchestrator.plan import FORMAT
 from orchestrator.report import write_comparison
-from orchestrator.results import Submission, load, reload
+from orchestrator.results import Submission, load
 from orchestrator.submit import close_submission
 from orchestrator.tracking import TrackedRun, Tracker
 from tests.test_results import planned
@@ -54,11 +54,11 @@ def submission(tracker: Tracker, request: pytest.FixtureRequest) -> Submission:
     epochs = [{"epoch": n, "val/loss": 1 / n, "val/accuracy": 0.3 * n} for n in (1, 2)]
     tracker.log_epochs(a, [*epochs, {"epoch": 2, "test/accuracy": 0.625}], {})
     tracker.set_status(a, "FINISHED")
-    return reload(tracker, run_id)
+    return load(tracker, tracker.run(run_id))
 
 
 def now(tracker: Tracker, submission: Submission) -> Submission:
-    return reload(tracker, submission.tracked.run_id)
+    return load(tracker, tracker.run(submission.tracked.run_id))
 
 
 def written(tracker: Tracker, submission: Submission, folder: Path) -> str:
@@ -153,7 +153,7 @@ def test_a_finished_submission_is_read_from_one_file(
     tracker: Tracker, submission: Submission
 ) -> None:
     whole = finish(tracker, submission)
-    found = load(Deaf(tracker.uri), whole.tracked, PLAN)
+    found = load(Deaf(tracker.uri), whole.tracked)
     tracker.set_tags(whole.tracked.run_id, {"finished": ""})
     asked = now(tracker, whole)
     assert found.finished and [item.state for item in found.runs] == ["FINISHED"] * 3
@@ -185,7 +185,7 @@ def test_what_goes_on_again_is_not_read_from_the_file(
     whole = finish(tracker, submission)
     tracker.set_status(whole.tracked.run_id, "RUNNING")
     tracker.set_status(str(whole.runs[1].run_id), "FAILED")
-    assert load(tracker, tracker.run(whole.tracked.run_id), PLAN).runs[1].state == "FAILED"
+    assert now(tracker, whole).runs[1].state == "FAILED"
 
 
 @pytest.mark.parametrize("harm", ["changed", "garbled", "deleted"])
@@ -201,5 +201,5 @@ def test_a_kept_file_that_is_not_what_was_stored_is_not_believed(
         path.write_text(text.replace("0.625", "0.99"), "utf-8")
     elif harm == "garbled":
         path.write_bytes(b"\xff" + text.encode())
-    found = load(tracker, whole.tracked, PLAN)
+    found = load(tracker, whole.tracked)
     assert found.runs[0].tracked and found.runs[0].tracked.metrics["test/accuracy"] == 0.625
