@@ -12,7 +12,7 @@ from orchestrator.plan import Run, digest_of, from_plain
 from orchestrator.tracking import TrackedRun, Tracker, TrackingError
 
 LOSS = "val/loss"  # what the overlay of all Runs shows
-_FINISHED = "finished.json"  # see `keep`
+_FINISHED, _MANY = "finished.json", 100  # see `keep`
 _CALLS_AT_ONCE = 8  # MLflow's client asks for one curve a call
 
 
@@ -97,12 +97,13 @@ def load(
 def keep(tracker: Tracker, submission: Submission) -> None:
     """Store how the Runs and searches of a submission ended, once all have FINISHED: one file
     beside its plan. Nothing of them changes any more, and a file is read where MLflow needs seconds
-    to find them. What is deleted in MLflow is seen (but not what `mlflow gc` has removed)."""
-    if not submission.finished:
-        return
+    to find a thousand; a few are found as fast. What is deleted in MLflow is seen (but not what
+    `mlflow gc` has removed)."""
     found = [item.tracked for item in submission.runs]
     found += [item.tracked for item in submission.searches]
     once = {each.run_id: dict(vars(each)) for each in found if each is not None}
+    if len(once) < _MANY or not submission.finished:
+        return
     text = json.dumps(list(once.values()))
     run_id = submission.tracked.run_id
     tracker.log_text(run_id, text, _FINISHED)

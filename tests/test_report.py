@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import report
+from orchestrator import report, results
 from orchestrator.plan import FORMAT
 from orchestrator.report import write_comparison
 from orchestrator.results import Submission, load
@@ -128,8 +128,8 @@ def test_a_comparison_that_somebody_deleted_is_written_again(
     assert len(tracker.files(submission.tracked.run_id, "tables")) == 2
 
 
-def finish(tracker: Tracker, submission: Submission) -> Submission:
-    """The rest has finished too, and the driver closes the submission."""
+def finish(tracker: Tracker, submission: Submission, many: int = 3) -> Submission:
+    """The rest has finished too, and the driver closes the submission, which counts as large."""
     for name, kind in {"B": "run", "search S": "search"}.items():
         tags = {"label": name, "seed": "0", "kind": kind, "stage": name[-1]}
         tags["progress"] = json.dumps({"counts": {"FINISHED": 2}} if kind == "search" else {})
@@ -138,7 +138,9 @@ def finish(tracker: Tracker, submission: Submission) -> Submission:
         tracker.log_epochs(run_id, [{"epoch": 2, "test/accuracy": float("nan")}], {})
         tracker.set_status(run_id, "FINISHED")
     ends = {"A": "FINISHED", "B": "FINISHED", "S": "FINISHED"}
-    assert close_submission(tracker, submission.tracked, ends, sent=True) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "_MANY", many)
+        assert close_submission(tracker, submission.tracked, ends, sent=True) == 0
     return now(tracker, submission)
 
 
@@ -161,9 +163,16 @@ def test_a_finished_submission_is_read_from_one_file(
     assert repr(found.searches) == repr(asked.searches) and found.searches[0].ended == 2
 
 
+def test_one_with_few_runs_has_no_such_file(tracker: Tracker, submission: Submission) -> None:
+    whole = finish(tracker, submission, many=4)
+    assert whole.tracked.status == "FINISHED" and whole.finished
+    assert "finished" not in whole.tracked.tags
+
+
 def test_one_that_has_not_finished_has_no_such_file(
-    tracker: Tracker, submission: Submission
+    tracker: Tracker, submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(results, "_MANY", 1)
     assert close_submission(tracker, submission.tracked, {"A": "FAILED"}, sent=True) == 1
     found = now(tracker, submission)
     assert (found.tracked.status, found.tracked.tags["reason"]) == (
