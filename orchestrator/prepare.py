@@ -30,6 +30,7 @@ from orchestrator.store import Store
 from orchestrator.study_file import Study
 from orchestrator.trials import Trials, ranked
 from trainables.backbones import WeightsError, fitting, read_state_file
+from trainables.batches import check_batch
 from trainables.cache import build, fingerprint
 from trainables.catalog import PRODUCERS, TRAINABLES
 from trainables.config import TrainableConfig
@@ -129,10 +130,13 @@ def _check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
     faults = Faults()
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
-            if stage.trainable in PRODUCERS:
-                continue  # its study has checked it
-            info = DataInfo(data[config.dataset].source.classes, study.data[config.dataset].side)
+            if not isinstance(config, TrainableConfig):
+                continue  # a producer's study has checked it
+            source = data[config.dataset].source
+            info = DataInfo(source.classes, study.data[config.dataset].side)
+            batch = min(config.batch_size, len(source.parts["train"]))
             try:
+                check_batch(batch, study.resources.workers, config.accumulate)
                 TRAINABLES[stage.trainable].check(config, info)
             except ValueError as error:
                 faults.add(f"stages.{stage.name}.config", str(error))

@@ -175,7 +175,8 @@ def _check_hand_off(
             if mine != theirs:
                 faults.add(
                     f"stages.{name}.config.{key}",
-                    f"is {mine!r}, but its parent {after!r} has {theirs!r}: the weights cannot fit",
+                    f"is {mine!r}, but its parent {after!r} has {theirs!r}, and weights must fit: "
+                    f"give both the same",
                 )
 
 
@@ -266,7 +267,7 @@ def _check_variants(
                 )
             if isinstance(config, TrainableConfig):
                 _check_training(key, config, reported_metrics(file.stages[name].task), faults)
-                if known:
+                if known and not file.stages[name].weights:  # else it learns nothing
                     _check_needs(f"{key}.dataset", file, name, config.dataset, faults)
                 continue
             try:

@@ -22,7 +22,7 @@ from orchestrator.looks import Looks
 from orchestrator.store import TRAINING, WEIGHTS, Store
 from orchestrator.task import RunFault, Task, full_disk_is_said, worker_facts
 from trainables.backbones import HandOff, WeightsError, initialise, load_encoder
-from trainables.batches import BatchStream, evaluation_steps, training_steps
+from trainables.batches import BatchStream, check_batch, evaluation_steps, training_steps
 from trainables.batchnorm import synchronise
 from trainables.catalog import TRAINABLES
 from trainables.optimizers import build_optimizer, set_hyperparameters, set_rate
@@ -124,12 +124,10 @@ class Training:
         config = self.config.at(epoch)
         set_hyperparameters(self.optimizer, config)
         steps = training_steps(self.table.parts["train"], config.batch_size, self.task.seed, epoch)
-        least = 2 * config.accumulate if world.size == 1 else world.size * config.accumulate
-        if len(steps[0]) < least:
-            raise RunFault(
-                f"a batch of {len(steps[0])} images cannot feed {world.size} workers in "
-                f"{config.accumulate} parts: {least} are needed"
-            )
+        try:
+            check_batch(len(steps[0]), world.size, config.accumulate)
+        except ValueError as error:
+            raise RunFault(str(error)) from error
         stream = BatchStream(self.table, [world.share(step) for step in steps], world.device)
         self.trainable.set_training(True)
         total = torch.zeros((), device=world.device)

@@ -1,15 +1,18 @@
 """What can only be known where the data and the files are is said before anything starts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from orchestrator.faults import StudyError
 from orchestrator.home import Home
 from orchestrator.prepare import prepare
 from orchestrator.study import from_mapping
+from orchestrator.yaml_file import apply_setting
 from tests.conftest import SMALL
 from trainables.backbones import build_encoder
 
@@ -53,6 +56,35 @@ def test_weights_that_fit_make_a_plan(
         )
         (run,) = prepare(study, None, digits_home).runs
         assert run.weights is not None
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "said"),
+    [
+        (60, ["resources.workers=16", "stages.P.config.batch_size=12"],
+         "a batch has 12 of the training images, and workers 16, accumulate 1 need at least 16: "
+         "give it more, or lower workers or accumulate"),
+        (3, [], "a batch has 1 of the training images, and workers 1, accumulate 1 need at least "
+         "2: give it more, BatchNorm needs two"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_is_too_small_is_refused_before_training(
+    tmp_path: Path, digits_home: Home, images: int, settings: list[str], said: str
+) -> None:
+    for number in range(images):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    data = {"type": "image_folder", "path": str(tmp_path), "size": 8, "labels": False}
+    stage = {"trainable": "rotation", "config": {"dataset": "photos"}}
+    mapping: dict[str, Any] = {
+        "study": "small",
+        "data": {"photos": data},
+        "stages": {"P": stage},
+        "compare": {"metric": "val/accuracy"},
+    }
+    for setting in settings:
+        apply_setting(mapping, setting)
+    with pytest.raises(StudyError, match=f"stages.P.config: {said}"):
+        prepare(from_mapping(mapping), None, digits_home)
 
 
 def test_a_file_that_is_no_state_dict_is_refused_before_training(

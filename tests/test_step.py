@@ -1,4 +1,4 @@
-"""A batch in parts gives the gradient of the whole, also on two ranks."""
+"""A batch in parts gives the gradient of the whole (on two ranks: test_worker)."""
 
 from contextlib import nullcontext
 

@@ -66,10 +66,10 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     ("compare.metric=test/acuracy", "no stage reports 'test/acuracy' "
      "(did you mean 'test/accuracy'?)"),
     # what does not fit the parent
-    ("stages.A.config.backbone=resnet50", "is 'resnet50', but its parent 'P' has 'resnet18': "
-     "the weights cannot fit"),
-    ("stages.A.config.stem=small", "is 'small', but its parent 'P' has 'imagenet': "
-     "the weights cannot fit"),
+    ("stages.A.config.backbone=resnet50", "is 'resnet50', but its parent 'P' has 'resnet18', "
+     "and weights must fit: give both the same"),
+    ("stages.A.config.stem=small", "is 'small', but its parent 'P' has 'imagenet', "
+     "and weights must fit: give both the same"),
     ("stages.A.config.weights=imagenet", "is 'imagenet', but the stage starts from 'P': "
      "leave one out"),
     ("stages.A.seeds=[0, 1]", "a Run of seed s starts from its parent's of seed s, "
@@ -132,8 +132,8 @@ FAULT_OF_ANOTHER_KEY = [
      "B: {trainable: classify, after: A, config: {dataset: x}}}",
      "stages: `after` goes in a circle: A → B → A"),
     ("stages.P.config.stem=small",
-     "stages.A.config.stem: is 'imagenet', but its parent 'P' has 'small': "
-     "the weights cannot fit"),
+     "stages.A.config.stem: is 'imagenet', but its parent 'P' has 'small', "
+     "and weights must fit: give both the same"),
     ("seeds=[-1]", "seeds[0]: input should be greater than or equal to 0, not -1"),
     ("seeds=[4294967296]", "seeds[0]: input should be less than 4294967296, not 4294967296"),
     ("seeds=[1.0]", "seeds[0]: input should be a valid integer, not 1.0"),
@@ -349,13 +349,27 @@ def test_learning_from_labels_where_there_are_none_is_a_fault():
     assert from_mapping(mapping).stages[0].name == "P"
 
 
+def test_what_comes_as_a_file_needs_no_labels(tmp_path):
+    """The second report's own case: a backbone that somebody trained, and images without labels."""
+    path = tmp_path / "backbone.pt"
+    path.write_bytes(b"tensors")
+    mapping = changed("data.x={type: digits, labels: false}", "data.y=digits")
+    mapping["stages"] = {
+        "supervised": {"trainable": "classify", "config": {"dataset": "x"}, "weights": str(path)},
+        "D": {"trainable": "classify", "after": "supervised", "config": {"dataset": "y"}},
+    }
+    mapping["compare"] = {"metric": "test/accuracy"}
+    (stage,) = from_mapping(mapping).stages
+    assert (stage.name, stage.variants[0].config.weights) == ("D", str(path))
+
+
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
         ("stages.A.config.batch_size=1", "greater than or equal to 2, not 1"),
         ("stages.A.config.accumulate=100", "raise batch_size or lower accumulate"),
         ("stages.A.config={dataset: x, train: head, frozen_batchnorm: train}", "or train to late"),
-        ("stages.A.config={dataset: x, backbone: resnet50}", "the weights cannot fit"),
+        ("stages.A.config={dataset: x, backbone: resnet50}", "must fit: give both the same"),
     ],
 )
 def test_what_batchnorm_and_frozen_backbones_cannot_do_is_one_line_with_the_cure(setting, line):

@@ -22,9 +22,9 @@ from trainables.views import VIEWS
 
 
 class ByolConfig(TrainableConfig):
-    """The second report's recipe. The paper's: optimizer lars, lr 0.2 * batch / 256 * (large
-    batches), schedule cosine with warm-up, views `paper`, momentum 0.996, momentum_schedule
-    cosine."""
+    """The second report's recipe. The paper's: optimizer lars, lr 0.2 * batch_size / 256,
+    weight_decay 1.5e-6, schedule cosine with warm-up, views `paper`, target_momentum 0.996,
+    momentum_schedule cosine (arXiv:2006.07733, 3.3)."""
 
     backbone: Literal["resnet18", "resnet50"] = "resnet50"
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 300
@@ -36,6 +36,9 @@ class ByolConfig(TrainableConfig):
     views: Literal["report", "paper", "simclr"] = Field(
         "report",
         description="simclr: so strong a jitter that colour tells nothing",
+    )
+    min_scale: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.08, description="the smallest share of an image's area that a view shows"
     )
     hidden: PositiveInt = 4096
     projection: PositiveInt = 256
@@ -123,7 +126,11 @@ class Byol(Trainable):
         return pairs.mean()
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Over views that are the same every epoch."""
+        """Over views that are the same every epoch. The batch may be empty: ranks have no more than
+        their share of what is left."""
+        if not len(batch.indices):
+            nothing = torch.zeros((), dtype=torch.float64, device=batch.images.device)
+            return {"loss": nothing, "count": nothing}
         pairs = self.model(*self._views(replace(batch, epoch=0))).double()
         return {"loss": pairs.sum(), "count": torch.ones_like(pairs).sum()}
 
@@ -133,7 +140,11 @@ class Byol(Trainable):
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         (first, one), (second, two) = VIEWS[self.config.views]
         draws = batch.uniform(first + second)
-        return one(batch.images, draws[:, :first]), two(batch.images, draws[:, first:])
+        least = self.config.min_scale
+        return (
+            one(batch.images, draws[:, :first], least),
+            two(batch.images, draws[:, first:], least),
+        )
 
 
 def distance(predicted: Tensor, wanted: Tensor) -> Tensor:

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainables.precision import exact
+from trainables.precision import constant, exact
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
 
 
 def grey(images: Tensor) -> Tensor:
     """Luma (B, 1, H, W)."""
-    weights = torch.tensor(_LUMA, device=images.device, dtype=images.dtype)
+    weights = constant(_LUMA, images.device).to(images.dtype)
     return (images * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
@@ -50,7 +50,7 @@ def hue(images: Tensor, shifts: Tensor) -> Tensor:
     ) / (6 * safe)
     turns = turns + shifts.view(-1, 1, 1)
     # each channel is the top less the spread times a trapezoid of the hue (Smith, 1978)
-    offsets = torch.tensor((5.0, 3.0, 1.0), device=images.device).view(1, 3, 1, 1)
+    offsets = constant((5.0, 3.0, 1.0), images.device).view(1, 3, 1, 1)
     place = (turns.unsqueeze(1) * 6 + offsets).remainder(6)
     weight = torch.minimum(place, 4 - place).clamp(0, 1)
     return top.unsqueeze(1) - spread.unsqueeze(1) * weight

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, TypeVar, cast
 
 import torch
@@ -69,6 +69,14 @@ def exact(transform: Transform) -> Transform:
             return transform(images, *rest)
 
     return cast(Transform, unrounded)
+
+
+@lru_cache(maxsize=64)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 (N,), made once a device: a tensor made of Python's numbers in every step would stop
+    a GPU until it has done all that it was given. Nobody may write to it."""
+    with torch.inference_mode(False):  # what is made in there knows no gradient for ever
+        return torch.tensor(values, device=device)
 
 
 def multiplies_bfloat16() -> bool:

@@ -13,6 +13,7 @@ from trainables.confusion import class_iou, confusion, mean_iou
 from trainables.dense import STRIDE, DeepLabV3, Fcn32s
 from trainables.images import IGNORED
 from trainables.pair_transforms import DRAWS, scaled_crop
+from trainables.precision import constant
 from trainables.trainable import Batch, DataInfo, Encoding, Trainable
 from trainables.transforms import normalise
 
@@ -137,7 +138,7 @@ class Segment(Trainable):
         logits, counted = logits.float(), masks != IGNORED
         wanted = torch.where(counted, masks, 0).long()
         weights = self.config.class_weights
-        weight = torch.tensor(weights, device=logits.device) if weights else None
+        weight = constant(tuple(weights), logits.device) if weights else None
         pixels = F.cross_entropy(logits, wanted, weight, reduction="none") * counted
         shares = counted if weight is None else weight[wanted] * counted
         loss = pixels.sum((1, 2)) / shares.sum((1, 2)).clamp(min=1e-6)

@@ -4,18 +4,21 @@ Images are (B, 3, H, W). Random functions take uniforms in [0, 1), one row an im
 calls decides where randomness comes from (see `randomness.uniform`).
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainables.precision import exact
+from trainables.precision import constant, exact
 
 # ImageNet's channel statistics (torchvision's documentation), used for every data set: the first
 # BatchNorm absorbs the rest, and a hand-off never meets another normalisation.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+_TRIES = 10  # of a resized crop, as torchvision has it
+CROP_DRAWS = 2 + 2 * _TRIES
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -25,9 +28,8 @@ def normalise(images: Tensor) -> Tensor:
 
 def standardise(images: Tensor) -> Tensor:
     """Float in [0, 1] → with ImageNet's channel means and deviations removed."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return (images - mean) / std
+    mean, std = constant(MEAN, images.device), constant(STD, images.device)
+    return (images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
 
 def flip(images: Tensor, draws: Tensor) -> Tensor:
@@ -50,20 +52,23 @@ def crop(images: Tensor, draws: Tensor) -> Tensor:
 
 
 @exact
-def resized_crop(images: Tensor, draws: Tensor) -> Tensor:
-    """A rectangle of 8-100 % of the area and aspect 3/4-4/3, resized to the whole (bilinear).
+def resized_crop(images: Tensor, draws: Tensor, least: float = 0.08) -> Tensor:
+    """A rectangle of `least` to all of the area and aspect 3/4-4/3, resized to the whole
+    (bilinear).
 
-    The Inception crop (arXiv:1409.4842) as torchvision's RandomResizedCrop draws it, in one
-    grid_sample. images: float. draws: (B, 4): area, aspect, vertical, horizontal.
+    The Inception crop (arXiv:1409.4842) as torchvision's RandomResizedCrop draws it from square
+    images, in one grid_sample: the first of ten rectangles that fits. images: float. draws:
+    (B, 22): vertical, horizontal, then area and aspect of every try.
     """
-    area = 0.08 + 0.92 * draws[:, 0]
-    aspect = torch.exp((draws[:, 1] * 2 - 1) * torch.log(torch.tensor(4 / 3, device=draws.device)))
-    width = (area * aspect).sqrt().clamp(max=1.0)
-    height = (area / aspect).sqrt().clamp(max=1.0)
+    area = least + (1 - least) * draws[:, 2::2]
+    aspect = torch.exp((draws[:, 3::2] * 2 - 1) * math.log(4 / 3))
+    wide, high = (area * aspect).sqrt(), (area / aspect).sqrt()  # of every try, (B, 10)
+    first = ((wide <= 1) & (high <= 1)).int().argmax(1, keepdim=True)
+    width, height = (side.gather(1, first)[:, 0].clamp(max=1) for side in (wide, high))
     theta = torch.zeros(len(images), 2, 3, device=images.device, dtype=images.dtype)
     theta[:, 0, 0], theta[:, 1, 1] = width, height
-    theta[:, 0, 2] = (draws[:, 3] * 2 - 1) * (1 - width)
-    theta[:, 1, 2] = (draws[:, 2] * 2 - 1) * (1 - height)
+    theta[:, 0, 2] = (draws[:, 1] * 2 - 1) * (1 - width)
+    theta[:, 1, 2] = (draws[:, 0] * 2 - 1) * (1 - height)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
@@ -83,7 +88,8 @@ def _flip(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def _resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:
-    return flip(resized_crop(normalise(images), draws[:, :4]), draws[:, 4:5])
+    cropped = resized_crop(normalise(images), draws[:, :CROP_DRAWS])
+    return flip(cropped, draws[:, CROP_DRAWS:])
 
 
 def _crop(images: Tensor, draws: Tensor) -> Tensor:
@@ -96,5 +102,5 @@ AUGMENTATIONS: dict[str, tuple[int, Callable[[Tensor, Tensor], Tensor]]] = {
     "flip": (1, _flip),
     "crop": (2, _crop),
     "crop_flip": (3, _crop_flip),
-    "resized_crop_flip": (5, _resized_crop_flip),
+    "resized_crop_flip": (CROP_DRAWS + 1, _resized_crop_flip),
 }

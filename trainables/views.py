@@ -1,7 +1,7 @@
 """The two random views of an image that self-supervised learning compares.
 
-A view takes (B, 3, S, S) uint8 and its uniforms (B, n), and returns a normalised float batch of
-the same size.
+A view takes (B, 3, S, S) uint8, its uniforms (B, n) and the least share of the area that its crop
+shows, and returns a normalised float batch of the same size.
 """
 
 from collections.abc import Callable
@@ -9,28 +9,29 @@ from collections.abc import Callable
 from torch import Tensor
 
 from trainables.colour import JITTER_DRAWS, blur, jitter, solarize, to_grey
-from trainables.transforms import flip, resized_crop, standardise
+from trainables.transforms import CROP_DRAWS, flip, resized_crop, standardise
 
-View = Callable[[Tensor, Tensor], Tensor]
-_CROP = 5  # draws of a resized crop and a flip
+View = Callable[[Tensor, Tensor, float], Tensor]
+_CROP = CROP_DRAWS + 1  # draws of a resized crop and a flip
 
 
-def _cropped(images: Tensor, draws: Tensor) -> Tensor:
+def _cropped(images: Tensor, draws: Tensor, least: float) -> Tensor:
     """Float in [0, 1]."""
-    return flip(resized_crop(images.float() / 255, draws[:, :4]), draws[:, 4:5]).clamp(0, 1)
+    images = resized_crop(images.float() / 255, draws[:, :CROP_DRAWS], least)
+    return flip(images, draws[:, CROP_DRAWS:_CROP]).clamp(0, 1)
 
 
-def _report(images: Tensor, draws: Tensor) -> Tensor:
+def _report(images: Tensor, draws: Tensor, least: float) -> Tensor:
     """The second report's list: resized crop, flip, colour jitter of 0.2."""
-    images = _cropped(images, draws)
+    images = _cropped(images, draws, least)
     return standardise(jitter(images, draws[:, _CROP:], (0.2, 0.2, 0.2, 0.2), 1.0))
 
 
 def _strong(strengths: tuple[float, float, float, float], blurred: float, solarized: float) -> View:
     """Crop and flip, colour jitter, grey one time in five; blur and solarization by chance."""
 
-    def view(images: Tensor, draws: Tensor) -> Tensor:
-        images = _cropped(images, draws)
+    def view(images: Tensor, draws: Tensor, least: float) -> Tensor:
+        images = _cropped(images, draws, least)
         draws = draws[:, _CROP:]
         images = jitter(images, draws, strengths, 0.8)
         draws = draws[:, JITTER_DRAWS:]
