@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,8 +36,10 @@ class Home:
 
     @property
     def name(self) -> str:
-        """Tells homes apart that share an MLflow server."""
-        return f"{platform.node()}:{self.root}"
+        """Tells homes apart that share an MLflow server. It stays when the machine gets another
+        name or the folder another place; of a home that was never made it is just both."""
+        known = read_json(self.root / "home.json")
+        return str(known["name"]) if known else f"{platform.node()}:{self.root}"
 
     @property
     def store(self) -> Path:
@@ -97,6 +100,10 @@ class Home:
         try:
             for folder in (self.root, self.store, self.cache, self.plans, self.logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with locked(self.root / ".home.lock"):
+                if read_json(self.root / "home.json") is None:
+                    name = f"{platform.node()}:{self.root}:{uuid.uuid4().hex[:8]}"
+                    write_json(self.root / "home.json", {"name": name})
             with tempfile.TemporaryFile(dir=self.root):
                 pass
         except OSError as error:

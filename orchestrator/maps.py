@@ -30,6 +30,7 @@ from orchestrator.plots import save
 from orchestrator.strips import draw_confusion, draw_strip, strips_data
 from orchestrator.tsne import Snapshot, draw_tsne, tsne_data, tsne_page
 from trainables.blocks import as_text, from_plain
+from trainables.tsne_map import LEAST
 
 
 def main(folder: Path) -> int:
@@ -80,13 +81,18 @@ def _draw_masks(kept: Mapping[int, Path], into: Path) -> None:
 
 
 def _draw_maps(kept: Mapping[int, Path], into: Path) -> None:
-    """`tsne_epoch<k>.png` and `.html` of every epoch."""
+    """`tsne_epoch<k>.png` and `.html` of every epoch; of too few images `tsne.txt`, to say so."""
     if not kept:
         return
     snapshots = []
     for epoch, path in kept.items():
         found = _read(path, "features", "labels", "rows", "classes")
         snapshots.append(Snapshot(epoch, found["features"]))
+    if len(found["rows"]) < LEAST:
+        text = f"no t-SNE map: {len(found['rows'])} validation images, and it needs {LEAST}\n"
+        into.mkdir(parents=True)
+        (into / "tsne.txt").write_text(text, encoding="utf-8")
+        return
     names = [f"image {row}" for row in found["rows"]]
     for one in tsne_data(snapshots, found["labels"], [str(name) for name in found["classes"]]):
         save(draw_tsne(one), into / f"tsne_epoch{one.epoch}.png")

@@ -254,9 +254,9 @@ class Mirror:
         run, child = entry.run, self._children.get((entry.run.label, str(entry.run.seed)))
         if child is not None:
             return self._take_up(entry, child)
-        origin = self.store.origin(run.key)
         ended = entry.end is not None and entry.end[0] == "FINISHED"
-        reused = origin is not None and ended and self._kind == "run"
+        origin = self._publisher.origin(run) if ended and self._kind == "run" else None
+        reused = origin is not None
         tags = {
             **self._facts,
             "stage": run.stage,
@@ -270,8 +270,8 @@ class Mirror:
             "dataset": run.dataset,
             "code_version": run.code,
         }
-        if reused and origin is not None:
-            tags["reused_from"] = origin["run_id"]
+        if origin is not None:
+            tags["reused_from"] = origin
         known, self._children = self._children, None
         run_id = self.tracker.create_run(
             self.submission.experiment_id, run.name, tags, self.submission.run_id
@@ -310,7 +310,7 @@ class Mirror:
         self.tracker.log_params(run_id, params)
         self._log_config(run, run_id)
         self._tell_ancestry(entry, run_id)
-        if not reused:
+        if not reused and self._kind == "run":  # a trial's has no model to be used
             self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
         self.tracker.set_tags(run_id, {"opened": "true"})
 
@@ -327,10 +327,12 @@ class Mirror:
         self.tracker.log_text(run_id, text, "config.yaml")
 
     def _send_maps(self, entry: Entry) -> None:
-        """Pictures, once another process has drawn them: nothing waits for it."""
+        """Pictures, once another process has drawn them: nothing waits for it. A trial has none:
+        what it has kept is the Run's that goes on from it."""
         assert entry.tracked is not None and entry.end is not None
         run_id, folder = entry.tracked.run_id, self.store.features(entry.run.key)
-        if folder is None or entry.end[0] != "FINISHED" or "maps" in entry.tracked.tags:
+        finished = entry.end[0] == "FINISHED" and self._kind == "run"
+        if folder is None or not finished or "maps" in entry.tracked.tags:
             entry.done = True
         elif self._artist.has_drawn(folder):
             fault = self._artist.faults.get(folder)

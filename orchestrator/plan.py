@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -187,9 +187,33 @@ def _changed(run: Run, before: Run | None) -> str:
     return ", ".join(reasons) or "trainable changed"
 
 
-def digest(study: "Study", runs: Iterable[Run]) -> str:
-    """16 hexadecimal digits that name a plan: two submissions with the same one are the same."""
-    return digest_of(to_plain(study, runs))
+def digest(study: "Study", runs: Sequence[Run], inputs: Inputs) -> str:
+    """16 hexadecimal digits that name a plan: two submissions with the same one are the same. What
+    a search is to configure has no Runs yet, nor has what stands behind it: it is named by all else
+    that decides them."""
+    planned = {run.stage for run in runs}
+    waiting = [
+        {
+            "stage": stage.name,
+            "trainable": stage.trainable,
+            "after": stage.after,
+            "seeds": stage.seeds,
+            "code": inputs.code[stage.trainable],
+            "variants": [
+                {
+                    "values": variant.values,
+                    "config": as_plain(variant.config),
+                    "dataset": inputs.fingerprints[variant.config.dataset],
+                    "weights": inputs.weights.get(variant.config.weights),
+                }
+                for variant in stage.variants
+            ],
+        }
+        for stage in study.stages
+        if stage.name not in planned
+    ]
+    plan = to_plain(study, runs)
+    return digest_of(plan | {"waiting": waiting} if waiting else plan)
 
 
 def digest_of(plain: Any) -> str:

@@ -1,6 +1,8 @@
 """Where the data is: read and fingerprint the data sets, build their caches, make the plan."""
 
 import hashlib
+import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from orchestrator.plan import (
 from orchestrator.produced import produced
 from orchestrator.searches import PlannedSearch, pending, planned_searches, resolved
 from orchestrator.store import Store
-from orchestrator.study_file import Study
+from orchestrator.study_file import Stage, Study
 from orchestrator.trials import Trials, ranked
 from trainables.backbones import WeightsError, fitting, read_state_file
 from trainables.batches import check_batch
@@ -99,7 +101,7 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
         {name: _facts(name) for name in TRAINABLES | PRODUCERS},
     )
     runs = make_plan(study, inputs)
-    asked, store = digest(study, runs), Store(home.store)
+    asked, store = digest(study, runs, inputs), Store(home.store)
     searches: dict[str, PlannedSearch] = {}
     while ready := planned_searches(study, inputs, runs):
         searches |= {search.stage.name: search for search in ready}
@@ -110,6 +112,7 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
             study = resolved(study, search.stage.name, winners(store, search))
         runs = make_plan(study, inputs)
     _check_fit(study, data)
+    _check_apart(study, data)
     _check_weights(study, data)
     _check_watched(study, runs, data)
     planned = examine(runs, lambda key: state_of(store, key), _previous(home, study.name))
@@ -142,6 +145,52 @@ def _check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
                 faults.add(f"stages.{stage.name}.config", str(error))
     if faults.lines:
         raise StudyError(study.name, faults.lines)
+
+
+def _check_apart(study: Study, data: Mapping[str, DataSet]) -> None:
+    """Nothing may start from weights that have seen what it is validated or tested with. Raises
+    StudyError."""
+    faults, stages = Faults(), {stage.name: stage for stage in study.stages}
+    for stage in study.stages:
+        before = stage.after
+        while before is not None:
+            for theirs, own in itertools.product(_learns_from(stages[before]), _learns_from(stage)):
+                for part, count in _seen(theirs, own, study, data):
+                    faults.add(
+                        f"stages.{stage.name}.after",
+                        f"{before!r} trains on {count} of the {part} images of {own!r}: use one "
+                        f"entry of `data` for both, or keep those of {theirs!r} apart from them",
+                    )
+            before = stages[before].after
+    if faults.lines:
+        raise StudyError(study.name, faults.lines)
+
+
+def _learns_from(stage: Stage) -> list[str]:
+    """Names of the data sets that its configurations are trained on."""
+    configs = [variant.config for variant in stage.variants]
+    return sorted({c.dataset for c in configs if isinstance(c, TrainableConfig)})
+
+
+def _seen(
+    theirs: str, own: str, study: Study, data: Mapping[str, DataSet]
+) -> list[tuple[str, int]]:
+    """Part → how many of its images in one data set are training images of another one."""
+    if theirs == own:
+        return []
+    learnt = _images(data[theirs].source, study.data[theirs].type, "train")
+    held_out = [
+        (part, _images(data[own].source, study.data[own].type, part)) for part in ("val", "test")
+    ]
+    return [(part, len(learnt & found)) for part, found in held_out if learnt & found]
+
+
+def _images(source: Source, kind: str, part: str) -> set[str]:
+    """What tells images from all others: their files, or their names in a set that has no files."""
+    rows = source.parts[part]
+    if source.files:
+        return {os.path.realpath(source.files[row]) for row in rows}
+    return {f"{kind}/{source.names[row]}" for row in rows}
 
 
 def _check_weights(study: Study, data: Mapping[str, DataSet]) -> None:

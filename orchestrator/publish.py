@@ -14,7 +14,7 @@ from orchestrator.plan import Run
 from orchestrator.plots import run_curves, save
 from orchestrator.sealed import MANIFEST
 from orchestrator.store import TRAINING, WEIGHTS, Checkpoint, Store
-from orchestrator.tracking import ModelFiles, TrackedRun, Tracker
+from orchestrator.tracking import ModelFiles, TrackedRun, Tracker, TrackingError
 
 log = logging.getLogger(__name__)
 Epoch = Mapping[str, float]
@@ -25,6 +25,17 @@ class Publisher:
 
     def __init__(self, tracker: Tracker, store: Store) -> None:
         self.tracker, self.store = tracker, store
+
+    def origin(self, run: Run) -> str | None:
+        """The MLflow run of whoever has trained a Run, if this server has it: another one, or one
+        whose database was lost, is sent all of it."""
+        origin = self.store.origin(run.key)
+        try:
+            return self.tracker.run(origin["run_id"]).run_id if origin else None
+        except TrackingError as error:
+            if error.answered:
+                return None
+            raise
 
     def result(
         self, run: Run, tracked: TrackedRun, result: Mapping[str, Any], stamps: dict[int, int]

@@ -48,7 +48,8 @@ def settle(tracker: Tracker, home: Home, submission: Submission, why: str) -> Su
     """Make MLflow true for a submission whose job has ended: what the store has is sent, and Runs
     without a process become KILLED. why: the job's end. Returns the submission as it stands then.
 
-    Nothing is touched while a driver lives, whatever its cluster says: it holds the lock.
+    Nothing is touched while a driver lives, whatever its cluster says: it holds the lock. Nor is
+    anything of another home's, whose store and locks are not here.
     """
     study, job = str(submission.plan["study"]), submission.tracked.tags["job"]
     deadline = time.monotonic() + _OTHERS_SECONDS
@@ -56,7 +57,8 @@ def settle(tracker: Tracker, home: Home, submission: Submission, why: str) -> Su
         try:
             with locked(home.walking(study), wait=False):
                 last = newest(tracker, study) or submission
-                if last.tracked.tags["job"] == job:
+                ours = last.tracked.tags.get("home", home.name) == home.name
+                if ours and last.tracked.tags["job"] == job:
                     last = _settle(tracker, Store(home.store), last, why)
                 return last
         except Busy:

@@ -238,6 +238,7 @@ class SearchRun:
             store=str(self.place.home.store),
             parent=run.parent,
             parent_label=run.parent_label,
+            gpus=self.place.share.gpus,
             tested=False,
             until=self.population.due if self.population else None,
         )

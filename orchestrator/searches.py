@@ -20,9 +20,9 @@ from orchestrator.search_file import (
     values_of,
 )
 from orchestrator.study_file import CompareSpec, Stage, Study, StudyFile, Variant
-from trainables.catalog import TRAINABLES, reported_metrics
+from trainables.catalog import TRAINABLES, gaps, reported_metrics
 from trainables.config import CHANGEABLE, TrainableConfig, as_plain
-from trainables.trainable import PROBES
+from trainables.datasets import DatasetConfig
 
 DEFAULT = "_default"  # ends the name of the stage that is trained as it is written
 Variants = Mapping[str, tuple[Variant, ...]]
@@ -77,7 +77,8 @@ def check_searches(file: StudyFile, variants: Variants, faults: Faults) -> None:
             _check_neighbours(name, file, variants, faults)
         if search.scheduler == "pbt":
             _check_population(dotted, search, base.config, faults)
-        _check_metric(f"{dotted}.metric", search, stage.task, base.config, faults)
+        data = file.data.get(base.config.dataset)
+        _check_metric(f"{dotted}.metric", search, stage.task, (base.config, data), faults)
 
 
 def _check_space(name: str, search: Search, variants: Variants, faults: Faults) -> None:
@@ -158,7 +159,11 @@ def found_name(stage: str, searched: str) -> str:
 
 
 def _check_metric(
-    dotted: str, search: Search, trainable: str, config: TrainableConfig, faults: Faults
+    dotted: str,
+    search: Search,
+    trainable: str,
+    given: tuple[TrainableConfig, DatasetConfig | None],
+    faults: Faults,
 ) -> None:
     names = [metric for metric in reported_metrics(trainable) if not metric.startswith("test/")]
     if search.metric.startswith("test/"):
@@ -167,8 +172,8 @@ def _check_metric(
         faults.add(
             dotted, f"{trainable} does not report {search.metric!r}{near(search.metric, names)}"
         )
-    elif search.metric in PROBES and getattr(config, "probe_every", 1) != 1:
-        faults.add(dotted, f"{search.metric!r} is not reported every epoch: set `probe_every: 1`")
+    elif said := gaps(search.metric, *given):
+        faults.add(dotted, said)
 
 
 def _check_neighbours(name: str, file: StudyFile, variants: Variants, faults: Faults) -> None:

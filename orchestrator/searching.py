@@ -22,13 +22,14 @@ _AGAIN_SECONDS = 2.0
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:
-    """Try for some minutes while MLflow does not answer. Raises TrackingError after that."""
+    """Try for some minutes while MLflow does not answer. Raises TrackingError after that, or at
+    once when it refuses."""
     deadline = time.monotonic() + DRAIN_SECONDS
     while True:
         try:
             return call()
         except TrackingError as error:
-            if time.monotonic() > deadline:
+            if error.answered or time.monotonic() > deadline:
                 raise
             log.warning("MLflow does not answer; it is tried again: %s", error)
             time.sleep(_AGAIN_SECONDS)

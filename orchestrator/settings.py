@@ -32,6 +32,19 @@ class MlflowSettings(Config):
             )
         return value
 
+    def below(self, folder: Path) -> "MlflowSettings":
+        """With relative paths taken from `folder`: the server does not run where the file lies."""
+        found: dict[str, str] = {}
+        store, place = self.backend_store_uri or "", self.artifacts_destination
+        head, slashes, path = store.partition(":///")
+        if head.partition("+")[0] == "sqlite" and path and not path.startswith(("/", ":memory:")):
+            found["backend_store_uri"] = f"{head}{slashes}{folder / path}"
+        elif store and ":" not in store:
+            found["backend_store_uri"] = str(folder / Path(store).expanduser())
+        if place and ":" not in place:
+            found["artifacts_destination"] = str(folder / Path(place).expanduser())
+        return self.model_copy(update=found)
+
 
 def read_settings(given: str | None) -> MlflowSettings:
     """`--mlflow FILE`, else mlflow.yaml of the working folder, else the defaults.
@@ -49,4 +62,4 @@ def read_settings(given: str | None) -> MlflowSettings:
     settings = faults.validate(MlflowSettings, mapping)
     if settings is None:
         raise StudyError(str(path), faults.lines)
-    return settings
+    return settings.below(path.absolute().parent)

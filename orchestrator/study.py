@@ -12,7 +12,7 @@ from orchestrator.searches import check_searches, compared, seeds_of, wanted_see
 from orchestrator.study_file import NAME, Stage, Study, StudyFile, Variant
 from orchestrator.variants import follow_watched, read_variants
 from orchestrator.yaml_file import YamlFault, apply_setting, values_at
-from trainables.catalog import PRODUCERS, TRAINABLES, reported_metrics
+from trainables.catalog import PRODUCERS, TRAINABLES, gaps, reported_metrics
 from trainables.config import TrainableConfig
 from trainables.datasets import DATASETS
 
@@ -266,7 +266,7 @@ def _check_variants(
                     f"{key}.dataset", f"no data {config.dataset!r}{near(config.dataset, file.data)}"
                 )
             if isinstance(config, TrainableConfig):
-                _check_training(key, config, reported_metrics(file.stages[name].task), faults)
+                _check_training(key, config, file, name, faults)
                 if known and not file.stages[name].weights:  # else it learns nothing
                     _check_needs(f"{key}.dataset", file, name, config.dataset, faults)
                 continue
@@ -277,15 +277,17 @@ def _check_variants(
 
 
 def _check_training(
-    key: str, config: TrainableConfig, metrics: Iterable[str], faults: Faults
+    key: str, config: TrainableConfig, file: StudyFile, name: str, faults: Faults
 ) -> None:
-    stop = config.early_stopping
+    stop, metrics = config.early_stopping, reported_metrics(file.stages[name].task)
     allowed = [metric for metric in metrics if not metric.startswith("test/")]
     if stop is not None and stop.metric not in allowed:
         faults.add(
             f"{key}.early_stopping.metric",
             f"{stop.metric!r} is not reported every epoch{near(stop.metric, allowed)}",
         )
+    elif stop and (said := gaps(stop.metric, config, file.data.get(config.dataset))):
+        faults.add(f"{key}.early_stopping.metric", said)
     if config.weights not in ("random", "imagenet") and not Path(config.weights).is_file():
         faults.add(f"{key}.weights", f"there is no file {config.weights}")
 

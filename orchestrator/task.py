@@ -32,6 +32,7 @@ class Task:
     parent_label: str | None
     tested: bool = True  # whether the chosen checkpoint meets the test set; a trial's does not
     parent_epoch: int | None = None  # of a parent that was not tested; None: what it has chosen
+    gpus: float = 1.0  # that each worker has, where it has any
     until: int | None = None  # the epoch after which it waits to be told how it goes on
 
 

@@ -91,21 +91,19 @@ class Tracker:
     # --- writing -------------------------------------------------------------------------------
 
     def experiment(self, study: str) -> str:
-        """The experiment's id; made when there is none."""
+        """The experiment's id; made when there is none, taken back when it was deleted."""
         with _mlflow_errors():
             found = self.client.get_experiment_by_name(study)
             if found is not None:
+                if found.lifecycle_stage == "deleted":
+                    self.client.restore_experiment(found.experiment_id)
                 return str(found.experiment_id)
             # the UI opens on training metrics, not on traces of language models
             kind = {"mlflow.experimentKind": "custom_model_development"}
             return str(self.client.create_experiment(study, tags=kind))
 
     def create_run(
-        self,
-        experiment_id: str,
-        name: str,
-        tags: Mapping[str, str],
-        parent: str | None = None,
+        self, experiment_id: str, name: str, tags: Mapping[str, str], parent: str | None = None
     ) -> str:
         """Returns the new run's id. tags: ours, without `orchestrator.`."""
         full = {TAG + key: value for key, value in tags.items()}

@@ -175,6 +175,7 @@ class Walk:
             store=str(self.home.store),
             parent=run.parent,
             parent_label=run.parent_label,
+            gpus=self.share.gpus,
         )
 
     def _pictures(self, run: Run) -> Path:

@@ -49,6 +49,7 @@ def train(task: Task, world: World, report: Report) -> None:
     with full_disk_is_said(task):
         run = Training(task, world)
         run.resume()
+        run.look_for_collapse()
         while not has_ended(run.history, run.config) and len(run.history) != task.until:
             figures = run.train_epoch()
             figures |= run.evaluate("val")
@@ -81,8 +82,8 @@ class Training:
         self.optimizer = build_optimizer(self.config, self.trainable.model)
         self.looks = Looks(self.trainable, self.table, world, self.autocast, self._keep)
         self.history: list[dict[str, float]] = []  # one entry an epoch
-        self.seconds = 0.0
-        self._shown = 0.0
+        self.seconds = 0.0  # of all epochs, with their evaluation
+        self._began = self._shown = 0.0
 
     def _hand_off(self) -> HandOff:
         """Weights into the encoder: the parent's, or what the configuration names."""
@@ -133,6 +134,7 @@ class Training:
         total = torch.zeros((), device=world.device)
         first_bad = torch.full((), math.inf, device=world.device)
         started, seen = time.perf_counter(), 0
+        self._began = started
         for number, (images, labels, indices) in enumerate(stream):
             set_rate(self.optimizer, config.learning_rate(epoch - 1 + number / len(steps)))
             torch.manual_seed(derived_seed("step", self.task.seed, epoch, number, world.rank))
@@ -157,14 +159,11 @@ class Training:
                 self._say(done, float(total) * world.size / seen, speed)
         self._check_finite(first_bad, epoch)
         elapsed = time.perf_counter() - started
-        self.seconds += elapsed
         figures = {
             "train/loss": float(world.total(total)) / seen,
             "system/images_per_s": seen / elapsed,
             "system/input_wait_fraction": stream.waited / elapsed,
         }
-        if world.device.type == "cuda":
-            figures["system/gpu_hours"] = self.seconds * world.size / 3600
         return figures
 
     def evaluate(self, part: str) -> dict[str, float]:
@@ -178,7 +177,8 @@ class Training:
     def sums(self, part: str) -> dict[str, Tensor]:
         """What the trainable sums over a split, of all ranks."""
         self.trainable.set_training(False)
-        steps = evaluation_steps(self.table.parts[part], self.trainable.EVALUATED)
+        at_once = self.trainable.evaluated_at_once(self.table.size) * self.world.size
+        steps = evaluation_steps(self.table.parts[part], at_once)
         shares = [self.world.share(step) for step in steps]
         sums: dict[str, Tensor] = {}
         for images, labels, indices in BatchStream(self.table, shares, self.world.device):
@@ -198,12 +198,19 @@ class Training:
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
             raise RunFault(f"{bad[0]} is not finite after epoch {len(self.history) + 1}")
-        self.history.append({"epoch": len(self.history) + 1, **figures})
+        self.seconds += time.perf_counter() - self._began
+        gpus = self.task.gpus * self.world.size if self.world.device.type == "cuda" else 0.0
+        hours = {"system/gpu_hours": self.seconds * gpus / 3600} if gpus else {}
+        self.history.append({"epoch": len(self.history) + 1, **figures, **hours})
         shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         log.info("epoch %d: %s", len(self.history), shown)
         if self.world.rank == 0:
             self._save()
         self._say(0.0, figures["train/loss"], figures["system/images_per_s"])
+        self.look_for_collapse()
+
+    def look_for_collapse(self) -> None:
+        """Warn of it, or end the Run, as the study says; also of one that an attempt before saw."""
         collapse = warning(self.history, self.trainable.width)
         if collapse:
             log.warning(collapse)

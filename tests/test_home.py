@@ -59,8 +59,20 @@ def test_naming_a_home_makes_nothing_and_create_makes_its_folders(tmp_path: Path
     assert home.create() is home
     assert home.create() is home
     found = sorted(path.name for path in home.root.iterdir())
-    assert found == ["cache", "logs", "plans", "store"]
+    assert found == [".home.lock", "cache", "home.json", "logs", "plans", "store"]
     assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
+
+
+def test_a_home_keeps_its_name_when_the_machine_or_the_folder_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a dead driver left RUNNING is the home's to settle, in whatever container it is opened
+    next."""
+    name = Home(tmp_path / "one").create().name
+    assert Home(tmp_path / "other").create().name != name
+    monkeypatch.setattr("platform.node", lambda: "another-container")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    assert Home(tmp_path / "moved").create().name == name
 
 
 @pytest.mark.parametrize("way", ["", "inner", "store"])

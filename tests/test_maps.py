@@ -82,10 +82,20 @@ def test_a_damaged_file_is_said_and_leaves_nothing_half_made(tmp_path: Path, con
     assert {item.name for item in folder.iterdir()} == {"epoch_00001.npz", "epoch_00002.npz"}
 
 
-def test_too_few_images_for_a_map_is_said(tmp_path: Path):
+def test_too_few_images_for_a_map_cost_the_map_alone(tmp_path: Path):
     artist, folder = Artist(), keep(tmp_path, 1, images=2)
+    save_arrays({"json": np.array(json.dumps(asdict(ONE)))}, folder.parent / ARCHITECTURE)
     drawn(artist, folder)
-    assert "at least 4" in artist.faults[folder]
+    assert artist.faults == {}
+    plots = folder / MAPS / "plots"
+    assert {item.name for item in plots.iterdir()} == {
+        "architecture.png",
+        "architecture.svg",
+        "tsne.txt",
+    }
+    assert (plots / "tsne.txt").read_text() == (
+        "no t-SNE map: 2 validation images, and it needs 4\n"
+    )
 
 
 def test_what_a_model_is_made_of_becomes_a_diagram_and_a_table(tmp_path: Path):

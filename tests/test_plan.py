@@ -276,11 +276,38 @@ def test_a_plan_of_another_version_is_refused(version: dict[str, int]) -> None:
 
 def test_the_digest_names_the_plan() -> None:
     runs, study = plan("seeds=[0, 1]"), from_mapping(STUDY)
-    assert digest(study, runs) == digest(from_mapping(STUDY), plan("seeds=[0, 1]"))
-    asked = digest(from_mapping(STUDY | {"question": "Another?"}), runs)
+    assert digest(study, runs, INPUTS) == digest(from_mapping(STUDY), plan("seeds=[0, 1]"), INPUTS)
+    asked = digest(from_mapping(STUDY | {"question": "Another?"}), runs, INPUTS)
     others = [
         (*runs[:place], replace(runs[place], key="0" * 20), *runs[place + 1 :])
         for place in range(len(runs))
     ]
-    digests = [digest(study, item) for item in (runs, runs[:-1], *others)]
+    digests = [digest(study, item, INPUTS) for item in (runs, runs[:-1], *others)]
     assert len({asked, *digests}) == len(runs) + 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "inputs"),
+    [
+        (["stages.A.config.lr=0.3"], {}),
+        (["stages.P.config.epochs=7"], {}),
+        (["stages.A.grid={lr: [0.1, 0.2]}"], {}),
+        ([], {"fingerprints": {"x": "0" * 16}}),
+        ([], {"code": {"rotation": "0" * 16, "classify": "0" * 16}}),
+    ],
+)
+def test_the_digest_names_what_waits_for_a_search_too(
+    settings: list[str], inputs: dict[str, Any]
+) -> None:
+    """No Run of it is planned yet, but another one is not the same submission."""
+    search = "stages.P.search={metric: val/accuracy, trials: 2, space: {lr: {log: [0.01, 0.1]}}, "
+    search += "then: {best: 1, seeds: [0]}}"
+    found = []
+    for changes, given in (([], {}), (settings, inputs)):
+        mapping = copy.deepcopy(STUDY)
+        for setting in (search, *changes):
+            apply_setting(mapping, setting)
+        study = from_mapping(mapping)
+        assert make_plan(study, INPUTS) == ()
+        found.append(digest(study, (), replace(INPUTS, **given)))
+    assert found[0] != found[1]

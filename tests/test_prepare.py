@@ -112,3 +112,37 @@ def test_weights_of_another_backbone_are_refused_before_training(
     said = fault(tmp_path / "resnet18.pt", digits_home, backbone="resnet50")
     assert said.startswith("stages.only.config.weights: weights of ")
     assert "do not fit the encoder" in said
+
+
+@pytest.mark.parametrize(
+    ("pretrain", "said"),
+    [
+        ("{type: digits}", ""),
+        ("{type: digits, limit: 100}", ""),
+        ("{type: digits, labels: false}", r"'P' trains on \d+ of the (val|test) images of 'tune'"),
+        ("{type: digits, split_seed: 1}", r"'P' trains on \d+ of the (val|test) images of 'tune'"),
+    ],
+)
+def test_no_parent_trains_on_what_its_child_is_judged_by(
+    digits_home: Home, pretrain: str, said: str
+) -> None:
+    """Also where the child learns from a few of the same images, and where another is between."""
+    mapping: dict[str, Any] = {
+        "study": "small",
+        "data": {"all": {}, "tune": {"type": "digits", "limit": 60}},
+        "stages": {
+            "P": {"trainable": "rotation", "config": {"dataset": "all"}},
+            "M": {"trainable": "rotation", "after": "P", "config": {"dataset": "tune"}},
+            "C": {"trainable": "classify", "after": "M", "config": {"dataset": "tune"}},
+        },
+    }
+    apply_setting(mapping, f"data.all={pretrain}")
+    if not said:
+        assert len(prepare(from_mapping(mapping), None, digits_home).runs) == 3
+        return
+    with pytest.raises(StudyError, match=said) as error:
+        prepare(from_mapping(mapping), None, digits_home)
+    assert {line.partition(":")[0] for line in error.value.faults} == {
+        "stages.M.after",
+        "stages.C.after",
+    }

@@ -43,6 +43,32 @@ def test_the_file_that_is_named_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "given", "found"),
+    [
+        ("artifacts_destination", "kept/artifacts", "{folder}/kept/artifacts"),
+        ("artifacts_destination", "/kept", "/kept"),
+        ("artifacts_destination", "~/kept", "{home}/kept"),
+        ("artifacts_destination", "s3://bucket/path", "s3://bucket/path"),
+        ("backend_store_uri", "sqlite:///kept.db", "sqlite:///{folder}/kept.db"),
+        ("backend_store_uri", "sqlite+pysqlite:///kept.db", "sqlite+pysqlite:///{folder}/kept.db"),
+        ("backend_store_uri", "sqlite:////kept.db", "sqlite:////kept.db"),
+        ("backend_store_uri", "sqlite:///:memory:", "sqlite:///:memory:"),
+        ("backend_store_uri", "mlruns", "{folder}/mlruns"),
+        ("backend_store_uri", "postgresql://host/db", "postgresql://host/db"),
+    ],
+)
+def test_relative_paths_begin_where_the_file_lies(
+    tmp_path: Path, key: str, given: str, found: str
+) -> None:
+    """The server itself runs in another folder."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "mlflow.yaml").write_text(f'{key}: "{given}"\n', encoding="utf-8")
+    settings = read_settings("below/mlflow.yaml")
+    wanted = found.format(folder=tmp_path / "below", home=Path.home())
+    assert getattr(settings, key) == wanted
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ("prot: 5000", "prot: unknown key (did you mean 'port'?)"),

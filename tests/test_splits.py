@@ -43,6 +43,26 @@ def test_a_quota_follows_the_class_sizes() -> None:
     assert splits.quota(np.array([102, 52, 2]), 36).tolist() == [22, 12, 2]
 
 
+@given(COUNTS, st.floats(0.01, 0.9), st.integers(0, 3), st.data())
+def test_a_limited_set_has_some_of_every_part_of_the_whole_one(
+    counts: list[int], share: float, seed: int, data: st.DataObject
+) -> None:
+    """Who learns from all images has not seen those that a few are validated and tested with."""
+    counts = [count + 3 for count in counts]
+    labels, classes = labelled(*counts), tuple("abcdefgh"[: len(counts)])
+    limit = data.draw(st.integers(2 * len(counts), sum(counts)))
+    parts = {"train": np.arange(len(labels))}
+    whole, some = (
+        splits.complete(parts, labels, classes, splits.Cuts(share, seed, most))
+        for most in (None, limit)
+    )
+    for part in ("train", "val", "test"):
+        assert np.isin(some[part], whole[part]).all()
+        assert (splits.class_counts(labels[some[part]], len(counts)) >= 1).all()
+    known = len(whole["train"]) + len(whole["val"])
+    assert len(some["train"]) + len(some["val"]) == min(limit, known)
+
+
 def test_divide_is_stratified_and_loses_nothing() -> None:
     labels = labelled(10, 20)
     counts = np.array([3, 5])

@@ -45,21 +45,26 @@ def needs_table(source: Source) -> bool:
 
 
 def list_pictures(source: Source, on_corrupt: Literal["fail", "skip"], path: Path) -> None:
-    """Write the files of a data set for another process, whole or absent, unless it is there.
+    """Write the files of a data set for another process, whole or absent, unless they are there.
 
     Every file is looked at: raises DataError for those that cannot be read, or leaves them out.
     """
-    if path.is_file():
-        return  # its name says what the files hold
+    masks = source.masks
+    places = {
+        "files": [str(file.resolve()) for file in source.files],
+        "masks": [str(file.resolve()) for file in masks.files] if masks else None,
+    }
+    if path.is_file():  # its name says what the files hold, and they may have been moved
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        if {name: listed[name] for name in places} == places:
+            return
     faults = {row: why for row in range(len(source.files)) if (why := _fault(source, row))}
     if faults and on_corrupt == "fail":
         shown = few([f"{source.names[row]} ({why})" for row, why in faults.items()], most=10)
         count = f"{len(faults)} unreadable image{'s' if len(faults) > 1 else ''}"
         raise DataError(f"data set has {count}: {shown}: repair them or set `on_corrupt: skip`")
-    masks = source.masks
     listed = {
-        "files": [str(file.resolve()) for file in source.files],
-        "masks": [str(file.resolve()) for file in masks.files] if masks else None,
+        **places,
         "palette": asdict(masks.palette) if masks and masks.palette else None,
         "names": source.names,
         "parts": {part: rows.tolist() for part, rows in source.parts.items()},

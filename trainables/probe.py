@@ -16,7 +16,6 @@ from trainables.table import ImageTable
 from trainables.trainable import Trainable
 from trainables.world import World
 
-_BATCH = 512
 _BANK, _QUERIES, _SPREAD = 5_000, 10_000, 2_000  # images at most
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -77,7 +76,8 @@ def features(
 ) -> Tensor:
     """(len(rows), D) float32 on the CPU of every rank, in the order of `rows`."""
     trainable.set_training(False)
-    steps = evaluation_steps(np.arange(len(rows)), _BATCH)
+    at_once = trainable.evaluated_at_once(table.size) * world.size
+    steps = evaluation_steps(np.arange(len(rows)), at_once)
     mine = [world.share(step) for step in steps]
     found: list[Tensor] = []
     for images, _, _ in BatchStream(table, [rows[step] for step in mine], world.device):

@@ -33,6 +33,7 @@ class Rotation(Trainable):
     SELECT = ("val/accuracy", "max")
     PREDICTS = None
     NEEDS = None
+    EVALUATED = 128, 128  # in all four rotations
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: RotationConfig = config

@@ -72,7 +72,7 @@ class Segment(Trainable):
     SELECT = ("val/miou", "max")
     PREDICTS = "masks"
     NEEDS = "masks"
-    EVALUATED = 8
+    EVALUATED = 8, 512
     WATCHED = True
     model: Encoding
 

@@ -28,25 +28,32 @@ def complete(
 ) -> dict[str, Indices]:
     """Parts as given, plus a test split, a limit and a validation split where they are due.
 
-    labels: (N,) of the whole set. Without classes the set is cut as if it were one class. Raises
-    DataError where a class is too small.
+    labels: (N,) of the whole set. Without classes the set is cut as if it were one class. What a
+    limit leaves of a part is some of what the part is without it, so that a network that learns
+    from all images has not seen those that a limited set validates with. Raises DataError where a
+    class is too small.
     """
     train, test, val = parts["train"], parts.get("test"), parts.get("val")
     ids, names = (labels, classes) if classes else (np.zeros_like(labels), ("",))
 
-    def take(purpose: str, counts: Indices) -> tuple[Indices, Indices]:
-        return divide(train, ids, counts, names, (purpose, cuts.seed))
+    def take(purpose: str, of: Indices, counts: Indices) -> tuple[Indices, Indices]:
+        return divide(of, ids, counts, names, (purpose, cuts.seed))
 
-    def counts() -> Indices:
-        return class_counts(ids[train], len(names))
-
+    counts = class_counts(ids[train], len(names))
     if test is None:
-        train, test = take("test", fraction(counts(), TEST_FRACTION))
-    _check_enough(counts(), classes, cuts.limit)
-    if cuts.limit is not None and cuts.limit < len(train):
-        _, train = take("limit", quota(counts(), cuts.limit))
+        train, test = take("test", train, fraction(counts, TEST_FRACTION))
+        counts = class_counts(ids[train], len(names))
+    _check_enough(counts, classes, cuts.limit)
+    limited = cuts.limit is not None and cuts.limit < len(train)
+    wanted = quota(counts, cuts.limit) if cuts.limit is not None and limited else counts
     if val is None:
-        train, val = take("val", fraction(counts(), cuts.val_fraction))
+        train, val = take("val", train, fraction(counts, cuts.val_fraction))
+        if limited:
+            held_out = fraction(wanted, cuts.val_fraction)
+            _, val = take("limit", val, held_out)
+            wanted = wanted - held_out
+    if limited:
+        _, train = take("limit", train, wanted)
     return {"train": train, "val": val, "test": test}
 
 

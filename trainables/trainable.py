@@ -17,7 +17,8 @@ from trainables.config import TrainableConfig
 from trainables.transforms import normalise
 
 # what `probe` says of the features of the validation images, now and then
-PROBES = ("val/knn_accuracy", "val/embedding_std", "val/effective_rank")
+KNN = "val/knn_accuracy"
+PROBES = (KNN, "val/embedding_std", "val/effective_rank")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Trainable(ABC):
     SELECT: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the checkpoint
     PREDICTS: ClassVar[Literal["classes", "masks"] | None]  # what its model says of an image
     NEEDS: ClassVar[Literal["labels", "masks"] | None] = "labels"  # of the data set
-    EVALUATED: ClassVar[int] = 512  # images that are evaluated at once
+    EVALUATED: ClassVar[tuple[int, int]] = 512, 128  # images at once on a worker, of so many px
     INPUTS: ClassVar[int] = 1  # images of one sample that its model takes
     PROBED: ClassVar[bool] = False  # whether its features are watched while it learns
     MAPPED: ClassVar[bool] = False  # whether t-SNE maps of its features are drawn
@@ -98,6 +99,13 @@ class Trainable(ABC):
     @abstractmethod
     def __init__(self, config: Any, data: DataInfo) -> None:
         """Build `self.model` from the current torch seed. Raises ValueError on unfit data."""
+
+    @classmethod
+    def evaluated_at_once(cls, side: int) -> int:
+        """How many images of `side` px a worker evaluates at once: of larger ones fewer, so that
+        evaluation takes no more memory than training."""
+        count, usual = cls.EVALUATED
+        return max(1, min(count, count * usual**2 // side**2))
 
     @classmethod
     def check(cls, config: Any, data: DataInfo) -> None:
