@@ -22,6 +22,8 @@ from orchestrator.study import from_mapping
 from orchestrator.task import RunFault, Task
 from tests.conftest import ALONE
 from tests.test_sam import EVERYTHING, photograph, small_sam
+from trainables.datasets import DatasetConfig, read
+from trainables.pictures import list_pictures, open_pictures
 from trainables.producer import Product
 from trainables.sam import SamMasks
 from trainables.world import World
@@ -282,3 +284,17 @@ def test_two_ranks_make_what_one_makes(home: Home, root: Path, tmp_path: Path) -
     assert made(given) == made(alone)
     found = Store(home.store).result(given.key)
     assert found is not None and found["facts"]["workers"] == "2"
+
+
+def test_images_that_were_moved_are_found(tmp_path: Path) -> None:
+    """What is in them names the list of them, not where they lie."""
+    listing = tmp_path / "cache" / "files-0.json"
+    for number in range(3):
+        path = tmp_path / "here" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(photograph(40, 64)).save(path)
+    for place in ("here", "there"):
+        config = DatasetConfig(type="image_folder", path=str(tmp_path / place), labels=False)
+        list_pictures(read(config, None, cut=False), "fail", listing)
+        assert open_pictures(listing).open(0)[0].shape == (40, 64, 3)
+        (tmp_path / place).rename(tmp_path / "there")

@@ -349,6 +349,25 @@ def test_learning_from_labels_where_there_are_none_is_a_fault():
     assert from_mapping(mapping).stages[0].name == "P"
 
 
+def test_a_figure_that_some_epochs_lack_stops_no_run_early():
+    byol = ["stages.A.trainable=byol", "stages.A.after=null", "compare.metric=val/loss"]
+    byol += ["stages.A.config={dataset: x, backbone: resnet18, early_stopping: {metric: %s}}"]
+    for metric in ("val/knn_accuracy", "val/effective_rank"):
+        given = [setting.replace("%s", metric) for setting in byol]
+        key = "stages.A.config.early_stopping.metric"
+        assert faults(changed(*given)) == [
+            f"{key}: '{metric}' is not reported every epoch: set `probe_every: 1`"
+        ]
+        every = [*given, "stages.A.config.probe_every=1"]
+        assert from_mapping(changed(*every)).stages
+        unlabelled = changed(*every, "data.x={type: digits, labels: false}")
+        if metric == "val/knn_accuracy":
+            said = f"{key}: '{metric}' asks for labels of images, and 'x' has none"
+            assert faults(unlabelled) == [said]
+        else:
+            assert from_mapping(unlabelled).stages
+
+
 def test_what_comes_as_a_file_needs_no_labels(tmp_path):
     """The second report's own case: a backbone that somebody trained, and images without labels."""
     path = tmp_path / "backbone.pt"

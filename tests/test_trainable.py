@@ -124,6 +124,23 @@ def test_the_sums_of_two_halves_add_up_to_those_of_the_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_share_without_images_adds_nothing(name: str) -> None:
+    """Of what is left at the end of a split, some workers get none."""
+    nothing = evaluate(build(name), rows(batch(name), slice(0, 0)))
+    assert set(nothing) == set(evaluate(build(name), batch(name)))
+    assert all(not value.any() for value in nothing.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_of_larger_images_fewer_are_evaluated_at_once(name: str) -> None:
+    kind = TRAINABLES[name]
+    counts = [kind.evaluated_at_once(side) for side in (8, 32, 128, 512, 2048, 100_000)]
+    assert counts == sorted(counts, reverse=True) and counts[-1] == 1
+    pixels = [count * side**2 for count, side in zip(counts[:-2], (8, 32, 128, 512), strict=True)]
+    assert max(pixels) <= 8 * 2**20
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_evaluation_changes_nothing_and_repeats_itself(name: str) -> None:
     trainable = build(name)
     train(trainable, 1, batch(name))

@@ -229,7 +229,13 @@ def test_a_collapse_is_said_and_ends_the_run_if_asked_to(tasks: Tasks, caplog):
     said = tasks.store.result(task.key)["facts"]["warning"]
     assert said.startswith("the embedding has collapsed by epoch")
     with pytest.raises(RunFault, match="collapsed by epoch .*: lower lr or raise target_momentum"):
-        train(tasks.make("byol", on_collapse="stop", **{**settings, "lr": 31.0}), ALONE, print)
+        train(
+            task := tasks.make("byol", on_collapse="stop", **{**settings, "lr": 31.0}), ALONE, print
+        )
+    epochs = tasks.store.epochs(task.key)
+    with pytest.raises(RunFault, match="collapsed by epoch"):  # submitted again, it is no better
+        train(task, ALONE, print)
+    assert tasks.store.epochs(task.key) == epochs and tasks.store.result(task.key) is None
 
 
 def _rank(rank: int, size: int, task: dict, folder: str, epochs: int) -> None:

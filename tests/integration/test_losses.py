@@ -252,6 +252,8 @@ def test_another_home_on_the_same_server_is_left_alone(server, home, study, tmp_
     _opened(server, home, study)
     other = Home(tmp_path / "other").create()
     assert is_alive(newest(server, study), other, None)
+    (found,) = settle(server, other, newest(server, study), "its cluster is gone").runs
+    assert found.state == "RUNNING"  # as it does for `stop`, which asks nobody whether it lives
     mirror, _, _ = _opened(server, other, study)
     runs = server.submissions(study)
     assert {run.tags["home"] for run in runs} == {home.name, other.name}
