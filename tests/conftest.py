@@ -9,6 +9,7 @@ import torch
 from xdist.scheduler import LoadScopeScheduling
 
 from orchestrator.home import Home
+from orchestrator.plan import Run
 from orchestrator.prepare import build_caches, prepare
 from orchestrator.store import Store
 from orchestrator.study import from_mapping
@@ -65,6 +66,22 @@ def digits_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 SMALL = {"dataset": "digits", "stem": "small", "batch_size": 16, "lr": 0.01, "epochs": 2}
 
 
+def task_of(run: Run, table: Path, store: Store) -> Task:
+    """A Run without a parent, claimed."""
+    return Task(
+        key=run.key,
+        attempt=store.claim(run.key),
+        label=run.label,
+        trainable=run.trainable,
+        config=run.config,
+        seed=run.seed,
+        table=str(table),
+        store=str(store.root),
+        parent=None,
+        parent_label=None,
+    )
+
+
 class Tasks:
     """Tasks of a study over a few digits, with a store of their own."""
 
@@ -84,18 +101,7 @@ class Tasks:
         prepared = prepare(study, None, self.home)
         tables = build_caches(prepared, self.home, lambda name, done, total: None)
         (run,) = prepared.runs
-        return Task(
-            key=run.key,
-            attempt=self.store.claim(run.key),
-            label=run.label,
-            trainable=run.trainable,
-            config=run.config,
-            seed=run.seed,
-            table=str(tables[run.dataset]),
-            store=str(self.store.root),
-            parent=None,
-            parent_label=None,
-        )
+        return task_of(run, tables[run.dataset], self.store)
 
 
 @pytest.fixture
