@@ -66,7 +66,7 @@ def try_on_ray(config: Mapping[str, Any]) -> None:
 
 
 def _to_its_end(attempt: Attempt, task: Task, store: Store) -> None:
-    with _owned(store, task):
+    with _owned(attempt, task, store):
         history = history_of(store, task.key)[: attempt.epochs]
         for figures in history:
             _report(figures)
@@ -81,7 +81,7 @@ def _to_its_end(attempt: Attempt, task: Task, store: Store) -> None:
 def _to_boundary(attempt: Attempt, task: Task, store: Store) -> None:
     """One of a population: up to where everybody waits, and not a step farther. Ray Tune hears of
     it when the key is free again, since another process may go on with it."""
-    with _owned(store, task):
+    with _owned(attempt, task, store):
         history = history_of(store, task.key)
         if not _is_over(history, task) and len(history) < (task.until or 0):
             _train(attempt, task, store, heard=False)
@@ -99,7 +99,7 @@ def _chosen(attempt: Attempt, task: Task, select: str, store: Store) -> int:
     ended = store.ended(task.key, attempt.job)
     if ended is not None:
         raise RunFault(f"{task.label}: {ended[1]}")
-    with _owned(store, task):
+    with _owned(attempt, task, store):
         history = history_of(store, task.key)
         if _is_over(history, task):
             epoch = best_epoch(history, select, mode_of(select))
@@ -158,12 +158,25 @@ def _nested(attempt: Attempt, task: Task, heard: bool) -> None:
 
 
 @contextmanager
-def _owned(store: Store, task: Task) -> Iterator[None]:
-    """Be the key's only trainer; waits while somebody else is."""
+def _owned(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
+    """Be the key's only trainer; waits while somebody else is, but not for one who says nothing
+    for too long: that one may wait for the room that this trial has."""
+    since = time.time()
     while (owned := store.own(task.key, f"a trial of {task.label}")) is None:
+        if _is_silent(attempt, task, store, since):
+            who = store.owner(task.key) or "another study"
+            why = f"{who} has the same Run and makes no progress"
+            store.end(task.key, task.attempt, "FAILED", why, attempt.job)
+            raise RunFault(why)
         time.sleep(_LOOK_SECONDS)
     with owned:
         yield
+
+
+def _is_silent(attempt: Attempt, task: Task, store: Store, since: float) -> bool:
+    """Whether nothing was heard of a Run for too long."""
+    said = float((store.progress(task.key) or {}).get("time", 0.0))
+    return time.time() - max(since, said) > attempt.stall_seconds
 
 
 @contextmanager
@@ -173,8 +186,7 @@ def _watched(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(min(_LOOK_SECONDS, attempt.stall_seconds)):
-            said = (store.progress(task.key) or {}).get("time", 0.0)
-            if time.time() - max(since, said) > attempt.stall_seconds:
+            if _is_silent(attempt, task, store, since):
                 why = f"no progress for {attempt.stall_seconds / 60:g} minutes"
                 store.end(task.key, task.attempt, "FAILED", why, attempt.job)
                 os._exit(1)

@@ -144,6 +144,16 @@ def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, heard: 
     assert heard == [1, 2]
 
 
+def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(tasks: Tasks):
+    task = tasks.make()
+    owned = tasks.store.own(task.key, "study other")
+    assert owned is not None
+    with owned, pytest.raises(RunFault, match="study other has the same Run and makes no progress"):
+        try_on_ray(attempt(task, stall_seconds=0.3))
+    state, why = tasks.store.ended(task.key, attempt(task)["job"])
+    assert state == "FAILED" and "makes no progress" in why
+
+
 def test_the_watchdog_ends_a_trial_that_says_nothing(
     tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,6 +1,6 @@
 """All that is measured on one machine, as one table.
 
-    python -m tests.benchmarks [training] [inputs] [around] [trials] [commands] [scale] [--turns 5]
+    python -m tests.benchmarks [training] [inputs] [around] [trials] [commands] [scale] [maps]
 
 Beside it, with a table of their own: `tests.benchmarks.byol`, `.segment`, `.sam`, `.recipe` and
 `.mlflow_away`.
@@ -11,7 +11,7 @@ import importlib
 
 from tests.benchmarks.turns import machine, table
 
-PARTS = ("training", "inputs", "around", "trials", "commands", "scale")
+PARTS = ("training", "inputs", "around", "trials", "commands", "scale", "maps")
 
 
 def main() -> None:
