@@ -165,9 +165,7 @@ def _owned(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
     while (owned := store.own(task.key, f"a trial of {task.label}")) is None:
         if _is_silent(attempt, task, store, since):
             who = store.owner(task.key) or "another study"
-            why = f"{who} has the same Run and makes no progress"
-            store.end(task.key, task.attempt, "FAILED", why, attempt.job)
-            raise RunFault(why)
+            raise RunFault(f"{who} has the same Run and makes no progress")
         time.sleep(_LOOK_SECONDS)
     with owned:
         yield

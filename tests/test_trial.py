@@ -150,8 +150,7 @@ def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(task
     assert owned is not None
     with owned, pytest.raises(RunFault, match="study other has the same Run and makes no progress"):
         try_on_ray(attempt(task, stall_seconds=0.3))
-    state, why = tasks.store.ended(task.key, attempt(task)["job"])
-    assert state == "FAILED" and "makes no progress" in why
+    assert tasks.store.ended(task.key, "job") is None  # it is the other's to say how it ended
 
 
 def test_the_watchdog_ends_a_trial_that_says_nothing(
