@@ -15,7 +15,13 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 
 from orchestrator.compare import Row, Table, in_percent, shown
 
@@ -28,6 +34,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES, MARKS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v")  # of lines of one colour
 FIGURES = ("loss", "accuracy", "miou", "knn_accuracy", "embedding_std", "effective_rank")
 _WRAP = 48  # characters in a line of a label
+_FAR = 5.0  # times the lowest loss of a panel: from there on its axis is logarithmic
 _NOTES = 8  # lines of notes under a figure
 
 
@@ -236,7 +243,22 @@ def _draw_curve_panel(axes: Axes, panel: Panel[Line]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if in_percent(panel.metric):
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    elif panel.metric.endswith("loss") and lines:
+        _spread_out(axes, np.concatenate([line.values.ravel() for line in lines]))
     axes.grid(color="#DDDDDD")
+
+
+def _spread_out(axes: Axes, values: npt.NDArray[np.float64]) -> None:
+    """A logarithmic axis where one loss is far above another: a first epoch at a high rate would
+    press all others flat."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    if low <= 0 or high < _FAR * low:
+        return
+    axes.set_yscale("log")
+    axes.set_ylabel(f"{axes.get_ylabel()} (logarithmic)")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_line(axes: Axes, line: Line) -> Artist:

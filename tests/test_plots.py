@@ -252,6 +252,18 @@ def test_a_run_has_a_figure_of_its_loss_and_of_its_accuracy():
     assert set(legend_of(figures["accuracy"])) == {"val/accuracy", "test/accuracy"}
 
 
+@pytest.mark.parametrize(
+    ("first", "scale"), [(2.0, "linear"), (30.0, "log"), (1e38, "log"), (-1.0, "linear")]
+)
+def test_a_loss_far_above_the_others_does_not_press_them_flat(tmp_path, first, scale):
+    figure = run_curves({"val/loss": [(1, first), (2, 1.0), (3, 0.9)]}, None)["loss"]
+    plots.save(figure, tmp_path / "loss.png")
+    (axes,) = figure.axes
+    assert axes.get_yscale() == scale
+    assert axes.get_ylabel() == ("loss (logarithmic)" if scale == "log" else "loss")
+    assert 1 < len(axes.get_yticks()) < 15
+
+
 def test_the_chosen_epoch_is_marked_and_the_test_value_is_a_point():
     axes = run_curves(HISTORY, 1)["accuracy"].axes[0]
     assert "chosen epoch 1" in [text.get_text() for text in axes.texts]
