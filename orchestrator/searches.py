@@ -20,7 +20,8 @@ from orchestrator.search_file import (
     values_of,
 )
 from orchestrator.study_file import CompareSpec, Stage, Study, StudyFile, Variant
-from trainables.catalog import TRAINABLES, gaps, reported_metrics
+from orchestrator.variants import gaps
+from trainables.catalog import TRAINABLES, reported_metrics
 from trainables.config import CHANGEABLE, TrainableConfig, as_plain
 from trainables.datasets import DatasetConfig
 

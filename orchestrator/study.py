@@ -10,9 +10,9 @@ from orchestrator.faults import Faults, StudyError, near, without_faults
 from orchestrator.library import BUILT_IN, find, read_file
 from orchestrator.searches import check_searches, compared, seeds_of, wanted_seeds
 from orchestrator.study_file import NAME, Stage, Study, StudyFile, Variant
-from orchestrator.variants import follow_watched, read_variants
+from orchestrator.variants import follow_watched, gaps, read_variants
 from orchestrator.yaml_file import YamlFault, apply_setting, values_at
-from trainables.catalog import PRODUCERS, TRAINABLES, gaps, reported_metrics
+from trainables.catalog import PRODUCERS, TRAINABLES, reported_metrics
 from trainables.config import TrainableConfig
 from trainables.datasets import DATASETS
 

@@ -8,7 +8,9 @@ from orchestrator.faults import Faults, near
 from orchestrator.study_file import StudyFile, Variant
 from trainables.catalog import PRODUCERS, TRAINABLES
 from trainables.config import TrainableConfig
+from trainables.datasets import DATASETS, DatasetConfig
 from trainables.producer import ProducerConfig
+from trainables.trainable import KNN, PROBES
 
 AnyForm = type[TrainableConfig] | type[ProducerConfig]
 
@@ -79,3 +81,13 @@ def _watching(point: Variant, watched: Mapping[str, Iterable[str]]) -> Variant:
         return point
     names = list(watched.get(config.dataset, ()))
     return Variant(point.values, config.model_copy(update={"watch": names}))
+
+
+def gaps(metric: str, config: TrainableConfig, data: DatasetConfig | None) -> str:
+    """Why a figure that a trainable reports is missing in some or all epochs of a Run; empty where
+    it is not. data: what the configuration names, if it is known."""
+    if metric in PROBES and getattr(config, "probe_every", 1) != 1:
+        return f"{metric!r} is not reported every epoch: set `probe_every: 1`"
+    if metric == KNN and data and (not data.labels or DATASETS[data.type].masked):
+        return f"{metric!r} asks for labels of images, and {config.dataset!r} has none"
+    return ""

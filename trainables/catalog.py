@@ -2,13 +2,11 @@
 
 from trainables.byol import Byol
 from trainables.classify import Classify
-from trainables.config import TrainableConfig
-from trainables.datasets import DATASETS, DatasetConfig
 from trainables.producer import Producer
 from trainables.rotation import Rotation
 from trainables.sam import SamMasks
 from trainables.segment import Segment
-from trainables.trainable import KNN, PROBES, Trainable
+from trainables.trainable import PROBES, Trainable
 
 TRAINABLES: dict[str, type[Trainable]] = {
     "byol": Byol,
@@ -19,16 +17,6 @@ TRAINABLES: dict[str, type[Trainable]] = {
 
 
 PRODUCERS: dict[str, type[Producer]] = {"sam": SamMasks}
-
-
-def gaps(metric: str, config: TrainableConfig, data: DatasetConfig | None) -> str:
-    """Why a figure that a trainable reports is missing in some or all epochs of a Run; empty where
-    it is not. data: what the configuration names, if it is known."""
-    if metric in PROBES and getattr(config, "probe_every", 1) != 1:
-        return f"{metric!r} is not reported every epoch: set `probe_every: 1`"
-    if metric == KNN and data and (not data.labels or DATASETS[data.type].masked):
-        return f"{metric!r} asks for labels of images, and {config.dataset!r} has none"
-    return ""
 
 
 def reported_metrics(name: str) -> list[str]:
