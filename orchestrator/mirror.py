@@ -63,9 +63,8 @@ class Mirror:
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
-        self._warned = 0.0
-        self._artist = Artist()
-        self._publisher = Publisher(tracker, store)
+        self._warned, self._note_refused = 0.0, 0
+        self._artist, self._publisher = Artist(), Publisher(tracker, store)
 
     def follow(
         self,
@@ -110,7 +109,7 @@ class Mirror:
             entry.end, entry.outcome = end, outcome
 
     def drop(self, run: Run) -> None:
-        """A Run is somebody else's now: nothing more is said of it."""
+        """Somebody else's now: nothing more is said of it."""
         with self._guard:
             del self._entries[run.label, str(run.seed)]
 
@@ -118,14 +117,20 @@ class Mirror:
         self._thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """Stop when all is sent that MLflow will take, or after `seconds`. Returns whether all is
-        sent."""
+        """Stop when what MLflow takes is sent, or after `seconds`. Returns whether all is sent."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and any(e.refused < _REFUSALS for e in self._unsent()):
+        while time.monotonic() < deadline and self._is_hopeful():
             time.sleep(0.1)
         self._stop.set()
         self._thread.join()
-        return not self._unsent()
+        return not self._unsent() and not self._note
+
+    def _is_hopeful(self) -> bool:
+        """Whether there is something to be sent that was not refused again and again."""
+        refusals = [entry.refused for entry in self._unsent()]
+        if self._note:
+            refusals.append(self._note_refused)
+        return any(count < _REFUSALS for count in refusals)
 
     def _unsent(self) -> list[Entry]:
         with self._guard:
@@ -145,7 +150,7 @@ class Mirror:
         Run that it refuses does not keep the others waiting."""
         with self._guard:
             entries = [entry for entry in self._entries.values() if not entry.done]
-            note, self._note = self._note, {}
+            note = dict(self._note)
         if note:
             self._send_note(note)
         refused: TrackingError | None = None
@@ -167,10 +172,11 @@ class Mirror:
     def _send_note(self, note: dict[str, str]) -> None:
         try:
             self.tracker.set_tags(self.submission.run_id, note)
-        except TrackingError:
-            with self._guard:
-                self._note = note | self._note
+        except TrackingError as error:
+            self._note_refused += error.answered
             raise
+        with self._guard:
+            self._note = {key: v for key, v in self._note.items() if note.get(key) != v}
 
     def finish(self) -> None:
         """Like `flush`, and wait for what is being drawn."""
@@ -241,9 +247,8 @@ class Mirror:
         """How far the running epoch is, for whoever follows."""
         if progress["time"] != entry.shown:
             shown = {key: value for key, value in progress.items() if key != "history"}
-            facts = {"warning": shown["facts"].get("warning", "")}
-            facts["attempt"] = str(progress["attempt"])
-            self.tracker.set_tags(run_id, {"progress": json.dumps(shown), **facts})
+            tags = {"progress": json.dumps(shown), "attempt": str(progress["attempt"])}
+            self.tracker.set_tags(run_id, tags | {"warning": shown["facts"].get("warning", "")})
             entry.shown = progress["time"]
 
     def _open(self, entry: Entry) -> TrackedRun:
@@ -256,27 +261,25 @@ class Mirror:
             return self._take_up(entry, child)
         ended = entry.end is not None and entry.end[0] == "FINISHED"
         origin = self._publisher.origin(run) if ended and self._kind == "run" else None
-        reused = origin is not None
         tags = {
             **self._facts,
             "stage": run.stage,
             "label": run.label,
             "seed": str(run.seed),
-            "kind": "reused" if reused else self._kind,
+            "kind": "reused" if origin else self._kind,
             "run_key": run.key,
             "parent_keys": run.parent or "none",
             "attempt": str(entry.attempt),
             "trainable": run.trainable,
             "dataset": run.dataset,
             "code_version": run.code,
+            **({"reused_from": origin} if origin else {}),
         }
-        if origin is not None:
-            tags["reused_from"] = origin
         known, self._children = self._children, None
         run_id = self.tracker.create_run(
             self.submission.experiment_id, run.name, tags, self.submission.run_id
         )
-        self._describe(entry, run_id, reused)
+        self._describe(entry, run_id, origin is not None)
         known[run.label, str(run.seed)] = tracked = self.tracker.run(run_id)
         self._children = known
         return tracked
@@ -306,8 +309,7 @@ class Mirror:
     def _describe(self, entry: Entry, run_id: str, reused: bool) -> None:
         """What a Run is, once; the tag `opened` says that it is whole."""
         run = entry.run
-        params = {**run.config, **entry.drawn, "seed": run.seed}
-        self.tracker.log_params(run_id, params)
+        self.tracker.log_params(run_id, {**run.config, **entry.drawn, "seed": run.seed})
         self._log_config(run, run_id)
         self._tell_ancestry(entry, run_id)
         if not reused and self._kind == "run":  # a trial's has no model to be used

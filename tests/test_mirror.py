@@ -99,3 +99,23 @@ def test_a_refusal_is_not_waited_for(tracker: Tracker) -> None:
     with pytest.raises(TrackingError) as error:
         patiently(call)
     assert error.value.answered and len(calls) == 1
+
+
+def test_what_was_said_last_of_a_submission_is_sent_before_the_end(
+    tracker: Tracker, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing else is left to be sent, and where MLflow is away for a moment."""
+    search = opened(tracker, "search")
+    mirror = Mirror(tracker, tasks.store, search, {}, "trial")
+    set_tags, away = tracker.set_tags, [TrackingError("away")]
+
+    def answer(run_id: str, tags: dict[str, str]) -> None:
+        if away:
+            raise away.pop()
+        set_tags(run_id, tags)
+
+    monkeypatch.setattr(tracker, "set_tags", answer)
+    mirror.start()
+    mirror.say({"progress": "4 of 4"})
+    assert mirror.stop(60)
+    assert not away and tracker.run(search.run_id).tags["progress"] == "4 of 4"

@@ -68,7 +68,7 @@ def test_a_population_learns_and_its_best_is_what_its_recipe_says(
     to_boundary(search, range(4))
     assert [(entry["epoch"], entry["ended"]) for entry in heard] == [(1, 0.0)] * 4
     scores = {each.index: history_of(search.store, each.key)[-1] for each in before}
-    order = sorted(scores, key=lambda index: scores[index]["val/accuracy"])
+    order = sorted(scores, key=lambda index: (scores[index]["val/accuracy"], -index))
     search.population.evolve(range(4), 1.0)
     after = search.trials.all()
     assert {each.index for each in after if each.ancestry} == set(order[:2])
