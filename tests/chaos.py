@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.home import Home
-from orchestrator.store import Store
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.home import Home
 from tests.conftest import damage
 from tests.integration.command import Command
 from tests.ledger import Reference, check, reference
@@ -87,7 +87,7 @@ class Round:
         return self._named("TrainController")[0]
 
     def driver(self) -> psutil.Process:
-        return self._named("orchestrator.submit")[0]
+        return self._named("orchestrator.driver.driver")[0]
 
     def service(self, name: str, word: str = "") -> psutil.Process:
         """The first process of Ray's head or of the MLflow server, or one below it by its name."""

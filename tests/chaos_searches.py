@@ -20,8 +20,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from orchestrator.store import Store
-from orchestrator.trials import Trials
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.trial_log import Trials
 from tests.integration.command import Command, wait_for
 from tests.ledger import held
 

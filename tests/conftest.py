@@ -8,13 +8,13 @@ import pytest
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
-from orchestrator.home import Home
-from orchestrator.plan import Run
-from orchestrator.prepare import build_caches, prepare
-from orchestrator.store import Store
-from orchestrator.study import from_mapping
-from orchestrator.task import Task
-from trainables.world import World
+from orchestrator.config.study_loader import from_mapping
+from orchestrator.execution.task import Task
+from orchestrator.planning.prepare import build_caches, prepare
+from orchestrator.planning.run import Run
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.home import Home
+from trainables.numerics.distributed import World
 
 torch.set_num_threads(1)
 

@@ -10,10 +10,10 @@ import requests
 import torch
 from mlflow import MlflowClient
 
-from orchestrator.history import best_epoch
-from orchestrator.store import Store
+from orchestrator.storage.checkpoints import Store
 from tests.integration.command import Command, wait_for
-from trainables.catalog import TRAINABLES
+from trainables.engine.early_stopping import best_epoch
+from trainables.tasks.registry import TRAINABLES
 
 
 @dataclass(frozen=True)

@@ -122,4 +122,4 @@ def test_what_takes_seconds_to_load_is_left_to_those_who_need_it(
     assert "orchestrator.store" in loaded
     assert not {"torchvision", "sklearn"} & set(loaded)
     if module == "launch":  # every worker and controller loads it
-        assert not {"mlflow", "orchestrator.study_file", "trainables.datasets"} & set(loaded)
+        assert not {"mlflow", "orchestrator.study_file", "trainables.data.datasets"} & set(loaded)

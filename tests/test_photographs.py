@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.home import Home
-from orchestrator.prepare import Prepared, build_caches, prepare
-from orchestrator.store import Store
-from orchestrator.study import read
-from orchestrator.worker import train
+from orchestrator.config.study_loader import read
+from orchestrator.execution.worker import train
+from orchestrator.planning.prepare import Prepared, build_caches, prepare
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.home import Home
 from tests.conftest import ALONE, real_data, task_of
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import Store
-from orchestrator.task import RunFault, Task
-from orchestrator.worker import train
+from orchestrator.execution.task import Task
+from orchestrator.execution.worker import train
+from orchestrator.storage.checkpoints import Store
 from tests.conftest import ALONE, Tasks, damage
 from tests.ledger import Reference, reference
+from trainables.engine.checkpoints import Unrecoverable
 
 EPOCHS = 4
 QUIET = {"epochs": EPOCHS, "lr": 1.0e-6}  # too slow to get better: the first epoch is the best
@@ -84,7 +85,7 @@ def at(store: Store, key: str, epochs: float) -> bool:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("moment", ["mid-epoch", "between epochs", "while saving", "while pruning"])
 def test_a_run_killed_at_any_moment_loses_nothing(calm, memory, monkeypatch, moment):
-    monkeypatch.setattr("orchestrator.worker._PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("trainables.engine.loop._PROGRESS_SECONDS", 0.0)
     task, wanted = calm
     store = Store(memory / "store")
     task = replace(task, store=str(store.root), attempt=store.claim(task.key))
@@ -200,7 +201,9 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(calm, small_
     store = Store(small_disk / "store")
     task = replace(task, store=str(store.root), attempt=store.claim(task.key))
     filler = fill(small_disk, left)
-    with pytest.raises(RunFault, match=r"nothing can be written .*No space left.*free some space"):
+    with pytest.raises(
+        Unrecoverable, match=r"nothing can be written .*No space left.*free some space"
+    ):
         train(task, ALONE, silent)
     assert all(store.load(task.key, epoch) for epoch in store.epochs(task.key))
     filler.unlink()
@@ -216,7 +219,7 @@ def test_a_disk_that_turns_read_only_stops_the_run_too(calm, small_disk):
     def report(figures: dict) -> None:
         subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
 
-    with pytest.raises(RunFault, match="Read-only file system"):
+    with pytest.raises(Unrecoverable, match="Read-only file system"):
         train(task, ALONE, report)
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     assert len(go_on(task, store)) == EPOCHS - 1

@@ -21,20 +21,21 @@ import pytest
 import torch
 import yaml
 
-from orchestrator import services
-from orchestrator.__main__ import main
-from orchestrator.faults import StudyError
-from orchestrator.home import Home
-from orchestrator.library import study_name
-from orchestrator.settings import MlflowSettings
-from orchestrator.task import RunFault
-from orchestrator.worker import Training
+from orchestrator.cli.main import main
+from orchestrator.config.errors import StudyError
+from orchestrator.config.mlflow_settings import MlflowSettings
+from orchestrator.config.yaml_loader import study_name
+from orchestrator.execution import services
+from orchestrator.execution.worker import build_training
+from orchestrator.storage.home import Home
 from tests.conftest import ALONE, Tasks
-from trainables.backbones import build_encoder
-from trainables.datasets import DataError, DatasetConfig, read
-from trainables.images import UnreadableImage, open_image
-from trainables.predict import Classifier
-from trainables.table import open_table
+from trainables.data.datasets import DatasetConfig, read
+from trainables.data.images import UnreadableImage, open_image
+from trainables.dataset import DataError
+from trainables.engine.checkpoints import Unrecoverable
+from trainables.loading.image_table import open_table
+from trainables.models.encoders import build_encoder
+from trainables.tasks.predictor import Classifier
 
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
 Begin = Callable[..., psutil.Process]
@@ -82,8 +83,8 @@ def test_code_in_a_weights_file_of_a_study_is_not_run(
     torch.save(build_encoder("resnet18", "small")[0].state_dict(), file)
     task = tasks.make(weights=str(file))
     trap.save(file)  # after the plan has looked at it
-    with pytest.raises(RunFault, match="weights.pt is no state-dict file"):
-        Training(task, ALONE)
+    with pytest.raises(Unrecoverable, match="weights.pt is no state-dict file"):
+        build_training(task, ALONE)
     with pytest.raises(StudyError, match="weights.pt is no state-dict file"):
         tasks.make(weights=str(file))
 
@@ -92,21 +93,21 @@ def test_code_in_a_parent_s_checkpoint_is_not_run(tasks: Tasks, trap: Trap) -> N
     attempt = tasks.store.claim("parent")
     tasks.store.save("parent", attempt, 1, {"weights.pt": trap.save}, {})
     tasks.store.finish("parent", attempt, {"best_epoch": 1})
-    with pytest.raises((pickle.UnpicklingError, RunFault), match="eights"):
-        Training(replace(tasks.make(), parent="parent", parent_label="parent"), ALONE)
+    with pytest.raises((pickle.UnpicklingError, Unrecoverable), match="eights"):
+        build_training(replace(tasks.make(), parent="parent", parent_label="parent"), ALONE)
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "training.pt"])
 def test_code_in_a_run_s_own_checkpoint_is_not_run(tasks: Tasks, trap: Trap, name: str) -> None:
     task = tasks.make()
-    run = Training(task, ALONE)
+    run = build_training(task, ALONE)
     files: dict[str, Callable[[Path], None]] = {
         "weights.pt": lambda path: torch.save(run.trainable.model.state_dict(), path),
         "training.pt": lambda path: torch.save({"optimizer": run.optimizer.state_dict()}, path),
     }
     info = {"history": [], "seconds": 0.0}
     tasks.store.save(task.key, task.attempt, 1, files | {name: trap.save}, info)
-    with pytest.raises((pickle.UnpicklingError, RunFault), match="eights"):
+    with pytest.raises((pickle.UnpicklingError, Unrecoverable), match="eights"):
         run.resume()
 
 
@@ -218,7 +219,7 @@ BOMBS = {
 READ = """
 import pathlib, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))
-from orchestrator.yaml_file import YamlFault, read_mapping
+from orchestrator.config.yaml_loader import YamlFault, read_mapping
 try:
     read_mapping(pathlib.Path(sys.argv[1]))
 except YamlFault as fault:

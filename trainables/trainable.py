@@ -12,21 +12,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from trainables import randomness
-from trainables.config import TrainableConfig
-from trainables.transforms import normalise
-
-# what `probe` says of the features of the validation images, now and then
-KNN = "val/knn_accuracy"
-PROBES = (KNN, "val/embedding_std", "val/effective_rank")
-
-
-@dataclass(frozen=True)
-class DataInfo:
-    """What a model must know of its data: class names in the order of their ids, side in px."""
-
-    classes: tuple[str, ...]
-    size: int
+from trainables.dataset import DataInfo
+from trainables.models.modules import Encoding
+from trainables.numerics import randomness
+from trainables.training_config import TrainableConfig
+from trainables.transforms.geometry import normalise
 
 
 @dataclass(frozen=True)
@@ -57,26 +47,6 @@ class Batch:
     def uniform(self, draws: int) -> Tensor:
         """(B, draws) uniforms in [0, 1) that depend on seed, epoch and each sample alone."""
         return randomness.uniform(self.seed, self.epoch, self.indices, draws)
-
-
-class Encoding(nn.Module):
-    """A model with an encoder that can be handed on: (B, 3, H, W) normalised float → (B, D)."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-
-class Model(Encoding):
-    """An encoder and a head: (B, 3, H, W) normalised float → (B, outputs) logits."""
-
-    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
-        super().__init__(encoder)
-        self.head = head
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.encoder(images))
-        return logits
 
 
 class Trainable(ABC):
@@ -139,7 +109,7 @@ class Trainable(ABC):
         """The metric that chooses the checkpoint, where the configuration has a say in it."""
         return cls.SELECT
 
-    def handed_off(self) -> None:  # noqa: B027
+    def encoder_loaded(self) -> None:  # noqa: B027
         """Called once when the encoder has the weights that it starts from."""
 
     def after_step(self, progress: float) -> None:  # noqa: B027

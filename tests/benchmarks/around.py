@@ -10,10 +10,10 @@ import ray
 import ray.train
 import ray.train.torch
 
-from orchestrator.cluster import Share
-from orchestrator.launch import launch
-from orchestrator.store import Store
-from orchestrator.task import Task
+from orchestrator.execution.launcher import launch
+from orchestrator.execution.resources import Share
+from orchestrator.execution.task import Task
+from orchestrator.storage.checkpoints import Store
 from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 

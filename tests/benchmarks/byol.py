@@ -26,13 +26,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from trainables.engine.optimizers import build_optimizer
 
 from tests.benchmarks.turns import Work, machine, ratio, seconds
-from trainables.byol import Byol, ByolConfig
-from trainables.optimizers import build_optimizer
-from trainables.precision import choose
-from trainables.trainable import Batch, DataInfo
-from trainables.transforms import MEAN, STD
+from trainables.dataset import DataInfo
+from trainables.numerics.precision import choose
+from trainables.tasks.byol import Byol, ByolConfig
+from trainables.trainable import Batch
+from trainables.transforms.geometry import MEAN, STD
 
 IMAGES = 512
 
@@ -64,8 +65,8 @@ def ours(options: argparse.Namespace, images: np.ndarray, device: torch.device) 
     shape = {"backbone": options.backbone, "batch_size": options.batch}
     config = ByolConfig(dataset="d", precision="float32", **shape)
     trainable = Byol(config, DataInfo((), options.side))
-    numerics = choose(config, device, options.side)
-    model = trainable.model.to(device).to(memory_format=numerics.memory_format)
+    precision = choose(config, device, options.side)
+    model = trainable.model.to(device).to(memory_format=precision.memory_format)
     optimizer = build_optimizer(config, model)
     trainable.set_training(True)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
@@ -83,12 +84,12 @@ def ours(options: argparse.Namespace, images: np.ndarray, device: torch.device) 
         number = next(count)
         rows = torch.arange(number * options.batch, (number + 1) * options.batch) % len(pixels)
         batch = Batch(*(t[rows].to(device) for t in (pixels, labels)), rows.to(device), 0, number)
-        with numerics.context(device):
+        with precision.context(device):
             loss = trainable.loss(model, batch)
         finish(loss)
 
     def floor() -> None:
-        with numerics.context(device):
+        with precision.context(device):
             loss = model(*ready).mean()
         finish(loss)
 

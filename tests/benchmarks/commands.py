@@ -9,9 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.home import Home
-from orchestrator.services import find, login
-from orchestrator.settings import MlflowSettings
+from orchestrator.config.mlflow_settings import MlflowSettings
+from orchestrator.execution.services import find, login
+from orchestrator.storage.home import Home
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 from tests.integration.command import ALONE, Command, wait_for
 

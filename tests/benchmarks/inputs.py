@@ -14,9 +14,9 @@ from torchvision.datasets import ImageFolder
 
 from tests.benchmarks.photographs import build_table, make_photographs
 from tests.benchmarks.turns import Line, Work, ratio, seconds, shown
-from trainables.batches import BatchStream, training_steps
-from trainables.table import open_table
-from trainables.transforms import AUGMENTATIONS, MEAN, STD
+from trainables.loading.batches import BatchStream, training_steps
+from trainables.loading.image_table import open_table
+from trainables.transforms.geometry import AUGMENTATIONS, MEAN, STD
 
 IMAGES, SIDE, BATCH = 1_500, 96, 64
 THEIRS: dict[str, list[Callable[[object], object]]] = {

@@ -7,7 +7,7 @@ import openTSNE
 import sklearn.manifold
 
 from tests.benchmarks.turns import Line, Work, ratio, seconds, shown
-from trainables.tsne_map import tsne
+from trainables.monitoring.tsne import tsne
 
 IMAGES, WIDTH, CLASSES = 10_000, 512, 20
 

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.home import Home, read_json
-from orchestrator.store import Store
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.files import read_json
+from orchestrator.storage.home import Home
 from tests.integration.command import Command
 
 EPOCHS, PAIRS, BLOCK_SECONDS = 10_000, 4, 30.0

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.cache import build, fingerprint
-from trainables.datasets import DatasetConfig, read
+from trainables.data.datasets import DatasetConfig, read
+from trainables.loading.decoded_cache import build, fingerprint
 
 CLASSES = 10
 

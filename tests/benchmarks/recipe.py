@@ -24,15 +24,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from orchestrator.study import read as read_study
-from trainables.cache import build, fingerprint
-from trainables.datasets import read as read_data
-from trainables.images import IGNORED
-from trainables.precision import Numerics, choose
-from trainables.segment import Segment, SegmentConfig
-from trainables.table import ImageTable, open_table
-from trainables.trainable import DataInfo
-from trainables.transforms import MEAN, STD, normalise
+from orchestrator.config.study_loader import read as read_study
+from trainables.data.datasets import read as read_data
+from trainables.dataset import IGNORED, DataInfo
+from trainables.loading.decoded_cache import build, fingerprint
+from trainables.loading.image_table import ImageTable, open_table
+from trainables.numerics.precision import Precision, choose
+from trainables.tasks.segment import Segment, SegmentConfig
+from trainables.transforms.geometry import MEAN, STD, normalise
 
 AUXILIARY, RATE, MOMENTUM, DECAY, POWER = 0.5, 0.01, 0.9, 1e-4, 0.9
 
@@ -67,7 +66,7 @@ def groups(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": rest}] + ([{"params": head, "lr": 10 * RATE}] if head else [])
 
 
-def train(model: nn.Module, table: ImageTable, config: SegmentConfig, numerics: Numerics) -> None:
+def train(model: nn.Module, table: ImageTable, config: SegmentConfig, precision: Precision) -> None:
     device = next(model.parameters()).device
     optimizer = torch.optim.SGD(groups(model), RATE, MOMENTUM, weight_decay=DECAY)
     side = config.crop or table.size
@@ -78,7 +77,7 @@ def train(model: nn.Module, table: ImageTable, config: SegmentConfig, numerics: 
     model.train()
     for _ in range(config.epochs):
         for images, masks in loader:
-            with numerics.context(device):
+            with precision.context(device):
                 found = model(images.to(device))
             wanted = masks.to(device).long()
             losses = {
@@ -92,13 +91,13 @@ def train(model: nn.Module, table: ImageTable, config: SegmentConfig, numerics: 
 
 
 @torch.inference_mode()
-def mean_iou(model: nn.Module, table: ImageTable, numerics: Numerics) -> float:
+def mean_iou(model: nn.Module, table: ImageTable, precision: Precision) -> float:
     device = next(model.parameters()).device
     model.eval()
     both, either, shown = np.zeros((3, len(table.classes)), np.int64)
     assert table.masks is not None
     for row in table.parts["test"]:
-        with numerics.context(device):
+        with precision.context(device):
             scores = model(normalise(torch.tensor(table.images[row : row + 1]).to(device)))["out"]
         guess, truth = scores.argmax(1)[0].cpu().numpy(), table.masks[row]
         counts = truth != IGNORED
@@ -135,14 +134,14 @@ def main() -> None:
             for seed in options.seeds:
                 torch.manual_seed(seed)
                 model = Segment(config, DataInfo(table.classes, table.size)).model
-                numerics = choose(config, device, table.size)
-                model.to(device).to(memory_format=numerics.memory_format)
-                train(model, table, config, numerics)
-                found.append(mean_iou(model, table, numerics))
+                precision = choose(config, device, table.size)
+                model.to(device).to(memory_format=precision.memory_format)
+                train(model, table, config, precision)
+                found.append(mean_iou(model, table, precision))
                 print(f"{stage.name} seed {seed}: test mIoU {100 * found[-1]:.2f}", flush=True)
             taken = time.perf_counter() - started
             print(f"{stage.name}: {100 * statistics.fmean(found):.2f} (n = {len(found)}), "
-                  f"{config.epochs} epochs, {numerics}, {taken:.0f} s")  # fmt: skip
+                  f"{config.epochs} epochs, {precision}, {taken:.0f} s")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 
-from trainables.sam import SamConfig, SamMasks, build_sam, read_weights
+from trainables.tasks.sam import SamConfig, SamMasks, build_sam, read_weights
 
 
 def pictures(count: int, side: int) -> list[np.ndarray]:

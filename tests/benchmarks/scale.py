@@ -10,12 +10,12 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from orchestrator.home import Home
-from orchestrator.plan import to_plain
-from orchestrator.prepare import prepare
-from orchestrator.study import read
-from orchestrator.submit import close_submission
-from orchestrator.tracking import TAG, TrackedRun, Tracker
+from orchestrator.config.study_loader import read
+from orchestrator.driver.submission import close_submission
+from orchestrator.planning.plan import to_plain
+from orchestrator.planning.prepare import prepare
+from orchestrator.storage.home import Home
+from orchestrator.tracking.mlflow_client import TAG, TrackedRun, Tracker
 from tests.benchmarks.turns import Line, seconds, shown
 from tests.integration.command import Command
 
@@ -25,8 +25,8 @@ FACTS = {  # what the product says of a Run beside what it is
     "attempt": "1", "best_epoch": "1", "epochs": "1", "opened": "true", "maps": "plots/",
     "plots": "plots/", "code_version": "c" * 16, "dataset": "d" * 16, "trainable": "classify",
     "parent_keys": "none", "model_best": "models:/m-" + "0" * 32,
-    "model_last": "models:/m-" + "1" * 32, "numerics": "float32, 1 thread",
-    "hand_off": "random weights", "git_commit": "0" * 40,
+    "model_last": "models:/m-" + "1" * 32, "precision": "float32, 1 thread",
+    "weight_transfer": "random weights", "git_commit": "0" * 40,
     "progress": json.dumps({"epoch": 1, "epochs": 1, "loss": 0.3, "images_per_s": 1234.5,
                             "seconds_left": 0.0, "attempt": 1, "time": 0.0, "facts": {}}),
 }  # fmt: skip

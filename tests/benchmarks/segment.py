@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from trainables.engine.optimizers import build_optimizer
 
 from tests.benchmarks.turns import Work, machine, ratio, seconds
-from trainables.images import IGNORED
-from trainables.optimizers import build_optimizer
-from trainables.precision import choose
-from trainables.segment import Segment, SegmentConfig
-from trainables.trainable import Batch, DataInfo
-from trainables.transforms import MEAN, STD, normalise
+from trainables.dataset import IGNORED, DataInfo
+from trainables.numerics.precision import choose
+from trainables.tasks.segment import Segment, SegmentConfig
+from trainables.trainable import Batch
+from trainables.transforms.geometry import MEAN, STD, normalise
 
 IMAGES, CLASSES = 64, ("a", "b", "c", "d", "e", "f")
 
@@ -66,9 +66,9 @@ class Bench:
         config = SegmentConfig.model_validate(given)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.trainable = Segment(config, DataInfo(CLASSES, options.full))
-        self.numerics = choose(config, self.device, options.full)
+        self.precision = choose(config, self.device, options.full)
         self.model = self.trainable.model.to(self.device)
-        self.model.to(memory_format=self.numerics.memory_format)
+        self.model.to(memory_format=self.precision.memory_format)
         self.optimizer = build_optimizer(config, self.model)
         random = np.random.default_rng(0)
         shape = (IMAGES, 3, options.full, options.full)
@@ -96,7 +96,7 @@ class Bench:
     def ours(self) -> None:
         self.trainable.set_training(True)
         self.optimizer.zero_grad(set_to_none=True)
-        with self.numerics.context(self.device):
+        with self.precision.context(self.device):
             loss = self.trainable.loss(self.model, self.batch(self.batch_size))
         loss.backward()
         self.optimizer.step()
@@ -105,7 +105,7 @@ class Bench:
         self.model.train()
         pixels, ids = (each.to(self.device) for each in next(self.loader))
         self.optimizer.zero_grad(set_to_none=True)
-        with self.numerics.context(self.device):
+        with self.precision.context(self.device):
             losses = [
                 nn.functional.cross_entropy(scores.float(), ids.long(), ignore_index=IGNORED)
                 for scores in self.model(pixels).values()
@@ -116,13 +116,13 @@ class Bench:
     @torch.inference_mode()
     def forward(self) -> None:
         self.model.eval()
-        with self.numerics.context(self.device):
+        with self.precision.context(self.device):
             self.model(normalise(self.batch(2).images))
 
     @torch.inference_mode()
     def evaluation(self) -> None:
         self.model.eval()
-        with self.numerics.context(self.device):
+        with self.precision.context(self.device):
             self.trainable.evaluate(self.batch(2))
 
 

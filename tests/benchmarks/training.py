@@ -15,15 +15,15 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from orchestrator.store import Store
-from orchestrator.task import Task
-from orchestrator.worker import Training
+from orchestrator.execution.task import Task
+from orchestrator.execution.worker import Training, build_training
+from orchestrator.storage.checkpoints import Store
 from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
 from tests.benchmarks.turns import Line, ratio, seconds, shown
-from trainables.batches import training_steps
-from trainables.precision import choose
-from trainables.transforms import AUGMENTATIONS
-from trainables.world import World
+from trainables.loading.batches import training_steps
+from trainables.numerics.distributed import World
+from trainables.numerics.precision import choose
+from trainables.transforms.geometry import AUGMENTATIONS
 
 IMAGES, SIDE, BATCH = 1_600, 64, 64
 CONFIG = {"dataset": "d", "batch_size": BATCH, "lr": 0.01, "augment": "resized_crop_flip"}
@@ -40,14 +40,14 @@ def training() -> Iterator[Training]:
         store = Store(folder / "store")
         task = Task("key", store.claim("key"), "bench", "classify", CONFIG, 0, str(path),
                     str(store.root), None, None)  # fmt: skip
-        yield Training(task, World(0, 1, device))
+        yield build_training(task, World(0, 1, device))
 
 
 def measure(turns: int) -> list[Line]:
     torch.set_num_threads(os.cpu_count() or 1)
     with training() as run:
         model = torchvision.models.resnet18(num_classes=CLASSES).to(run.world.device)
-        model.to(memory_format=run.numerics.memory_format)
+        model.to(memory_format=run.precision.memory_format)
         optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=5e-4)
         waits: list[float] = []
 
@@ -55,7 +55,7 @@ def measure(turns: int) -> list[Line]:
             waits.append(run.train_epoch()["system/input_wait_fraction"])
 
         found = seconds({"ours": ours, "plain": lambda: plain(run, model, optimizer)}, turns)
-        what = f"training, {run.numerics}, ResNet18, {SIDE} px, batch {BATCH}"
+        what = f"training, {run.precision}, ResNet18, {SIDE} px, batch {BATCH}"
     speed = ratio(found["plain"], found["ours"])
     return [
         Line(f"{what}: speed over a plain PyTorch loop's", f"{speed:.3f}", "≥ 0.97", turns),
@@ -67,14 +67,14 @@ def measure(turns: int) -> list[Line]:
 def plain(run: Training, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """What one would write by hand."""
     draws, augment = AUGMENTATIONS["resized_crop_flip"]
-    numerics = choose(run.config, run.world.device, SIDE)
+    precision = choose(run.config, run.world.device, SIDE)
     model.train()
     for rows in training_steps(run.table.parts["train"], BATCH, 0, 1):
         images = torch.from_numpy(run.table.images[rows]).to(run.world.device)
         labels = torch.from_numpy(run.table.labels[rows]).to(run.world.device)
         views = augment(images, torch.rand(len(rows), draws, device=run.world.device))
         optimizer.zero_grad(set_to_none=True)
-        with numerics.context(run.world.device):
+        with precision.context(run.world.device):
             loss = F.cross_entropy(model(views).float(), labels)
         loss.backward()
         optimizer.step()

@@ -11,13 +11,13 @@ import ray.train
 import ray.train.torch
 import ray.tune
 
-from orchestrator.cluster import Share
-from orchestrator.home import Home
-from orchestrator.mirror import Mirror
-from orchestrator.prepare import build_caches, prepare
-from orchestrator.search import Place, SearchRun
-from orchestrator.store import Store
-from orchestrator.study import from_mapping
+from orchestrator.config.study_loader import from_mapping
+from orchestrator.execution.resources import Share
+from orchestrator.planning.prepare import build_caches, prepare
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.home import Home
+from orchestrator.tracking.sync import Mirror
+from orchestrator.tuning.tuner import Place, SearchRun
 from tests.benchmarks.around import one_step
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 

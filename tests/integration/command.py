@@ -14,9 +14,9 @@ from unittest.mock import patch
 import psutil
 from mlflow import MlflowClient
 
-from orchestrator.__main__ import main
-from orchestrator.home import Home
-from orchestrator.store import Store
+from orchestrator.cli.main import main
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.home import Home
 
 STUDY = """
 study: {name}
@@ -102,7 +102,7 @@ class Command:
         for process in psutil.process_iter(["cmdline", "cwd"]):
             line, folder = process.info["cmdline"] or [], process.info["cwd"] or ""
             here = folder.startswith(str(Home(self.home.resolve()).ray_temp))
-            if here and "orchestrator.submit" in line and "python" in line[0]:
+            if here and "orchestrator.driver.driver" in line and "python" in line[0]:
                 return process
         return None
 

@@ -5,7 +5,7 @@ import shutil
 import psutil
 import pytest
 
-from orchestrator.home import Home
+from orchestrator.storage.home import Home
 from tests.integration.command import SHELL, Command
 
 

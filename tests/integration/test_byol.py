@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.store import Store
+from orchestrator.storage.checkpoints import Store
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def small(command) -> dict:
 def test_every_setting_starts_from_what_it_says(small):
     assert small.keys() == LABELS
     assert {run["state"] for run in small.values()} == {"FINISHED"}
-    starts = {label: run["hand_off"].partition(" from ")[2] for label, run in small.items()}
+    starts = {label: run["weight_transfer"].partition(" from ")[2] for label, run in small.items()}
     assert starts["B"] == starts["D"] and starts["B"].startswith("supervised epoch")
     assert starts["C"] == starts["E"] and starts["C"].startswith("byol epoch 4")
     assert starts["A"].startswith("random initialisation")

@@ -8,20 +8,21 @@ import time
 import psutil
 import pytest
 
-from orchestrator.home import Home, locked, read_json
-from orchestrator.jobs import LOCAL, Job
-from orchestrator.mirror import Mirror
-from orchestrator.plan import Run
-from orchestrator.prepare import prepare
-from orchestrator.processes import alive
-from orchestrator.reconcile import is_alive, settle
-from orchestrator.results import newest
-from orchestrator.services import find, stop
-from orchestrator.settings import MlflowSettings
-from orchestrator.store import Store
-from orchestrator.study import from_mapping
-from orchestrator.submit import open_submission
-from orchestrator.tracking import Tracker, TrackingError
+from orchestrator.config.mlflow_settings import MlflowSettings
+from orchestrator.config.study_loader import from_mapping
+from orchestrator.driver.reconcile import is_alive, settle
+from orchestrator.driver.submission import open_submission
+from orchestrator.execution.processes import alive
+from orchestrator.execution.ray_jobs import LOCAL, Job
+from orchestrator.execution.services import find, stop
+from orchestrator.planning.prepare import prepare
+from orchestrator.planning.run import Run
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.files import locked, read_json
+from orchestrator.storage.home import Home
+from orchestrator.tracking.mlflow_client import Tracker, TrackingError
+from orchestrator.tracking.run_states import newest
+from orchestrator.tracking.sync import Mirror
 from tests.integration.command import ALONE, HANGS, Command, wait_for
 
 pytestmark = pytest.mark.slow

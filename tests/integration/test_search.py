@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.store import Store
-from orchestrator.trials import Trials, history_of
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.trial_log import Trials, history_of
 from tests.integration.command import Command, wait_for
 from tests.ledger import held
 

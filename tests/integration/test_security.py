@@ -12,7 +12,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from orchestrator.home import Home
+from orchestrator.storage.home import Home
 from tests.integration.command import CANARY
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_sam import EVERYTHING, photograph, small_sam
+from tests.trainables.tasks.test_sam import EVERYTHING, photograph, small_sam
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from orchestrator.home import Home
-from orchestrator.store import Store
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.home import Home
 from tests.integration.command import ALONE, HANGS, Command, wait_for
 
 
@@ -58,7 +58,7 @@ def test_mlflow_holds_a_tree_of_runs_with_exact_steps(finished, command):
     assert parent.data.tags["orchestrator.kind"] == "submission"
     assert parent.info.status == run.info.status == "FINISHED"
     assert run.data.tags["orchestrator.parent_keys"] == command.runs("tiny")["rotation"]["key"]
-    assert "encoder tensors from rotation" in run.data.tags["orchestrator.hand_off"]
+    assert "encoder tensors from rotation" in run.data.tags["orchestrator.weight_transfer"]
     rotation = command.runs("tiny")["rotation"]["mlflow_run_id"]
     steps = [point.step for point in client.get_metric_history(rotation, "train/loss")]
     assert steps == [1, 2]

@@ -1,0 +1,116 @@
+"""Commands that look at a study and its data before anything starts: plan, data."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.config.study_loader import read
+from orchestrator.config.yaml_loader import built_in_studies, read_file
+from orchestrator.planning.plan import Planned, behind
+from orchestrator.planning.prepare import Prepared, prepare
+from orchestrator.planning.run import Run
+from orchestrator.storage.home import find_home
+from trainables.data.datasets import DATASETS
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Show what `submit` would do; starts nothing."""
+    prepared = prepare_study(options)
+    if options.json:
+        print(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
+    else:
+        show_plan(prepared, Console())
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    """List the types of data sets, or describe what a study's data folders hold."""
+    if options.study is None:
+        for name, kind in DATASETS.items():
+            print(f"{name:14} {kind.about}")
+        return 0
+    for name, item in prepare_study(options).data.items():
+        parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
+        count = len(item.source.classes)
+        classes = f"{count} classes" if count else "no labels"
+        classes += " of pixels" if item.source.masks else ""
+        print(f"{name}: {classes}; {parts}; {item.fingerprint}")
+        if count:
+            print(f"  {', '.join(item.source.classes)}")
+    return 0
+
+
+def prepare_study(options: argparse.Namespace) -> Prepared:
+    """The study with its data and its plan; read where this command runs."""
+    study = read(options.study, options.set)
+    home = find_home(options.home).create()
+    root = data_root(options)
+    return prepare(study, Path(root) if root else None, home)
+
+
+def data_root(options: argparse.Namespace) -> str | None:
+    """Where `--data` says that the data sets are."""
+    return str(Path(options.data).expanduser().resolve()) if options.data else None
+
+
+def _planned_json(item: Planned) -> dict[str, Any]:
+    run = item.run
+    return {
+        "stage": run.stage,
+        "label": run.label,
+        "seed": run.seed,
+        "key": run.key,
+        "parent": run.parent_label,
+        "weights": run.weights,
+        "state": item.state,
+        "why": item.why,
+    }
+
+
+def show_plan(prepared: Prepared, out: Console) -> None:
+    """A row a Run, and a line for every search that is yet to find."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("Run", "parent", "seed", "state", "why"):
+        table.add_column(name)
+    for item in prepared.planned:
+        run = item.run
+        style = "dim" if item.state == "done" else ""
+        row = (run.label, _start_of(run), str(run.seed), item.state, item.why)
+        table.add_row(*map(escape, row), style=style)
+    out.print(f"[bold]{prepared.study.name}[/bold]  {escape(prepared.study.question)}\n")
+    out.print(table)
+    for line in _searches_planned(prepared):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _searches_planned(prepared: Prepared) -> list[str]:
+    """A line for every search that has not found yet."""
+    lines = []
+    for name, search in prepared.study.searches.items():
+        if name in prepared.pending:
+            later = ", ".join(behind(prepared.study, name))
+            then = f"; planned when it has found: {later}" if later else ""
+            space = ", ".join(search.space)
+            lines.append(
+                f"search {name}: {search.count} trials of {search.algorithm} over {space}{then}"
+            )
+    return lines
+
+
+def _start_of(run: Run) -> str:
+    """Whose weights a Run starts from: its parent's, or a file's with its fingerprint."""
+    if run.weights is None:
+        return run.parent_label or ""
+    return f"{Path(run.config['weights']).name} (sha256 {run.weights[:12]})"
+
+
+def studies(options: argparse.Namespace) -> int:
+    """List the built-in studies."""
+    for name, path in built_in_studies().items():
+        print(f"{name:24} {read_file(path)['question']}")
+    return 0

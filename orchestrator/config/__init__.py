@@ -1,0 +1,1 @@
+"""Read and check what a user writes: study files, mlflow.yaml, `--set`."""

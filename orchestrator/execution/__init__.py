@@ -1,0 +1,1 @@
+"""Run one Run: services, Ray jobs, resources, workers, and why an attempt ended."""

@@ -1,0 +1,193 @@
+"""THE loop of producers: every rank, image after image. What is made is kept at once, with a note,
+so that a Run that was broken off goes on with the images that it lacks."""
+
+import json
+import logging
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.execution.task import Task, full_disk_is_said, worker_facts
+from orchestrator.storage.artifacts import NOTE, PRODUCED, is_noted, produced
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.manifest import describe, read_manifest
+from trainables.data.images import UnreadableImage
+from trainables.dataset import Indices
+from trainables.engine.checkpoints import Report, Unrecoverable
+from trainables.loading.image_files import Pictures, open_pictures, short_names
+from trainables.monitoring.watched_masks import watched_rows
+from trainables.numerics.distributed import World
+from trainables.producer import ProducerConfig, Product
+from trainables.tasks.registry import PRODUCERS
+
+log = logging.getLogger(__name__)
+_SEALED = "epoch_00001"  # a producer's only checkpoint
+_LOOK_SECONDS = 1.0
+
+
+def produce(task: Task, world: World, report: Report) -> None:
+    """Make what a Run's images lack and write its result to the store.
+
+    report: not called, there are no epochs. Raises Unrecoverable when trying again would not help,
+    StaleWriter when a newer attempt has taken over.
+    """
+    with full_disk_is_said(task):
+        run = Production(task, world)
+        run.make()
+        if world.rank == 0:
+            run.finish()
+
+
+class Production:
+    """Everything that lives as long as one attempt."""
+
+    def __init__(self, task: Task, world: World) -> None:
+        self.task, self.world, self.store = task, world, Store(Path(task.store))
+        self.folder = self.store.folder(task.key)
+        self.kind = PRODUCERS[task.trainable]
+        self.config = self.kind.Config.model_validate(dict(task.config))
+        self.pictures = open_pictures(Path(task.table))
+        self.rows = chosen_rows(self.pictures, self.config)
+        self.names = short_names(self.pictures.names, self.rows)
+        self.started, self.done_before = time.perf_counter(), 0
+
+    def make(self) -> None:
+        """This rank's share of what is missing."""
+        world = self.world
+        if world.rank == 0:
+            self._restore()
+        done = world.from_first(set(produced(self.folder)) if world.rank == 0 else None)
+        self.done_before = len(done & set(self.names))
+        todo = [pair for pair in zip(self.rows, self.names, strict=True) if pair[1] not in done]
+        mine = todo[world.rank :: world.size]
+        log.info("%s, attempt %d, rank %d of %d on %s: %d of %d images are there, %d are mine",
+                 self.task.label, self.task.attempt, world.rank, world.size, world.device,
+                 self.done_before, len(self.names), len(mine))  # fmt: skip
+        self._say()
+        if not mine:
+            return
+        try:
+            producer = self.kind(self.config, world.device)
+        except ValueError as error:
+            raise Unrecoverable(str(error)) from error
+        for row, name in mine:
+            began = time.perf_counter()
+            try:
+                image, truth = self.pictures.open(int(row))
+                product = producer.produce(name, image, truth, len(self.pictures.classes))
+            except (UnreadableImage, ValueError) as error:
+                raise Unrecoverable(f"{self.pictures.names[row]}: {error}") from error
+            self._keep(name, product, time.perf_counter() - began)
+            self._say()
+
+    def _restore(self) -> None:
+        """What a sealed result that is not whole any more still holds is not made again."""
+        sealed = read_manifest(self.folder / _SEALED)
+        for name, note in (sealed or {}).get("info", {}).get("notes", {}).items():
+            if is_noted(self.folder / _SEALED, note) and name not in produced(self.folder):
+                for file in note["files"]:
+                    self._put(file, partial(_copy, self.folder / _SEALED / file))
+                self._put(f"{name}{NOTE}", partial(_dump, note))
+
+    def _put(self, file: str, write: Callable[[Path], None]) -> None:
+        self.store.keep(self.task.key, self.task.attempt, f"{PRODUCED}/{file}", write)
+
+    def _keep(self, name: str, product: Product, seconds: float) -> None:
+        """The files first, the note last: what has a note is whole."""
+        files = {f"{name}{ending}": content for ending, content in product.files.items()}
+        for file, content in files.items():
+            self._put(file, partial(_write, content))
+        made = {file: describe(self.folder / PRODUCED / file) for file in files}
+        note = {"files": made, "figures": dict(product.figures), "seconds": seconds}
+        self._put(f"{name}{NOTE}", partial(_dump, note))
+        log.info("%s: %s in %.1f s", name, dict(product.figures), seconds)
+
+    def finish(self) -> None:
+        """Seal what all ranks have made, once they have. A rank that dies ends this one too."""
+        task, store = self.task, self.store
+        while not self._all_noted():
+            time.sleep(_LOOK_SECONDS)
+            self._say()
+        notes = produced(self.folder)
+        lacking = [name for name in self.names if name not in notes]
+        if lacking:
+            raise Unrecoverable(
+                f"{lacking[0]} is damaged already: submit again, and it is made anew"
+            )
+        kept = {name: notes[name] for name in self.names}
+        history = [{"epoch": 1, **means([note["figures"] for note in kept.values()])}]
+        seconds = sum(note["seconds"] for note in kept.values())
+        folder = self.folder / PRODUCED
+        files: dict[str, Callable[[Path], None]] = {
+            file: partial(_copy, folder / file) for note in kept.values() for file in note["files"]
+        }
+        info = {"history": history, "seconds": seconds, "notes": kept}
+        store.save(task.key, task.attempt, 1, files, info)
+        result = {
+            "history": history,
+            "best_epoch": 1,
+            "test": {},
+            "seconds": seconds,
+            "facts": worker_facts(self.world) | {"images": str(len(kept))},
+        }
+        store.finish(task.key, task.attempt, result)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _all_noted(self) -> bool:
+        return all((self.folder / PRODUCED / f"{name}{NOTE}").is_file() for name in self.names)
+
+    def _say(self) -> None:
+        """How many images are there, from the first rank, which counts all ranks' notes."""
+        if self.world.rank != 0:
+            return
+        folder = self.store.folder(self.task.key) / PRODUCED
+        done = sum(1 for _ in folder.glob(f"*{NOTE}"))
+        speed = (done - self.done_before) / (time.perf_counter() - self.started)
+        self.store.report(
+            self.task.key,
+            self.task.attempt,
+            {
+                "epoch": done,
+                "part": 0.0,
+                "epochs": len(self.names),
+                "loss": None,
+                "images_per_s": speed,
+                "seconds_left": (len(self.names) - done) / speed if speed > 0 else None,
+                "history": [],
+                "facts": worker_facts(self.world),
+            },
+        )
+
+
+def chosen_rows(pictures: Pictures, config: ProducerConfig) -> Indices:
+    """Places of the images that a producer is to look at. Raises DataError for a name that none or
+    two images have."""
+    if config.images == "all" and not config.watch:
+        return pictures.rows
+    held_out = pictures.held_out.tolist()
+    rows = watched_rows(pictures.names, pictures.validation, config.watch, held_out)
+    return rows[np.isin(rows, pictures.rows)]
+
+
+def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of every figure, over the images that have it."""
+    names = dict.fromkeys(name for each in figures for name in each)
+    return {name: statistics.fmean(f[name] for f in figures if name in f) for name in names}
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+def _dump(note: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(note), encoding="utf-8")
+
+
+def _copy(source: Path, path: Path) -> None:
+    shutil.copyfile(source, path)

@@ -1,0 +1,86 @@
+"""One Run → one TorchTrainer.fit, and what became of it."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from orchestrator.execution.batch_worker import produce
+from orchestrator.execution.failures import Outcome, explain, kernel_kills, one_line
+from orchestrator.execution.resources import Share
+from orchestrator.execution.task import Task
+from orchestrator.execution.worker import train
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_log import recorded
+from trainables.numerics.distributed import World
+from trainables.tasks.registry import PRODUCERS
+
+log = logging.getLogger("orchestrator")
+_START_FAILURES = 3  # of a minute each, until a worker group that finds no room gives up
+
+
+def launch(
+    task: Task, share: Share, storage: Path, callbacks: Sequence[ray.train.UserCallback] = ()
+) -> Outcome:
+    """Train one attempt of a Run on the cluster and wait for its end. storage: Ray Train's own
+    bookkeeping; nothing is resumed from it. callbacks: hear of every epoch."""
+    name = f"{task.key}-{task.attempt}"
+    shutil.rmtree(storage / name, ignore_errors=True)  # Ray Train would go on from it, silently
+    trainer = ray.train.torch.TorchTrainer(
+        train_on_ray,
+        train_loop_config=asdict(task),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=share.workers,
+            use_gpu=share.gpus > 0,
+            resources_per_worker={"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            logging_config=ray.train.LoggingConfig("WARNING"),  # a Run's log is the Run's
+            storage_path=str(storage),
+            callbacks=list(callbacks),
+            # an attempt more is ours to give: it has a number of its own, which fences this one
+            failure_config=ray.train.FailureConfig(
+                max_failures=0,
+                max_preemption_failures=0,
+                controller_failure_limit=_START_FAILURES,
+            ),
+        ),
+    )
+    deaths = kernel_kills()
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        return explain(error.worker_failures, task, deaths)
+    except ray.train.ControllerError as error:
+        cause = error.controller_failure
+        if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
+            return Outcome("unplaced", "the cluster had no room for it")
+        return Outcome("killed", one_line(cause))
+    except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+        return Outcome("killed", f"its controller died: {one_line(error)}")
+    finally:
+        shutil.rmtree(storage / name, ignore_errors=True)
+    return Outcome("finished")
+
+
+def train_on_ray(config: Mapping[str, Any]) -> None:
+    """What every worker process runs."""
+    context, task = ray.train.get_context(), Task(**config)
+    torch.set_num_threads(_own_cpus())
+    world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    with recorded(Store(Path(task.store)).log(task.key, task.attempt, world.rank)):
+        work = produce if task.trainable in PRODUCERS else train
+        work(task, world, lambda metrics: ray.train.report(dict(metrics)))
+
+
+def _own_cpus() -> int:
+    """CPUs this worker was given; Ray's default would be one thread, whatever it was given."""
+    return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))

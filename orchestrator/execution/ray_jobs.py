@@ -1,0 +1,163 @@
+"""A study as a Ray job: pack the very tree the command runs, send it, ask how it is."""
+
+import json
+import logging
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from ray.exceptions import RayError
+from ray.job_submission import JobSubmissionClient
+
+from orchestrator.execution.services import RayService, ServiceError, login
+from orchestrator.planning.code_version import PACKAGES
+from orchestrator.storage.home import Home
+
+LOCAL = "local"
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+_STOP_SECONDS = 60.0
+_ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # an end is seen that much later, by 2 s else
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a trial that is slow to leave is lost
+    "PYTHONUNBUFFERED": "1",
+}
+_ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # a process a Run that nothing asks
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the command hands to the driver; JSON."""
+
+    job_id: str
+    study: Mapping[str, Any]
+    plan: str  # digest of the plan; of the study alone where only the cluster has the data
+    data_root: str | None
+    home: str
+    cluster: str  # the dashboard's address; LOCAL for the home's own
+    tracking_uri: str
+    tree: str  # version of the code that the command runs
+    git_commit: str | None
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A study's job on the cluster, and the plan it walks."""
+
+    job_id: str
+    plan: str
+
+
+class Jobs:
+    """A connection to one cluster's jobs."""
+
+    def __init__(self, ray: RayService) -> None:
+        self.ray = ray
+        os.environ.pop("RAY_ADDRESS", None)  # an inherited one would win over the argument
+        try:
+            self._client = JobSubmissionClient(ray.dashboard_url, headers=login(ray))
+        except (ConnectionError, RuntimeError, RayError) as error:
+            raise ServiceError(f"no Ray cluster at {ray.dashboard_url}: {error}") from error
+        for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # no word on packing and uploading
+
+    def submit(self, job: Job) -> None:
+        """Send the tree and the job; returns at once."""
+        python = sys.executable if self.ray.local else "python"
+        environment = _ENVIRONMENT | (_ONE_MACHINE if self.ray.local else {})
+        with self._answering(), tempfile.TemporaryDirectory() as folder:
+            for package in PACKAGES:
+                ignore = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(package, Path(folder) / package.name, ignore=ignore)
+            text = json.dumps(asdict(job))
+            (Path(folder) / "job.json").write_text(text, encoding="utf-8")
+            self._client.submit_job(
+                entrypoint=f"{shlex.quote(python)} -m orchestrator.driver.driver job.json",
+                submission_id=job.job_id,
+                runtime_env={"working_dir": folder, "env_vars": environment},
+                metadata={"study": str(job.study["study"]), "plan": job.plan, "home": job.home},
+            )
+
+    def running(self, study: str, home: Home) -> RunningJob | None:
+        """The job of a home's study that has not ended."""
+        with self._answering():
+            for item in self._client.list_jobs():
+                meta = item.metadata or {}
+                ours = (meta.get("study"), meta.get("home")) == (study, str(home.root))
+                if ours and item.status.value not in ENDED:
+                    return RunningJob(str(item.submission_id), meta.get("plan", ""))
+        return None
+
+    def status(self, job_id: str) -> str:
+        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; MISSING when the cluster knows none.
+
+        Raises ServiceError when the cluster does not answer.
+        """
+        with self._answering():
+            try:
+                return str(self._client.get_job_status(job_id).value)
+            except RuntimeError as error:
+                if "does not exist" in str(error):
+                    return "MISSING"
+                raise
+
+    def alive(self, job_id: str) -> bool:
+        """Whether the job waits or runs."""
+        return self.status(job_id) not in (*ENDED, "MISSING")
+
+    def ending(self, job_id: str) -> str:
+        """Why a job that has ended is no more, in a few words."""
+        status = self.status(job_id)
+        if status == "STOPPED":
+            return "it was stopped"
+        if status == "MISSING":
+            return "its cluster is gone"
+        code = self.exit_status(job_id)
+        number = -code if code and code < 0 else code - 128 if code and code > 128 else 0
+        if number in set(signal.Signals):
+            return f"its driver was killed ({signal.Signals(number).name})"
+        return f"its driver ended with {code}" if code else "its driver is gone"
+
+    def exit_status(self, job_id: str) -> int | None:
+        """The driver's: 0 all Runs finished, 1 some did not, negative the signal that killed it."""
+        with self._answering():
+            return self._client.get_job_info(job_id).driver_exit_code  # type: ignore[no-any-return]
+
+    def stop(self, job_id: str) -> None:
+        """End the job's driver and with it whatever it trains; returns when it has ended."""
+        with self._answering():
+            self._client.stop_job(job_id)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.alive(job_id):
+            if time.monotonic() > deadline:
+                raise ServiceError(f"job {job_id} does not stop: see {self.ray.dashboard_url}")
+            time.sleep(0.3)
+
+    def message(self, job_id: str) -> str:
+        with self._answering():
+            return str(self._client.get_job_info(job_id).message or "")
+
+    def logs(self, job_id: str) -> str:
+        """What the driver has said."""
+        with self._answering():
+            return str(self._client.get_job_logs(job_id))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (requests.RequestException, RuntimeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise ServiceError(
+                f"Ray does not answer at {self.ray.dashboard_url}: {said}"
+            ) from error

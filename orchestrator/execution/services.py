@@ -1,0 +1,318 @@
+"""The local Ray head and MLflow server of one home: start, find, stop.
+
+Every port is chosen free, each head has its own short temporary folder and its own token, and what
+was started here is stopped by its recorded process ids and its mark, so that two homes never meet.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from orchestrator.config.errors import UserError
+from orchestrator.config.mlflow_settings import MlflowSettings
+from orchestrator.execution.processes import alive, end, identity, marked, spawn, tree
+from orchestrator.storage.files import locked, read_json, write_json
+from orchestrator.storage.home import Home
+
+_START_SECONDS = 120.0
+_PROBE_SECONDS = 3.0
+_PATIENCE_SECONDS = 30.0
+
+
+class ServiceError(UserError):
+    """A service could not be started or reached; one line, with where its log is."""
+
+
+@dataclass(frozen=True)
+class RayService:
+    """A Ray cluster. token_path: None where the cluster's own environment says how to log in."""
+
+    address: str
+    dashboard_url: str
+    token_path: Path | None
+    local: bool = True
+
+
+@dataclass(frozen=True)
+class Services:
+    """What answers now; None for what does not."""
+
+    ray: RayService | None
+    mlflow_uri: str | None
+
+
+def start(
+    home: Home,
+    settings: MlflowSettings,
+    say: Callable[[str], None],
+    only: Sequence[str] = ("ray", "mlflow"),
+) -> Services:
+    """Find what runs, start what does not, and wait until it answers. Raises ServiceError."""
+    with locked(home.services_lock):
+        found = find(home, settings)
+        record = read_json(home.services) or {}
+        wanted: dict[str, tuple[subprocess.Popen[bytes], dict[str, Any]]] = {}
+        if found.ray is None and "ray" in only:
+            say("starting Ray ...")
+            _end_rest(home, record, "ray")  # a head of which parts have died is of no use
+            wanted["ray"] = _start_ray(home)
+        if found.mlflow_uri is None and settings.tracking_uri is None:
+            say("starting MLflow ...")
+            _end_rest(home, record, "mlflow")
+            wanted["mlflow"] = _start_mlflow(home, settings, record.get("mlflow", {}).get("port"))
+        elif found.mlflow_uri is None:
+            raise ServiceError(f"MLflow does not answer at {settings.tracking_uri} (mlflow.yaml)")
+        for name, (process, entry) in wanted.items():
+            record[name] = entry | {"processes": [identity(psutil.Process(process.pid))]}
+            write_json(home.services, record, 0o600)
+        for name, (process, _) in wanted.items():
+            _wait(home, settings, name, process)
+            record[name]["processes"] = [identity(p) for p in tree(process.pid)]
+            write_json(home.services, record, 0o600)
+        return find(home, settings)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether only this machine can reach the address."""
+    return urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def find(home: Home, settings: MlflowSettings) -> Services:
+    """What answers of the home's services; starts nothing."""
+    record = read_json(home.services) or {}
+    ray, uri = None, settings.tracking_uri
+    if (entry := record.get("ray")) and _patient(partial(_ray_answers, entry, home), entry):
+        ray = RayService(entry["address"], entry["dashboard_url"], home.ray_token)
+    entry = record.get("mlflow")
+    if uri is not None:
+        return Services(ray, uri if _mlflow_answers(uri) else None)
+    # with no process of ours alive, whoever has the port now may be another home's
+    if entry and any(map(alive, entry["processes"])):
+        uri = str(entry["uri"])
+        return Services(ray, uri if _patient(partial(_mlflow_answers, uri), entry) else None)
+    return Services(ray, None)
+
+
+def _patient(answers: Callable[[], bool], entry: Mapping[str, Any]) -> bool:
+    """Whether a service answers, asked again as long as its first process lives: that one ends with
+    the service, so while it is there the service is busy, or starting."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not answers():
+        if time.monotonic() > deadline or not any(map(alive, entry["processes"][:1])):
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def stop(home: Home) -> list[str]:
+    """End every process of the home's services. Returns what was stopped."""
+    if not home.services.is_file():
+        return []
+    with locked(home.services_lock):
+        record = read_json(home.services) or {}
+        stopped = []
+        for name in ("ray", "mlflow"):
+            processes = _left(home, record, name)
+            if processes:
+                end(processes)
+                stopped.append(name)
+        home.services.unlink(missing_ok=True)
+    return stopped
+
+
+def _end_rest(home: Home, record: Mapping[str, Any], name: str) -> None:
+    """End what is left of a service that has died. Raises ServiceError when it lives and only does
+    not answer: studies may depend on it."""
+    if any(map(alive, record.get(name, {}).get("processes", [])[:1])):
+        raise ServiceError(f"{name} is there but does not answer: try again, or `down` first")
+    end(_left(home, record, name))
+
+
+def _left(home: Home, record: Mapping[str, Any], name: str) -> list[psutil.Process]:
+    """Living processes of a service: the recorded ones and what descends from them."""
+    recorded = record.get(name, {}).get("processes", [])
+    found = [process for item in recorded if (process := alive(item))]
+    return list({p.pid: p for p in [*found, *marked(_mark(home, name))]}.values())
+
+
+def _mark(home: Home, name: str) -> str:
+    return f"{name} of {home.root}"
+
+
+def login(ray: RayService) -> dict[str, str]:
+    """The headers that the cluster's dashboard asks for."""
+    if ray.token_path is None:
+        return {}
+    return {"Authorization": f"Bearer {ray.token_path.read_text(encoding='utf-8').strip()}"}
+
+
+# --- Ray ---------------------------------------------------------------------------------------
+
+
+def _start_ray(home: Home) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+    if not home.ray_token.is_file() or not home.ray_token.stat().st_size:
+        home.ray_token.unlink(missing_ok=True)
+        _write_secret(home.ray_token, secrets.token_hex(32))
+    os.chmod(home.ray_token, 0o600)
+    _own_folder(home.ray_temp.parent)
+    names = (
+        "port",
+        "dashboard-port",
+        "dashboard-agent-listen-port",
+        "dashboard-agent-grpc-port",
+        "ray-client-server-port",
+        "node-manager-port",
+        "object-manager-port",
+        "metrics-export-port",
+        "runtime-env-agent-port",
+    )
+    *numbers, scaling, dashboard = free_ports(len(names) + 2)
+    ports = dict(zip(names, numbers, strict=True))
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command += [f"--{name}={port}" for name, port in ports.items()]
+    command += [
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        "--dashboard-host=127.0.0.1",
+        "--include-dashboard=true",
+        f"--temp-dir={home.ray_temp}",
+        "--object-store-memory=500000000",  # only weights' addresses and metrics pass through it
+        "--disable-usage-stats",
+    ]
+    extra = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
+        "RAY_enable_metrics_collection": "0",  # Prometheus' port would answer without the token
+        "AUTOSCALER_METRIC_PORT": str(scaling),  # numbers to read; the same for every head, else
+        "DASHBOARD_METRIC_PORT": str(dashboard),
+    }
+    process = spawn(command, home.logs / "ray.log", _mark(home, "ray"), extra)
+    address = f"{_node_address()}:{ports['port']}"
+    url = f"http://127.0.0.1:{ports['dashboard-port']}"
+    return process, {"address": address, "dashboard_url": url}
+
+
+def _own_folder(path: Path) -> None:
+    """A folder that nobody else can enter. Its name can be guessed, so whose it is counts."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise ServiceError(f"{path} was made by somebody else: remove it")
+    path.chmod(0o700)
+
+
+def _ray_answers(entry: Mapping[str, Any], home: Home) -> bool:
+    if not home.ray_token.is_file():
+        return False
+    ray = RayService(entry["address"], entry["dashboard_url"], home.ray_token)
+    return _get(f"{ray.dashboard_url}/api/jobs/", login(ray))
+
+
+def _node_address() -> str:
+    """The address that Ray gives its head on this machine."""
+    from ray.util import get_node_ip_address
+
+    return str(get_node_ip_address())
+
+
+# --- MLflow ------------------------------------------------------------------------------------
+
+
+def _start_mlflow(
+    home: Home, settings: MlflowSettings, last_port: int | None
+) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+    """last_port: where it was before it died, and where a study that still runs looks for it."""
+    port = settings.port
+    if port == "auto":
+        port = last_port if last_port and _is_free(last_port) else free_ports(1)[0]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers=1"]
+    command += [f"--host={settings.host}", f"--port={port}"]
+    command += [
+        f"--artifacts-destination={settings.artifacts_destination or home.root / 'artifacts'}"
+    ]
+    extra = {
+        # it may hold a password, and everybody can read a command line
+        "MLFLOW_BACKEND_STORE_URI": settings.backend_store_uri
+        or f"sqlite:///{home.root}/mlflow.db",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that serve only LLM jobs
+    }
+    process = spawn(command, home.logs / "mlflow.log", _mark(home, "mlflow"), extra)
+    reached = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return process, {"uri": f"http://{reached}:{port}", "port": port}
+
+
+def _mlflow_answers(uri: str) -> bool:
+    return _get(f"{uri.rstrip('/')}/health", {})
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for item in sockets:
+            item.bind(("", 0))
+        return [int(item.getsockname()[1]) for item in sockets]
+    finally:
+        for item in sockets:
+            item.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as item:
+        item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            item.bind(("", port))
+        except OSError:
+            return False
+        return True
+
+
+def _wait(
+    home: Home, settings: MlflowSettings, name: str, process: subprocess.Popen[bytes]
+) -> None:
+    log, deadline = home.logs / f"{name}.log", time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        found = find(home, settings)
+        if (found.ray if name == "ray" else found.mlflow_uri) is not None:
+            return
+        if process.poll() is not None:
+            raise ServiceError(
+                f"{name} ended while starting (exit {process.returncode}): see {log}"
+            )
+        time.sleep(0.2)
+    end(tree(process.pid))
+    raise ServiceError(f"{name} did not answer within {_START_SECONDS:.0f} s: see {log}")
+
+
+def _get(url: str, headers: Mapping[str, str]) -> bool:
+    request = urllib.request.Request(url, headers=dict(headers))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_PROBE_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(secret)

@@ -1,0 +1,137 @@
+"""Train one Run on one rank: the training loop of `trainables`, with the Run's folder in the store
+as its checkpoints. Nothing here knows Ray or MLflow."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from orchestrator.execution.task import Task, full_disk_is_said, worker_facts
+from orchestrator.storage import tensors
+from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint, Store
+from orchestrator.storage.files import write_json
+from trainables.engine.checkpoints import (
+    Arrays,
+    Progress,
+    Report,
+    Result,
+    TrainingState,
+    Unrecoverable,
+)
+from trainables.engine.loop import Options, Training
+from trainables.engine.loop import train as train_epochs
+from trainables.loading.image_table import open_table
+from trainables.models.weights import WeightTransfer, load_encoder
+from trainables.numerics.distributed import World
+from trainables.tasks.predictor import MODEL, describe_model
+from trainables.tasks.registry import TRAINABLES
+
+log = logging.getLogger(__name__)
+
+
+def train(task: Task, world: World, report: Report) -> None:
+    """Train a Run to its end, from wherever it was left, and write its result to the store.
+
+    report: called on every rank after every epoch, with its number and figures. Raises
+    Unrecoverable when trying again would not help, StaleWriter when a newer attempt has taken over.
+    """
+    with full_disk_is_said(task):
+        training = build_training(task, world)
+        train_epochs(training, report, task.until)
+        if task.tested:
+            training.finish()
+
+
+def build_training(task: Task, world: World) -> Training:
+    """The training of a Run on one rank, with the weights it starts from. Raises Unrecoverable."""
+    log.info("%s seed %d, attempt %d", task.label, task.seed, task.attempt)
+    kind = TRAINABLES[task.trainable]
+    config, table = kind.Config.model_validate(dict(task.config)), open_table(Path(task.table))
+    model = describe_model(task.trainable, config, table)
+    start = partial(_load_parent, task=task) if task.parent is not None else None
+    options = Options(task.seed, world, start, task.gpus)
+    return Training(kind, config, table, StoredCheckpoints(task, world, model), options)
+
+
+def _load_parent(encoder: nn.Module, task: Task) -> WeightTransfer:
+    """Copy the parent's encoder. Raises Unrecoverable where its checkpoint is gone."""
+    store, epoch, key = Store(Path(task.store)), task.parent_epoch, str(task.parent)
+    parent = store.best(key) if epoch is None else store.load(key, epoch)
+    if parent is None:
+        raise Unrecoverable(
+            f"the checkpoint of parent {task.parent_label} ({key}) is gone or damaged: submit "
+            "again, and the parent is trained again"
+        )
+    state = tensors.load(parent.weights)
+    return load_encoder(encoder, state, f"{task.parent_label} epoch {parent.epoch}")
+
+
+class StoredCheckpoints:
+    """The checkpoints of one attempt of a Run, in the store."""
+
+    def __init__(self, task: Task, world: World, model: Mapping[str, Any]) -> None:
+        """model: what a predictor needs to build the model again; JSON."""
+        self._task, self._world, self._model = task, world, model
+        self._store = Store(Path(task.store))
+
+    def newest(self) -> Checkpoint | None:
+        return self._store.newest(self._task.key)
+
+    def read(self, handle: Checkpoint) -> TrainingState:
+        return TrainingState(
+            epoch=handle.epoch,
+            weights=tensors.load(handle.weights),
+            optimizer=tensors.load(handle.training)["optimizer"],
+            history=handle.info["history"],
+            seconds=float(handle.info["seconds"]),
+        )
+
+    def weights(self, epoch: int) -> Mapping[str, Tensor]:
+        checkpoint = self._store.load(self._task.key, epoch)
+        if checkpoint is None:
+            if self._world.rank == 0:
+                self._store.forget(self._task.key)
+            raise Unrecoverable(
+                f"the best checkpoint (epoch {epoch}) is damaged: submit again, and the Run is "
+                "trained anew"
+            )
+        return tensors.load(checkpoint.weights)
+
+    def save(self, state: TrainingState, best_epoch: int) -> None:
+        key, attempt = self._task.key, self._task.attempt
+        if best_epoch != state.epoch:  # it cannot be trained again from what is kept: keep it twice
+            self._store.spare(key, attempt, best_epoch)
+        training = {"optimizer": state.optimizer}
+        self._store.save(
+            key,
+            attempt,
+            state.epoch,
+            {
+                WEIGHTS: partial(tensors.save, state.weights),
+                TRAINING: partial(tensors.save, training),
+                MODEL: partial(write_json, value=self._model),
+            },
+            {"history": state.history, "seconds": state.seconds},
+        )
+        self._store.prune(key, attempt, best_epoch)
+
+    def keep(self, file: str, arrays: Arrays) -> None:
+        write = partial(tensors.save_arrays, arrays)
+        self._store.keep(self._task.key, self._task.attempt, file, write)
+
+    def report(self, progress: Progress) -> None:
+        shown = asdict(progress)
+        shown["facts"] = worker_facts(self._world) | shown["facts"]
+        self._store.report(self._task.key, self._task.attempt, shown)
+
+    def finish(self, result: Result) -> None:
+        key, attempt = self._task.key, self._task.attempt
+        written = asdict(result)
+        written["facts"] = worker_facts(self._world) | written["facts"]
+        self._store.spare(key, attempt, result.best_epoch)
+        self._store.finish(key, attempt, written)
+        self._store.prune(key, attempt, result.best_epoch, keep=1)

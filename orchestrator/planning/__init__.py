@@ -1,0 +1,1 @@
+"""Turn a study and its data into an ordered list of Runs with keys."""

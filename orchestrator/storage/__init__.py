@@ -1,0 +1,1 @@
+"""Files below the home: checkpoints, records, logs, locks."""

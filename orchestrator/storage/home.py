@@ -1,0 +1,119 @@
+"""One folder a user: store, caches, MLflow's database, logs and what services were started."""
+
+import hashlib
+import logging
+import os
+import platform
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.config.errors import UserError
+from orchestrator.storage.files import locked, read_json, write_json
+
+log = logging.getLogger(__name__)
+ENVIRONMENT = "ORCHESTRATOR_HOME"
+
+
+class HomeError(UserError):
+    """The home cannot be used; one line that says why."""
+
+    status = 2
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything of one user lives. Making one touches no disk; `create` does."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """Tells homes apart that share an MLflow server. It stays when the machine gets another
+        name or the folder another place; of a home that was never made, or that older versions
+        have filled, it is just both."""
+        known = read_json(self.root / "home.json")
+        return str(known["name"]) if known else f"{platform.node()}:{self.root}"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def plans(self) -> Path:
+        """The newest plan of each study, for saying why a Run is not done."""
+        return self.root / "plans"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def ray_train(self) -> Path:
+        """Ray Train's own bookkeeping, a folder an attempt; nothing is ever read back from it."""
+        return self.root / "ray_train"
+
+    @property
+    def planning(self) -> Path:
+        """Lock: shared from reading the data to remembering the plan, alone while cleaning."""
+        return self.root / ".planning.lock"
+
+    def walking(self, study: str) -> Path:
+        """Lock: held by the study's driver as long as it lives, and by whoever settles after it."""
+        return self.root / f".walking-{study}.lock"
+
+    @property
+    def ray_token(self) -> Path:
+        return self.root / "ray_token"
+
+    @property
+    def services(self) -> Path:
+        return self.root / "services.json"
+
+    @property
+    def services_lock(self) -> Path:
+        """Held while services are started or stopped."""
+        return self.root / ".services.lock"
+
+    @property
+    def ray_temp(self) -> Path:
+        """Ray's sockets live here: a path over 107 bytes breaks them, so it is short.
+
+        Ray opens this folder to everybody; the one around it is the user's alone.
+        """
+        digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
+        base = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+        return Path(base) / f"orch-{os.getuid()}-{digest}" / "r"
+
+    def create(self) -> "Home":
+        """Make the folders. Raises HomeError when the home cannot be written."""
+        try:
+            for folder in (self.root, self.store, self.cache, self.plans, self.logs):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with locked(self.root / ".home.lock"):
+                if read_json(self.root / "home.json") is None:
+                    unique = "" if any(self.store.iterdir()) else f":{uuid.uuid4().hex[:8]}"
+                    name = f"{platform.node()}:{self.root}{unique}"
+                    write_json(self.root / "home.json", {"name": name})
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise HomeError(
+                f"home {self.root} cannot be written ({error.strerror}): "
+                f"give another with --home or {ENVIRONMENT}"
+            ) from error
+        return self
+
+
+def find_home(given: str | None) -> Home:
+    """`--home`, else ORCHESTRATOR_HOME, else a per-user folder; absolute."""
+    chosen = given or os.environ.get(ENVIRONMENT)
+    if not chosen:
+        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+        chosen = f"{base}/vision-orchestrator"
+    return Home(Path(chosen).expanduser().resolve())

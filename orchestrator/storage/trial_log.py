@@ -1,0 +1,151 @@
+"""The trials of a search as its driver writes them down: what was tried, how far it came, how it
+fared. The file lies in the search's folder of the store and outlives the driver."""
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.files import read_json, write_json
+from trainables.engine.early_stopping import best_epoch
+from trainables.metrics import Mode
+
+State = Literal["RUNNING", "FINISHED", "STOPPED", "FAILED"]
+NAME = "trials.json"
+_NUMBER = re.compile(r"\d[\d.e+-]*")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration of a search. state STOPPED: the scheduler ended it early."""
+
+    index: int
+    values: Mapping[str, Any]
+    key: str  # of its Run
+    label: str
+    state: State = "RUNNING"
+    epochs: int = 0
+    figure: float | None = None  # the search's metric at its best epoch
+    best: int | None = None  # that epoch
+    reason: str = ""
+    ended: float | None = None  # seconds that the search had taken, all its drivers together
+    ahead: Sequence[str] = field(
+        default_factory=list
+    )  # keys of the Runs that it starts from, where it trains them too
+    became: Mapping[str, Any] | None = None  # of a population: what it goes on as, not as drawn
+    ancestry: Sequence[Mapping[str, Any]] = field(default_factory=list)  # epoch, trial, values
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """What a Run would have to be configured with to come where this trial is."""
+        return self.values if self.became is None else self.became
+
+    @property
+    def current(self) -> dict[str, Any]:
+        """What it is configured with now."""
+        found = dict(self.recipe)
+        for change in found.pop("changes", ()):
+            found |= {name: value for name, value in change.items() if name != "epoch"}
+        return found
+
+    def with_history(
+        self, history: Sequence[Mapping[str, float]], metric: str, mode: Mode
+    ) -> "Trial":
+        """The same with what its epochs say so far."""
+        if not history:
+            return self
+        best = best_epoch(history, metric, mode)
+        (figure,) = [entry[metric] for entry in history if entry["epoch"] == best]
+        return replace(self, epochs=len(history), figure=figure, best=best)
+
+
+class Trials:
+    """The trials of one search, kept in a file that is whole at any time."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: of the search in the store; it need not exist."""
+        self._path, self._guard = folder / NAME, threading.Lock()
+        said = read_json(self._path) or {}
+        self.seconds = float(said.get("seconds", 0.0))
+        self.most: int | None = said.get("most")  # configurations that there are, if few
+        self.evolved: int = said.get("evolved", 0)  # the last boundary that is behind a population
+        self._trials = {item["index"]: Trial(**item) for item in said.get("trials", ())}
+
+    def all(self, count: int | None = None) -> list[Trial]:
+        """In the order of their numbers; count: those below it."""
+        with self._guard:
+            found = sorted(self._trials.values(), key=lambda trial: trial.index)
+        return [trial for trial in found if count is None or trial.index < count]
+
+    def get(self, index: int) -> Trial | None:
+        return self._trials.get(index)
+
+    def put(self, trial: Trial, seconds: float) -> None:
+        """Write a trial down. seconds: that the search has taken by now."""
+        with self._guard:
+            self._trials[trial.index], self.seconds = trial, seconds
+            self._write()
+
+    def evolve(self, changed: Sequence[Trial], epoch: int, seconds: float) -> None:
+        """A population has passed the boundary after `epoch`, and some of it are others now."""
+        with self._guard:
+            self._trials |= {trial.index: trial for trial in changed}
+            self.evolved, self.seconds = epoch, seconds
+            self._write()
+
+    def exhausted(self) -> None:
+        """There are no more configurations than were tried."""
+        with self._guard:
+            self.most = len(self._trials)
+            self._write()
+
+    def _write(self) -> None:
+        items = [asdict(each) for each in self._trials.values()]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        said = {"seconds": self.seconds, "most": self.most, "evolved": self.evolved}
+        write_json(self._path, {**said, "trials": items})
+
+    def have_found(self, count: int) -> bool:
+        """Whether all of so many trials have ended, and not all of them in vain."""
+        trials = self.all(count)
+        ended = [trial for trial in trials if trial.state != "RUNNING"]
+        wanted = count if self.most is None else min(count, self.most)
+        return len(ended) >= wanted and bool(ranked(ended, "max"))
+
+
+def history_of(store: Store, key: str) -> list[dict[str, float]]:
+    """One entry an epoch that a Run has behind it, whoever trained it; none where nothing is left
+    that verifies."""
+    done = store.result(key)
+    if done is not None:
+        return list(done["history"])
+    newest = store.newest(key)
+    return list(newest.info["history"]) if newest else []
+
+
+def ranked(trials: Sequence[Trial], mode: Mode) -> list[Trial]:
+    """The best first. One that was stopped early comes after all that trained to their end: it was
+    stopped because it was worse."""
+    sign = 1 if mode == "min" else -1
+    fared = [trial for trial in trials if trial.figure is not None and trial.state != "FAILED"]
+    return sorted(fared, key=lambda t: (t.state == "STOPPED", sign * (t.figure or 0.0), t.index))
+
+
+def counts(trials: Sequence[Trial]) -> dict[str, int]:
+    """How many are in each state, without those where none is."""
+    found = {state: sum(t.state == state for t in trials) for state in State.__args__}  # type: ignore[attr-defined]
+    return {state: number for state, number in found.items() if number}
+
+
+def causes(trials: Sequence[Trial]) -> list[tuple[str, int]]:
+    """Why trials failed, the most frequent first, with the number that it hit. Reasons that differ
+    in numbers alone are one, in the words of the first."""
+    reasons = [trial.reason for trial in trials if trial.state == "FAILED"]
+    kinds: dict[str, list[str]] = {}
+    for reason in reasons:
+        kinds.setdefault(_NUMBER.sub("#", reason), []).append(reason)
+    found = [(each[0], len(each)) for each in kinds.values()]
+    return sorted(found, key=lambda item: -item[1])

@@ -1,0 +1,1 @@
+"""Searches: sample configurations, run them as trials on Ray Tune, report what was found."""

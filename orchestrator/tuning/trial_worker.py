@@ -1,0 +1,198 @@
+"""What the process of one trial does: the one worker loop where the trial has one worker, else a
+TorchTrainer.fit of its own. Ray Tune hears of every epoch and may end it after any."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+import torch
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from orchestrator.execution.launcher import launch
+from orchestrator.execution.resources import Share, wait_for_room
+from orchestrator.execution.task import Task
+from orchestrator.execution.worker import train
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_log import recorded
+from orchestrator.storage.trial_log import history_of
+from trainables.engine.checkpoints import Report, Unrecoverable
+from trainables.engine.early_stopping import best_epoch, has_ended
+from trainables.metrics import metric_of
+from trainables.numerics.distributed import World
+from trainables.tasks.registry import TRAINABLES
+
+log = logging.getLogger("orchestrator")
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One trial as its process gets it: plain data. A task's attempt has a number as soon as its
+    process trains it."""
+
+    trial: int
+    task: Task
+    share: Share
+    storage: str  # Ray Train's own bookkeeping
+    job: str  # the submission's; what has failed in it for good is not tried again by it
+    epochs: int | None  # how far it came when it ended before; None: it is to be trained
+    stall_seconds: float
+    ahead: Sequence[tuple[Task, str]] = ()  # what it starts from, and by which metric each chooses
+
+
+def plain(attempt: Attempt) -> dict[str, Any]:
+    """As the configuration of a trial of Ray Tune."""
+    return asdict(attempt)
+
+
+def try_on_ray(config: Mapping[str, Any]) -> None:
+    """What every trial's process runs. Raises Unrecoverable when trying again would not help."""
+    ahead = [(Task(**task), select) for task, select in config["ahead"]]
+    parts = {"task": Task(**config["task"]), "share": Share(**config["share"]), "ahead": ahead}
+    attempt = Attempt(**{**config, **parts})
+    task, store = attempt.task, Store(Path(attempt.task.store))
+    ended = store.ended(task.key, attempt.job)
+    if ended is not None:
+        raise Unrecoverable(ended[1])
+    if task.until is not None:
+        _to_boundary(attempt, task, store)
+    else:
+        _to_its_end(attempt, task, store)
+
+
+def _to_its_end(attempt: Attempt, task: Task, store: Store) -> None:
+    with _owned(attempt, task, store):
+        history = history_of(store, task.key)[: attempt.epochs]
+        for figures in history:
+            _report(figures)
+        if attempt.epochs is not None or _is_over(history, task):
+            return
+        epoch: int | None = None
+        for each, select in attempt.ahead:
+            epoch = _chosen(attempt, replace(each, parent_epoch=epoch), select, store)
+        _train(attempt, replace(task, parent_epoch=epoch), store, heard=True)
+
+
+def _to_boundary(attempt: Attempt, task: Task, store: Store) -> None:
+    """One of a population: up to where everybody waits, and not a step farther. Ray Tune hears of
+    it when the key is free again, since another process may go on with it."""
+    with _owned(attempt, task, store):
+        history = history_of(store, task.key)
+        if not _is_over(history, task) and len(history) < (task.until or 0):
+            _train(attempt, task, store, heard=False)
+            history = history_of(store, task.key)
+    _report({**history[-1], "ended": float(_is_over(history, task))})
+
+
+def _is_over(history: Sequence[Mapping[str, float]], task: Task) -> bool:
+    return has_ended(history, TRAINABLES[task.trainable].Config.model_validate(dict(task.config)))
+
+
+def _chosen(attempt: Attempt, task: Task, select: str, store: Store) -> int:
+    """The epoch of what the trial starts from that is handed on. It is trained first, unless that
+    has been done for another trial; nobody reports its epochs as the trial's."""
+    ended = store.ended(task.key, attempt.job)
+    if ended is not None:
+        raise Unrecoverable(f"{task.label}: {ended[1]}")
+    with _owned(attempt, task, store):
+        history = history_of(store, task.key)
+        if _is_over(history, task):
+            epoch = best_epoch(history, select, metric_of(select).mode)
+            if store.load(task.key, epoch) is not None:
+                return epoch
+            store.forget(task.key)
+        try:
+            _train(attempt, task, store, heard=False)
+        except Unrecoverable as fault:
+            raise Unrecoverable(f"{task.label}: {fault}") from fault
+        return best_epoch(history_of(store, task.key), select, metric_of(select).mode)
+
+
+def _report(figures: Mapping[str, float]) -> None:
+    ray.tune.report(dict(figures))
+
+
+def _train(attempt: Attempt, task: Task, store: Store, heard: bool) -> None:
+    """heard: whether Ray Tune is told of every epoch."""
+    task = replace(task, attempt=store.claim(task.key))
+    with _watched(attempt, task, store):
+        try:
+            if attempt.share.workers == 1:
+                _here(attempt.share, task, store, _report if heard else _keep_still)
+            else:
+                _nested(attempt, task, heard)
+        except Unrecoverable as fault:
+            store.end(task.key, task.attempt, "FAILED", str(fault), attempt.job)
+            raise
+    if attempt.share.gpus:
+        torch.cuda.empty_cache()  # the next trial may get this process
+
+
+def _keep_still(figures: Mapping[str, float]) -> None:
+    """The store has them."""
+
+
+def _here(share: Share, task: Task, store: Store, report: Report) -> None:
+    """In this process: no worker has to be started."""
+    torch.set_num_threads(share.cpus)
+    world = World(0, 1, torch.device("cuda" if share.gpus else "cpu"))
+    with recorded(store.log(task.key, task.attempt, 0)):
+        train(task, world, report)
+
+
+def _nested(attempt: Attempt, task: Task, heard: bool) -> None:
+    """In workers of its own, whose first one is heard here."""
+    if not wait_for_room(attempt.share, task.label):
+        raise RuntimeError("the cluster has lost a node that it needs")
+    listeners = [TuneReportCallback()] if heard else []
+    outcome = launch(task, attempt.share, Path(attempt.storage), listeners)
+    if outcome.state == "failed":
+        raise Unrecoverable(outcome.reason)
+    if outcome.state != "finished":
+        raise RuntimeError(f"{outcome.state}: {outcome.reason}")
+
+
+@contextmanager
+def _owned(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
+    """Be the key's only trainer; waits while somebody else is, but not for one who says nothing
+    for too long: that one may wait for the room that this trial has."""
+    since = time.time()
+    while (owned := store.own(task.key, f"a trial of {task.label}")) is None:
+        if _is_silent(attempt, task, store, since):
+            who = store.owner(task.key) or "another study"
+            raise Unrecoverable(f"{who} has the same Run and makes no progress")
+        time.sleep(_LOOK_SECONDS)
+    with owned:
+        yield
+
+
+def _is_silent(attempt: Attempt, task: Task, store: Store, since: float) -> bool:
+    """Whether nothing was heard of a Run for too long."""
+    said = float((store.progress(task.key) or {}).get("time", 0.0))
+    return time.time() - max(since, said) > attempt.stall_seconds
+
+
+@contextmanager
+def _watched(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
+    """End this process when what it trains says nothing for too long."""
+    over, since = threading.Event(), time.time()
+
+    def watch() -> None:
+        while not over.wait(min(_LOOK_SECONDS, attempt.stall_seconds)):
+            if _is_silent(attempt, task, store, since):
+                why = f"no progress for {attempt.stall_seconds / 60:g} minutes"
+                store.end(task.key, task.attempt, "FAILED", why, attempt.job)
+                os._exit(1)
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

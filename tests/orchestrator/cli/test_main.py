@@ -1,0 +1,221 @@
+"""The command line: every command with its flags, and what is answered to a wrong one."""
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.main import COMMANDS, _parser, main
+from orchestrator.config.yaml_loader import built_in_studies
+from trainables.data.datasets import DATASETS
+
+EVERYWHERE = "--home DIR, --mlflow FILE"
+FLAGS = {
+    "submit": "STUDY, --set KEY=VALUE, --data DIR, --address URL, --json",
+    "plan": "STUDY, --set KEY=VALUE, --data DIR, --json",
+    "status": "--json",
+    "compare": "STUDY, --json",
+    "stop": "STUDY",
+    "logs": "RUN",
+    "predict": "RUN, IMAGE, --out DIR",
+    "clean": "--dry-run",
+    "up": "",
+    "down": "",
+    "studies": "",
+    "data": "[STUDY], --set KEY=VALUE, --data DIR",
+}
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = [
+        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    return dict(found.choices)
+
+
+def spelled(action: argparse.Action) -> str:
+    """As a user types it: `--data DIR`, `STUDY`, `[STUDY]` where it may be left out."""
+    if not action.option_strings:
+        return f"[{action.metavar}]" if action.nargs == "?" else str(action.metavar)
+    return " ".join([*action.option_strings, *([str(action.metavar)] if action.metavar else [])])
+
+
+def test_the_commands_and_their_flags_are_these_and_no_others() -> None:
+    found = {
+        name: ", ".join(
+            spelled(action)
+            for action in parser._actions
+            if not isinstance(action, argparse._HelpAction)
+        )
+        for name, parser in commands().items()
+    }
+    assert found == {
+        name: ", ".join(part for part in (own, EVERYWHERE) if part) for name, own in FLAGS.items()
+    }
+
+
+def test_what_every_command_has_may_stand_before_its_name_too() -> None:
+    flags = [flag for action in _parser()._actions for flag in action.option_strings]
+    assert flags == ["-h", "--help", "--home", "--mlflow"]
+    for line in (["--home", "h", "--mlflow", "m", "up"], ["up", "--home", "h", "--mlflow", "m"],
+                 ["--home", "g", "--mlflow", "m", "up", "--home", "h"]):  # fmt: skip
+        options = _parser().parse_args(line)
+        assert (options.command, options.home, options.mlflow) == ("up", "h", "m")
+    options = _parser().parse_args(["up"])
+    assert (options.home, options.mlflow) == (None, None)
+
+
+def test_every_flag_and_command_says_what_it_is_for() -> None:
+    assert all(about for _, _, about in COMMANDS.values())
+    for parser in commands().values():
+        assert all(action.help for action in parser._actions)
+
+
+@pytest.mark.parametrize("command", sorted(FLAGS))
+def test_every_command_has_a_handler_of_its_name(command: str) -> None:
+    handler = getattr(importlib.import_module(COMMANDS[command][0]), command)
+    assert handler.__doc__
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on standard error of a command line that is wrong."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("; see python -m orchestrator --help\n")
+    return err.removesuffix("; see python -m orchestrator --help\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["sumbit"], "error: no command 'sumbit' (did you mean 'submit'?)"),
+        (["zzz"], f"error: no command 'zzz' (there are: {', '.join(FLAGS)})"),
+        (["it's"], f'error: no command "it\'s" (there are: {", ".join(FLAGS)})'),
+        ([], "error: the following arguments are required: COMMAND"),
+        (["plan"], "error: the following arguments are required: STUDY"),
+        (["plan", "digits", "--js"], "error: unrecognized arguments: --js"),
+        (
+            ["submit", "digits", "--add", "http://x"],
+            "error: unrecognized arguments: --add http://x",
+        ),
+        (["status", "digits"], "error: unrecognized arguments: digits"),
+        (["--json", "status"], "error: unrecognized arguments: --json"),
+        (["plan", "digits", "--set"], "error: argument --set: expected one argument"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    assert refused(capsys, *arguments) == line
+
+
+def test_set_may_be_given_again_and_again() -> None:
+    options = _parser().parse_args(["plan", "digits", "--set", "a=1", "--set", "b=[2, 3]"])
+    assert options.set == ["a=1", "b=[2, 3]"]
+    assert _parser().parse_args(["plan", "digits"]).set == []
+
+
+def test_a_wrong_study_is_exit_2_and_makes_no_home(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "digits", "--set", "seeds=[0, 0]"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "error: digits.yaml: 1 error\n  seeds: a seed stands twice: [0, 0]\n"
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_wrong_mlflow_file_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mlflow.yaml").write_text("prot: 5000\n", encoding="utf-8")
+    assert main(["status"]) == 2
+    line = "error: mlflow.yaml: 1 error\n  prot: unknown key (did you mean 'port'?)\n"
+    assert capsys.readouterr().err == line
+
+
+def test_studies_lists_every_built_in_study(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["studies"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(built_in_studies())
+    assert all(line.endswith("?") for line in lines)
+
+
+def test_a_reader_that_has_had_enough_sees_no_traceback() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    said = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "studies"],
+        cwd=Path(__file__).parents[3], stdout=theirs, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(theirs)
+    assert (said.returncode, said.stderr) == (1, "")
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_: argparse.Namespace) -> int:
+        raise BrokenPipeError("of a socket")
+
+    monkeypatch.setattr("orchestrator.commands_look.studies", broken)
+    with pytest.raises(BrokenPipeError, match="of a socket"):
+        main(["studies"])
+
+
+def test_data_lists_every_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(DATASETS)
+
+
+def test_data_describes_what_a_study_s_data_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "digits"]) == 0
+    line, classes = capsys.readouterr().out.splitlines()
+    assert line.startswith("digits: 10 classes; train ")
+    assert classes.strip() == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+
+
+def test_plan_shows_every_run_and_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "digits", "--set", "seeds=[7]", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["stage"] for row in rows} == {
+        "rotation",
+        "late_rotation",
+        "late_random",
+        "full_rotation",
+        "full_random",
+    }
+    assert {(row["seed"], row["state"], row["why"]) for row in rows} == {(7, "new", "first time")}
+    assert not (tmp_path / "home" / "services.json").exists()
+    assert list((tmp_path / "home" / "store").iterdir()) == []
+
+
+def test_a_plan_shows_labels_with_their_grids(capsys: pytest.CaptureFixture[str]) -> None:
+    grid = "stages.rotation.grid.lr=[0.1, 0.2]"
+    assert main(["plan", "digits", "--set", "seeds=[7]", "--set", grid]) == 0
+    assert "rotation[lr=0.2]" in capsys.readouterr().out
+
+
+def test_where_nothing_runs_status_and_down_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down"]) == 0
+    assert capsys.readouterr().out == "nothing was running\n"
+    assert main(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["mlflow"] == {"tracking_uri": None}
+    assert found["ray"] == {"address": None, "dashboard_url": None, "token_path": None}
+    assert found["studies"] == []

@@ -1,0 +1,197 @@
+"""What is seen while a study runs: a row a Run, or a line a change, with nothing left out."""
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.cli.progress import _print_changes, cells, epochs_done, progress_table
+from orchestrator.planning.run import Run
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.run_states import RunState
+
+
+def state(
+    name: str = "A",
+    status: str = "PENDING",
+    reason: str = "",
+    metrics: dict[str, float] | None = None,
+    tags: dict[str, str] | None = None,
+    **progress: Any,
+) -> RunState:
+    """A Run of four epochs as MLflow has it. metrics None: MLflow does not know it."""
+    run = Run(
+        stage="A",
+        label=name,
+        seed=0,
+        key=f"key-{name}",
+        parent=None,
+        parent_label=None,
+        trainable="classify",
+        select="val/accuracy",
+        predicts=True,
+        artifacts="",
+        config={"epochs": 4, "dataset": "digits"},
+        dataset="f" * 16,
+        weights=None,
+        code="c" * 16,
+    )
+    tracked = None if metrics is None else TrackedRun("id", status, tags or {}, metrics, "1")
+    return RunState(run, status, "id" if tracked else None, progress, reason, tracked)
+
+
+FIGURES = {"train/loss": 0.25, "val/accuracy": 0.5, "test/accuracy": 0.75}
+RUNNING = {"epoch": 2, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 61.4}
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (state(), ("A seed 0", "pending", "0/4", "", "", "", "")),
+        (state(status="RUNNING", metrics={}), ("A seed 0", "running", "0/4", "", "", "", "")),
+        (
+            state(status="RUNNING", metrics=FIGURES, **RUNNING),
+            ("A seed 0", "running", "2/4", "0.125", "val/accuracy 0.500", "1234", "0:01:01"),
+        ),
+        (
+            state(status="RUNNING", metrics={}, epoch=0, loss=0.0, images_per_s=0.0),
+            ("A seed 0", "running", "0/4", "", "", "", ""),
+        ),
+        (
+            state(status="FINISHED", metrics=FIGURES, tags={"epochs": "3"}, **RUNNING),
+            ("A seed 0", "finished", "3/4", "0.125", "test/accuracy 0.750", "", ""),
+        ),
+        (
+            state(status="FINISHED", metrics=FIGURES, tags={"epochs": "4", "kind": "reused"}),
+            ("A seed 0", "reused", "4/4", "0.250", "test/accuracy 0.750", "", ""),
+        ),
+        (
+            state(status="FAILED", metrics={}, reason="diverged", **RUNNING),
+            ("A seed 0", "failed: diverged", "2/4", "0.125", "", "", ""),
+        ),
+        (
+            state(status="KILLED", metrics={}, reason="", epoch=1),
+            ("A seed 0", "killed", "1/4", "", "", "", ""),
+        ),
+        (
+            state(status="BLOCKED", reason="P seed 0 FAILED"),
+            ("A seed 0", "blocked: P seed 0 FAILED", "0/4", "", "", "", ""),
+        ),
+    ],
+    ids=lambda value: value.state.lower() if isinstance(value, RunState) else "",
+)
+def test_a_run_s_cells_say_how_it_is(item: RunState, expected: tuple[str, ...]) -> None:
+    assert cells(item) == expected
+
+
+def test_epochs_are_counted_by_the_result_else_by_the_progress() -> None:
+    assert epochs_done(state()) == 0
+    assert epochs_done(state(metrics={}, epoch=2)) == 2
+    assert epochs_done(state(metrics={}, tags={"epochs": "3"}, epoch=2)) == 3
+
+
+def rendered(items: list[RunState], width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(progress_table(items))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_every_run_of_a_small_study_has_a_row_in_the_order_of_the_plan() -> None:
+    items = [state(f"stage_{n}", "FINISHED" if n % 2 else "PENDING") for n in range(40)]
+    names = [line.split()[0] for line in rendered(items).splitlines()[1:]]
+    assert names == [f"stage_{n}" for n in range(40)]
+
+
+def test_a_hundred_runs_are_summed_up_and_what_needs_a_look_is_shown() -> None:
+    items = [state(f"done_{n}", "FINISHED") for n in range(60)]
+    items += [state("broken", "FAILED"), state("now", "RUNNING"), state("held", "BLOCKED")]
+    items += [state(f"waiting_{n}") for n in range(37)]
+    text = rendered(items)
+    assert all(name in text for name in ("broken", "now", "held"))
+    assert "done_" not in text
+    assert "waiting_" not in text
+    counts = "1 BLOCKED, 1 FAILED, 60 FINISHED, 37 PENDING, 1 RUNNING"
+    assert counts in " ".join(text.split())
+    assert len(text.splitlines()) < 10
+
+
+def test_a_table_never_grows_beyond_a_terminal() -> None:
+    items = [state(f"run_{n}", "RUNNING") for n in range(100)]
+    lines = rendered(items).splitlines()
+    assert len(lines) <= 45
+    assert "100 RUNNING" in lines[-1]
+
+
+@pytest.mark.parametrize("name", ["A[lr=0.1]", "A[epochs=3,P.lr=0.1]", "C[B.early_stopping=None]"])
+def test_a_label_with_a_grid_is_shown_whole(name: str) -> None:
+    assert f"{name} seed 0" in rendered([state(name, "RUNNING")])
+
+
+REASON = "no space left [Errno 28] in [/tmp/store]"
+
+
+def test_a_reason_is_shown_as_it_was_given() -> None:
+    assert REASON in rendered([state(status="FAILED", metrics={}, reason=REASON)], width=200)
+
+
+def test_a_long_reason_does_not_push_the_name_out() -> None:
+    text = rendered([state("full_random", "FAILED", metrics={}, reason="word " * 60, **RUNNING)])
+    assert "full_random seed 0" in text
+    assert "2/4" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def printed(*looks: list[RunState]) -> list[str]:
+    """The lines that are printed when a study is looked at again and again."""
+    console = Console(file=io.StringIO(), width=80)
+    shown: dict[Any, Any] = {}
+    for items in looks:
+        _print_changes(items, shown, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_without_a_terminal_a_line_tells_each_change_once() -> None:
+    begun = state("A", "RUNNING", metrics={}, epoch=0)
+    later = state("A", "RUNNING", metrics=FIGURES, **RUNNING)
+    done = state("A", "FINISHED", metrics=FIGURES, tags={"epochs": "4"})
+    waiting = state("B")
+    looks = ([state(), waiting], [begun, waiting], [begun, waiting], [later], [later], [done])
+    assert printed(*looks) == [
+        "A seed 0: running, epoch 0/4",
+        "A seed 0: running, epoch 2/4, loss 0.125, val/accuracy 0.500, 1234 images/s, 0:01:01 left",
+        "A seed 0: finished, epoch 4/4, loss 0.250, test/accuracy 0.750",
+    ]
+
+
+def test_a_producer_counts_images_and_says_even_a_slow_speed() -> None:
+    sam = state("sam", "RUNNING", metrics={}, epoch=5, epochs=12, images_per_s=0.04321)
+    producing = replace(sam, run=replace(sam.run, artifacts="sam"))
+    assert printed([producing]) == ["sam seed 0: running, images 5/12, 0.043 images/s"]
+
+
+def test_a_line_holds_labels_and_reasons_whole() -> None:
+    failed = state("A[lr=0.1]", "FAILED", metrics={}, reason=REASON)
+    assert printed([failed]) == [f"A[lr=0.1] seed 0: failed: {REASON}, epoch 0/4"]
+
+
+def test_a_collapse_is_said_while_it_runs_and_after():
+    facts = {"warning": "the embedding has collapsed by epoch 5"}
+    running = state(status="RUNNING", metrics={}, facts=facts, **RUNNING)
+    assert cells(running)[1] == "running: the embedding has collapsed by epoch 5"
+    done = state(status="FINISHED", metrics=FIGURES, tags=facts)
+    assert cells(done)[1] == "finished: the embedding has collapsed by epoch 5"
+
+
+def test_a_run_without_accuracy_shows_what_its_neighbours_say():
+    item = state(status="RUNNING", metrics={"val/knn_accuracy": 0.875}, **RUNNING)
+    assert cells(item)[4] == "val/knn_accuracy 0.875"
+
+
+def test_status_shows_with_whose_weights_a_run_started():
+    said = {"weight_transfer": "122 encoder tensors from byol epoch 4, fingerprint 67e33aef9c23"}
+    table = progress_table([state(status="FINISHED", metrics=FIGURES, tags=said)], weights=True)
+    assert [list(column.cells) for column in table.columns][-1] == ["byol epoch 4, 67e33aef9c23"]

@@ -1,0 +1,148 @@
+"""What can only be known where the data and the files are is said before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from orchestrator.config.errors import StudyError
+from orchestrator.config.study_loader import from_mapping
+from orchestrator.config.yaml_loader import apply_setting
+from orchestrator.planning.prepare import prepare
+from orchestrator.storage.home import Home
+from tests.conftest import SMALL
+from trainables.models.encoders import build_encoder
+
+
+def fault(path: Path, home: Home, **config: object) -> str:
+    """The only fault of a study with three variants that start from a file."""
+    stage = {
+        "trainable": "classify",
+        "config": {**SMALL, "weights": str(path), **config},
+        "grid": {"lr": [0.1, 0.2, 0.3]},
+    }
+    study = from_mapping(
+        {"study": "small", "data": {"digits": "digits"}, "stages": {"only": stage}}
+    )
+    with pytest.raises(StudyError) as error:
+        prepare(study, None, home)
+    (line,) = error.value.faults
+    return line
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    return build_encoder("resnet18", "small")[0].state_dict()
+
+
+def test_weights_that_fit_make_a_plan(
+    state: dict[str, Tensor], tmp_path: Path, digits_home: Home
+) -> None:
+    torch.save(state, tmp_path / "fits.pt")
+    for trainable in ("classify", "byol", "rotation"):
+        config = {"dataset": "digits", "stem": "small", "weights": str(tmp_path / "fits.pt")}
+        if trainable == "byol":
+            config["backbone"] = "resnet18"
+        study = from_mapping(
+            {
+                "study": "small",
+                "data": {"digits": "digits"},
+                "stages": {"only": {"trainable": trainable, "config": config}},
+                "compare": {"metric": "test/loss"},
+            }
+        )
+        (run,) = prepare(study, None, digits_home).runs
+        assert run.weights is not None
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "said"),
+    [
+        (60, ["resources.workers=16", "stages.P.config.batch_size=12"],
+         "a batch has 12 of the training images, and workers 16, accumulate 1 need at least 16: "
+         "give it more, or lower workers or accumulate"),
+        (3, [], "a batch has 1 of the training images, and workers 1, accumulate 1 need at least "
+         "2: give it more, BatchNorm needs two"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_is_too_small_is_refused_before_training(
+    tmp_path: Path, digits_home: Home, images: int, settings: list[str], said: str
+) -> None:
+    for number in range(images):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    data = {"type": "image_folder", "path": str(tmp_path), "size": 8, "labels": False}
+    stage = {"trainable": "rotation", "config": {"dataset": "photos"}}
+    mapping: dict[str, Any] = {
+        "study": "small",
+        "data": {"photos": data},
+        "stages": {"P": stage},
+        "compare": {"metric": "val/accuracy"},
+    }
+    for setting in settings:
+        apply_setting(mapping, setting)
+    with pytest.raises(StudyError, match=f"stages.P.config: {said}"):
+        prepare(from_mapping(mapping), None, digits_home)
+
+
+def test_a_file_that_is_no_state_dict_is_refused_before_training(
+    tmp_path: Path, digits_home: Home
+) -> None:
+    path = tmp_path / "notes.pt"
+    path.write_text("not a tensor in here", encoding="utf-8")
+    said = fault(path, digits_home)
+    assert said.startswith(f"stages.only.config.weights: {path} is no state-dict file")
+
+
+def test_a_broken_tensor_name_is_refused_before_training(
+    state: dict[str, Tensor], tmp_path: Path, digits_home: Home
+) -> None:
+    state["layer4.1.conv2.wieght"] = state.pop("layer4.1.conv2.weight")
+    torch.save(state, tmp_path / "broken.pt")
+    said = fault(tmp_path / "broken.pt", digits_home)
+    assert "missing layer4.1.conv2.weight; unknown layer4.1.conv2.wieght" in said
+
+
+def test_weights_of_another_backbone_are_refused_before_training(
+    state: dict[str, Tensor], tmp_path: Path, digits_home: Home
+) -> None:
+    torch.save(state, tmp_path / "resnet18.pt")
+    said = fault(tmp_path / "resnet18.pt", digits_home, backbone="resnet50")
+    assert said.startswith("stages.only.config.weights: weights of ")
+    assert "do not fit the encoder" in said
+
+
+@pytest.mark.parametrize(
+    ("pretrain", "said"),
+    [
+        ("{type: digits}", ""),
+        ("{type: digits, limit: 100}", ""),
+        ("{type: digits, labels: false}", r"'P' trains on \d+ of the (val|test) images of 'tune'"),
+        ("{type: digits, split_seed: 1}", r"'P' trains on \d+ of the (val|test) images of 'tune'"),
+    ],
+)
+def test_no_parent_trains_on_what_its_child_is_judged_by(
+    digits_home: Home, pretrain: str, said: str
+) -> None:
+    """Also where the child learns from a few of the same images, and where another is between."""
+    mapping: dict[str, Any] = {
+        "study": "small",
+        "data": {"all": {}, "tune": {"type": "digits", "limit": 60}},
+        "stages": {
+            "P": {"trainable": "rotation", "config": {"dataset": "all"}},
+            "M": {"trainable": "rotation", "after": "P", "config": {"dataset": "tune"}},
+            "C": {"trainable": "classify", "after": "M", "config": {"dataset": "tune"}},
+        },
+    }
+    apply_setting(mapping, f"data.all={pretrain}")
+    if not said:
+        assert len(prepare(from_mapping(mapping), None, digits_home).runs) == 3
+        return
+    with pytest.raises(StudyError, match=said) as error:
+        prepare(from_mapping(mapping), None, digits_home)
+    assert {line.partition(":")[0] for line in error.value.faults} == {
+        "stages.M.after",
+        "stages.C.after",
+    }

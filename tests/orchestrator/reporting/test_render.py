@@ -1,0 +1,121 @@
+"""Maps are drawn by a process of their own, from what a Run has kept, all of them or none."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.reporting.render import main
+from orchestrator.storage.tensors import save_arrays
+from orchestrator.tracking.render_process import Artist
+from tests.trainables.monitoring.test_architecture import ONE
+from trainables.monitoring.architecture import as_text
+from trainables.monitoring.record_files import ARCHITECTURE, MAPS, feature_file, kept_features
+
+
+def keep(run: Path, *epochs: int, images: int = 12) -> Path:
+    """The features of two well separated classes. Returns their folder."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(images) % 2
+    for epoch in epochs:
+        features = draw.normal(size=(images, 8)).astype(np.float32) + 5 * labels[:, None]
+        path = run / feature_file(epoch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(
+            {
+                "features": features.astype(np.float32),
+                "labels": labels,
+                "rows": np.arange(images),
+                "classes": np.array(["cat", "dog"]),
+            },
+            path,
+        )
+    return path.parent
+
+
+def drawn(artist: Artist, folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not artist.has_drawn(folder):
+        assert time.monotonic() < deadline
+        artist.wait()
+
+
+def test_every_kept_epoch_becomes_a_picture_and_a_page(tmp_path: Path):
+    folder = keep(tmp_path, 1, 30)
+    assert list(kept_features(folder)) == [1, 30]
+    artist = Artist()
+    drawn(artist, folder)
+    assert artist.faults == {}
+    names = {path.name for path in (folder / MAPS / "plots").iterdir()}
+    assert names == {f"tsne_epoch{n}.{kind}" for n in (1, 30) for kind in ("png", "html")}
+    assert (folder / MAPS / "plots" / "tsne_epoch1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_folders_are_drawn_one_after_another(tmp_path: Path):
+    folders = [keep(tmp_path / name, 1) for name in "ab"]
+    artist = Artist()
+    assert not artist.has_drawn(folders[0]) and not artist.has_drawn(folders[1])
+    for folder in folders:
+        drawn(artist, folder)
+        assert (folder / MAPS).is_dir()
+
+
+def test_what_is_drawn_already_needs_no_process(tmp_path: Path):
+    folder = keep(tmp_path, 1)
+    assert main(folder) == 0
+    before = (folder / MAPS).stat().st_mtime_ns
+    artist = Artist()
+    assert artist.has_drawn(folder)
+    assert main(folder) == 0 and (folder / MAPS).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None])
+def test_a_damaged_file_is_said_and_leaves_nothing_half_made(tmp_path: Path, content):
+    folder = keep(tmp_path, 1, 2)
+    path = folder / "epoch_00002.npz"
+    path.write_bytes(path.read_bytes()[:300] if content is None else content)
+    artist = Artist()
+    drawn(artist, folder)
+    assert artist.faults[folder] == f"{folder}: epoch_00002.npz is damaged"
+    assert {item.name for item in folder.iterdir()} == {"epoch_00001.npz", "epoch_00002.npz"}
+
+
+def test_too_few_images_for_a_map_cost_the_map_alone(tmp_path: Path):
+    artist, folder = Artist(), keep(tmp_path, 1, images=2)
+    save_arrays({"json": np.array(json.dumps(asdict(ONE)))}, folder.parent / ARCHITECTURE)
+    drawn(artist, folder)
+    assert artist.faults == {}
+    plots = folder / MAPS / "plots"
+    assert {item.name for item in plots.iterdir()} == {
+        "architecture.png",
+        "architecture.svg",
+        "tsne.txt",
+    }
+    assert (plots / "tsne.txt").read_text() == (
+        "no t-SNE map: 2 validation images, and it needs 4\n"
+    )
+
+
+def test_what_a_model_is_made_of_becomes_a_diagram_and_a_table(tmp_path: Path):
+    path = tmp_path / "run" / ARCHITECTURE
+    path.parent.mkdir(parents=True)
+    save_arrays({"json": np.array(json.dumps(asdict(ONE)))}, path)
+    assert main(path.parent) == 0
+    maps = path.parent / MAPS
+    assert {item.name for item in (maps / "plots").iterdir()} == {
+        "architecture.svg",
+        "architecture.png",
+    }
+    assert (maps / "tables" / "architecture.txt").read_text("utf-8") == as_text(ONE)
+
+
+def test_a_damaged_diagram_is_said(tmp_path: Path, capfd):
+    path = tmp_path / "run" / ARCHITECTURE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no archive")
+    assert main(path.parent) == 1
+    assert "architecture.npz is damaged" in capfd.readouterr().err
+    assert [item.name for item in path.parent.iterdir()] == ["architecture.npz"]

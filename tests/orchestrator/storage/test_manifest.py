@@ -1,0 +1,53 @@
+"""A folder is whole if its manifest is as it was written and every file is there with its size."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.storage.manifest import (
+    MANIFEST,
+    describe,
+    has_its_files,
+    read_manifest,
+    write_manifest,
+)
+from tests.conftest import damage
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Sealed, with two files."""
+    (tmp_path / "a").write_bytes(b"1234")
+    (tmp_path / "b").write_bytes(b"")
+    files = {name: describe(tmp_path / name) for name in "ab"}
+    write_manifest(tmp_path, {"epoch": 3, "files": files})
+    return tmp_path
+
+
+def test_a_manifest_says_what_was_written(folder: Path):
+    manifest = read_manifest(folder)
+    assert manifest is not None and manifest["epoch"] == 3
+    assert manifest["files"]["a"]["bytes"] == 4
+    assert manifest["files"]["b"]["sha256"].startswith("e3b0c44298fc1c14")  # of nothing
+    assert has_its_files(folder)
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "zeroed", "empty", "one bit"])
+def test_a_damaged_manifest_is_none(folder: Path, how: str):
+    damage(folder / MANIFEST, how)
+    assert read_manifest(folder) is None
+    assert not has_its_files(folder)
+
+
+def test_a_manifest_that_somebody_has_changed_is_none(folder: Path):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"epoch": 4}))
+    assert read_manifest(folder) is None
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "empty"])
+def test_a_file_that_is_gone_or_shorter_is_seen_at_a_glance(folder: Path, how: str):
+    damage(folder / "a", how)
+    assert read_manifest(folder) is not None
+    assert not has_its_files(folder)

@@ -1,0 +1,148 @@
+"""The plan joined with what MLflow has: the state of every Run, and why it waits."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.planning.run import Run
+from orchestrator.reporting.comparison import Comparison, tables, unfinished
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.run_states import RunState, Submission, comparison, records, run_states
+
+
+def planned(stage: str, parent: Run | None = None, seed: int = 0, **changes: Any) -> Run:
+    """A Run of the plan whose key is its name."""
+    values = {
+        "stage": stage,
+        "label": stage,
+        "seed": seed,
+        "key": f"{stage}-{seed}",
+        "parent": parent.key if parent else None,
+        "parent_label": parent.label if parent else None,
+        "trainable": "classify",
+        "select": "val/accuracy",
+        "predicts": True,
+        "artifacts": "",
+        "config": {"dataset": "digits", "epochs": 4},
+        "dataset": "f" * 16,
+        "weights": None,
+        "code": "c" * 16,
+    }
+    return Run(**{**values, **changes})
+
+
+def child(
+    run: Run, status: str, metrics: dict[str, float] | None = None, **tags: str
+) -> TrackedRun:
+    """What MLflow has of a Run."""
+    named = {"label": run.label, "seed": str(run.seed), "kind": "run", **tags}
+    return TrackedRun(f"id-{run.label}-{run.seed}", status, named, metrics or {}, "1")
+
+
+A = planned("A")
+B = planned("B", A)
+C = planned("C", B)
+
+
+def states(runs: list[Run], children: list[TrackedRun]) -> list[str]:
+    return [item.state for item in run_states(runs, children)]
+
+
+def test_a_run_that_mlflow_does_not_know_waits() -> None:
+    (state,) = run_states([A], [])
+    assert state == RunState(A, "PENDING", None, {}, "", None)
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "FINISHED", "FAILED", "KILLED"])
+def test_a_run_is_as_mlflow_says(status: str) -> None:
+    progress = {"epoch": 2, "loss": 0.5, "seconds_left": None}
+    tracked = child(A, status, progress=json.dumps(progress), reason="because")
+    (state,) = run_states([A], [tracked])
+    assert state == RunState(A, status, tracked.run_id, progress, "because", tracked)
+
+
+@pytest.mark.parametrize("progress", [{}, {"progress": ""}])
+def test_a_run_that_has_just_begun_has_no_progress(progress: dict[str, str]) -> None:
+    (state,) = run_states([A], [child(A, "RUNNING", None, **progress)])
+    assert state.progress == {}
+    assert state.reason == ""
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_a_failure_blocks_children_and_their_children_and_says_which_it_was(status: str) -> None:
+    found = run_states([A, B, C], [child(A, status)])
+    assert [item.state for item in found] == [status, "BLOCKED", "BLOCKED"]
+    assert found[1].reason == f"A seed 0 {status}"
+    assert found[2].reason == "B seed 0 BLOCKED"
+    assert found[1].run_id is None
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "FINISHED"])
+def test_a_parent_that_is_well_blocks_nobody(status: str) -> None:
+    assert states([A, B, C], [child(A, status)]) == [status, "PENDING", "PENDING"]
+
+
+def test_a_child_that_finished_earlier_stays_finished_when_its_parent_fails_now() -> None:
+    assert states([A, B, C], [child(A, "FAILED"), child(B, "FINISHED")]) == [
+        "FAILED",
+        "FINISHED",
+        "PENDING",
+    ]
+
+
+def test_a_failure_of_one_seed_blocks_no_other() -> None:
+    other = planned("A", seed=1)
+    runs = [A, other, B, planned("B", other, seed=1)]
+    children = [child(A, "FAILED"), child(other, "FINISHED")]
+    assert states(runs, children) == ["FAILED", "FINISHED", "BLOCKED", "PENDING"]
+
+
+def test_one_run_under_two_labels_is_looked_up_by_its_label() -> None:
+    twin = planned("T", key=A.key)
+    children = [child(A, "FINISHED", {"test/accuracy": 0.5}), child(twin, "RUNNING")]
+    found = run_states([A, twin], children)
+    assert [(item.run.label, item.state) for item in found] == [("A", "FINISHED"), ("T", "RUNNING")]
+
+
+def test_a_failure_under_one_label_is_a_failure_under_the_other() -> None:
+    twin = planned("T", key=A.key)
+    found = run_states([A, twin, B], [child(A, "FAILED", reason="diverged")])
+    assert [item.state for item in found] == ["FAILED", "FAILED", "BLOCKED"]
+
+
+def test_a_run_that_mlflow_has_but_the_plan_has_not_is_left_out() -> None:
+    assert states([A], [child(A, "FINISHED"), child(B, "RUNNING")]) == ["FINISHED"]
+
+
+def submission(children: list[TrackedRun]) -> Submission:
+    tracked = TrackedRun("parent", "RUNNING", {}, {}, "1")
+    return Submission(tracked, {}, run_states([A, B, C], children))
+
+
+def test_records_carry_what_a_comparison_needs() -> None:
+    one, two, _ = records(submission([child(A, "FINISHED", {"test/accuracy": 0.5})]))
+    assert (one.stage, one.seed, one.state, one.run_id) == ("A", 0, "FINISHED", "id-A-0")
+    assert (one.trainable, one.dataset, one.data_name) == ("classify", "f" * 16, "digits")
+    assert (one.metrics, one.history) == ({"test/accuracy": 0.5}, {})
+    assert (two.state, two.run_id, two.metrics) == ("PENDING", None, {})
+
+
+def test_what_failed_and_what_it_blocks_is_named_under_the_table() -> None:
+    spec = Comparison("test/accuracy", ("A", "C"), "label", (), {})
+    found = records(submission([child(A, "FAILED", {"test/accuracy": 0.9})]))
+    (table,) = tables(found, spec)
+    assert [(row.label, row.n) for row in table.rows] == [("A", 0), ("C", 0)]
+    assert unfinished(found, spec) == (
+        "2 of 2 Runs not finished: A seed 0 (FAILED), C seed 0 (BLOCKED)"
+    )
+
+
+def test_the_comparison_is_what_the_plan_says() -> None:
+    wanted = {"metric": "val/loss", "stages": ["A"], "rows": "stage", "plots": ["bars"]}
+    plan = {"compare": wanted, "reference": {"A": 0.5}}
+    expected = Comparison("val/loss", ("A",), "stage", ("bars",), {"A": 0.5})
+    assert comparison(plan) == expected  # a plan of the time before there were gains
+    wanted["gains"] = [["A", "B"]]
+    assert comparison(plan) == replace(expected, gains=(("A", "B"),))

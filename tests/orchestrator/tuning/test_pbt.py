@@ -1,0 +1,274 @@
+"""Population based training: the worst go on from the best, and what comes of it can be trained
+again from its recipe alone."""
+
+import random
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.config.search_schema import Dimension
+from orchestrator.execution.task import Task
+from orchestrator.execution.worker import train
+from orchestrator.planning.prepare import winners
+from orchestrator.planning.search_plan import config_of
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.home import Home
+from orchestrator.storage.trial_log import history_of
+from orchestrator.tuning import trial_worker as trial
+from orchestrator.tuning.pbt import adopt
+from orchestrator.tuning.ray_tune import ByTurns, Rounds
+from orchestrator.tuning.trial_worker import try_on_ray
+from orchestrator.tuning.tuner import SearchRun
+from tests.conftest import ALONE, Tasks, damage
+from tests.orchestrator.tuning.test_tuner import begun
+from trainables.config import as_plain
+
+FORM = {
+    "trials": 4,
+    "algorithm": "random",
+    "scheduler": "pbt",
+    "space": {
+        "lr": {"log": [1e-4, 0.1]},
+        "batch_size": {"choice": [16, 20]},
+        "momentum": {"uniform": [0.0, 0.95]},
+    },
+    "then": {},
+}
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    """What Ray Tune has heard of trials."""
+    found: list[dict[str, float]] = []
+    monkeypatch.setattr(trial, "_report", found.append)
+    return found
+
+
+def to_boundary(search: SearchRun, indices: Sequence[int]) -> None:
+    for index in indices:
+        search.begun(index)
+        drawn = search.trials.get(index)
+        assert drawn is not None
+        try_on_ray(search.attempt(drawn))
+
+
+def test_a_population_learns_and_its_best_is_what_its_recipe_says(
+    digits_home: Home, heard: list[dict[str, float]]
+):
+    search, listener = begun(digits_home, {**FORM, "seed": 21, "quantile": 0.5})
+    for index in range(4):
+        search.draw(index)
+    before = search.trials.all()
+    assert len({each.key for each in before} | {search.planned.run_of(before[0].values).key}) == 5
+    to_boundary(search, range(4))
+    assert [(entry["epoch"], entry["ended"]) for entry in heard] == [(1, 0.0)] * 4
+    scores = {each.index: history_of(search.store, each.key)[-1] for each in before}
+    order = sorted(scores, key=lambda index: (scores[index]["val/accuracy"], -index))
+    search.population.evolve(range(4), 1.0)
+    after = search.trials.all()
+    assert {each.index for each in after if each.ancestry} == set(order[:2])
+    for old, new in zip(before, after, strict=True):
+        if not new.ancestry:
+            assert new == old
+            continue
+        (step,) = new.ancestry
+        assert (step["epoch"], step["trial"] in order[2:]) == (1, True)
+        assert new.label == old.label
+        assert not search.store.folder(old.key).exists()
+        donor = before[step["trial"]]
+        assert history_of(search.store, new.key) == [scores[donor.index]]
+        assert new.current == {**donor.values, **step["values"]}
+    to_boundary(search, range(4))
+    assert [(entry["epoch"], entry["ended"]) for entry in heard[4:]] == [(2, 1.0)] * 4
+    for index in range(4):
+        search.ended(index)
+    child = search.trials.get(order[0])
+    assert listener.ends[child.label] == ("FINISHED", "", "finished")
+    # a Run with its recipe learns what it has learnt, from the first epoch on
+    run = search.population.run_of(child)
+    config = as_plain(config_of(search.planned.stage, child.recipe))
+    assert config["changes"]
+    alone = {**search.attempt(child)["task"], "key": "alone", "config": config, "until": None}
+    task = Task(**{**alone, "attempt": search.store.claim("alone"), "tested": True})
+    train(task, ALONE, lambda figures: None)
+    expected = history_of(search.store, run.key)
+    found = search.store.result("alone")["history"]
+    for name in ("train/loss", "val/loss", "val/accuracy"):
+        assert [entry[name] for entry in found] == [entry[name] for entry in expected]
+    (winner,) = winners(search.store, search.planned)
+    assert winner in [each.recipe for each in search.trials.all()]
+
+
+def test_a_driver_that_died_at_a_boundary_comes_to_the_same(
+    digits_home: Home, heard: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
+):
+    form = {**FORM, "seed": 22, "trials": 3}
+    search, _ = begun(digits_home, form)
+    for index in range(3):
+        search.draw(index)
+    to_boundary(search, range(3))
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(search.trials, "evolve", dies)
+        search.population.evolve(range(3), 1.0)
+    again, _ = begun(digits_home, form)
+    assert again.trials.all() == search.trials.all()
+    heard.clear()
+    attempts = [again.store.attempt(each.key) for each in again.trials.all()]
+    to_boundary(again, range(3))
+    assert [entry["epoch"] for entry in heard] == [1, 1, 1]  # told once more, and not trained
+    assert [again.store.attempt(each.key) for each in again.trials.all()] == attempts
+    again.population.evolve(range(3), 1.0)
+    assert sum(bool(each.ancestry) for each in again.trials.all()) == 1
+    third, _ = begun(digits_home, form)
+    assert third.trials.all() == again.trials.all()
+    assert third.population.due == 2
+
+
+def test_one_whose_checkpoint_is_lost_is_the_worst(
+    digits_home: Home, heard: list[dict[str, float]]
+):
+    search, _ = begun(digits_home, {**FORM, "seed": 23, "trials": 2})
+    for index in range(2):
+        search.draw(index)
+    to_boundary(search, range(2))
+    search.store.forget(search.trials.get(0).key)
+    search.population.evolve(range(2), 1.0)
+    assert [step["trial"] for step in search.trials.get(0).ancestry] == [1]
+
+
+def test_a_trial_goes_on_as_it_is_where_the_better_one_is_damaged(
+    digits_home: Home, heard: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
+):
+    search, _ = begun(digits_home, {**FORM, "seed": 24, "trials": 2})
+    for index in range(2):
+        search.draw(index)
+    to_boundary(search, range(2))
+    before = search.trials.all()
+    scores = {each.key: history_of(search.store, each.key)[-1]["val/accuracy"] for each in before}
+    better = max(before, key=lambda each: (scores[each.key], -each.index))
+    monkeypatch.setattr(search.population, "_score", lambda trial: scores[trial.key])
+    damage(search.store.folder(better.key) / "epoch_00001" / "weights.pt", "one bit")
+    search.population.evolve(range(2), 1.0)
+    assert search.trials.all() == before
+    assert search.population.due == 2
+
+
+def test_an_heir_keeps_its_logs_and_its_attempts(tasks: Tasks):
+    store, donor, own = tasks.store, tasks.make(epochs=3), tasks.make(epochs=2)
+    train(donor, ALONE, lambda figures: None)
+    store.claim(own.key)
+    store.log(own.key, 2, 0).write_text("of its own")
+    assert adopt(store, "heir", own.key, donor.key, 3)
+    assert store.attempt("heir") == 2
+    assert store.logs("heir")[2, 0].read_text() == "of its own"
+    assert store.newest("heir").epoch == 3
+    assert store.load("heir", 3).files == store.load(donor.key, 3).files
+    assert not adopt(store, "another", own.key, donor.key, 2)  # whose training state is pruned
+    assert not store.folder("another").exists()
+
+
+@pytest.mark.parametrize("axis", [{"log": [1e-4, 1.0]}, {"uniform": [0.0, 0.95]}])
+def test_values_stay_within_the_space(digits_home: Home, axis: dict):
+    name = "lr" if "log" in axis else "momentum"
+    search, _ = begun(digits_home, {**FORM, "space": {name: axis}, "seed": 25})
+    low, high = Dimension.model_validate(axis).bounds
+    draw = random.Random(0)
+    for value in (low, (low + high) / 2, high):
+        found = [search.population.explored({name: value}, draw)[name] for _ in range(100)]
+        assert all(low <= each <= high for each in found)
+        assert len(set(found)) > 10
+
+
+class Controller:
+    """As much of Ray Tune as a scheduler sees."""
+
+    def __init__(self, count: int) -> None:
+        self.trials = [FakeTrial(index) for index in range(count)]
+
+    def get_trials(self) -> list["FakeTrial"]:
+        return self.trials
+
+    def pause_trial(self, trial: "FakeTrial", should_checkpoint: bool) -> None:
+        assert not should_checkpoint
+        trial.status = TuneTrial.PAUSED
+
+
+class FakeTrial(SimpleNamespace):
+    def __init__(self, index: int) -> None:
+        super().__init__(trial_id=str(index), config={"trial": index}, status=TuneTrial.PENDING)
+
+    def is_finished(self) -> bool:
+        return self.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
+
+    def set_config(self, config: dict) -> None:
+        self.config = config
+
+
+def test_everybody_waits_at_the_boundary_also_for_one_that_fails():
+    due, evolved, drawn = [2], [], [False]
+
+    def evolve(indices: Sequence[int]) -> dict[int, dict]:
+        evolved.append(list(indices))
+        due[0] += 2
+        return {index: {"trial": index, "round": len(evolved)} for index in indices}
+
+    scheduler = Rounds(lambda: due[0], evolve, lambda: drawn[0], 2)
+    controller = Controller(3)
+    first, second, third = controller.trials
+    for each in (first, second):
+        assert scheduler.choose_trial_to_run(controller) is each
+        each.status = TuneTrial.RUNNING
+        result = {"epoch": 2, "ended": 0.0}
+        assert scheduler.on_trial_result(controller, each, result) == TrialScheduler.NOOP
+        assert each.status == TuneTrial.PAUSED
+    controller.trials = [first, second]
+    assert scheduler.choose_trial_to_run(controller) is None  # the third is not drawn yet
+    drawn[0], controller.trials = True, [first, second, third]
+    assert scheduler.choose_trial_to_run(controller) is third
+    third.status = TuneTrial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None
+    third.status = TuneTrial.ERROR
+    assert scheduler.choose_trial_to_run(controller) is first
+    assert evolved == [[0, 1]]
+    assert second.config == {"trial": 1, "round": 1}
+    assert scheduler.choose_trial_to_run(controller) is first  # asking changes nothing
+    assert evolved == [[0, 1]]
+    first.status = TuneTrial.PENDING  # Ray Tune looks for a process
+    assert scheduler.choose_trial_to_run(controller) is second
+    first.status = second.status = TuneTrial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None
+    result = {"epoch": 4, "ended": 1.0}
+    assert scheduler.on_trial_result(controller, first, result) == TrialScheduler.CONTINUE
+
+
+def test_no_more_begin_than_there_is_room_for_those_at_the_boundary_not_counted(digits_home: Home):
+    search, _ = begun(digits_home, {**FORM, "seed": 26, "trials": 3})  # one slot
+    turns = ByTurns(search, 4)
+    assert turns.suggest("first")["trial"] == 0
+    assert turns.suggest("second") is None
+    search.begun(0)
+    assert turns.suggest("second") is None
+    search.heard(0, 1, 0.5)
+    assert turns.suggest("second")["trial"] == 1
+    search.failed(1, None)
+    assert turns.suggest("third")["trial"] == 2
+    assert turns.all_drawn
+    search.heard(2, 1, 0.5)
+    assert turns.suggest("fourth") is None  # so that Ray Tune keeps its processes
+    for each in ("first", "second", "third"):
+        turns.on_trial_complete(each)
+    assert turns.suggest("fourth") == Searcher.FINISHED
+
+
+def test_a_store_without_the_donor_begins_nothing(tmp_path):
+    store = Store(tmp_path)
+    assert not adopt(store, "heir", "own", "nobody", 1)
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,232 @@
+"""A trial is a Run that is not tested: heard every epoch, stopped for good or gone on with."""
+
+import os
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from orchestrator.execution.resources import Share
+from orchestrator.execution.task import Task
+from orchestrator.execution.worker import train
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.trial_log import history_of
+from orchestrator.tuning import trial_worker as trial
+from orchestrator.tuning.trial_worker import Attempt, plain, try_on_ray
+from tests.conftest import ALONE, Tasks, damage
+from trainables.engine.checkpoints import Unrecoverable
+from trainables.engine.loop import Training
+
+
+def attempt(task: Task, **changes) -> dict:
+    task = replace(task, attempt=0, tested=False)
+    return plain(replace(Attempt(0, task, Share(1, 1, 0.0), "", "job", None, 600.0), **changes))
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the epochs that Ray Tune has heard of; it stops a trial after `stop`."""
+    found: list[int] = []
+
+    def report(figures):
+        assert {"epoch", "val/accuracy", "train/loss"} <= figures.keys()
+        found.append(int(figures["epoch"]))
+        if int(figures["epoch"]) == report.stop:
+            raise SystemExit(0)  # what Ray Tune does to the thread of a trial that it has ended
+
+    report.stop = None
+    monkeypatch.setattr(trial, "_report", report)
+    return found
+
+
+def test_a_trial_trains_every_epoch_and_meets_no_test_image(
+    tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    task, parts, evaluate = tasks.make(), [], Training._sums
+
+    def sums(self, part):
+        parts.append(part)
+        return evaluate(self, part)
+
+    monkeypatch.setattr(Training, "_sums", sums)
+    try_on_ray(attempt(task))
+    assert heard == [1, 2]
+    assert set(parts) == {"val"}
+    assert tasks.store.result(task.key) is None
+    assert [entry["epoch"] for entry in history_of(tasks.store, task.key)] == [1, 2]
+
+
+def test_one_that_is_done_is_heard_again_and_not_trained(tasks: Tasks, heard: list[int]):
+    task = tasks.make()
+    train(task, ALONE, lambda figures: None)  # as a Run of some other study
+    before = tasks.store.attempt(task.key)
+    try_on_ray(attempt(task))
+    assert heard == [1, 2]
+    assert tasks.store.attempt(task.key) == before
+
+
+def test_one_that_was_stopped_is_heard_as_far_as_it_came(tasks: Tasks, heard: list[int]):
+    task = tasks.make(epochs=3)
+    trial._report.stop = 2
+    with pytest.raises(SystemExit):
+        try_on_ray(attempt(task))
+    assert tasks.store.owner(task.key) is None
+    (log,) = [p for (number, _), p in tasks.store.logs(task.key).items() if number == 2]
+    assert log.read_text().endswith("stopped early\n")
+    assert [entry["epoch"] for entry in history_of(tasks.store, task.key)] == [1, 2]
+    trial._report.stop, heard[:] = None, []
+    before = tasks.store.attempt(task.key)
+    try_on_ray(attempt(task, epochs=2))
+    assert heard == [1, 2]
+    assert tasks.store.attempt(task.key) == before
+
+
+def test_a_full_run_goes_on_from_a_stopped_trial_as_if_nothing_had_been(
+    tasks: Tasks, heard: list[int]
+):
+    whole = tasks.make(epochs=3)
+    train(whole, ALONE, lambda figures: None)
+    expected = torch.load(tasks.store.best(whole.key).weights, weights_only=True)
+    tasks.store.forget(whole.key)
+
+    trial._report.stop = 1
+    with pytest.raises(SystemExit):
+        try_on_ray(attempt(whole))
+    trained = []
+    train(replace(whole, attempt=tasks.store.claim(whole.key)), ALONE, trained.append)
+    assert [entry["epoch"] for entry in trained] == [2, 3]
+    assert "test/accuracy" in tasks.store.result(whole.key)["test"]
+    found = torch.load(tasks.store.best(whole.key).weights, weights_only=True)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_an_interrupted_trial_goes_on_where_it_was(tasks: Tasks, heard: list[int]):
+    task = tasks.make(epochs=3)
+    trial._report.stop = 2
+    with pytest.raises(SystemExit):
+        try_on_ray(attempt(task))
+    trial._report.stop, heard[:] = None, []
+    try_on_ray(attempt(task))
+    assert heard == [1, 2, 3]
+    assert tasks.store.newest(task.key).info["history"][0]["epoch"] == 1
+
+
+def test_what_cannot_go_on_is_not_tried_again_by_the_same_submission(
+    tasks: Tasks, heard: list[int]
+):
+    task = tasks.make(lr=1e30)
+    with pytest.raises(Unrecoverable, match="the loss is not finite"):
+        try_on_ray(attempt(task))
+    before = tasks.store.attempt(task.key)
+    with pytest.raises(Unrecoverable, match="the loss is not finite"):
+        try_on_ray(attempt(task))
+    assert tasks.store.attempt(task.key) == before
+    with pytest.raises(Unrecoverable, match="the loss is not finite"):
+        try_on_ray(attempt(task, job="the next one"))
+    assert tasks.store.attempt(task.key) == before + 1
+
+
+def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, heard: list[int]):
+    task, over = tasks.make(), threading.Event()
+    owned = tasks.store.own(task.key, "another study")
+    assert owned is not None
+
+    def work():
+        try_on_ray(attempt(task))
+        over.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert not over.wait(1.5)
+    assert heard == []
+    owned.close()
+    thread.join(60)
+    assert heard == [1, 2]
+
+
+def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(tasks: Tasks):
+    task = tasks.make()
+    owned = tasks.store.own(task.key, "study other")
+    assert owned is not None
+    with (
+        owned,
+        pytest.raises(Unrecoverable, match="study other has the same Run and makes no progress"),
+    ):
+        try_on_ray(attempt(task, stall_seconds=0.3))
+    assert tasks.store.ended(task.key, "job") is None  # it is the other's to say how it ended
+
+
+def test_the_watchdog_ends_a_trial_that_says_nothing(
+    tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    task, ended = tasks.make(), threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set())
+
+    def hang(*_):
+        assert ended.wait(30)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(trial, "train", hang)
+    try_on_ray(attempt(task, stall_seconds=0.3))
+    assert ended.is_set()
+    state, reason = Store(tasks.store.root).ended(task.key, "job")
+    assert (state, reason) == ("FAILED", "no progress for 0.005 minutes")
+
+
+def chain(tasks: Tasks, **parent) -> tuple[Task, Task, dict]:
+    """A rotation, a classification that starts from it, and the trial of both."""
+    first = replace(tasks.make("rotation", **parent), attempt=0, tested=False)
+    second = replace(tasks.make(lr=0.02), parent=first.key, parent_label="P[lr=0.01]")
+    return first, second, attempt(second, ahead=[(first, "val/loss")])
+
+
+def test_what_a_trial_starts_from_is_trained_once_for_all_and_not_reported(
+    tasks: Tasks, heard: list[int]
+):
+    first, second, config = chain(tasks)
+    try_on_ray(config)
+    assert heard == [1, 2]  # of the second alone
+    assert [len(history_of(tasks.store, task.key)) for task in (first, second)] == [2, 2]
+    assert tasks.store.result(first.key) is None  # nor tested
+    attempts = tasks.store.attempt(first.key)
+    third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
+    try_on_ray(attempt(third, ahead=[(first, "val/loss")]))
+    assert heard == [1, 2, 1, 2]
+    assert tasks.store.attempt(first.key) == attempts
+
+
+@pytest.mark.parametrize(("select", "better"), [("val/loss", min), ("val/accuracy", max)])
+def test_the_epoch_that_the_parent_chooses_is_handed_on(
+    tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch, select: str, better
+):
+    first, second, config = chain(tasks)
+    config["ahead"][0] = (config["ahead"][0][0], select)
+    trained, real = [], trial.train
+    monkeypatch.setattr(trial, "train", lambda *a: (trained.append(a[0]), real(*a)))
+    try_on_ray(config)
+    figures = {int(entry["epoch"]): entry[select] for entry in history_of(tasks.store, first.key)}
+    assert [task.parent_epoch for task in trained][0] is None
+    assert figures[trained[1].parent_epoch] == better(figures.values())
+
+
+def test_a_trial_whose_parent_fails_says_whose_fault_it_is(tasks: Tasks, heard: list[int]):
+    first, second, config = chain(tasks, lr=1e30)
+    for _ in range(2):
+        with pytest.raises(Unrecoverable, match=f"^{first.label}: the loss is not finite"):
+            try_on_ray(config)
+    assert tasks.store.attempt(first.key) == 2  # `make` had the first one
+    assert heard == []
+
+
+def test_a_parent_whose_checkpoint_is_damaged_is_trained_again(tasks: Tasks, heard: list[int]):
+    first, second, config = chain(tasks)
+    try_on_ray(config)
+    for folder in tasks.store.folder(first.key).glob("[es]p*_0*"):
+        for file in folder.glob("*.pt"):
+            damage(file, "cut")
+    third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
+    try_on_ray(attempt(third, ahead=[(first, "val/loss")]))
+    assert heard == [1, 2, 1, 2]
+    assert tasks.store.newest(first.key) is not None

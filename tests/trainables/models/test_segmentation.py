@@ -1,0 +1,98 @@
+"""Networks that give every pixel a class: shapes, the paper's offsets, torchvision's names."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import vgg16
+from torchvision.models.segmentation import deeplabv3_resnet50
+
+from trainables.models.encoders import build_encoder
+from trainables.models.segmentation import DeepLabV3, Fcn32s, bilinear
+from trainables.models.weights import WeightsError, load_encoder
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (33, 65), (64, 40)])
+def test_fcn32s_gives_every_pixel_a_score_at_any_size(shape: tuple[int, int]) -> None:
+    net = Fcn32s(classes=3, hidden=8).eval()
+    with torch.inference_mode():
+        assert net(torch.zeros(1, 3, *shape))["out"].shape == (1, 3, *shape)
+
+
+def test_fcn32s_starts_without_an_opinion_and_upsamples_bilinearly() -> None:
+    net = Fcn32s(classes=3, hidden=8).eval()
+    with torch.inference_mode():
+        assert not net(torch.randn(1, 3, 32, 32))["out"].any()
+        wanted = torch.nn.functional.interpolate(
+            torch.arange(12.0).view(1, 1, 3, 4), scale_factor=4, mode="bilinear"
+        )
+        made = nn.functional.conv_transpose2d(
+            torch.arange(12.0).view(1, 1, 3, 4), bilinear(1, 8), stride=4
+        )
+    inside = made[:, :, 2:-2, 2:-2]  # as large as the interpolation; equal away from the border
+    torch.testing.assert_close(inside[:, :, 2:-2, 2:-2], wanted[:, :, 2:-2, 2:-2])
+
+
+def test_a_shift_by_the_stride_shifts_what_fcn32s_says() -> None:
+    """The paper's offset: a prediction stands over what it was made from."""
+    torch.manual_seed(0)
+    net = Fcn32s(classes=2, hidden=8).eval()
+    nn.init.normal_(net.score.weight)
+    image = torch.zeros(1, 3, 160, 160)
+    image[:, :, 64:96, 64:96] = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        nothing = net(torch.zeros(1, 3, 160, 160))["out"]
+        change = (net(image)["out"] - nothing).abs().sum((0, 1))
+    rows, columns = torch.meshgrid(torch.arange(160.0), torch.arange(160.0), indexing="ij")
+    centre = [float((axis * change).sum() / change.sum()) for axis in (rows, columns)]
+    assert centre == pytest.approx([79.5, 79.5], abs=16)
+
+
+def test_vgg_weights_by_torchvisions_names_fill_the_encoder_exactly() -> None:
+    source = vgg16(weights=None).state_dict()
+    net = Fcn32s(classes=2, hidden=4096)
+    found = load_encoder(net.encoder, source, "vgg16")
+    assert (
+        found.tensors == len(source) - 2
+    )  # all but the last layer, which knows ImageNet's classes
+    assert torch.equal(net.encoder.classifier[0].weight.flatten(1), source["classifier.0.weight"])
+    with torch.inference_mode():  # a convolution over one position is the fully connected layer
+        given = torch.randn(1, 512, 7, 7)
+        wanted = nn.functional.linear(
+            given.flatten(1), source["classifier.0.weight"], source["classifier.0.bias"]
+        )
+        torch.testing.assert_close(
+            net.encoder.classifier[0](given).flatten(1), wanted, atol=1e-4, rtol=1e-4
+        )
+    with pytest.raises(WeightsError, match="classifier.0.weight is"):
+        load_encoder(Fcn32s(classes=2, hidden=8).encoder, source, "vgg16")
+
+
+def test_deeplabv3_is_torchvisions_network_with_a_handed_on_encoder() -> None:
+    torch.manual_seed(0)
+    theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=3, aux_loss=True)
+    mine = DeepLabV3(classes=3)
+    encoder = {n.removeprefix("backbone."): v for n, v in theirs.state_dict().items()
+               if n.startswith("backbone.")}  # fmt: skip
+    load_encoder(mine.encoder, encoder, "theirs")
+    mine.head.load_state_dict(theirs.classifier.state_dict())
+    mine.auxiliary.load_state_dict(theirs.aux_classifier.state_dict())
+    images = torch.randn(2, 3, 48, 64)
+    with torch.inference_mode():
+        wanted = theirs.eval()(images)
+        found = mine.eval()(images)
+        torch.testing.assert_close(found["out"], wanted["out"])
+        assert found.keys() == {"out"}
+    mine.train()
+    assert mine(images)["aux"].shape == (2, 3, 48, 64)
+
+
+def test_an_encoder_that_learnt_another_task_fits_deeplabv3() -> None:
+    torch.manual_seed(0)
+    learnt, _ = build_encoder("resnet50", "imagenet")
+    mine = DeepLabV3(classes=3)
+    found = load_encoder(mine.encoder, learnt.state_dict(), "byol")
+    assert found.tensors == len(learnt.state_dict())
+    with torch.inference_mode():
+        same = [torch.equal(value, learnt.state_dict()[name])
+                for name, value in mine.encoder.state_dict().items()]  # fmt: skip
+    assert all(same)

@@ -1,0 +1,87 @@
+"""Batched colour operations equal torchvision's, image by image."""
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as reference
+from torch import Tensor
+
+from trainables.transforms import color as colour
+
+
+@pytest.fixture
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    found = torch.rand(12, 3, 16, 16, generator=generator)
+    found[0] = 0.5  # grey, so without a hue
+    found[1, :, :8] = 0.0
+    found[2, 0] = found[2, 1]
+    return found
+
+
+FACTORS = torch.linspace(0.4, 1.6, 12)
+SHIFTS = torch.linspace(-0.5, 0.5, 12)
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, values",
+    [
+        (colour.brightness, reference.adjust_brightness, FACTORS),
+        (colour.contrast, reference.adjust_contrast, FACTORS),
+        (colour.saturation, reference.adjust_saturation, FACTORS),
+        (colour.hue, reference.adjust_hue, SHIFTS),
+    ],
+)
+def test_an_operation_equals_torchvisions_on_every_image(images, ours, theirs, values):
+    wanted = [theirs(image, float(value)) for image, value in zip(images, values, strict=True)]
+    torch.testing.assert_close(ours(images, values), torch.stack(wanted), atol=2e-5, rtol=0)
+
+
+def test_jitter_applies_each_image_its_own_operations_in_its_own_order(images):
+    draws = torch.rand(12, 9, generator=torch.Generator().manual_seed(1))
+    strengths, chance = (0.4, 0.4, 0.2, 0.1), 0.8
+    wanted = images.clone()
+    functions = [
+        reference.adjust_brightness,
+        reference.adjust_contrast,
+        reference.adjust_saturation,
+        reference.adjust_hue,
+    ]
+    for image, draw in zip(wanted, draws, strict=True):
+        for number in draw[4:8].argsort().tolist() if draw[8] < chance else []:
+            value = float((2 * draw[number] - 1) * strengths[number]) + (number != 3)
+            image[:] = functions[number](image, value)
+    found = colour.jitter(images, draws, strengths, chance)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    kept = draws[:, 8] >= chance
+    assert kept.any() and torch.equal(found[kept], images[kept])
+
+
+def test_grey_and_solarize_follow_their_draws(images):
+    draws = torch.linspace(0, 0.99, 12).view(-1, 1)
+    grey = colour.to_grey(images, draws, 0.5)
+    solar = colour.solarize(images, draws, 0.5)
+    for row in range(12):
+        struck = bool(draws[row, 0] < 0.5)
+        wanted = reference.rgb_to_grayscale(images[row], 3) if struck else images[row]
+        torch.testing.assert_close(grey[row], wanted, atol=1e-4, rtol=0)
+        wanted = reference.solarize(images[row], 0.5) if struck else images[row]
+        torch.testing.assert_close(solar[row], wanted)
+
+
+def test_blur_equals_torchvisions_with_each_images_own_sigma():
+    images = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    draws = torch.tensor([[0.0, 0.1], [0.9, 0.5], [0.2, 0.9], [0.4, 0.5]])
+    found = colour.blur(images, draws, 0.5)
+    assert torch.equal(found[1], images[1])
+    for row in (0, 2, 3):
+        sigma = float(0.1 + 1.9 * draws[row, 1]) / 2  # half of 224 px
+        wanted = reference.gaussian_blur(images[row], [11, 11], [sigma, sigma])
+        torch.testing.assert_close(found[row], wanted, atol=1e-4, rtol=0)
+
+
+def test_only_the_chosen_images_change(images):
+    values = torch.linspace(0.5, 1.5, 12)
+    chosen = torch.arange(12) % 3 == 0
+    some = colour._replace(images.clone(), chosen, colour.brightness, images, values)
+    every = colour.brightness(images, values)  # which is what a GPU computes
+    assert torch.equal(some, torch.where(chosen.view(-1, 1, 1, 1), every, images))

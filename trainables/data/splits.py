@@ -1,0 +1,115 @@
+"""Stratified cuts of a set, the same on every machine: arrays in, arrays out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.dataset import DataError, Indices
+from trainables.numerics.randomness import permutation
+
+TEST_FRACTION = 0.2  # of a set that comes without a test split
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What decides the cuts: the share of validation, the draw, and at most how many to train."""
+
+    val_fraction: float
+    seed: int
+    limit: int | None
+
+
+def complete(
+    parts: Mapping[str, Indices], labels: Indices, classes: tuple[str, ...], cuts: Cuts
+) -> dict[str, Indices]:
+    """Parts as given, plus a test split, a limit and a validation split where they are due.
+
+    labels: (N,) of the whole set. Without classes the set is cut as if it were one class. What a
+    limit leaves of a part is some of what the part is without it, so that a network that learns
+    from all images has not seen those that a limited set validates with. Raises DataError where a
+    class is too small.
+    """
+    train, test, val = parts["train"], parts.get("test"), parts.get("val")
+    ids, names = (labels, classes) if classes else (np.zeros_like(labels), ("",))
+
+    def take(purpose: str, of: Indices, counts: Indices) -> tuple[Indices, Indices]:
+        return divide(of, ids, counts, names, (purpose, cuts.seed))
+
+    counts = class_counts(ids[train], len(names))
+    if test is None:
+        train, test = take("test", train, fraction(counts, TEST_FRACTION))
+        counts = class_counts(ids[train], len(names))
+    _check_enough(counts, classes, cuts.limit)
+    limited = cuts.limit is not None and cuts.limit < len(train)
+    wanted = quota(counts, cuts.limit) if cuts.limit is not None and limited else counts
+    if val is None:
+        train, val = take("val", train, fraction(counts, cuts.val_fraction))
+        if limited:
+            held_out = fraction(wanted, cuts.val_fraction)
+            _, val = take("limit", val, held_out)
+            wanted = wanted - held_out
+    if limited:
+        _, train = take("limit", train, wanted)
+    return {"train": train, "val": val, "test": test}
+
+
+def _check_enough(counts: Indices, classes: tuple[str, ...], limit: int | None) -> None:
+    """Every class needs an image to train on and one to validate with."""
+    if counts.min() < 2:
+        what, cure = "data set", ""
+        if classes:
+            what, cure = f"class {classes[counts.argmin()]!r}", " or remove the class"
+        raise DataError(
+            f"{what} has too few training images ({counts.min()}): add some (2 at least){cure}"
+        )
+    if limit is not None and limit < 2 * len(classes):
+        raise DataError(
+            f"limit {limit} is too small for {len(classes)} classes with 2 training images each: "
+            f"set it to {2 * len(classes)} or more"
+        )
+
+
+def class_counts(labels: Indices, classes: int) -> Indices:
+    """labels: (N,) in [0, classes) → (classes,) number of images of each class."""
+    return np.bincount(labels, minlength=classes).astype(np.int64)
+
+
+def fraction(counts: Indices, share: float) -> Indices:
+    """That share of every class: at least one image of it, but never all of them."""
+    wanted = np.rint(counts * share).astype(np.int64)
+    share_of_each: Indices = np.clip(wanted, 1, np.maximum(counts - 1, 0))
+    return share_of_each
+
+
+def quota(counts: Indices, limit: int) -> Indices:
+    """`limit` images shared out by class size: two a class first, largest remainders rounded up.
+
+    counts: (K,) of 2 or more; limit in [2 K, sum of counts).
+    """
+    free, total = limit - 2 * len(counts), int((counts - 2).sum())
+    shares, remainders = np.divmod((counts - 2) * free, total)
+    largest = np.argsort(-remainders, kind="stable")
+    shares[largest[: free - int(shares.sum())]] += 1
+    return shares + 2
+
+
+def divide(
+    indices: Indices,
+    labels: Indices,
+    counts: Indices,
+    classes: tuple[str, ...],
+    draw: tuple[str, int],
+) -> tuple[Indices, Indices]:
+    """Take counts[k] images of class k out of `indices`. Returns (rest, taken), both sorted.
+
+    labels: (N,) of the whole set; draw: purpose and seed. Which ones depends on the draw, the
+    class's name and the order of its images in `indices` alone, so a class keeps its cut when
+    another one is added.
+    """
+    taken = []
+    for label, name in enumerate(classes):
+        members = indices[labels[indices] == label]
+        taken.append(members[permutation(len(members), *draw, name).numpy()[: counts[label]]])
+    chosen = np.sort(np.concatenate(taken))
+    return np.setdiff1d(indices, chosen, assume_unique=True), chosen

@@ -1,0 +1,121 @@
+"""Where the training loop keeps its state: a protocol, and one that keeps it in memory.
+
+Every rank calls `newest`, `read` and `weights`; only rank 0 calls what writes.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from trainables.metrics import Epochs
+
+Report = Callable[[Mapping[str, float]], None]  # called with the figures of one epoch
+Arrays = Mapping[str, "np.ndarray[Any, Any]"]
+
+
+class Unrecoverable(Exception):
+    """A Run cannot go on, and trying again would not help; one line that says why."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that is needed to go on after an epoch. seconds: of all epochs, with evaluation."""
+
+    epoch: int
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    history: Epochs
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is. epoch: epochs done; part: fraction of the running one, in [0, 1];
+    loss: mean over the running epoch; facts: as `Result.facts`."""
+
+    epoch: int
+    part: float
+    epochs: int
+    loss: float
+    images_per_s: float
+    seconds_left: float | None
+    history: Epochs
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished training gives. test: figures of the best epoch on the test set; facts: a few
+    words each on where its weights came from, its precision, and what it warns of."""
+
+    history: Epochs
+    best_epoch: int
+    test: Mapping[str, float]
+    seconds: float
+    facts: Mapping[str, str]
+
+
+class Checkpoints(Protocol):
+    """The loop's only way to files. Any call may raise to end the training."""
+
+    def newest(self) -> Any | None:
+        """A picklable handle of the newest whole checkpoint; None before the first. Called on rank
+        0, which sends the handle to all ranks."""
+
+    def read(self, handle: Any) -> TrainingState:
+        """The state behind a handle, on the CPU."""
+
+    def weights(self, epoch: int) -> Mapping[str, Tensor]:
+        """The weights after an epoch. Raises Unrecoverable where they are gone."""
+
+    def save(self, state: TrainingState, best_epoch: int) -> None:
+        """Keep a new epoch, and of the earlier ones what is needed: the epoch before and the
+        best."""
+
+    def keep(self, file: str, arrays: Arrays) -> None:
+        """Keep arrays to be drawn later; they may be lost."""
+
+    def report(self, progress: Progress) -> None:
+        """Show how far the training is. Called about once a second."""
+
+    def finish(self, result: Result) -> None:
+        """Keep the result, once."""
+
+
+class InMemory:
+    """Checkpoints that live as long as the process: for notebooks and tests."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, TrainingState] = {}
+        self.arrays: dict[str, Arrays] = {}
+        self.progress: Progress | None = None
+        self.result: Result | None = None
+
+    def newest(self) -> int | None:
+        return max(self.states, default=None)
+
+    def read(self, handle: int) -> TrainingState:
+        return self.states[handle]
+
+    def weights(self, epoch: int) -> Mapping[str, Tensor]:
+        return self.states[epoch].weights
+
+    def save(self, state: TrainingState, best_epoch: int) -> None:
+        copied = {name: value.detach().cpu().clone() for name, value in state.weights.items()}
+        optimizer = copy.deepcopy(state.optimizer)
+        kept = TrainingState(state.epoch, copied, optimizer, list(state.history), state.seconds)
+        wanted = {state.epoch - 1, best_epoch}
+        self.states = {e: s for e, s in self.states.items() if e in wanted} | {state.epoch: kept}
+
+    def keep(self, file: str, arrays: Arrays) -> None:
+        self.arrays[file] = dict(arrays)
+
+    def report(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def finish(self, result: Result) -> None:
+        self.result = result

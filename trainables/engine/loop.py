@@ -1,0 +1,296 @@
+"""THE training loop: every trainable, every rank. It knows neither Ray nor MLflow.
+
+    result = fit(Classify, Classify.Config(dataset="photos", epochs=5), table, seed=0)
+
+One process a rank calls `fit`. The loop keeps its state in a `Checkpoints`, reports every epoch to
+a function that it is given, and goes on from the newest checkpoint if there is one.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import as_plain
+from trainables.dataset import DataInfo
+from trainables.engine.checkpoints import (
+    Checkpoints,
+    InMemory,
+    Progress,
+    Report,
+    Result,
+    TrainingState,
+    Unrecoverable,
+)
+from trainables.engine.early_stopping import best_epoch, has_ended
+from trainables.engine.evaluation import figures_of, sums_over
+from trainables.engine.step import backward, build_optimizer, set_hyperparameters, set_rate
+from trainables.loading.batches import BatchStream, check_batch, training_steps
+from trainables.loading.image_table import ImageTable
+from trainables.models.weights import WeightsError, WeightTransfer, initialise
+from trainables.monitoring.collapse import warning
+from trainables.monitoring.recorder import Recorder
+from trainables.numerics.distributed import ALONE, World, data_parallel
+from trainables.numerics.precision import choose
+from trainables.numerics.randomness import derived_seed
+from trainables.numerics.sync_batchnorm import synchronise
+from trainables.trainable import Batch, Trainable
+from trainables.training_config import TrainableConfig
+
+log = logging.getLogger(__name__)
+Start = Callable[[nn.Module], WeightTransfer]  # loads the weights that an encoder starts from
+_PROGRESS_SECONDS = 1.0
+_FINITE_CHECK = 50  # steps between two checks of a GPU's losses; on a CPU every step is checked
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one training is run. seed: of its initialisation, order and augmentation; start: loads
+    the encoder's first weights, None: what `config.weights` names; gpus: that each rank has."""
+
+    seed: int = 0
+    world: World = ALONE
+    start: Start | None = None
+    gpus: float = 1.0
+
+
+def fit(
+    kind: type[Trainable],
+    config: TrainableConfig,
+    table: ImageTable,
+    seed: int = 0,
+    checkpoints: Checkpoints | None = None,
+) -> Result:
+    """Train and test in this process alone, from the newest checkpoint if there is one.
+
+    checkpoints: where the state is kept; None keeps it in memory. Raises Unrecoverable when trying
+    again would not help.
+    """
+    world = World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    options = Options(seed, world)
+    training = Training(kind, config, table, checkpoints or InMemory(), options)
+    train(training, lambda figures: None)
+    return training.finish()
+
+
+def train(training: "Training", report: Report, until: int | None = None) -> None:
+    """Train from where the checkpoints are to the end, without the test.
+
+    report: called on every rank after every epoch, with its number and figures; until: the epoch
+    to stop after. Raises Unrecoverable when trying again would not help.
+    """
+    training.resume()
+    training.check_collapse()
+    while not has_ended(training.history, training.config) and len(training.history) != until:
+        figures = training.train_epoch()
+        figures |= training.evaluate("val")
+        figures |= training.recorder.after_epoch(len(training.history) + 1, training.config)
+        training.close_epoch(figures)
+        report(training.history[-1])
+
+
+class Training:
+    """Model, optimizer and history of one training on one rank."""
+
+    def __init__(
+        self,
+        kind: type[Trainable],
+        config: TrainableConfig,
+        table: ImageTable,
+        checkpoints: Checkpoints,
+        options: Options,
+    ) -> None:
+        """Build the model and load its first weights. Raises Unrecoverable where they do not
+        fit."""
+        self.config, self.table, self.checkpoints = config, table, checkpoints
+        self.seed, self.world, self.options = options.seed, options.world, options
+        torch.manual_seed(derived_seed("initialisation", self.seed))
+        self.trainable = kind(config, DataInfo(table.classes, table.size))
+        start = options.start or partial(initialise, config=config)
+        try:
+            self.weight_transfer = start(self.trainable.model.encoder)
+        except WeightsError as error:
+            raise Unrecoverable(str(error)) from error
+        self.trainable.encoder_loaded()
+        self.precision = choose(config, self.world.device, table.size)
+        self.autocast = partial(self.precision.context, self.world.device)
+        self.trainable.model.to(self.world.device).to(memory_format=self.precision.memory_format)
+        self.model: nn.Module = self.trainable.model
+        if self.world.size > 1:
+            synchronise(self.trainable.model, self.world.device)
+            self.model = data_parallel(self.trainable.model)
+        self.optimizer = build_optimizer(config, self.trainable.model)
+        self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)
+        self.history: list[dict[str, float]] = []  # one entry an epoch
+        self.seconds = 0.0  # of all epochs, with their evaluation
+        self._began = self._shown = 0.0
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint; every rank takes the same one."""
+        newest = self.checkpoints.newest() if self.world.rank == 0 else None
+        handle = self.world.from_first(newest)
+        if handle is not None:
+            state = self.checkpoints.read(handle)
+            self.trainable.model.load_state_dict(dict(state.weights))
+            self.optimizer.load_state_dict(dict(state.optimizer))
+            self.history = [dict(entry) for entry in state.history]
+            self.seconds = state.seconds
+        log.info("rank %d of %d on %s: %s; %s; %d of %d epochs done",
+                 self.world.rank, self.world.size, self.world.device, self.weight_transfer,
+                 self.precision, len(self.history), self.config.epochs)  # fmt: skip
+        self._report(0.0, 0.0, 0.0)
+
+    def train_epoch(self) -> dict[str, float]:
+        """One pass over the training images. Returns train/loss and the system's figures."""
+        epoch, world = len(self.history) + 1, self.world
+        config = self.config.at(epoch)
+        set_hyperparameters(self.optimizer, config)
+        steps = training_steps(self.table.parts["train"], config.batch_size, self.seed, epoch)
+        try:
+            check_batch(len(steps[0]), world.size, config.accumulate)
+        except ValueError as error:
+            raise Unrecoverable(str(error)) from error
+        stream = BatchStream(self.table, [world.share(step) for step in steps], world.device)
+        self.trainable.set_training(True)
+        total = torch.zeros((), device=world.device)
+        first_bad = torch.full((), math.inf, device=world.device)
+        started, seen = time.perf_counter(), 0
+        self._began = started
+        for number, (images, labels, indices) in enumerate(stream):
+            set_rate(self.optimizer, config.learning_rate(epoch - 1 + number / len(steps)))
+            torch.manual_seed(derived_seed("step", self.seed, epoch, number, world.rank))
+            self.optimizer.zero_grad(set_to_none=True)
+            batch = Batch(images, labels, indices, self.seed, epoch)
+            # DDP takes the mean over ranks; what is wanted is the mean over samples
+            weight = len(indices) * world.size / len(steps[number])
+            parts = config.accumulate
+            loss = backward(self.trainable, self.model, batch, weight, parts, self.autocast)
+            first_bad = torch.where(loss.isfinite(), first_bad, first_bad.clamp(max=number))
+            if world.device.type == "cpu" or number % _FINITE_CHECK == 0:
+                _check_finite(first_bad, epoch, self.optimizer)
+            if config.clip_grad_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad_norm)
+            self.optimizer.step()
+            done = (number + 1) / len(steps)
+            self.trainable.after_step((epoch - 1 + done) / config.epochs)
+            total += loss * len(indices)
+            seen += len(steps[number])
+            if time.perf_counter() - self._shown > _PROGRESS_SECONDS:
+                speed = seen / (time.perf_counter() - started)
+                self._report(done, float(total) * world.size / seen, speed)
+        _check_finite(first_bad, epoch, self.optimizer)
+        elapsed = time.perf_counter() - started
+        return {
+            "train/loss": float(world.total(total)) / seen,
+            "system/images_per_s": seen / elapsed,
+            "system/input_wait_fraction": stream.waited / elapsed,
+        }
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Figures over a split, such as `val/loss`."""
+        return figures_of(split, self.trainable, self._sums(split))
+
+    def _sums(self, split: str) -> dict[str, Tensor]:
+        return sums_over(split, self.trainable, self.table, self.world, self.autocast, self.seed)
+
+    def close_epoch(self, figures: Mapping[str, float]) -> None:
+        """Write the checkpoint of the epoch, then report it. Raises Unrecoverable for a figure that
+        is not finite, and for a collapse where the configuration asks for it."""
+        bad = [name for name, value in figures.items() if not math.isfinite(value)]
+        if bad:
+            raise Unrecoverable(f"{bad[0]} is not finite after epoch {len(self.history) + 1}")
+        self.seconds += time.perf_counter() - self._began
+        on_gpu = self.world.device.type == "cuda"
+        gpus = self.options.gpus * self.world.size if on_gpu else 0.0
+        hours = {"system/gpu_hours": self.seconds * gpus / 3600} if gpus else {}
+        self.history.append({"epoch": len(self.history) + 1, **figures, **hours})
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        log.info("epoch %d: %s", len(self.history), shown)
+        if self.world.rank == 0:
+            self.checkpoints.save(self._state(), self._best_epoch())
+        self._report(0.0, figures["train/loss"], figures["system/images_per_s"])
+        self.check_collapse()
+
+    def _state(self) -> TrainingState:
+        return TrainingState(
+            len(self.history),
+            self.trainable.model.state_dict(),
+            self.optimizer.state_dict(),
+            self.history,
+            self.seconds,
+        )
+
+    def check_collapse(self) -> None:
+        """Warn of a collapse of the features, also of one before the training was interrupted.
+        Raises Unrecoverable where the configuration says `on_collapse: stop`."""
+        collapse = warning(self.history, self.trainable.width)
+        if collapse:
+            log.warning(collapse)
+        if collapse and getattr(self.config, "on_collapse", "warn") == "stop":
+            raise Unrecoverable(f"{collapse}: lower lr or raise target_momentum")
+
+    def finish(self) -> Result:
+        """Test once, with the best checkpoint, and keep the result. Raises Unrecoverable where that
+        checkpoint is gone."""
+        best = self._best_epoch()
+        self.recorder.at_end(len(self.history), self.config)
+        self.trainable.model.load_state_dict(dict(self.checkpoints.weights(best)))
+        sums = self._sums("test")
+        test = figures_of("test", self.trainable, sums)
+        absent = self.trainable.absent(sums)
+        self.recorder.at_test(sums)
+        log.info("best epoch %d: %s", best, ", ".join(f"{k} {v:.4g}" for k, v in test.items()))
+        facts = self.facts() | ({"absent": ", ".join(absent)} if absent else {})
+        result = Result(self.history, best, test, self.seconds, facts)
+        if self.world.rank == 0:
+            self.checkpoints.finish(result)
+        return result
+
+    def facts(self) -> dict[str, str]:
+        """Where the weights came from, in which precision it trains, and what it warns of."""
+        return {
+            "weight_transfer": str(self.weight_transfer),
+            "precision": str(self.precision),
+            "warning": warning(self.history, self.trainable.width),
+        }
+
+    def _best_epoch(self) -> int:
+        metric, mode = self.trainable.select(as_plain(self.config))
+        return best_epoch(self.history, metric, mode)
+
+    def _report(self, part: float, loss: float, speed: float) -> None:
+        """Report how far the training is. part: fraction of the running epoch; speed: images/s."""
+        self._shown = time.perf_counter()
+        if self.world.rank != 0:
+            return
+        done = len(self.history)
+        left = (self.config.epochs - done - part) * len(self.table.parts["train"])
+        self.checkpoints.report(
+            Progress(
+                epoch=done,
+                part=part,
+                epochs=self.config.epochs,
+                loss=loss,
+                images_per_s=speed,
+                seconds_left=left / speed if speed else None,
+                history=self.history,
+                facts=self.facts(),
+            )
+        )
+
+
+def _check_finite(first_bad: Tensor, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+    """first_bad: the first step of the epoch, from 0, whose loss is not finite; else infinity."""
+    step = float(first_bad)
+    if math.isfinite(step):
+        rate = optimizer.param_groups[0]["lr"]
+        raise Unrecoverable(
+            f"the loss is not finite at epoch {epoch}, step {int(step) + 1}: most likely the "
+            f"learning rate ({rate:g}) is too high; lower lr, or set warmup_epochs or "
+            "clip_grad_norm"
+        )

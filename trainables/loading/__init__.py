@@ -1,0 +1,1 @@
+"""Decode images once into a cache, and read batches from it."""

@@ -1,0 +1,108 @@
+"""Which samples make which batch, and batches read ahead of the training device."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.loading.image_table import ImageTable
+from trainables.numerics.randomness import permutation
+
+_AHEAD = 3  # batches read in advance
+
+
+def training_steps(indices: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The samples of every optimizer step of an epoch, in an order that (seed, epoch) decides.
+
+    indices: (N,) sample numbers. A last batch that is not full is left out of this epoch, unless
+    it is the only one: each epoch leaves out other samples.
+    """
+    order = indices[permutation(len(indices), "order", seed, epoch).numpy()]
+    full = max(len(order) - len(order) % batch_size, min(batch_size, len(order)))
+    return [order[i : i + batch_size] for i in range(0, full, batch_size)]
+
+
+def check_batch(images: int, workers: int, accumulate: int) -> None:
+    """Raises ValueError where a batch of so many images leaves a worker none in one of its passes,
+    or one process a single one: BatchNorm needs two."""
+    least = 2 * accumulate if workers == 1 else workers * accumulate
+    if images < least:
+        cure = "or lower workers or accumulate" if least > 2 else "BatchNorm needs two"
+        raise ValueError(
+            f"a batch has {images} of the training images, and workers {workers}, accumulate "
+            f"{accumulate} need at least {least}: give it more, {cure}"
+        )
+
+
+def evaluation_steps(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Every sample once, in order."""
+    return [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+
+
+class BatchStream:
+    """Iterate over (images, labels, indices) on `device`, read ahead by a thread.
+
+    images: (B, 3, S, S) uint8; labels and indices: (B,) int64; where the table has masks, labels
+    are (B, S, S) uint8. `waited` counts the seconds the consumer stood still for input. An error of
+    the reading thread is raised in the consumer.
+    """
+
+    def __init__(
+        self, table: ImageTable, steps: Sequence[np.ndarray], device: torch.device
+    ) -> None:
+        self.waited = 0.0
+        self._table, self._steps, self._device = table, steps, device
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        ready: queue.Queue[tuple[Tensor, ...] | BaseException] = queue.Queue(_AHEAD)
+        stop = threading.Event()
+        reader = threading.Thread(target=self._read, args=(ready, stop), daemon=True)
+        reader.start()
+        try:
+            for _ in self._steps:
+                started = time.perf_counter()
+                item = ready.get()
+                self.waited += time.perf_counter() - started
+                if isinstance(item, BaseException):
+                    raise item
+                images, labels, rows = (t.to(self._device, non_blocking=True) for t in item)
+                yield images, labels, rows
+        finally:
+            stop.set()
+            while reader.is_alive():  # a reader that waits for room must see `stop`
+                _drain(ready)
+                reader.join(0.01)
+
+    def _read(
+        self, ready: "queue.Queue[tuple[Tensor, ...] | BaseException]", stop: threading.Event
+    ) -> None:
+        try:
+            for step in self._steps:
+                if stop.is_set():
+                    return
+                ready.put(self._gather(step))
+        except BaseException as error:  # handed to the consumer, which raises it
+            ready.put(error)
+
+    def _gather(self, step: np.ndarray) -> tuple[Tensor, ...]:
+        masks = self._table.masks
+        tensors = (
+            torch.from_numpy(self._table.images[step]),
+            torch.from_numpy((self._table.labels if masks is None else masks)[step]),
+            torch.from_numpy(step.astype(np.int64)),
+        )
+        if self._device.type == "cuda":
+            return tuple(tensor.pin_memory() for tensor in tensors)
+        return tensors
+
+
+def _drain(items: "queue.Queue[tuple[Tensor, ...] | BaseException]") -> None:
+    try:
+        while True:
+            items.get_nowait()
+    except queue.Empty:
+        return

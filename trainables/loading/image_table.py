@@ -1,0 +1,94 @@
+"""A decoded data set, memory-mapped: what `cache` wrote, as training reads it."""
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.dataset import DataError, Indices
+
+FORMAT = 3  # of the folder and of what decides a pixel: raise it when either changes
+_BLOCK = 1 << 22  # bytes read at once
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """A decoded data set. images: (N, 3, S, S) uint8 in [0, 255], read-only, mapped; labels: (N,).
+
+    parts: indices into both, by split; images that could not be read are black and in no part.
+    masks: (N, S, S) uint8 ids of the classes, 255 where a pixel does not count; of data sets that
+    have masks, whose labels are all -1; these also have the images' names, and the colours of the
+    classes if they have any.
+    """
+
+    images: np.memmap[Any, np.dtype[np.uint8]]
+    labels: Indices
+    parts: dict[str, Indices]
+    classes: tuple[str, ...]
+    size: int
+    fingerprint: str
+    masks: np.memmap[Any, np.dtype[np.uint8]] | None = None
+    names: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether an image has a class."""
+        return bool(self.classes) and self.masks is None
+
+
+def open_table(path: Path) -> ImageTable:
+    """Map what `build` wrote. Raises DataError if it is absent or has other sizes."""
+    found = fault(path)
+    if found is not None:
+        raise DataError(f"{path}: {found}: build it again")
+    meta = json.loads((path / "meta.json").read_bytes())
+    return ImageTable(
+        images=np.load(path / "images.npy", mmap_mode="r"),
+        labels=np.load(path / "labels.npy"),
+        parts={part: np.load(path / f"part_{part}.npy") for part in meta["parts"]},
+        classes=tuple(meta["classes"]),
+        size=meta["size"],
+        fingerprint=meta["fingerprint"],
+        masks=np.load(path / "masks.npy", mmap_mode="r") if meta["masks"] else None,
+        names=tuple(meta["names"]),
+        colours=tuple((r, g, b) for r, g, b in meta["colours"]),
+    )
+
+
+def fault(path: Path) -> str | None:
+    """Why the folder cannot be used, or None: a look at meta.json and the sizes of the files."""
+    if not path.is_dir():
+        return "no decoded images here"
+    try:
+        meta = json.loads((path / "meta.json").read_bytes())
+        if (meta["fingerprint"], meta["format"]) != (path.name, FORMAT):
+            return "another data set's, or an older version's"
+        for name, size in meta["bytes"].items():
+            if (found := (path / name).stat().st_size) != size:
+                return f"damaged ({name} has {found} bytes, must have {size})"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"damaged ({error})"
+    return None
+
+
+def changed(path: Path) -> str | None:
+    """The first file of a folder without `fault` that is not as it was written, or None. Reads all
+    of it: gigabytes a second."""
+    written = json.loads((path / "meta.json").read_bytes())["crc32"]
+    for name, value in written.items():
+        if checksum(path / name) != value:
+            return str(name)
+    return None
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file: tells what a disk has lost, not who has changed it."""
+    value = 0
+    with open(path, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            value = zlib.crc32(block, value)
+    return value

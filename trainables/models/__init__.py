@@ -1,0 +1,1 @@
+"""Networks, and loading weights into them."""

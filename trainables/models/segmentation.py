@@ -1,0 +1,102 @@
+"""Networks that give every pixel a class: FCN-32s on VGG16, DeepLabV3 on ResNet50.
+
+Each is (B, 3, H, W) normalised float → `out` (B, K, H, W) logits, DeepLabV3 in training also `aux`
+of the same shape. `encoder` is what is handed on: its tensors have torchvision's names.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.models.modules import Encoding
+
+_PAD = 100  # px around the image before the first convolution (arXiv:1411.4038 and its models)
+STRIDE, _KERNEL, _OFFSET = 32, 64, 19  # of FCN-32s: upsampling, and where the image begins in it
+
+
+class Fcn32s(Encoding):
+    """Fully convolutional VGG16 with one prediction at stride 32 (arXiv:1411.4038, section 4)."""
+
+    def __init__(self, classes: int, hidden: int) -> None:
+        super().__init__(VggEncoder(hidden))
+        self.score = nn.Conv2d(hidden, classes, 1)
+        nn.init.zeros_(self.score.weight)  # as in the paper: no class is likelier at the start
+        assert self.score.bias is not None
+        nn.init.zeros_(self.score.bias)
+        self.upscore = nn.ConvTranspose2d(classes, classes, _KERNEL, STRIDE, bias=False)
+        self.upscore.weight.data = bilinear(classes, _KERNEL)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        height, width = images.shape[2:]
+        scores = self.upscore(self.score(self.encoder(images)))
+        rows, columns = slice(_OFFSET, _OFFSET + height), slice(_OFFSET, _OFFSET + width)
+        return {"out": scores[:, :, rows, columns]}
+
+
+class VggEncoder(nn.Module):
+    """VGG16's features, and its fully connected layers 6 and 7 as convolutions: (B, 3, H, W) →
+    (B, hidden, ~H/32, ~W/32). hidden: 4096 is VGG16's own, which torchvision's weights fit."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        from torchvision.models import vgg16  # seconds to load: only who builds a model pays
+
+        self.features = vgg16(weights=None).features
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = True  # as in the paper's models, which round up
+        self.features[0].padding = (_PAD, _PAD)
+        self.classifier = nn.Sequential(
+            nn.Conv2d(512, hidden, 7), nn.ReLU(inplace=True), nn.Dropout(),
+            nn.Conv2d(hidden, hidden, 1), nn.ReLU(inplace=True), nn.Dropout(),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.classifier(self.features(images))
+        return found
+
+
+class DeepLabV3(Encoding):
+    """Atrous convolution at output stride 8, ASPP with rates 12, 24, 36 and an auxiliary head on
+    layer 3 (arXiv:1706.05587), from torchvision's parts."""
+
+    def __init__(self, classes: int) -> None:
+        from torchvision.models import resnet50
+        from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+        from torchvision.models.segmentation.fcn import FCNHead
+
+        encoder = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
+        encoder.fc = nn.Identity()
+        super().__init__(encoder)
+        self.head = DeepLabHead(2048, classes)
+        self.auxiliary = FCNHead(1024, classes)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        middle, last = _resnet_maps(self.encoder, images)
+        found = {"out": self._resized(self.head(last), images)}
+        if self.training:
+            found["aux"] = self._resized(self.auxiliary(middle), images)
+        return found
+
+    @staticmethod
+    def _resized(scores: Tensor, images: Tensor) -> Tensor:
+        return F.interpolate(scores, images.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _resnet_maps(encoder: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What layer 3 and layer 4 make of the images."""
+    parts = dict(encoder.named_children())
+    found = images
+    for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3"):
+        found = parts[name](found)
+    return found, parts["layer4"](found)
+
+
+def bilinear(channels: int, size: int) -> Tensor:
+    """(channels, channels, size, size) of a transposed convolution that interpolates."""
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    line = 1 - (torch.arange(size) - centre).abs() / factor
+    weight = torch.zeros(channels, channels, size, size)
+    weight[range(channels), range(channels)] = line[:, None] * line
+    return weight

@@ -1,0 +1,128 @@
+"""Load weights into an encoder, and verify that all of them fit."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainables.training_config import TrainableConfig
+
+IMAGENET_WEIGHTS = {
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
+    "vgg16": "VGG16_Weights.IMAGENET1K_V1",
+}
+
+
+_HEADS = ("fc.", "head.", "classifier.6.")  # ResNet's, ours, VGG's
+
+
+class WeightsError(Exception):
+    """Weights that do not fit the encoder, or a file that holds none."""
+
+
+@dataclass(frozen=True)
+class WeightTransfer:
+    """What was loaded: `tensors` of the encoder, from where, and a fingerprint of their bytes."""
+
+    source: str
+    tensors: int
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.tensors} encoder tensors from {self.source}, fingerprint {self.fingerprint}"
+
+
+def as_convolutions(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict whose fully connected layers have the form of the convolutions that stand in
+    their place: the same numbers (arXiv:1411.4038, section 3.1)."""
+
+    def fits(name: str, value: Tensor) -> bool:
+        there = wanted.get(name)
+        return there is not None and value.ndim == 2 < there.ndim and value.numel() == there.numel()
+
+    return {n: v.view(wanted[n].shape) if fits(n, v) else v for n, v in state.items()}
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """12 hexadecimal digits over names, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def fitting(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """The tensors of `state` for an encoder whose own are `wanted`, by name and shape, none left
+    over and none missing. Raises WeightsError.
+
+    state: names as in the encoder, where a classifier's own tensors (`fc.`, `head.`) are left out;
+    or a whole model's, of which those that begin with `encoder.` are taken.
+    """
+    inner = {n.removeprefix("encoder."): v for n, v in state.items() if n.startswith("encoder.")}
+    given = inner or {n: v for n, v in state.items() if not n.startswith(_HEADS)}
+    given = as_convolutions(given, wanted)
+    for name in wanted.keys() - given.keys():  # a counter that older files lack; torch adds it too
+        if name.endswith("num_batches_tracked"):
+            given[name] = torch.zeros(wanted[name].shape, dtype=wanted[name].dtype)
+    faults = [f"missing {name}" for name in wanted if name not in given]
+    faults += [f"unknown {name}" for name in given if name not in wanted]
+    faults += [
+        f"{name} is {tuple(given[name].shape)}, must be {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in given and given[name].shape != wanted[name].shape
+    ]
+    if faults:
+        shown = "; ".join(faults[:5]) + (" ..." if len(faults) > 5 else "")
+        raise WeightsError(
+            f"weights of {source} do not fit the encoder ({len(faults)} faults): {shown}"
+        )
+    return {name: given[name] for name in wanted}
+
+
+def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> WeightTransfer:
+    """Copy `state` into the encoder if all of it fits; raises WeightsError and changes nothing
+    otherwise."""
+    given = fitting(encoder.state_dict(), state, source)
+    encoder.load_state_dict(given, strict=True)
+    return WeightTransfer(source, len(given), fingerprint(encoder.state_dict()))
+
+
+def read_state_file(path: Path) -> dict[str, Tensor]:
+    """A state-dict file, weights only (nothing in it is executed). Raises WeightsError."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        what = type(error).__name__  # its text tells how to run what is in the file
+        raise WeightsError(
+            f"{path} is no state-dict file ({what}): write one with torch.save(model.state_dict())"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not state:
+        raise WeightsError(f"{path} holds no state dict")
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds more than tensors: give a plain state dict")
+    return state
+
+
+def initialise(encoder: nn.Module, config: TrainableConfig) -> WeightTransfer:
+    """Load what `config.weights` names: random (as built), torchvision's ImageNet, or a file."""
+    if config.weights == "random":
+        state = encoder.state_dict()
+        return WeightTransfer("random initialisation", len(state), fingerprint(state))
+    if config.weights == "imagenet":
+        from torchvision.models import get_weight
+
+        weights = get_weight(IMAGENET_WEIGHTS[config.backbone])
+        state = dict(weights.get_state_dict(progress=False, check_hash=True))
+        return load_encoder(encoder, state, f"torchvision {weights}")
+    path = Path(config.weights)
+    return load_encoder(encoder, read_state_file(path), path.name)

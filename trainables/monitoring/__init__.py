@@ -1,0 +1,1 @@
+"""Measure and record what a model has learned while it trains."""

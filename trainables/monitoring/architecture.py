@@ -1,0 +1,293 @@
+"""What a model is made of, as plain data: its blocks and what flows between them."""
+
+import graphlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainables.dataset import DataInfo
+from trainables.trainable import Trainable
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """name: path in the model, or a function's name; kind: what it is made of; shape: of what it
+    gives for one sample; parameters, and how many of them are trained; mult_adds: multiplications
+    with addition for one sample."""
+
+    name: str
+    kind: str
+    shape: Shape
+    parameters: int
+    trained: int
+    mult_adds: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """flows: pairs of places in `blocks`, always from a lower to a higher one. levels: of each
+    block, the length of the longest way from an input."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    flows: tuple[tuple[int, int], ...]
+    levels: tuple[int, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(block.parameters for block in self.blocks)
+
+    @property
+    def mult_adds(self) -> int:
+        return sum(block.mult_adds for block in self.blocks)
+
+
+def from_plain(plain: Mapping[str, Any]) -> Architecture:
+    """What `dataclasses.asdict` and JSON have made of one."""
+    blocks = (Block(**{**block, "shape": tuple(block["shape"])}) for block in plain["blocks"])
+    flows = tuple((start, end) for start, end in plain["flows"])
+    return Architecture(plain["title"], tuple(blocks), flows, tuple(plain["levels"]))
+
+
+def as_text(one: Architecture) -> str:
+    """A table of the blocks with their totals."""
+    rows = [("block", "made of", "gives", "parameters", "multiply-adds")]
+    rows += [
+        (
+            block.name,
+            block.kind,
+            shown(block.shape),
+            f"{block.parameters:,}",
+            f"{block.mult_adds:,}",
+        )
+        for block in one.blocks
+    ]
+    rows.append((one.title, "", "", f"{one.parameters:,}", f"{one.mult_adds:,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        [cell.ljust(w) for cell, w in zip(row[:3], widths[:3], strict=True)]
+        + [cell.rjust(w) for cell, w in zip(row[3:], widths[3:], strict=True)]
+        for row in rows
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines) + "\n"
+
+
+def shown(shape: Shape) -> str:
+    return " × ".join(map(str, shape))
+
+
+_RESIDUAL = ("BasicBlock", "Bottleneck")  # nobody wants to see inside
+
+
+_BEGIN = ("Conv2d", "ConvTranspose2d", "Linear")  # each begins a block of plain layers
+
+
+# nothing that a reader looks for
+_SILENT = ("detach", "float", "flatten", "getitem", "add", "sub", "rsub", "mul")
+
+
+_BATCH = 2  # BatchNorm in training mode refuses a single sample
+
+
+@dataclass
+class _Part:
+    """A block that is still growing. leaves: paths of its modules that have no children."""
+
+    name: str
+    shape: Shape
+    leaves: list[str] = field(default_factory=list)
+
+
+def architecture(kind: type[Trainable], config: Any, data: DataInfo) -> Architecture:
+    """Of the model that a trainable builds for its configuration and data, as it is trained."""
+    with torch.device("meta"):
+        trainable = kind(config, data)
+    trainable.set_training(True)
+    side = getattr(config, "crop", None) or data.size  # of what it learns from
+    return trace(trainable.model, [(3, side, side)] * kind.INPUTS)
+
+
+def trace(model: nn.Module, shapes: Sequence[Shape]) -> Architecture:
+    """shapes: of one sample of each input. model: on the meta device, in the mode to be shown."""
+    from torchview import draw_graph  # only who traces pays
+
+    inputs = [torch.empty(_BATCH, *shape, device="meta") for shape in shapes]
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(*inputs)
+    mode = "train" if model.training else "eval"
+    graph = draw_graph(model, input_data=inputs, device="meta", depth=100, mode=mode)
+    parts, flows = _Contraction(model, [(pair[0], pair[1]) for pair in graph.edge_list]).result()
+    counts = counter.get_flop_counts()
+    flops = {name.partition(".")[2]: sum(ops.values()) for name, ops in counts.items()}
+    modules = dict(model.named_modules())
+    blocks = [_block(part, modules, flops) for part in parts]
+    return _in_order(type(model).__name__, blocks, flows)
+
+
+class _Contraction:
+    """Layers → blocks. edges: between torchview's nodes, which stand for modules, functions and the
+    tensors that come in and go out."""
+
+    def __init__(self, model: nn.Module, edges: Sequence[tuple[Any, Any]]) -> None:
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._homes = _homes(model)
+        self._edges = edges
+        self._before: dict[int, list[Any]] = {}
+        self._after: dict[int, list[Any]] = {}
+        for one, two in edges:
+            self._after.setdefault(id(one), []).append(two)
+            self._before.setdefault(id(two), []).append(one)
+
+    def result(self) -> tuple[list[_Part], list[tuple[int, int]]]:
+        parts: dict[str, _Part] = {}
+        for node in (node for edge in self._edges for node in edge):
+            part = parts.setdefault(self._home(node), _Part(_title(node), ()))
+            part.shape = _given(node)
+            path = self._path(node)
+            if path is not None:
+                part.name = self._homes[path]
+                part.leaves += [path] if path not in part.leaves else []
+        flows = {(self._home(one), self._home(two)): None for one, two in self._edges}
+        silent = [name for name in parts if parts[name].name in _SILENT]
+        return _numbered(parts, _bridged(list(flows), silent))
+
+    def _home(self, node: Any) -> str:
+        """The block of a node. A function belongs to a block that it is in the midst of."""
+        path = self._path(node)
+        if path is not None:
+            return self._homes[path]
+        sides = (self._before.get(id(node), []), self._after.get(id(node), []))
+        before, after = ({self._homes.get(self._path(n) or "") for n in side} for side in sides)
+        inside = [home for home in before & after if home is not None]
+        if inside:
+            return min(inside)
+        if _title(node) == "input":  # torchview knows it by several names
+            return "input"
+        # the same function of the same things is drawn once
+        origin = sorted(map(self._home, self._before[id(node)]))
+        return f"{node.name} of {origin}"
+
+    def _path(self, node: Any) -> str | None:
+        """Of a module's node; None of others."""
+        path = self._paths.get(getattr(node, "compute_unit_id", 0))
+        return path if path in self._homes else None
+
+
+def _homes(model: nn.Module) -> dict[str, str]:
+    """Path of every layer → name of its block: a stack of residual blocks, a container of one
+    weighted layer, or a weighted layer and the plain ones after it."""
+    homes: dict[str, str] = {}
+
+    def visit(module: nn.Module, path: str) -> None:
+        begun = ""
+        for name, child in module.named_children():
+            inner = f"{path}.{name}" if path else name
+            if any(child.children()):
+                begun = ""
+                if _is_one_block(child):
+                    leaves = [p for p, m in child.named_modules() if not any(m.children())]
+                    homes.update({f"{inner}.{leaf}": inner for leaf in leaves})
+                else:
+                    visit(child, inner)
+            else:
+                begun = inner if not begun or type(child).__name__ in _BEGIN else begun
+                homes[inner] = begun
+
+    visit(model, "")
+    return homes
+
+
+def _is_one_block(module: nn.Module) -> bool:
+    children = list(module.children())
+    kinds = [type(child).__name__ for child in children]
+    if type(module).__name__ in _RESIDUAL or all(kind in _RESIDUAL for kind in kinds):
+        return True
+    plain = not any(any(child.children()) for child in children)
+    return plain and sum(kind in _BEGIN for kind in kinds) == 1
+
+
+def _title(node: Any) -> str:
+    """Of a function, or of a tensor that comes in or goes out."""
+    name = str(node.name)
+    return {"auxiliary-tensor": "input", "input-tensor": "input", "output-tensor": "output"}.get(
+        name, name.strip("_")
+    )
+
+
+def _given(node: Any) -> Shape:
+    shapes = getattr(node, "output_shape", None) or [node.tensor_shape]
+    return tuple(shapes[0][1:])
+
+
+def _bridged(flows: list[tuple[str, str]], silent: Sequence[str]) -> list[tuple[str, str]]:
+    """The flows without some blocks: what came to them goes where they led."""
+    for name in silent:
+        before = [one for one, two in flows if two == name]
+        after = [two for one, two in flows if one == name]
+        flows = [flow for flow in flows if name not in flow]
+        flows += [(one, two) for one in before for two in after]
+    return [(one, two) for one, two in dict.fromkeys(flows) if one != two]
+
+
+def _numbered(
+    parts: Mapping[str, _Part], flows: Sequence[tuple[str, str]]
+) -> tuple[list[_Part], list[tuple[int, int]]]:
+    used = {name for flow in flows for name in flow}
+    places = {name: place for place, name in enumerate(n for n in parts if n in used)}
+    return [parts[name] for name in places], [(places[one], places[two]) for one, two in flows]
+
+
+def _in_order(
+    title: str, blocks: Sequence[Block], flows: Sequence[tuple[int, int]]
+) -> Architecture:
+    levels = [0] * len(blocks)
+    before = {place: {one for one, two in flows if two == place} for place in range(len(blocks))}
+    for place in graphlib.TopologicalSorter(before).static_order():
+        levels[place] = max((levels[one] + 1 for one in before[place]), default=0)
+    order = sorted(range(len(blocks)), key=lambda place: levels[place])
+    places = {old: new for new, old in enumerate(order)}
+    return Architecture(
+        title,
+        tuple(blocks[old] for old in order),
+        tuple(sorted((places[one], places[two]) for one, two in flows)),
+        tuple(levels[old] for old in order),
+    )
+
+
+def _block(part: _Part, modules: Mapping[str, nn.Module], flops: Mapping[str, int]) -> Block:
+    leaves = [modules[path] for path in part.leaves]
+    weights = [weight for leaf in leaves for weight in leaf.parameters()]
+    return Block(
+        name=part.name,
+        kind=_kind(part.name, modules, leaves),
+        shape=part.shape,
+        parameters=sum(weight.numel() for weight in weights),
+        trained=sum(weight.numel() for weight in weights if weight.requires_grad),
+        mult_adds=sum(flops.get(path, 0) for path in part.leaves) // (2 * _BATCH),
+    )
+
+
+def _kind(name: str, modules: Mapping[str, nn.Module], leaves: Sequence[nn.Module]) -> str:
+    module = modules.get(name)
+    inside = [type(child).__name__ for child in module.children()] if module else []
+    if module is not None and type(module).__name__ in _RESIDUAL:
+        return type(module).__name__
+    if inside and all(kind in _RESIDUAL for kind in inside):
+        return f"{len(inside)} × {inside[0]}"
+    return ", ".join(_layer(leaf) for leaf in leaves if not isinstance(leaf, nn.Identity))
+
+
+def _layer(module: nn.Module) -> str:
+    name = type(module).__name__
+    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        return name
+    extra = f" stride {module.stride[0]}" if module.stride[0] != 1 else ""
+    extra += f" dilation {module.dilation[0]}" if module.dilation[0] != 1 else ""
+    return f"{name} {module.kernel_size[0]}×{module.kernel_size[1]}{extra}"

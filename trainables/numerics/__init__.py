@@ -1,0 +1,1 @@
+"""Random numbers, precision, and arithmetic over several processes."""

@@ -1,0 +1,1 @@
+"""Optimizers, one file each: parameters and settings in, a `torch.optim.Optimizer` out."""

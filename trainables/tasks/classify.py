@@ -1,0 +1,94 @@
+"""Image classification: from scratch, or fine-tuning of an encoder's head, late layers or all."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from trainables.dataset import DataInfo
+from trainables.models.encoders import build_encoder
+from trainables.models.modules import Model
+from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
+from trainables.training_config import TrainableConfig
+from trainables.transforms.geometry import AUGMENTATIONS, normalise
+
+_LATE = ("layer4",)  # the report's "late layers": the last residual stage, with the head
+
+
+def mlp_head(width: int, classes: int) -> nn.Sequential:
+    """The second report's classifier: (B, width) → (B, classes)."""
+    return nn.Sequential(
+        nn.Linear(width, 1024),
+        nn.BatchNorm1d(1024),
+        nn.Dropout(0.4),
+        nn.ReLU(),
+        nn.Linear(1024, 512),
+        nn.BatchNorm1d(512),
+        nn.Dropout(0.3),
+        nn.ReLU(),
+        nn.Linear(512, classes),
+    )
+
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "mlp": mlp_head}
+
+
+class ClassifyConfig(TrainableConfig):
+    train: Literal["head", "late", "full"] = "full"
+    head: Literal["linear", "mlp"] = Field("linear", description="`mlp`: the second report's")
+    # what BatchNorm statistics of frozen layers do: `eval` keeps them, `train` follows the batches
+    frozen_batchnorm: Literal["eval", "train"] = "eval"
+    augment: Literal["none", "flip", "crop", "crop_flip", "resized_crop_flip"] = "crop_flip"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _frozen_stays_frozen(self) -> "ClassifyConfig":
+        if self.train == "head" and self.frozen_batchnorm == "train":
+            raise ValueError(
+                "train 'head' with frozen_batchnorm 'train' would change a frozen backbone's "
+                "features under the head: set frozen_batchnorm to eval, or train to late"
+            )
+        return self
+
+
+class Classify(Trainable):
+    """Cross-entropy over the data set's classes."""
+
+    Config = ClassifyConfig
+    FIGURES = ("loss", "accuracy")
+    SELECT = ("val/accuracy", "max")
+    PREDICTS = "classes"
+    MAPPED = True
+
+    def __init__(self, config: Any, data: DataInfo) -> None:
+        self.config: ClassifyConfig = config
+        encoder, self.width = build_encoder(config.backbone, config.stem)
+        self.model = Model(encoder, HEADS[config.head](self.width, len(data.classes)))
+        for part in self._frozen():
+            part.requires_grad_(False)
+
+    def _frozen(self) -> list[nn.Module]:
+        if self.config.train == "full":
+            return []
+        kept = _LATE if self.config.train == "late" else ()
+        return [part for name, part in self.model.encoder.named_children() if name not in kept]
+
+    def set_training(self, training: bool) -> None:
+        super().set_training(training)
+        if self.config.frozen_batchnorm == "eval":
+            for part in self._frozen():
+                part.eval()
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        draws, augment = AUGMENTATIONS[self.config.augment]
+        images = augment(batch.images, batch.uniform(draws))
+        logits = model(images).float()
+        return F.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing)
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        return classification_sums(self.model(normalise(batch.images)), batch.labels)
+
+    def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        return classification_metrics(sums)

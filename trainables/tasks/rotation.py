@@ -1,0 +1,60 @@
+"""Rotation pretext: by how many quarter turns was the image rotated? (arXiv:1803.07728)"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.dataset import DataInfo
+from trainables.models.encoders import build_encoder
+from trainables.models.modules import Model
+from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
+from trainables.training_config import TrainableConfig
+from trainables.transforms.geometry import AUGMENTATIONS, normalise, rotate90
+
+
+class RotationConfig(TrainableConfig):
+    augment: Literal["none", "flip", "crop", "crop_flip"] = "none"  # before it is rotated
+    rotations_per_image: Literal[1, 4] = 1  # 4: all at once, the paper's; 1: one drawn a step
+
+
+class Rotation(Trainable):
+    """Four-way classification of the rotation; labels of the data set are not looked at."""
+
+    Config = RotationConfig
+    FIGURES = ("loss", "accuracy")
+    SELECT = ("val/accuracy", "max")
+    PREDICTS = None
+    NEEDS = None
+    EVALUATED = 128, 128  # in all four rotations
+
+    def __init__(self, config: Any, data: DataInfo) -> None:
+        self.config: RotationConfig = config
+        encoder, self.width = build_encoder(config.backbone, config.stem)
+        self.model = Model(encoder, nn.Linear(self.width, 4))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        count, augment = AUGMENTATIONS[self.config.augment]
+        draws = batch.uniform(1 + count)
+        images = augment(batch.images, draws[:, 1:])
+        if self.config.rotations_per_image == 4:
+            images, turns = _all_rotations(images)
+        else:
+            turns = (draws[:, 0] * 4).long()
+            images = rotate90(images, turns)
+        return F.cross_entropy(model(images).float(), turns)
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        images, turns = _all_rotations(normalise(batch.images))
+        return classification_sums(self.model(images), turns)
+
+    def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        return classification_metrics(sums)
+
+
+def _all_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, S, S) → ((4B, 3, S, S), (4B,)): every image in each of its four rotations."""
+    turns = torch.arange(4, device=images.device).repeat_interleave(len(images))
+    return torch.cat([torch.rot90(images, k, (2, 3)) for k in range(4)]), turns

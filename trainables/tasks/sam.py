@@ -1,0 +1,295 @@
+"""Masks of everything in an image by Meta's segment-anything (arXiv:2304.02643).
+
+The package's own generator makes them; results are COCO's run-length JSON and a picture of all
+masks. An official checkpoint is known by its name, size and sha256, any other by its shapes.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from trainables.dataset import IGNORED
+from trainables.numerics.randomness import derived_seed
+from trainables.producer import Pixels, Producer, ProducerConfig, Product
+
+ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
+_SHARE = 0.55  # of a mask's colour in the picture
+Annotation = dict[str, Any]
+
+
+class Official(NamedTuple):
+    """A checkpoint as Meta publishes it: width and depth of its encoder, and the file."""
+
+    width: int
+    depth: int
+    file: str
+    bytes: int
+    sha256: str
+
+
+# sha256 and sizes as published with the files (github.com/facebookresearch/segment-anything)
+OFFICIAL = {
+    "vit_h": Official(1280, 32, "sam_vit_h_4b8939.pth", 2_564_550_879,
+                      "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+    "vit_l": Official(1024, 24, "sam_vit_l_0b3195.pth", 1_249_524_607,
+                      "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+    "vit_b": Official(768, 12, "sam_vit_b_01ec64.pth", 375_042_383,
+                      "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+}  # fmt: skip
+
+
+class SamConfig(ProducerConfig):
+    """The second report's settings."""
+
+    weights: str = Field(description="the checkpoint file; default: the official one's name")
+    model: Literal["vit_h", "vit_l", "vit_b", "any"] = Field(
+        "vit_h", description="what the file must hold; any: whatever its shapes say"
+    )
+    points_per_side: Annotated[int, Field(ge=1, le=256)] = 32
+    points_per_batch: Annotated[int, Field(ge=1)] = Field(
+        64, description="halved by itself when memory runs out"
+    )
+    pred_iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.88
+    stability_threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
+    nms_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.7, description="IoU of two masks' boxes from which the worse one is left out"
+    )
+    min_area: Annotated[int, Field(ge=0)] = Field(100, description="px of an island or a hole")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class SamMasks(Producer):
+    """Every rank holds the whole model."""
+
+    Config = SamConfig
+    FIGURES = ("sam/masks", "sam/best_iou")
+    FOLDER = "sam"
+
+    def __init__(self, config: Any, device: torch.device) -> None:
+        self.config: SamConfig = config
+        self.sam = build_sam(read_weights(Path(config.weights))).to(device)
+        modern = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        if config.precision == "bfloat16" or (config.precision == "auto" and modern):
+            for part in (self.sam.image_encoder, self.sam.mask_decoder):
+                part.forward = partial(_in_bfloat16, part.forward, device.type)
+        self.points_per_batch = config.points_per_batch
+
+    @classmethod
+    def default_weights(cls, config: Mapping[str, Any]) -> str:
+        return OFFICIAL.get(str(config.get("model")), OFFICIAL["vit_h"]).file
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        path, known = Path(config.weights), OFFICIAL.get(config.model)
+        if not path.is_file():
+            what = known or OFFICIAL["vit_h"]
+            raise ValueError(
+                f"there is no file {path}: put {what.file} there ({what.bytes:,} bytes, sha256 "
+                f"{what.sha256}, from {ADDRESS}{what.file}), or name yours"
+            )
+        place = path.stat()
+        _check_file(path, config.model, (place.st_size, place.st_mtime_ns))
+
+    @torch.inference_mode()
+    def produce(self, name: str, image: Pixels, truth: Pixels | None, classes: int) -> Product:
+        from segment_anything.utils.amg import coco_encode_rle, rle_to_mask  # see build_sam
+
+        found = sorted(self._annotations(image), key=lambda one: -one["area"])
+        masks = [rle_to_mask(one["segmentation"]) for one in found]
+        encoded = [one | {"segmentation": coco_encode_rle(one["segmentation"])} for one in found]
+        figures = {"sam/masks": float(len(found))}
+        if truth is not None and (truth != IGNORED).any():
+            figures["sam/best_iou"] = best_iou(masks, truth, classes)
+        height, width = image.shape[:2]
+        described = {
+            "image": name,
+            "width": width,
+            "height": height,
+            "settings": self.config.model_dump(mode="json", exclude={"dataset", "watch"}),
+            "points_per_batch": self.points_per_batch,
+            **figures,
+            "annotations": [{"id": number, **one} for number, one in enumerate(encoded, 1)],
+        }
+        picture = io.BytesIO()
+        Image.fromarray(overlay(image, masks, name)).save(picture, "png")
+        return Product(
+            {".json": json.dumps(described).encode(), ".png": picture.getvalue()}, figures
+        )
+
+    def _annotations(self, image: Pixels) -> list[Annotation]:
+        """With as many points at once as memory allows."""
+        from segment_anything import SamAutomaticMaskGenerator
+
+        while True:
+            generator = SamAutomaticMaskGenerator(
+                self.sam,
+                points_per_side=self.config.points_per_side,
+                points_per_batch=self.points_per_batch,
+                pred_iou_thresh=self.config.pred_iou_threshold,
+                stability_score_thresh=self.config.stability_threshold,
+                box_nms_thresh=self.config.nms_threshold,
+                min_mask_region_area=self.config.min_area,
+                output_mode="uncompressed_rle",
+            )
+            try:
+                found: list[Annotation] = generator.generate(image)
+                return found
+            except torch.OutOfMemoryError:
+                if self.points_per_batch == 1:
+                    raise
+                self.points_per_batch //= 2
+                torch.cuda.empty_cache()
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Mapped, not read. Raises ValueError where it is no checkpoint of tensors."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises nearly everything on damaged input
+        raise ValueError(f"{path} is no checkpoint of tensors") from error
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not named tensors")
+    return state
+
+
+def build_sam(state: Mapping[str, Tensor], load: bool = True) -> Any:
+    """The model whose shapes a checkpoint has, in evaluation mode. load: with its weights."""
+    # seconds to load: only who makes masks pays
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        Sam,
+        TwoWayTransformer,
+    )
+
+    patch = state["image_encoder.patch_embed.proj.weight"]
+    width, depth = _shape(state, Path("the checkpoint"))
+    side = state["image_encoder.pos_embed"].shape[1]
+    steps = [state[f"image_encoder.blocks.{k}.attn.rel_pos_h"] for k in range(depth)]
+    local = [len(step) for step in steps if len(step) != 2 * side - 1]
+    channels = state["image_encoder.neck.0.weight"].shape[0]
+    sam = Sam(
+        image_encoder=ImageEncoderViT(
+            img_size=side * patch.shape[-1],
+            patch_size=patch.shape[-1],
+            embed_dim=width,
+            depth=depth,
+            num_heads=width // steps[0].shape[1],
+            out_chans=channels,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=(local[0] + 1) // 2 if local else 0,
+            global_attn_indexes=tuple(
+                k for k, step in enumerate(steps) if len(step) == 2 * side - 1
+            ),
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=channels,
+            image_embedding_size=(side, side),
+            input_image_size=(side * patch.shape[-1],) * 2,
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            transformer_dim=channels,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=channels, num_heads=8, mlp_dim=2048
+            ),
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+    )
+    if load:
+        sam.load_state_dict(state)
+    sam.eval().requires_grad_(False)
+    return sam
+
+
+def best_iou(masks: list[Any], truth: Pixels, classes: int) -> float:
+    """How well the best mask fits each class that is present: the mean of their IoU, without the
+    pixels that do not count. masks: (H, W) bool each."""
+    counted = truth != IGNORED
+    sizes = np.bincount(truth[counted], minlength=classes)
+    best = np.zeros(classes)
+    for mask in masks:
+        inside = np.bincount(truth[mask & counted], minlength=classes)
+        best = np.maximum(best, inside / np.maximum(1, inside.sum() + sizes - inside))
+    return float(best[sizes > 0].mean())
+
+
+def overlay(image: Pixels, masks: list[Any], name: str) -> Pixels:
+    """(H, W, 3): every mask in a colour of its own, which depends on the name and its place alone;
+    larger ones first, so that none is hidden."""
+    draw = np.random.Generator(np.random.PCG64(derived_seed("sam", name)))
+    painted = image.astype(np.float32)
+    for mask in masks:
+        colour = draw.integers(40, 256, size=3)
+        painted[mask] = (1 - _SHARE) * painted[mask] + _SHARE * colour
+    return np.asarray(painted.round().astype(np.uint8))
+
+
+def _shape(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
+    """Width and depth of the encoder. Raises ValueError where it is none of SAM's."""
+    if (
+        "image_encoder.patch_embed.proj.weight" not in state
+        or "mask_decoder.iou_token.weight" not in state
+    ):
+        raise ValueError(
+            f"{path} is no checkpoint of segment-anything: its tensors have other names"
+        )
+    depth = sum(name.endswith("attn.rel_pos_h") for name in state)
+    return len(state["image_encoder.patch_embed.proj.weight"]), depth
+
+
+@lru_cache(maxsize=16)  # a study asks again for every point of its grid
+def _check_file(path: Path, model: str, version: tuple[int, int]) -> None:
+    """version: size and time of change, which decide whether it was looked at already."""
+    state = read_weights(path)
+    width, depth = _shape(state, path)
+    with torch.device("meta"):
+        built = build_sam(state, load=False).state_dict()
+    odd = [n for n in built.keys() | state.keys()
+           if n not in built or n not in state or built[n].shape != state[n].shape]  # fmt: skip
+    if odd:
+        raise ValueError(
+            f"{path} is no checkpoint of segment-anything: {min(odd)} is missing, or does not fit"
+        )
+    known = OFFICIAL.get(model)
+    if known is None:
+        return
+    if (width, depth) != (known.width, known.depth):
+        names = [name for name, one in OFFICIAL.items() if (one.width, one.depth) == (width, depth)]
+        what = names[0] if names else f"an encoder {width} wide and {depth} deep"
+        raise ValueError(f"{path} holds {what}, not {model}: set model: {(names or ['any'])[0]}")
+    if version[0] != known.bytes:
+        raise ValueError(
+            f"{path} has {version[0]:,} bytes, Meta's {known.file} has {known.bytes:,}: load it "
+            "again, or set model: any"
+        )
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != known.sha256:
+        raise ValueError(
+            f"{path} has sha256 {found}, Meta's {known.file} has {known.sha256}: load it again, or "
+            "set model: any"
+        )
+
+
+def _in_bfloat16(forward: Callable[..., Any], device: str, *given: Any, **named: Any) -> Any:
+    """One part in bfloat16; what it gives is float32, which the rest of the package needs."""
+    with torch.autocast(device, dtype=torch.bfloat16):
+        found = forward(*given, **named)
+    if isinstance(found, tuple):
+        return tuple(each.float() for each in found)
+    return found.float()

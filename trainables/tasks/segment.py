@@ -1,0 +1,164 @@
+"""Semantic segmentation: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on ResNet50."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from trainables.config import NonNegativeFloat, PositiveFloat, PositiveInt
+from trainables.dataset import IGNORED, DataInfo
+from trainables.models.modules import Encoding
+from trainables.models.segmentation import STRIDE, DeepLabV3, Fcn32s
+from trainables.monitoring.iou import class_iou, confusion, mean_iou
+from trainables.numerics.precision import constant
+from trainables.trainable import Batch, Trainable
+from trainables.training_config import TrainableConfig
+from trainables.transforms.geometry import normalise
+from trainables.transforms.image_and_mask import DRAWS, scaled_crop
+
+_AUXILIARY = 0.4  # its loss's weight (arXiv:1612.01105, section 4)
+_BACKBONES = {"fcn32s": "vgg16", "deeplabv3": "resnet50"}
+
+
+class SegmentConfig(TrainableConfig):
+    network: Literal["fcn32s", "deeplabv3"]
+    backbone: Literal["vgg16", "resnet50"] = Field(  # type: ignore[assignment]
+        "resnet50", description="fcn32s stands on vgg16, deeplabv3 on resnet50"
+    )
+    hidden: PositiveInt = Field(4096, description="fcn32s: channels of layers 6 and 7")
+    batch_size: Annotated[int, Field(ge=2)] = Field(8, description="global, over all workers")
+    lr: PositiveFloat = 0.01
+    schedule: Literal["cosine", "step", "constant", "poly"] = "poly"
+    crop: Annotated[int, Field(ge=32)] | None = Field(
+        None, description="px of the square that is learnt from; default: the image's side"
+    )
+    scales: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)] = Field(
+        [0.5, 2.0], description="smallest and largest enlargement before the crop"
+    )
+    class_weights: Annotated[list[PositiveFloat], Field(min_length=2)] | None = Field(
+        None, description="of each class in the loss, in the order of the ids"
+    )
+    watch: list[str] = Field(
+        [], description="images whose masks are drawn, such as 0013; default: three of validation"
+    )
+    dice: NonNegativeFloat = Field(0.0, description="weight of the Dice loss beside cross-entropy")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "SegmentConfig":
+        if self.backbone != _BACKBONES[self.network]:
+            raise ValueError(
+                f"{self.network} stands on {_BACKBONES[self.network]}, not {self.backbone}: "
+                f"set backbone to {_BACKBONES[self.network]}"
+            )
+        if self.stem != "imagenet":
+            raise ValueError("segment has the stem of its backbone: remove `stem`")
+        if self.scales[0] > self.scales[1]:
+            raise ValueError(f"scales {self.scales} must be smallest, then largest")
+        if self.network == "fcn32s" and self.weights == "imagenet" and self.hidden != 4096:
+            raise ValueError(
+                f"weights 'imagenet' have 4096 channels in layers 6 and 7, not {self.hidden}: "
+                "set hidden to 4096"
+            )
+        return self
+
+
+class Segment(Trainable):
+    """Cross-entropy over the pixels that count, averaged image by image, so that it does not matter
+    how a batch is shared out."""
+
+    Config = SegmentConfig
+    FIGURES = ("loss", "miou", "accuracy")
+    SELECT = ("val/miou", "max")
+    PREDICTS = "masks"
+    NEEDS = "masks"
+    EVALUATED = 8, 512
+    WATCHED = True
+    model: Encoding
+
+    @classmethod
+    def check(cls, config: Any, data: DataInfo) -> None:
+        side = config.crop or data.size
+        if side < STRIDE:
+            raise ValueError(
+                f"learns from squares of {side} px, smaller than the networks' stride: set crop, "
+                f"or the data set's size, to {STRIDE} or more"
+            )
+        if config.class_weights and len(config.class_weights) != len(data.classes):
+            raise ValueError(
+                f"class_weights has {len(config.class_weights)} numbers for {len(data.classes)} "
+                f"classes ({', '.join(data.classes)})"
+            )
+
+    def __init__(self, config: Any, data: DataInfo) -> None:
+        self.config: SegmentConfig = config
+        self.classes, self.side = data.classes, config.crop or data.size
+        self.watched = config.watch
+        if config.network == "fcn32s":
+            self.model, self.width = Fcn32s(len(data.classes), config.hidden), config.hidden
+        else:
+            self.model, self.width = DeepLabV3(len(data.classes)), 2048
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        low, high = self.config.scales
+        draws = batch.uniform(DRAWS)
+        images, masks = scaled_crop(batch.images, batch.labels, draws, self.side, (low, high))
+        found = model(images)
+        total = self._each(found["out"], masks).mean()
+        if "aux" in found:
+            total = total + _AUXILIARY * self._each(found["aux"], masks).mean()
+        return total
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.model(normalise(batch.images))["out"]
+        loss = self._each(logits, batch.labels).double()
+        return {
+            "confusion": confusion(logits.argmax(1), batch.labels, len(self.classes)),
+            "loss": loss.sum(),
+            "count": torch.ones_like(loss).sum(),
+        }
+
+    def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Beside FIGURES the IoU of every class that is present, as `iou/<class>`."""
+        matrix = sums["confusion"]
+        each = dict(zip(self.classes, class_iou(matrix).tolist(), strict=True))
+        return {
+            "loss": float(sums["loss"]) / float(sums["count"]),
+            "miou": mean_iou(matrix),
+            "accuracy": float(matrix.diagonal().sum()) / float(matrix.sum()),
+            **{f"iou/{name}": value for name, value in each.items() if value == value},
+        }
+
+    def absent(self, sums: Mapping[str, Tensor]) -> list[str]:
+        shown = sums["confusion"].sum(1) > 0
+        return [name for name, one in zip(self.classes, shown.tolist(), strict=True) if not one]
+
+    def _each(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """(B, K, H, W), (B, H, W) → (B,): the loss of every image; 0 where no pixel counts."""
+        logits, counted = logits.float(), masks != IGNORED
+        wanted = torch.where(counted, masks, 0).long()
+        weights = self.config.class_weights
+        weight = constant(tuple(weights), logits.device) if weights else None
+        pixels = F.cross_entropy(logits, wanted, weight, reduction="none") * counted
+        shares = counted if weight is None else weight[wanted] * counted
+        loss = pixels.sum((1, 2)) / shares.sum((1, 2)).clamp(min=1e-6)
+        if self.config.dice:
+            loss = loss + self.config.dice * dice_loss(logits, wanted, counted)
+        return loss
+
+
+def dice_loss(logits: Tensor, wanted: Tensor, counted: Tensor) -> Tensor:
+    """1 - Dice of every image, the mean over the classes it shows (arXiv:1606.04797, eq. 3 without
+    its squares).
+
+    logits: (B, K, H, W); wanted: (B, H, W) int64 in [0, K); counted: (B, H, W) bool. Returns (B,),
+    0 where no pixel counts.
+    """
+    guess = logits.softmax(1) * counted[:, None]
+    truth = F.one_hot(wanted, logits.shape[1]).permute(0, 3, 1, 2) * counted[:, None]
+    both, guessed, true = ((x).sum((2, 3)) for x in (guess * truth, guess, truth))
+    shown = true > 0
+    missed = torch.where(shown, 1 - 2 * both / (guessed + true).clamp(min=1e-6), 0.0)
+    return missed.sum(1) / shown.sum(1).clamp(min=1)
