@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, how long a file is, what importing does."""
+"""The rules of the house: which room may import which, how long a file is, what importing does."""
 
 import ast
 import graphlib
@@ -11,7 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"orchestrator", "trainables"}
-FILES = {f"{name}.{f.stem}": f for name in PACKAGES for f in sorted((ROOT / name).rglob("*.py"))}
+
+
+def dotted(path: Path) -> str:
+    """`orchestrator/cli/main.py` → `orchestrator.cli.main`; a package's file → the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {dotted(path): path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))}
 TREES = {module: ast.parse(path.read_bytes()) for module, path in FILES.items()}
 FUNCTIONS = {
     f"{module}:{node.lineno} {node.name}": node
@@ -19,20 +27,80 @@ FUNCTIONS = {
     for node in ast.walk(tree)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 }
+CLASSES = {
+    f"{module}:{node.lineno} {node.name}": node
+    for module, tree in TREES.items()
+    for node in ast.walk(tree)
+    if isinstance(node, ast.ClassDef)
+}
+
+# Who may import whom: a room, and the rooms of its own package below it. `trainables` is below
+# `orchestrator`. A file at the top of a package (the contract) is a room of its own.
+ARROWS: dict[str, set[str]] = {
+    "orchestrator": set(),
+    "orchestrator.__main__": {"cli"},
+    "orchestrator.cli": {
+        "driver", "execution", "tracking", "reporting", "planning", "storage", "config",
+    },
+    "orchestrator.driver": {"tuning", "execution", "tracking", "planning", "storage", "config"},
+    "orchestrator.tuning": {
+        "execution", "tracking", "reporting", "planning", "storage", "config",
+    },
+    "orchestrator.tracking": {"reporting", "planning", "storage", "config"},
+    "orchestrator.execution": {"planning", "storage", "config"},
+    "orchestrator.reporting": {"storage", "config"},
+    "orchestrator.planning": {"storage", "config"},
+    "orchestrator.storage": {"config"},
+    "orchestrator.config": set(),
+    "trainables": set(),
+    "trainables.tasks": {
+        "monitoring", "loading", "data", "models", "transforms", "numerics",
+        "trainable", "producer", "dataset", "training_config", "config", "metrics",
+    },
+    "trainables.engine": {
+        "monitoring", "loading", "models", "numerics", "optimizers",
+        "trainable", "dataset", "training_config", "config", "metrics",
+    },
+    "trainables.monitoring": {
+        "loading", "data", "transforms", "numerics",
+        "trainable", "dataset", "training_config", "metrics",
+    },
+    "trainables.loading": {"data", "numerics", "dataset"},
+    "trainables.data": {"numerics", "dataset", "config"},
+    "trainables.trainable": {"models", "transforms", "numerics", "dataset", "training_config"},
+    "trainables.producer": {"config"},
+    "trainables.models": {"training_config"},
+    "trainables.transforms": {"numerics", "dataset"},
+    "trainables.numerics": {"training_config"},
+    "trainables.training_config": {"optimizers", "schedules", "config"},
+    "trainables.optimizers": set(),
+    "trainables.schedules": set(),
+    "trainables.dataset": set(),
+    "trainables.metrics": set(),
+    "trainables.config": set(),
+}  # fmt: skip
+ROOMS = {
+    name for name in ARROWS if name.count(".") == 1 and (ROOT / name.replace(".", "/")).is_dir()
+}
 DOORS = {
-    "mlflow": {"tracking", "services"},
+    "mlflow": {"tracking.mlflow_client", "execution.services"},
     "ray": {
-        "submit",
-        "search",
-        "schedulers",
-        "tune_hooks",
-        "trial",
-        "launch",
-        "worker",
-        "jobs",
-        "services",
+        "driver.driver",
+        "tuning.tuner",
+        "tuning.ray_tune",
+        "tuning.trial_worker",
+        "execution.failures",
+        "execution.launcher",
+        "execution.ray_jobs",
+        "execution.resources",
+        "execution.services",
     },
 }
+
+
+def room_of(module: str) -> str:
+    """`orchestrator.cli.main` → `orchestrator.cli`; a file at the top is its own room."""
+    return ".".join(module.split(".")[:2])
 
 
 def imports(tree: ast.AST) -> set[str]:
@@ -51,6 +119,11 @@ def packages(tree: ast.AST) -> set[str]:
     return {name.partition(".")[0] for name in imports(tree)}
 
 
+def own_imports(module: str) -> set[str]:
+    """Modules of this project that a module imports."""
+    return {name for name in imports(TREES[module]) if name in FILES and name not in PACKAGES}
+
+
 def test_trainables_know_nothing_of_what_runs_them() -> None:
     known = {name for module in FILES if module[0] == "t" for name in packages(TREES[module])}
     assert "torch" in known
@@ -59,14 +132,44 @@ def test_trainables_know_nothing_of_what_runs_them() -> None:
 
 @pytest.mark.parametrize("stack", DOORS)
 def test_the_stack_is_touched_through_few_doors(stack: str) -> None:
-    touching = {module.split(".")[1] for module, tree in TREES.items() if stack in packages(tree)}
+    touching = {m.partition(".")[2] for m, tree in TREES.items() if stack in packages(tree)}
     assert touching
     assert touching <= DOORS[stack]
 
 
-def test_imports_point_down_without_circles() -> None:
-    graph = {m: imports(tree) & FILES.keys() - {m} for m, tree in TREES.items()}
+def test_every_room_imports_those_below_it_and_no_other() -> None:
+    found: dict[str, set[str]] = {room: set() for room in ARROWS}
+    for module in FILES:
+        package, here = module.partition(".")[0], room_of(module)
+        rooms = {room_of(name) for name in own_imports(module)} - {here}
+        found[here] |= {room.partition(".")[2] for room in rooms if room.startswith(package)}
+    assert {room: sorted(arrows - ARROWS[room]) for room, arrows in found.items()} == {
+        room: [] for room in ARROWS
+    }
+    unused = {room: sorted(ARROWS[room] - arrows) for room, arrows in found.items()}
+    assert {room: arrows for room, arrows in unused.items() if arrows} == {}
+
+
+def test_the_allowed_arrows_point_one_way() -> None:
+    graph = {
+        room: {f"{room.partition('.')[0]}.{below}" for below in arrows}
+        for room, arrows in ARROWS.items()
+    }
+    assert set(graphlib.TopologicalSorter(graph).static_order()) == set(ARROWS)
+    assert "execution" not in ARROWS["orchestrator.tracking"]
+    assert "tracking" not in ARROWS["orchestrator.execution"]
+
+
+def test_files_of_a_room_import_each_other_without_circles() -> None:
+    graph = {module: own_imports(module) - {module} for module in FILES}
     assert set(graphlib.TopologicalSorter(graph).static_order()) == set(FILES)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_has_four_to_nine_files_and_its_own_tests(room: str) -> None:
+    files = [m for m in FILES if room_of(m) == room and m != room]
+    assert 4 <= len(files) <= 9
+    assert list((ROOT / "tests" / room.replace(".", "/")).glob("test_*.py"))
 
 
 def test_own_imports_stand_at_the_top_of_a_file_and_in_full() -> None:
@@ -76,13 +179,14 @@ def test_own_imports_stand_at_the_top_of_a_file_and_in_full() -> None:
     assert [module for module, tree in TREES.items() if "" in packages(tree)] == []
 
 
-def test_files_and_functions_are_short_and_have_a_place_and_a_purpose() -> None:
+def test_files_classes_and_functions_are_short_and_have_a_place_and_a_purpose() -> None:
     lengths = {module: len(path.read_text("utf-8").splitlines()) for module, path in FILES.items()}
     assert [module for module, lines in lengths.items() if lines > 350] == []
     lengths = {name: (f.end_lineno or 0) - f.lineno + 1 for name, f in FUNCTIONS.items()}
     assert [name for name, lines in lengths.items() if lines > 60] == []
+    lengths = {name: (c.end_lineno or 0) - c.lineno + 1 for name, c in CLASSES.items()}
+    assert [name for name, lines in lengths.items() if lines >= 200] == []
     assert [module for module, tree in TREES.items() if not ast.get_docstring(tree)] == []
-    assert {path.parent for path in FILES.values()} == {ROOT / name for name in PACKAGES}
     odds = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
     assert not odds & {path.stem for path in FILES.values()}
 
@@ -103,23 +207,25 @@ def test_importing_starts_no_thread_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_commands_that_only_look_do_not_load_torch(tmp_path: Path) -> None:
-    loaded = run("import orchestrator.commands_look\nprint(*sys.modules)", tmp_path).split()
-    assert "orchestrator.commands_look" in loaded
+    loaded = run("import orchestrator.cli.status\nprint(*sys.modules)", tmp_path).split()
+    assert "orchestrator.cli.status" in loaded
     assert "torch" not in loaded
 
 
 def test_a_plan_needs_neither_ray_nor_mlflow(tmp_path: Path) -> None:
-    loaded = run("import orchestrator.commands_plan\nprint(*sys.modules)", tmp_path).split()
-    assert "orchestrator.prepare" in loaded
+    loaded = run("import orchestrator.cli.plan\nprint(*sys.modules)", tmp_path).split()
+    assert "orchestrator.planning.prepare" in loaded
     assert not {"ray", "mlflow", "matplotlib"} & set(loaded)
 
 
-@pytest.mark.parametrize("module", ["launch", "submit", "commands_train"])
+@pytest.mark.parametrize("module", ["execution.launcher", "driver.driver", "cli.submit"])
 def test_what_takes_seconds_to_load_is_left_to_those_who_need_it(
     tmp_path: Path, module: str
 ) -> None:
     loaded = run(f"import orchestrator.{module}\nprint(*sys.modules)", tmp_path).split()
-    assert "orchestrator.store" in loaded
+    assert "orchestrator.storage.checkpoints" in loaded
     assert not {"torchvision", "sklearn"} & set(loaded)
-    if module == "launch":  # every worker and controller loads it
-        assert not {"mlflow", "orchestrator.study_file", "trainables.data.datasets"} & set(loaded)
+    if module == "execution.launcher":  # every worker and controller loads it
+        assert not {"mlflow", "orchestrator.config.study_schema", "trainables.data.datasets"} & set(
+            loaded
+        )

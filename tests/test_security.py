@@ -219,10 +219,10 @@ BOMBS = {
 READ = """
 import pathlib, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))
-from orchestrator.config.yaml_loader import YamlFault, read_mapping
+from orchestrator.config.yaml_loader import YamlError, read_mapping
 try:
     read_mapping(pathlib.Path(sys.argv[1]))
-except YamlFault as fault:
+except YamlError as fault:
     print(fault)
 """
 

@@ -96,7 +96,7 @@ def _reader_is_gone() -> bool:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Faults on one line, with the nearest command."""
+    """Errors on one line, with the nearest command."""
 
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"COMMAND: invalid choice: (['\"])(.*)\1 \(choose", message)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 from PIL import Image
 
-from orchestrator.cli.status import ERRORS
+from orchestrator.cli.console import ERRORS
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.execution import services
@@ -28,7 +28,7 @@ def predict(options: argparse.Namespace) -> int:
     """What a Run's model says of images: class and probability, or a mask and an overlay."""
     paths = [Path(name) for name in options.images]
     _check_names(paths)
-    for path in paths:  # all faults before anything starts, one image in memory at a time
+    for path in paths:  # all errors before anything starts, one image in memory at a time
         _open(path)
     home = find_home(options.home).create()
     settings = read_settings(options.mlflow)

@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from orchestrator.cli.status import ERRORS
+from orchestrator.cli.console import ERRORS
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name

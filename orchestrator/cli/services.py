@@ -4,11 +4,10 @@ import argparse
 
 from rich.console import Console
 
-from orchestrator.cli.status import ERRORS
+from orchestrator.cli.console import ERRORS, show_services
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.driver.garbage_collector import clean as clean_home
 from orchestrator.execution import services
-from orchestrator.execution.services import Services
 from orchestrator.storage.home import find_home
 
 
@@ -25,14 +24,6 @@ def down(options: argparse.Namespace) -> int:
     stopped = services.stop(find_home(options.home))
     print(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
     return 0
-
-
-def show_services(found: Services, out: Console) -> None:
-    ray = found.ray
-    out.print(f"\nMLflow         {found.mlflow_uri or 'not running'}")
-    out.print(f"Ray dashboard  {ray.dashboard_url if ray else 'not running'}")
-    if ray and ray.token_path:
-        out.print(f"               log in with the content of {ray.token_path}\n")
 
 
 def clean(options: argparse.Namespace) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from orchestrator.cli.console import ERRORS, show_services
 from orchestrator.cli.progress import epochs_done, finding, progress_table
-from orchestrator.cli.services import show_services
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
@@ -29,8 +29,6 @@ from orchestrator.tracking.run_states import (
     newest,
     records,
 )
-
-ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def status(options: argparse.Namespace) -> int:

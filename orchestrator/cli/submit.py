@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from orchestrator.cli.console import ERRORS, show_services
 from orchestrator.cli.plan import data_root, prepare_study, show_plan
 from orchestrator.cli.progress import finding, follow
-from orchestrator.cli.services import show_services
-from orchestrator.cli.status import ERRORS
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
 from orchestrator.config.study_loader import read

@@ -1,4 +1,4 @@
-"""Faults of a study as lines a user can act on: dotted key, what is wrong, the nearest name."""
+"""Errors in a study as lines a user can act on: dotted key, what is wrong, the nearest name."""
 
 import copy
 import difflib
@@ -39,19 +39,19 @@ class Refused(UserError):
 
 
 class StudyError(UserError):
-    """One or more faults in a study or in `--set`."""
+    """One or more errors in a study or in `--set`."""
 
     status = 2
 
-    def __init__(self, source: str, faults: Iterable[str]) -> None:
-        self.source, self.faults = source, list(dict.fromkeys(faults))
-        count = len(self.faults)
+    def __init__(self, source: str, errors: Iterable[str]) -> None:
+        self.source, self.errors = source, list(dict.fromkeys(errors))
+        count = len(self.errors)
         head = f"{source}: {count} error{'s' if count > 1 else ''}"
-        super().__init__("\n".join([head, *(f"  {fault}" for fault in self.faults)]))
+        super().__init__("\n".join([head, *(f"  {fault}" for fault in self.errors)]))
 
 
-class Faults:
-    """Collects faults, so that a user sees all of them at once."""
+class ErrorList:
+    """Collects errors, so that a user sees all of them at once."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -74,7 +74,7 @@ class Faults:
         self.add(key, _message(item, model, path, found))
 
 
-def without_faults(model: type[AnyConfig], value: Mapping[str, Any]) -> AnyConfig | None:
+def without_errors(model: type[AnyConfig], value: Mapping[str, Any]) -> AnyConfig | None:
     """The same with its faulty values left out, so that what they hide can be checked too; None
     where the rest cannot stand alone."""
     rest = copy.deepcopy(dict(value))

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.config.errors import Faults, near
+from orchestrator.config.errors import ErrorList, near
 from orchestrator.config.study_schema import StudyFile, Variant
 from trainables.data.datasets import DATASETS, DatasetConfig
 from trainables.metrics import KNN, PROBES
@@ -15,7 +15,7 @@ from trainables.training_config import TrainableConfig
 AnyForm = type[TrainableConfig] | type[ProducerConfig]
 
 
-def read_variants(stages: Any, faults: Faults) -> dict[str, tuple[Variant, ...]]:
+def read_variants(stages: Any, errors: ErrorList) -> dict[str, tuple[Variant, ...]]:
     """The variants of every stage that is without a fault in its config and grid."""
     found = {}
     for name, stage in stages.items() if isinstance(stages, dict) else ():
@@ -24,43 +24,45 @@ def read_variants(stages: Any, faults: Faults) -> dict[str, tuple[Variant, ...]]
             if not isinstance(task, str):
                 continue
             if task not in kinds:
-                faults.add(f"stages.{name}.{word}", f"no {word} {task!r}{near(task, kinds)}")
-            elif variants := _of_stage(str(name), stage, kinds[task].Config, faults):
+                errors.add(f"stages.{name}.{word}", f"no {word} {task!r}{near(task, kinds)}")
+            elif variants := _of_stage(str(name), stage, kinds[task].Config, errors):
                 found[str(name)] = variants
     return found
 
 
 def _of_stage(
-    name: str, stage: Mapping[str, Any], model: AnyForm, faults: Faults
+    name: str, stage: Mapping[str, Any], model: AnyForm, errors: ErrorList
 ) -> tuple[Variant, ...]:
     config, grid = stage.get("config") or {}, stage.get("grid") or {}
     if not isinstance(config, dict) or not isinstance(grid, dict):
         return ()
-    before = len(faults.lines)
+    before = len(errors.lines)
     for key, values in grid.items():
-        _check_grid_values(f"stages.{name}.grid.{key}", str(key), values, model, faults)
-    if len(faults.lines) > before:
+        _check_grid_values(f"stages.{name}.grid.{key}", str(key), values, model, errors)
+    if len(errors.lines) > before:
         grid = {}
     variants = []
     for point in itertools.product(*grid.values()):
         values = tuple(zip(grid, point, strict=True))
-        found = Faults()
+        found = ErrorList()
         checked = found.validate(model, {**config, **dict(values)}, f"stages.{name}.config")
         for line in found.lines:
             key = line.removeprefix(f"stages.{name}.config.").split(":")[0]
-            faults.add("", line.replace(".config.", ".grid.", 1) if key in grid else line)
+            errors.add("", line.replace(".config.", ".grid.", 1) if key in grid else line)
         if checked is not None:
             variants.append(Variant(values, checked))
-    return tuple(variants) if len(faults.lines) == before else ()
+    return tuple(variants) if len(errors.lines) == before else ()
 
 
-def _check_grid_values(dotted: str, key: str, values: Any, model: AnyForm, faults: Faults) -> None:
+def _check_grid_values(
+    dotted: str, key: str, values: Any, model: AnyForm, errors: ErrorList
+) -> None:
     if key not in model.model_fields:
-        faults.add(dotted, f"unknown key{near(key, model.model_fields, 'keys')}")
+        errors.add(dotted, f"unknown key{near(key, model.model_fields, 'keys')}")
     elif not isinstance(values, list) or not values:
-        faults.add(dotted, f"must be a list with at least one value, not {values!r}")
+        errors.add(dotted, f"must be a list with at least one value, not {values!r}")
     elif any(values.count(value) > 1 for value in values):
-        faults.add(dotted, f"names a value twice: {values!r}")
+        errors.add(dotted, f"names a value twice: {values!r}")
 
 
 def follow_watched(file: StudyFile, variants: dict[str, tuple[Variant, ...]]) -> None:

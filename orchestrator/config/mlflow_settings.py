@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from orchestrator.config.errors import Faults, StudyError
-from orchestrator.config.yaml_loader import YamlFault, read_mapping
+from orchestrator.config.errors import ErrorList, StudyError
+from orchestrator.config.yaml_loader import YamlError, read_mapping
 from trainables.config import Config
 
 FILE = "mlflow.yaml"
@@ -56,10 +56,10 @@ def read_settings(given: str | None) -> MlflowSettings:
         return MlflowSettings()
     try:
         mapping = read_mapping(path)
-    except YamlFault as fault:
+    except YamlError as fault:
         raise StudyError(str(path), [str(fault)]) from fault
-    faults = Faults()
-    settings = faults.validate(MlflowSettings, mapping)
+    errors = ErrorList()
+    settings = errors.validate(MlflowSettings, mapping)
     if settings is None:
-        raise StudyError(str(path), faults.lines)
+        raise StudyError(str(path), errors.lines)
     return settings.below(path.absolute().parent)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 
-from orchestrator.config.errors import Faults, near
+from orchestrator.config.errors import ErrorList, near
 from orchestrator.config.grid import gaps
 from orchestrator.config.search_schema import (
     Search,
@@ -54,55 +54,57 @@ def compared(file: StudyFile) -> CompareSpec:
     return file.compare.model_copy(update={"stages": found})
 
 
-def check_searches(file: StudyFile, variants: Variants, faults: Faults) -> None:
+def check_searches(file: StudyFile, variants: Variants, errors: ErrorList) -> None:
     """Add a fault for every search that could not be made."""
     for name, stage in file.stages.items():
         if stage.search is None or name not in variants or stage.task not in TRAINABLES:
             continue
         if stage.grid:
-            faults.add(f"stages.{name}.grid", "it has a `search`: give its space a `choice`")
+            errors.add(f"stages.{name}.grid", "it has a `search`: give its space a `choice`")
         if stage.seeds:
-            faults.add(f"stages.{name}.seeds", "it has a `search`: say `then: {seeds: [...]}`")
+            errors.add(f"stages.{name}.seeds", "it has a `search`: say `then: {seeds: [...]}`")
         base = variants[name][0]
         assert isinstance(base.config, TrainableConfig)
         search, dotted = stage.search, f"stages.{name}.search"
-        if _check_over(name, file, variants, faults):
-            _check_space(name, search, variants, faults)
-            _check_neighbours(name, file, variants, faults)
+        if _check_over(name, file, variants, errors):
+            _check_space(name, search, variants, errors)
+            _check_neighbours(name, file, variants, errors)
         if search.scheduler == "pbt":
-            _check_population(dotted, search, base.config, faults)
+            _check_population(dotted, search, base.config, errors)
         data = file.data.get(base.config.dataset)
-        _check_metric(f"{dotted}.metric", search, stage.task, (base.config, data), faults)
+        _check_metric(f"{dotted}.metric", search, stage.task, (base.config, data), errors)
 
 
-def _check_space(name: str, search: Search, variants: Variants, faults: Faults) -> None:
+def _check_space(name: str, search: Search, variants: Variants, errors: ErrorList) -> None:
     ahead = search.over[:-1]
     for key, axis in search.space.items():
         owner, parameter = owner_of(key)
         dotted = f"stages.{name}.search.space.{key}"
         if owner and owner not in ahead:
             told = near(owner, ahead) if ahead else " (the search is not `over` any)"
-            faults.add(dotted, f"{owner!r} is no stage that is searched{told}")
+            errors.add(dotted, f"{owner!r} is no stage that is searched{told}")
             continue
         base = variants[owner or name][0].config
         assert isinstance(base, TrainableConfig)
-        check_axis(dotted, axis, base, parameter, faults)
+        check_axis(dotted, axis, base, parameter, errors)
         if search.scheduler == "pbt" and parameter not in CHANGEABLE:
             can = ", ".join(CHANGEABLE)
-            faults.add(dotted, f"pbt changes it on the way: only {can} can be changed so")
+            errors.add(dotted, f"pbt changes it on the way: only {can} can be changed so")
 
 
-def _check_population(dotted: str, search: Search, config: TrainableConfig, faults: Faults) -> None:
+def _check_population(
+    dotted: str, search: Search, config: TrainableConfig, errors: ErrorList
+) -> None:
     if config.epochs <= search.interval_epochs:
-        faults.add(
+        errors.add(
             f"{dotted}.interval_epochs",
             f"{search.interval_epochs} of {config.epochs} epochs: nobody would learn from anybody",
         )
     if config.changes:
-        faults.add(dotted, "pbt finds the `changes` itself: leave them out of the config")
+        errors.add(dotted, "pbt finds the `changes` itself: leave them out of the config")
 
 
-def _check_over(name: str, file: StudyFile, variants: Variants, faults: Faults) -> bool:
+def _check_over(name: str, file: StudyFile, variants: Variants, errors: ErrorList) -> bool:
     """Whether the stages that are searched together are a chain, and nothing else of it varies."""
     search, dotted = file.stages[name].search, f"stages.{name}.search.over"
     assert search is not None
@@ -110,41 +112,41 @@ def _check_over(name: str, file: StudyFile, variants: Variants, faults: Faults) 
         return True
     missing = [other for other in search.over if other not in file.stages]
     for other in missing:
-        faults.add(dotted, f"no stage {other!r}{near(other, file.stages, 'stages')}")
+        errors.add(dotted, f"no stage {other!r}{near(other, file.stages, 'stages')}")
     if missing:
         return False
-    before = len(faults.lines)
-    _check_links(dotted, name, search.over, file, faults)
+    before = len(errors.lines)
+    _check_links(dotted, name, search.over, file, errors)
     for other in search.over[:-1]:
-        _check_ahead(dotted, other, name, file, faults)
+        _check_ahead(dotted, other, name, file, errors)
     if search.over[0] not in {owner_of(key)[0] for key in search.space}:
-        faults.add(dotted, f"nothing of {search.over[0]!r} is searched: leave it out")
+        errors.add(dotted, f"nothing of {search.over[0]!r} is searched: leave it out")
     if search.then and search.then.best > 1:
-        faults.add(f"stages.{name}.search.then.best", "with `over` there is one winner: say 1")
-    said = len(faults.lines) > before
+        errors.add(f"stages.{name}.search.then.best", "with `over` there is one winner: say 1")
+    said = len(errors.lines) > before
     return not said and all(other in variants for other in search.over)
 
 
 def _check_links(
-    dotted: str, name: str, over: Sequence[str], file: StudyFile, faults: Faults
+    dotted: str, name: str, over: Sequence[str], file: StudyFile, errors: ErrorList
 ) -> None:
     if over[-1] != name or len(over) < 2:
-        faults.add(dotted, f"names the stages that lead to {name!r}, and {name!r} last")
+        errors.add(dotted, f"names the stages that lead to {name!r}, and {name!r} last")
     for parent, child in itertools.pairwise(over):
         if file.stages[child].after != parent:
-            faults.add(dotted, f"{child!r} does not start from {parent!r}")
+            errors.add(dotted, f"{child!r} does not start from {parent!r}")
 
 
-def _check_ahead(dotted: str, other: str, name: str, file: StudyFile, faults: Faults) -> None:
+def _check_ahead(dotted: str, other: str, name: str, file: StudyFile, errors: ErrorList) -> None:
     """Of a stage that is searched together with another one."""
     stage = file.stages[other]
     for what in ("search", "grid", "weights"):
         if getattr(stage, what):
-            faults.add(dotted, f"{other!r} has a `{what}` of its own: it must be one configuration")
+            errors.add(dotted, f"{other!r} has a `{what}` of its own: it must be one configuration")
     if stage.producer is not None:
-        faults.add(dotted, f"{other!r} makes artifacts: it learns nothing")
+        errors.add(dotted, f"{other!r} makes artifacts: it learns nothing")
     if found_name(other, name) in file.stages:
-        faults.add(f"stages.{found_name(other, name)}", f"is the name of what {name!r} finds")
+        errors.add(f"stages.{found_name(other, name)}", f"is the name of what {name!r} finds")
 
 
 def found_name(stage: str, searched: str) -> str:
@@ -157,31 +159,31 @@ def _check_metric(
     search: Search,
     trainable: str,
     given: tuple[TrainableConfig, DatasetConfig | None],
-    faults: Faults,
+    errors: ErrorList,
 ) -> None:
     names = [metric for metric in reported_metrics(trainable) if not metric.startswith("test/")]
     if search.metric.startswith("test/"):
-        faults.add(dotted, f"{search.metric!r} is for the end: choose on validation data")
+        errors.add(dotted, f"{search.metric!r} is for the end: choose on validation data")
     elif search.metric not in names:
-        faults.add(
+        errors.add(
             dotted, f"{trainable} does not report {search.metric!r}{near(search.metric, names)}"
         )
     elif said := gaps(search.metric, *given):
-        faults.add(dotted, said)
+        errors.add(dotted, said)
 
 
-def _check_neighbours(name: str, file: StudyFile, variants: Variants, faults: Faults) -> None:
+def _check_neighbours(name: str, file: StudyFile, variants: Variants, errors: ErrorList) -> None:
     """Of the stages around a searched one."""
     stage, dotted = file.stages[name], f"stages.{name}.search"
     search = stage.search
     assert search is not None
     children = [other for other, each in file.stages.items() if each.after == name]
     if children and search.then is None:
-        faults.add(dotted, f"{children[0]!r} starts from what is found: say `then: {{best: 1}}`")
+        errors.add(dotted, f"{children[0]!r} starts from what is found: say `then: {{best: 1}}`")
     if name + DEFAULT in file.stages:
-        faults.add(f"stages.{name}{DEFAULT}", f"is the name of {name!r} as it is written")
+        errors.add(f"stages.{name}{DEFAULT}", f"is the name of {name!r} as it is written")
     for key in linked(search) if children or stage.after else ():
-        faults.add(
+        errors.add(
             f"{dotted}.space.{key}", "the stages around it must have the same: do not search"
         )
     first = search.over[0] if search.over else name
@@ -191,7 +193,7 @@ def _check_neighbours(name: str, file: StudyFile, variants: Variants, faults: Fa
         return
     many = parent.search.then.best if parent.search and parent.search.then else 1
     if max(many, len(variants[str(after)])) > 1:
-        faults.add(
+        errors.add(
             f"stages.{first}.after",
             f"a search starts from one configuration, and {after!r} has several",
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from orchestrator.config.errors import Faults, near
+from orchestrator.config.errors import ErrorList, near
 from trainables.config import ONLY_LOOKS, Config
 from trainables.training_config import TrainableConfig
 
@@ -161,7 +161,7 @@ def values_of(values: Mapping[str, Any], owner: str) -> dict[str, Any]:
 
 
 def check_axis(
-    dotted: str, axis: Dimension, base: TrainableConfig, parameter: str, faults: Faults
+    dotted: str, axis: Dimension, base: TrainableConfig, parameter: str, errors: ErrorList
 ) -> None:
     """Both ends of a range, and every choice, must be values that the stage could have.
 
@@ -170,25 +170,25 @@ def check_axis(
     model = type(base)
     fixed = (*_FIXED, *ONLY_LOOKS)
     if parameter in fixed:
-        faults.add(dotted, f"{parameter!r} is the same in every trial: it cannot be searched")
+        errors.add(dotted, f"{parameter!r} is the same in every trial: it cannot be searched")
         return
     if parameter not in model.model_fields:
         allowed = [field for field in model.model_fields if field not in fixed]
-        faults.add(dotted, f"unknown key{near(parameter, allowed, 'keys')}")
+        errors.add(dotted, f"unknown key{near(parameter, allowed, 'keys')}")
         return
     kind = number_type(model, parameter)
     if axis.choice is None and kind is None:
-        faults.add(dotted, f"{parameter!r} is no number: give it `choice: [...]`")
+        errors.add(dotted, f"{parameter!r} is no number: give it `choice: [...]`")
     elif axis.choice is None and kind is int and not axis.whole:
-        faults.add(
+        errors.add(
             dotted, f"{parameter!r} takes whole numbers: so must its range, not {axis.ends()}"
         )
     else:
         for value in axis.ends_of(kind):
-            found = Faults()
+            found = ErrorList()
             found.validate(model, {**base.model_dump(), parameter: typed(kind, value)})
             for line in found.lines:
-                faults.add(dotted, line.removeprefix(f"{parameter}: "))
+                errors.add(dotted, line.removeprefix(f"{parameter}: "))
 
 
 def number_type(model: type[TrainableConfig], parameter: str) -> Kind:

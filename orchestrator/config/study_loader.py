@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.errors import Faults, StudyError, near, without_faults
+from orchestrator.config.errors import ErrorList, StudyError, near, without_errors
 from orchestrator.config.grid import follow_watched, gaps, read_variants
 from orchestrator.config.search_checks import check_searches, compared, seeds_of, wanted_seeds
 from orchestrator.config.study_schema import NAME, Stage, Study, StudyFile, Variant
 from orchestrator.config.yaml_loader import (
     BUILT_IN,
-    YamlFault,
+    YamlError,
     apply_setting,
     find,
     read_file,
@@ -28,39 +28,39 @@ def read(study: str, settings: Iterable[str] = ()) -> Study:
     path = find(study)
     mapping = read_file(path)
     _resolve_paths(mapping, Path.cwd() if path.parent == BUILT_IN else path.resolve().parent)
-    faults = Faults()
+    errors = ErrorList()
     for setting in settings:
         try:
             apply_setting(mapping, setting)
-        except YamlFault as fault:
-            faults.add("", str(fault))
+        except YamlError as fault:
+            errors.add("", str(fault))
     _resolve_paths(mapping, Path.cwd())
     try:
         study_read = from_mapping(mapping, path.name)
     except StudyError as error:
-        raise StudyError(path.name, faults.lines + error.faults) from error
-    if faults.lines:
-        raise StudyError(path.name, faults.lines)
+        raise StudyError(path.name, errors.lines + error.errors) from error
+    if errors.lines:
+        raise StudyError(path.name, errors.lines)
     return study_read
 
 
 def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
     """Check a study that is already parsed. Raises StudyError with every fault."""
-    faults = Faults()
+    errors = ErrorList()
     written = _long_form(mapping)
-    file = faults.validate(StudyFile, written) or without_faults(StudyFile, written)
-    variants = read_variants(mapping.get("stages"), faults)
+    file = errors.validate(StudyFile, written) or without_errors(StudyFile, written)
+    variants = read_variants(mapping.get("stages"), errors)
     if file is None:
-        raise StudyError(source, faults.lines)
-    _check_names(file, faults)
-    order = _check_after(file, variants, faults)
-    given = _check_given(file, faults)
-    _check_seeds(file, faults)
-    _check_compare(file, faults)
-    _check_variants(file, variants, faults)
-    check_searches(file, variants, faults)
-    if faults.lines:
-        raise StudyError(source, faults.lines)
+        raise StudyError(source, errors.lines)
+    _check_names(file, errors)
+    order = _check_after(file, variants, errors)
+    given = _check_given(file, errors)
+    _check_seeds(file, errors)
+    _check_compare(file, errors)
+    _check_variants(file, variants, errors)
+    check_searches(file, variants, errors)
+    if errors.lines:
+        raise StudyError(source, errors.lines)
     follow_watched(file, variants)
     stages = tuple(_stage(name, file, variants[name], given) for name in order if name not in given)
     return Study(
@@ -122,32 +122,32 @@ def _absolute(value: Any, folder: Path) -> Any:
     return str(folder / Path(value).expanduser())
 
 
-def _check_names(file: StudyFile, faults: Faults) -> None:
+def _check_names(file: StudyFile, errors: ErrorList) -> None:
     named = [("study", file.study), *((f"stages.{name}", name) for name in file.stages)]
     named += [(f"data.{name}", name) for name in file.data]
     for key, name in named:
         if not NAME.fullmatch(name):
-            faults.add(key, f"name {name!r} may hold letters, digits, '_' and '-', 64 at most")
+            errors.add(key, f"name {name!r} may hold letters, digits, '_' and '-', 64 at most")
 
 
 def _check_after(
-    file: StudyFile, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
+    file: StudyFile, variants: Mapping[str, tuple[Variant, ...]], errors: ErrorList
 ) -> list[str]:
     """Stage names, parents first."""
     parents = {name: stage.after for name, stage in file.stages.items()}
     for name, after in parents.items():
         if after is not None and after not in parents:
-            faults.add(
+            errors.add(
                 f"stages.{name}.after", f"no stage {after!r}{near(after, parents, 'stages')}"
             )
         elif after is not None and after in variants and name in variants:
-            _check_weight_transfer(name, after, variants, faults)
+            _check_weight_transfer(name, after, variants, errors)
     order: list[str] = []
     for name in parents:
         chain = _ancestry(name, parents)
         if chain[0] in chain[1:]:
             circle = chain[: chain.index(chain[0], 1) + 1]
-            faults.add("stages", f"`after` goes in a circle: {' → '.join(circle)}")
+            errors.add("stages", f"`after` goes in a circle: {' → '.join(circle)}")
             return []
         order += [item for item in chain if item not in order]
     return order
@@ -165,63 +165,63 @@ def _ancestry(name: str, parents: Mapping[str, str | None]) -> list[str]:
 
 
 def _check_weight_transfer(
-    name: str, after: str, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
+    name: str, after: str, variants: Mapping[str, tuple[Variant, ...]], errors: ErrorList
 ) -> None:
     if not isinstance(variants[after][0].config, TrainableConfig):
-        faults.add(f"stages.{name}.after", f"{after!r} makes artifacts: there are no weights")
+        errors.add(f"stages.{name}.after", f"{after!r} makes artifacts: there are no weights")
         return
     for child, parent in itertools.product(variants[name], variants[after]):
         if child.config.weights != "random":
-            faults.add(
+            errors.add(
                 f"stages.{name}.config.weights",
                 f"is {child.config.weights!r}, but the stage starts from {after!r}: leave one out",
             )
         for key in ("backbone", "stem"):
             mine, theirs = getattr(child.config, key), getattr(parent.config, key)
             if mine != theirs:
-                faults.add(
+                errors.add(
                     f"stages.{name}.config.{key}",
                     f"is {mine!r}, but its parent {after!r} has {theirs!r}, and weights must fit: "
                     f"give both the same",
                 )
 
 
-def _check_given(file: StudyFile, faults: Faults) -> dict[str, str]:
+def _check_given(file: StudyFile, errors: ErrorList) -> dict[str, str]:
     """Stages whose weights come as a file instead of being trained → the file."""
     given = {name: stage.weights for name, stage in file.stages.items() if stage.weights}
     for name, path in given.items():
         if not Path(path).is_file():
-            faults.add(f"stages.{name}.weights", f"there is no file {path}")
+            errors.add(f"stages.{name}.weights", f"there is no file {path}")
         if not any(stage.after == name for stage in file.stages.values()):
-            faults.add(
+            errors.add(
                 f"stages.{name}.weights",
                 f"replaces the training of {name!r}, from which no stage starts",
             )
     return given
 
 
-def _check_seeds(file: StudyFile, faults: Faults) -> None:
+def _check_seeds(file: StudyFile, errors: ErrorList) -> None:
     given = [("seeds", file.seeds)]
     given += [(f"stages.{name}.seeds", s.seeds) for name, s in file.stages.items() if s.seeds]
     for key, seeds in given:
         if len(set(seeds)) < len(seeds):
-            faults.add(key, f"a seed stands twice: {seeds}")
+            errors.add(key, f"a seed stands twice: {seeds}")
     for name, stage in file.stages.items():
         if stage.after in file.stages:
             missing = wanted_seeds(file, name) - set(seeds_of(file, stage.after))
             if missing:
-                faults.add(
+                errors.add(
                     f"stages.{name}.seeds",
                     f"a Run of seed s starts from its parent's of seed s, "
                     f"but {stage.after!r} has no seed {sorted(missing)[0]}",
                 )
 
 
-def _check_compare(file: StudyFile, faults: Faults) -> None:
+def _check_compare(file: StudyFile, errors: ErrorList) -> None:
     for name in file.compare.stages or ():
         if name not in file.stages:
-            faults.add("compare.stages", f"no stage {name!r}{near(name, file.stages, 'stages')}")
-    _check_gains(file, faults)
+            errors.add("compare.stages", f"no stage {name!r}{near(name, file.stages, 'stages')}")
+    _check_gains(file, errors)
     known = TRAINABLES.keys() | PRODUCERS.keys()
     used = {stage.task for stage in file.stages.values()} & known
     metrics = sorted({metric for name in used for metric in reported_metrics(name)})
@@ -229,16 +229,16 @@ def _check_compare(file: StudyFile, faults: Faults) -> None:
     part, _, of_class = file.compare.metric.partition("/iou/")
     asked = f"{part}/miou" if of_class else file.compare.metric
     if used and asked not in metrics:
-        faults.add(
+        errors.add(
             "compare.metric",
             f"no stage reports {file.compare.metric!r}{near(file.compare.metric, metrics)}",
         )
     for name in file.reference:
         if name.split("[")[0] not in file.stages:
-            faults.add(f"reference.{name}", f"no stage {name!r}{near(name, file.stages, 'stages')}")
+            errors.add(f"reference.{name}", f"no stage {name!r}{near(name, file.stages, 'stages')}")
 
 
-def _check_gains(file: StudyFile, faults: Faults) -> None:
+def _check_gains(file: StudyFile, errors: ErrorList) -> None:
     """Only figures that stand in one table have a difference."""
     shown = compared(file).stages or ()
     for index, pair in enumerate(file.compare.gains):
@@ -246,20 +246,20 @@ def _check_gains(file: StudyFile, faults: Faults) -> None:
         missing = [name for name in pair if name not in file.stages]
         hidden = [name for name in pair if name not in shown]
         for name in missing:
-            faults.add(key, f"no stage {name!r}{near(name, file.stages, 'stages')}")
+            errors.add(key, f"no stage {name!r}{near(name, file.stages, 'stages')}")
         if missing:
             continue
         one, other = (file.stages[name] for name in pair)
         if pair[0] == pair[1]:
-            faults.add(key, f"{pair[0]!r} is compared with itself")
+            errors.add(key, f"{pair[0]!r} is compared with itself")
         elif hidden:
-            faults.add(key, f"{hidden[0]!r} is not compared: name it in compare.stages")
+            errors.add(key, f"{hidden[0]!r} is not compared: name it in compare.stages")
         elif one.task != other.task or one.config.get("dataset") != other.config.get("dataset"):
-            faults.add(key, f"{pair[0]!r} and {pair[1]!r} learn other things, or from other data")
+            errors.add(key, f"{pair[0]!r} and {pair[1]!r} learn other things, or from other data")
 
 
 def _check_variants(
-    file: StudyFile, variants: Mapping[str, tuple[Variant, ...]], faults: Faults
+    file: StudyFile, variants: Mapping[str, tuple[Variant, ...]], errors: ErrorList
 ) -> None:
     for name, points in variants.items():
         if name not in file.stages:
@@ -268,37 +268,37 @@ def _check_variants(
             key = f"stages.{name}.config"
             known = config.dataset in file.data
             if not known:
-                faults.add(
+                errors.add(
                     f"{key}.dataset", f"no data {config.dataset!r}{near(config.dataset, file.data)}"
                 )
             if isinstance(config, TrainableConfig):
-                _check_training(key, config, file, name, faults)
+                _check_training(key, config, file, name, errors)
                 if known and not file.stages[name].weights:  # else it learns nothing
-                    _check_needs(f"{key}.dataset", file, name, config.dataset, faults)
+                    _check_needs(f"{key}.dataset", file, name, config.dataset, errors)
                 continue
             try:
                 PRODUCERS[file.stages[name].task].check(config)
             except ValueError as error:
-                faults.add(f"{key}.weights", str(error))
+                errors.add(f"{key}.weights", str(error))
 
 
 def _check_training(
-    key: str, config: TrainableConfig, file: StudyFile, name: str, faults: Faults
+    key: str, config: TrainableConfig, file: StudyFile, name: str, errors: ErrorList
 ) -> None:
     stop, metrics = config.early_stopping, reported_metrics(file.stages[name].task)
     allowed = [metric for metric in metrics if not metric.startswith("test/")]
     if stop is not None and stop.metric not in allowed:
-        faults.add(
+        errors.add(
             f"{key}.early_stopping.metric",
             f"{stop.metric!r} is not reported every epoch{near(stop.metric, allowed)}",
         )
     elif stop and (said := gaps(stop.metric, config, file.data.get(config.dataset))):
-        faults.add(f"{key}.early_stopping.metric", said)
+        errors.add(f"{key}.early_stopping.metric", said)
     if config.weights not in ("random", "imagenet") and not Path(config.weights).is_file():
-        faults.add(f"{key}.weights", f"there is no file {config.weights}")
+        errors.add(f"{key}.weights", f"there is no file {config.weights}")
 
 
-def _check_needs(dotted: str, file: StudyFile, stage: str, dataset: str, faults: Faults) -> None:
+def _check_needs(dotted: str, file: StudyFile, stage: str, dataset: str, errors: ErrorList) -> None:
     """Whether a data set has what a trainable learns from."""
     trainable, data = file.stages[stage].task, file.data[dataset]
     needs, masked = TRAINABLES[trainable].NEEDS, DATASETS[data.type].masked
@@ -312,4 +312,4 @@ def _check_needs(dotted: str, file: StudyFile, stage: str, dataset: str, faults:
     else:
         cure = f"give it class folders, or train {others} on it"
     what = "`labels: false`" if not data.labels else f"type {data.type}, whose images have {has}"
-    faults.add(dotted, f"{dataset!r} has {what}, and {trainable} learns from {needs}: {cure}")
+    errors.add(dotted, f"{dataset!r} has {what}, and {trainable} learns from {needs}: {cure}")

@@ -10,7 +10,7 @@ import yaml
 from orchestrator.config.errors import StudyError, near
 
 
-class YamlFault(Exception):
+class YamlError(Exception):
     """One line: what is wrong with the text, and on which line of it."""
 
 
@@ -22,7 +22,7 @@ _MERGE, _INT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:int"
 
 
 class _Loader(yaml.SafeLoader):
-    """Faults of values name their line, and nothing small grows large."""
+    """Errors in values name their line, and nothing small grows large."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -31,11 +31,11 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         line = node.start_mark.line + 1
         if node.tag == _INT and len(node.value) > _LONGEST_NUMBER:
-            raise YamlFault(f"line {line}: a number of {len(node.value)} digits is too long")
+            raise YamlError(f"line {line}: a number of {len(node.value)} digits is too long")
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, TypeError, OverflowError) as error:
-            raise YamlFault(
+            raise YamlError(
                 f"line {line}: {repr(node.value)[:100]} is not of its own kind: {error}"
             ) from error
 
@@ -47,8 +47,8 @@ class _Loader(yaml.SafeLoader):
             raise _too_much()
 
 
-def _too_much() -> YamlFault:
-    return YamlFault(f"holds more than {_MOST} letters and values")
+def _too_much() -> YamlError:
+    return YamlError(f"holds more than {_MOST} letters and values")
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -59,9 +59,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
         if not isinstance(key, str | int | float | bool | None):
-            raise YamlFault(f"line {line}: a key must be a plain word")
+            raise YamlError(f"line {line}: a key must be a plain word")
         if key in seen:
-            raise YamlFault(f"line {line}: key {key!r} stands twice in the same mapping")
+            raise YamlError(f"line {line}: key {key!r} stands twice in the same mapping")
         seen.add(key)
     loader.flatten_mapping(node)
     return {
@@ -71,7 +71,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 def _unknown_tag(loader: _Loader, suffix: str, node: yaml.Node) -> None:
-    raise YamlFault(f"line {node.start_mark.line + 1}: unknown tag {node.tag!r}: use plain values")
+    raise YamlError(f"line {node.start_mark.line + 1}: unknown tag {node.tag!r}: use plain values")
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
@@ -92,11 +92,11 @@ def _load(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise YamlFault(f"{where}{error.problem or error.context} (not valid YAML)") from error
+        raise YamlError(f"{where}{error.problem or error.context} (not valid YAML)") from error
     except yaml.YAMLError as error:
-        raise YamlFault(f"not valid YAML: {' '.join(str(error).split())}") from error
+        raise YamlError(f"not valid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise YamlFault("nested too deeply") from error
+        raise YamlError("nested too deeply") from error
 
 
 def _unshared(value: Any, left: list[int]) -> Any:
@@ -110,39 +110,39 @@ def _unshared(value: Any, left: list[int]) -> Any:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A YAML text whose top level is a mapping with words as keys. Raises YamlFault."""
+    """A YAML text whose top level is a mapping with words as keys. Raises YamlError."""
     value = _load(text)
     if value is None:
-        raise YamlFault("is empty: a mapping of keys is needed")
+        raise YamlError("is empty: a mapping of keys is needed")
     if not isinstance(value, dict):
-        raise YamlFault(f"must be a mapping of keys at its top level, not {_kind(value)}")
+        raise YamlError(f"must be a mapping of keys at its top level, not {_kind(value)}")
     return value
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """`parse` of a file. Raises YamlFault also when it cannot be read."""
+    """`parse` of a file. Raises YamlError also when it cannot be read."""
     try:
         if path.stat().st_size > 4 * _MOST:  # bytes of a letter
             raise _too_much()
         return parse(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise YamlFault(f"is not UTF-8 text (byte {error.start})") from error
+        raise YamlError(f"is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
-        raise YamlFault(f"cannot be read: {error.strerror}") from error
+        raise YamlError(f"cannot be read: {error.strerror}") from error
 
 
 def apply_setting(mapping: dict[str, Any], setting: str) -> None:
-    """Apply `KEY=VALUE`, KEY dotted, VALUE read as YAML, in place. Raises YamlFault.
+    """Apply `KEY=VALUE`, KEY dotted, VALUE read as YAML, in place. Raises YamlError.
 
     Only the last key may be new, so that a misspelt stage is found here.
     """
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
-        raise YamlFault(f"--set {setting}: must be KEY=VALUE, such as seeds=[0,1]")
+        raise YamlError(f"--set {setting}: must be KEY=VALUE, such as seeds=[0,1]")
     try:
         value = _load(text)
-    except YamlFault as fault:
-        raise YamlFault(f"--set {setting}: {fault}") from fault
+    except YamlError as fault:
+        raise YamlError(f"--set {setting}: {fault}") from fault
     *parents, last = key.strip().split(".")
     target: dict[str, Any] = mapping
     for depth, part in enumerate(parents):
@@ -152,9 +152,9 @@ def apply_setting(mapping: dict[str, Any], setting: str) -> None:
         if part not in target and part in _MAY_BE_NEW:
             target[part] = {}
         if part not in target:
-            raise YamlFault(f"{dotted}: unknown key in --set{near(part, target)}")
+            raise YamlError(f"{dotted}: unknown key in --set{near(part, target)}")
         if not isinstance(target[part], dict):
-            raise YamlFault(f"{dotted}: holds {target[part]!r}, which has no keys (--set {key})")
+            raise YamlError(f"{dotted}: holds {target[part]!r}, which has no keys (--set {key})")
         target = target[part]
     target[last] = value
 
@@ -200,7 +200,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """The mapping in a study's file, unchecked. Raises StudyError."""
     try:
         return read_mapping(path)
-    except YamlFault as fault:
+    except YamlError as fault:
         raise StudyError(path.name, [str(fault)]) from fault
 
 

@@ -18,7 +18,7 @@ import ray
 from orchestrator.config.errors import Refused, UserError
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
-from orchestrator.driver.scheduler import Walk
+from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.execution.resources import at_once, cluster_nodes, share_of
@@ -30,8 +30,8 @@ from orchestrator.storage.files import NO_ROOM, Busy, locked
 from orchestrator.storage.home import Home
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
 from orchestrator.tracking.sync import Mirror
-from orchestrator.tuning.search_runner import DRAIN_SECONDS, Searching, patiently
-from orchestrator.tuning.tuner import Place
+from orchestrator.tuning.search_runner import DRAIN_SECONDS, SearchRunner, patiently
+from orchestrator.tuning.tuner import SearchContext
 
 log = logging.getLogger("orchestrator")
 _HANDOVER_SECONDS = 60.0
@@ -75,14 +75,14 @@ def run(job: Job) -> int:
             remember(prepared, home)
         facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
         mirror = Mirror(tracker, Store(home.store), submission, facts)
-        walk = Walk(prepared, share, tables, home, mirror)
-        searching = Searching(tracker, submission, facts)
+        walk = Scheduler(prepared, share, tables, home, mirror)
+        searching = SearchRunner(tracker, submission, facts)
         mirror.start()
         try:
             slots = at_once(share, nodes)
             walk.run(slots)
             while planned := next_search(walk, searching):
-                place = Place(home, share, slots, tables, job.job_id,
+                place = SearchContext(home, share, slots, tables, job.job_id,
                               study.resources.max_failures)  # fmt: skip
                 searching.carry_out(planned, place, planned.stage.name not in walk.prepared.pending)
                 with locked(home.planning, shared=True):
@@ -95,7 +95,7 @@ def run(job: Job) -> int:
         return close_submission(tracker, submission, ends, sent)
 
 
-def next_search(walk: Walk, searching: Searching) -> PlannedSearch | None:
+def next_search(walk: Scheduler, searching: SearchRunner) -> PlannedSearch | None:
     """A search of the plan that this submission has not seen to; one whose parent failed never
     begins."""
     for planned in walk.prepared.searches:
@@ -125,7 +125,7 @@ def _only_driver(home: Home, study: str) -> Iterator[None]:
     deadline = time.monotonic() + _HANDOVER_SECONDS
     while True:
         try:
-            with locked(home.walking(study), wait=False):
+            with locked(home.driver_lock(study), wait=False):
                 yield
                 return
         except Busy as error:

@@ -37,7 +37,7 @@ _HIDDEN = ".clean-"
 
 
 @dataclass(frozen=True)
-class Waste:
+class Garbage:
     """A folder or a file that can go."""
 
     path: Path
@@ -50,7 +50,7 @@ class Waste:
     rename: bool = field(default=True, repr=False, compare=False)  # half would look whole
 
 
-def clean(home: Home, dry_run: bool) -> list[Waste]:
+def clean(home: Home, dry_run: bool) -> list[Garbage]:
     """Remove what no newest plan needs. Returns what was removed, or would be with `dry_run`.
 
     Raises Refused while a plan is made, or when one cannot be read; nothing is removed then.
@@ -66,7 +66,7 @@ def clean(home: Home, dry_run: bool) -> list[Waste]:
         raise Refused("a submit is under way, or another clean: try again later", 1) from error
 
 
-def find_waste(home: Home) -> list[Waste]:
+def find_waste(home: Home) -> list[Garbage]:
     """What no newest plan needs and nobody uses now. Raises Refused when a plan cannot be read."""
     runs, store = _newest_runs(home), Store(home.store)
     keys = {path.name for path in _entries(home.store) if _is_key_folder(path)}
@@ -84,7 +84,7 @@ def find_waste(home: Home) -> list[Waste]:
     return [item for part in parts for item in part]
 
 
-def remove(waste: Iterable[Waste]) -> int:
+def remove(waste: Iterable[Garbage]) -> int:
     """Remove each of them, unless somebody holds it by now. Returns the bytes freed."""
     freed = 0
     for item in waste:
@@ -148,7 +148,7 @@ def _runs(path: Path) -> tuple[Run, ...]:
 # --- where waste lies --------------------------------------------------------------------------
 
 
-def _in_store(store: Store, keys: Iterable[str], needed: Set[str]) -> Iterator[Waste]:
+def _in_store(store: Store, keys: Iterable[str], needed: Set[str]) -> Iterator[Garbage]:
     """keys: those in the store that nobody owns."""
     yield from _left_by_clean(store.root)
     for key in sorted(keys):
@@ -171,7 +171,7 @@ def _half_written(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _in_cache(folder: Path, needed: Set[str], spare_others: bool) -> Iterator[Waste]:
+def _in_cache(folder: Path, needed: Set[str], spare_others: bool) -> Iterator[Garbage]:
     """spare_others: keep what no newest plan uses, too, where it is whole."""
     yield from _left_by_clean(folder)
     names = [match[1] for path in _entries(folder) if (match := _CACHE.fullmatch(path.name))]
@@ -191,7 +191,7 @@ def _in_cache(folder: Path, needed: Set[str], spare_others: bool) -> Iterator[Wa
             yield _waste(lock, "lock of a cache that is gone", guard)
 
 
-def _in_ray_train(folder: Path, store: Store) -> Iterator[Waste]:
+def _in_ray_train(folder: Path, store: Store) -> Iterator[Garbage]:
     yield from _left_by_clean(folder)
     for path in _entries(folder):
         match = _ATTEMPT.fullmatch(path.name)
@@ -200,7 +200,7 @@ def _in_ray_train(folder: Path, store: Store) -> Iterator[Waste]:
             yield _waste(path, "Ray Train's notes on an attempt that has ended", guard)
 
 
-def _in_ray_temp(home: Home) -> list[Waste]:
+def _in_ray_temp(home: Home) -> list[Garbage]:
     """Nothing while Ray starts or stops: its new session is not yet the latest one then."""
     if not _is_folder(home.ray_temp):
         return []
@@ -214,7 +214,7 @@ def _in_ray_temp(home: Home) -> list[Waste]:
         return []
 
 
-def _old_sessions(folder: Path) -> Iterator[Waste]:
+def _old_sessions(folder: Path) -> Iterator[Garbage]:
     link = folder / "session_latest"
     if not link.is_symlink():
         return
@@ -224,7 +224,7 @@ def _old_sessions(folder: Path) -> Iterator[Waste]:
             yield _waste(path, "an earlier session of Ray")
 
 
-def _left_by_clean(folder: Path) -> Iterator[Waste]:
+def _left_by_clean(folder: Path) -> Iterator[Garbage]:
     for path in _entries(folder):
         if path.name.startswith(_HIDDEN) and _is_folder(path):
             yield _waste(path, "left by a killed clean", rename=False)
@@ -289,8 +289,8 @@ def _waste(
     why: str,
     guard: Callable[[], AbstractContextManager[None]] = nullcontext,
     rename: bool = True,
-) -> Waste:
-    return Waste(path, _bytes(path), why, guard, rename)
+) -> Garbage:
+    return Garbage(path, _bytes(path), why, guard, rename)
 
 
 def _entries(folder: Path) -> list[Path]:

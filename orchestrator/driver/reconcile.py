@@ -56,7 +56,7 @@ def settle(tracker: Tracker, home: Home, submission: Submission, why: str) -> Su
     deadline = time.monotonic() + _OTHERS_SECONDS
     while True:
         try:
-            with locked(home.walking(study), wait=False):
+            with locked(home.driver_lock(study), wait=False):
                 last = newest(tracker, study) or submission
                 ours = last.tracked.tags.get("home", home.name) == home.name
                 if ours and last.tracked.tags["job"] == job:

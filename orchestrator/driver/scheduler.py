@@ -1,4 +1,4 @@
-"""Walk a plan: launch Runs as soon as their parents are done, they are ours and there is room."""
+"""Run a plan: launch each Run when its parents are done, its key is free and there is room."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from typing import IO
 
 from orchestrator.execution.failures import Outcome
 from orchestrator.execution.launcher import launch
-from orchestrator.execution.resources import Share, wait_for_room
+from orchestrator.execution.resources import ResourceRequest, wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.planning.plan import Planned
 from orchestrator.planning.prepare import Prepared
@@ -23,13 +23,13 @@ log = logging.getLogger("orchestrator")
 _LOOK_SECONDS = 1.0
 
 
-class Walk:
+class Scheduler:
     """One submission's way through its plan."""
 
     def __init__(
         self,
         prepared: Prepared,
-        share: Share,
+        share: ResourceRequest,
         tables: Mapping[str, Path],
         home: Home,
         mirror: Mirror,

@@ -14,7 +14,7 @@ import torch
 
 from orchestrator.execution.batch_worker import produce
 from orchestrator.execution.failures import Outcome, explain, kernel_kills, one_line
-from orchestrator.execution.resources import Share
+from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.storage.checkpoints import Store
@@ -27,7 +27,10 @@ _START_FAILURES = 3  # of a minute each, until a worker group that finds no room
 
 
 def launch(
-    task: Task, share: Share, storage: Path, callbacks: Sequence[ray.train.UserCallback] = ()
+    task: Task,
+    share: ResourceRequest,
+    storage: Path,
+    callbacks: Sequence[ray.train.UserCallback] = (),
 ) -> Outcome:
     """Train one attempt of a Run on the cluster and wait for its end. storage: Ray Train's own
     bookkeeping; nothing is resumed from it. callbacks: hear of every epoch."""

@@ -37,7 +37,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Share:
+class ResourceRequest:
     """What a Run gets: so many workers, each with so much."""
 
     workers: int
@@ -45,7 +45,7 @@ class Share:
     gpus: float
 
 
-def share_of(resources: "Resources", nodes: Sequence[Node]) -> Share:
+def share_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest:
     """Turn `auto` into numbers. Raises DoesNotFit when not even one Run can be placed."""
     gpus = resources.gpus_per_worker
     if gpus == "auto":
@@ -54,7 +54,7 @@ def share_of(resources: "Resources", nodes: Sequence[Node]) -> Share:
     cpus = resources.cpus_per_worker
     if cpus == "auto":
         cpus = _equal_part(resources.workers, gpus, usable)
-    share = Share(resources.workers, cpus, gpus)
+    share = ResourceRequest(resources.workers, cpus, gpus)
     if at_once(share, nodes) < 1:
         has = " + ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "nothing"
         raise DoesNotFit(
@@ -65,7 +65,7 @@ def share_of(resources: "Resources", nodes: Sequence[Node]) -> Share:
     return share
 
 
-def at_once(share: Share, nodes: Sequence[Node]) -> int:
+def at_once(share: ResourceRequest, nodes: Sequence[Node]) -> int:
     """How many Runs of this share the cluster can hold."""
     places = 0
     for node in nodes:
@@ -112,13 +112,13 @@ def cluster_nodes() -> list[Node]:
     return [Node(item.get("CPU", 0.0), item.get("GPU", 0.0)) for item in found]
 
 
-def has_room(share: Share) -> bool:
+def has_room(share: ResourceRequest) -> bool:
     """Whether a Run could be placed now."""
     free = available_resources_per_node().values()
     return at_once(share, [Node(item.get("CPU", 0.0), item.get("GPU", 0.0)) for item in free]) > 0
 
 
-def wait_for_room(share: Share, name: str) -> bool:
+def wait_for_room(share: ResourceRequest, name: str) -> bool:
     """Other studies may have what this one counted on. Returns whether there is room; there is none
     when the cluster has become too small and stays so. name: of what waits."""
     fitted, looked, orphans = time.monotonic(), 0.0, Orphans()

@@ -104,7 +104,7 @@ class StoredCheckpoints:
     def save(self, state: TrainingState, best_epoch: int) -> None:
         key, attempt = self._task.key, self._task.attempt
         if best_epoch != state.epoch:  # it cannot be trained again from what is kept: keep it twice
-            self._store.spare(key, attempt, best_epoch)
+            self._store.back_up(key, attempt, best_epoch)
         training = {"optimizer": state.optimizer}
         self._store.save(
             key,
@@ -132,6 +132,6 @@ class StoredCheckpoints:
         key, attempt = self._task.key, self._task.attempt
         written = asdict(result)
         written["facts"] = worker_facts(self._world) | written["facts"]
-        self._store.spare(key, attempt, result.best_epoch)
+        self._store.back_up(key, attempt, result.best_epoch)
         self._store.finish(key, attempt, written)
         self._store.prune(key, attempt, result.best_epoch, keep=1)

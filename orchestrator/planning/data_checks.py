@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from orchestrator.config.errors import Faults, StudyError
+from orchestrator.config.errors import ErrorList, StudyError
 from orchestrator.config.study_schema import Stage, Study
 from orchestrator.planning.run import Run
 from trainables.data.source import Source
@@ -33,7 +33,7 @@ class DataSet:
 
 def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
     """Configurations must fit their data. Raises StudyError."""
-    faults = Faults()
+    errors = ErrorList()
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
             if not isinstance(config, TrainableConfig):
@@ -45,15 +45,15 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
                 check_batch(batch, study.resources.workers, config.accumulate)
                 TRAINABLES[stage.trainable].check(config, info)
             except ValueError as error:
-                faults.add(f"stages.{stage.name}.config", str(error))
-    if faults.lines:
-        raise StudyError(study.name, faults.lines)
+                errors.add(f"stages.{stage.name}.config", str(error))
+    if errors.lines:
+        raise StudyError(study.name, errors.lines)
 
 
 def check_apart(study: Study, data: Mapping[str, DataSet]) -> None:
     """Nothing may start from weights that have seen what it is validated or tested with. Raises
     StudyError."""
-    faults, stages = Faults(), {stage.name: stage for stage in study.stages}
+    errors, stages = ErrorList(), {stage.name: stage for stage in study.stages}
 
     @cache  # of thousands of files, asked for by every stage
     def images(name: str, part: str) -> frozenset[str]:
@@ -66,15 +66,15 @@ def check_apart(study: Study, data: Mapping[str, DataSet]) -> None:
             for theirs, own in pairs:
                 for part in ("val", "test") if theirs != own else ():
                     if seen := images(theirs, "train") & images(own, part):
-                        faults.add(
+                        errors.add(
                             f"stages.{stage.name}.after",
                             f"{before!r} trains on {len(seen)} of the {part} images of {own!r}: "
                             "use one entry of `data` for both, or keep those of "
                             f"{theirs!r} apart from them",
                         )
             before = stages[before].after
-    if faults.lines:
-        raise StudyError(study.name, faults.lines)
+    if errors.lines:
+        raise StudyError(study.name, errors.lines)
 
 
 def _learns_from(stage: Stage) -> list[str]:
@@ -93,7 +93,7 @@ def _images(source: Source, kind: str, part: str) -> frozenset[str]:
 
 def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
     """Weights that come as a file must fit, tensor by tensor. Raises StudyError."""
-    faults = Faults()
+    errors = ErrorList()
     files: dict[str, Mapping[str, Tensor]] = {}
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
@@ -108,14 +108,14 @@ def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
                     encoder = TRAINABLES[stage.trainable](config, info).model.encoder
                 fitting(encoder.state_dict(), files[path], path)
             except WeightsError as error:
-                faults.add(f"stages.{stage.name}.config.weights", str(error))
-    if faults.lines:
-        raise StudyError(study.name, faults.lines)
+                errors.add(f"stages.{stage.name}.config.weights", str(error))
+    if errors.lines:
+        raise StudyError(study.name, errors.lines)
 
 
 def check_watched(study: Study, runs: Iterable[Run], data: Mapping[str, DataSet]) -> None:
     """Images to watch must be there. Raises StudyError."""
-    faults = Faults()
+    errors = ErrorList()
     for stage, names, dataset in {
         (run.stage, tuple(run.config.get("watch", ())), run.config["dataset"]) for run in runs
     }:
@@ -124,6 +124,6 @@ def check_watched(study: Study, runs: Iterable[Run], data: Mapping[str, DataSet]
             held_out = [*source.parts["val"], *source.parts["test"]]
             watched_rows(source.names, source.parts["val"], names, held_out)
         except DataError as error:
-            faults.add(f"stages.{stage}.config.watch", str(error))
-    if faults.lines:
-        raise StudyError(study.name, faults.lines)
+            errors.add(f"stages.{stage}.config.watch", str(error))
+    if errors.lines:
+        raise StudyError(study.name, errors.lines)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.errors import Faults, StudyError
+from orchestrator.config.errors import ErrorList, StudyError
 from orchestrator.config.study_schema import Study
 from orchestrator.planning.code_version import BATCH_INFERENCE, TRAINING, code_version
 from orchestrator.planning.data_checks import (
@@ -73,7 +73,7 @@ class Prepared:
 
 def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
     """Read the data and make the plan; nothing is decoded or trained. Raises StudyError."""
-    faults = Faults()
+    errors = ErrorList()
     data: dict[str, DataSet] = {}
     learnt = _learnt(study)
     for name, config in study.data.items():
@@ -82,9 +82,9 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
             manifest = home.cache / f"manifest-{_place(config, data_root)}.json"
             data[name] = DataSet(name, source, fingerprint(source, config, manifest))
         except DataError as error:
-            faults.add(f"data.{name}", str(error))
-    if faults.lines:
-        raise StudyError(study.name, faults.lines)
+            errors.add(f"data.{name}", str(error))
+    if errors.lines:
+        raise StudyError(study.name, errors.lines)
     inputs = Inputs(
         {name: item.fingerprint for name, item in data.items()},
         _weight_files(study),
@@ -151,7 +151,7 @@ def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str
 
     What looks at whole pictures gets the list of a data set's files, under `files-<fingerprint>`.
     """
-    faults = Faults()
+    errors = ErrorList()
     folders: dict[str, Path] = {}
     learnt = _learnt(prepared.study)
     for name, item in prepared.data.items():
@@ -171,9 +171,9 @@ def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str
                 lambda done, total, name=name: progress(name, done, total),  # type: ignore[misc]
             )
         except DataError as error:
-            faults.add(f"data.{name}", str(error))
-    if faults.lines:
-        raise StudyError(prepared.study.name, faults.lines)
+            errors.add(f"data.{name}", str(error))
+    if errors.lines:
+        raise StudyError(prepared.study.name, errors.lines)
     return folders
 
 

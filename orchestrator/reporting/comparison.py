@@ -101,7 +101,7 @@ class Row(Sample):
 
 
 @dataclass(frozen=True)
-class Gain(Sample):
+class PairedDifference(Sample):
     """How far one configuration is ahead of another, over the seeds that both have. A paired
     difference: what a seed does to both alike (its split, its order) is not in its spread."""
 
@@ -120,7 +120,7 @@ class Table:
 
     title: str
     rows: tuple[Row, ...]
-    gains: tuple[Gain, ...] = ()
+    gains: tuple[PairedDifference, ...] = ()
 
 
 def table(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
@@ -147,14 +147,14 @@ def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
     ]
 
 
-def _gains(rows: Sequence[Row], spec: Comparison) -> Iterator[Gain]:
+def _gains(rows: Sequence[Row], spec: Comparison) -> Iterator[PairedDifference]:
     """Of stages with several configurations those of the same grid values, or one with all."""
     for pair in spec.gains:
         ones, others = ([row for row in rows if row.stage == stage] for stage in pair)
         for one, other in itertools.product(ones, others):
             same = one.label[len(one.stage) :] == other.label[len(other.stage) :]
             if same or min(len(ones), len(others)) == 1:
-                yield Gain(one, other)
+                yield PairedDifference(one, other)
 
 
 def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:

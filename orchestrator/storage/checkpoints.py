@@ -173,7 +173,7 @@ class Store:
         folder = self.folder(key) / FEATURES
         return folder if folder.is_dir() else None
 
-    def spare(self, key: str, attempt: int, epoch: int) -> None:
+    def back_up(self, key: str, attempt: int, epoch: int) -> None:
         """Keep a second copy of a checkpoint without its optimizer state, and of no other: of the
         best one, from when it is no longer the newest."""
         folder = self.folder(key)

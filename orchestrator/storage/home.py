@@ -63,9 +63,9 @@ class Home:
         """Lock: shared from reading the data to remembering the plan, alone while cleaning."""
         return self.root / ".planning.lock"
 
-    def walking(self, study: str) -> Path:
+    def driver_lock(self, study: str) -> Path:
         """Lock: held by the study's driver as long as it lives, and by whoever settles after it."""
-        return self.root / f".walking-{study}.lock"
+        return self.root / f".driver_lock-{study}.lock"
 
     @property
     def ray_token(self) -> Path:

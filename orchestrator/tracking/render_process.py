@@ -9,19 +9,19 @@ import trainables
 from trainables.monitoring.record_files import MAPS
 
 
-class Artist:
+class RenderProcess:
     """Runs `maps` for one folder after another, each in a process of its own."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._folder: Path | None = None
-        self.faults: dict[Path, str] = {}  # folder → why there is no picture
+        self.errors: dict[Path, str] = {}  # folder → why there is no picture
 
     def has_drawn(self, folder: Path) -> bool:
         """Whether nothing more is to be waited for: the pictures are there, or there are none, and
-        `faults` says why. Begins with this folder when it is its turn."""
+        `errors` says why. Begins with this folder when it is its turn."""
         self._look()
-        if (folder / MAPS).is_dir() or folder in self.faults:
+        if (folder / MAPS).is_dir() or folder in self.errors:
             return True
         if self._process is None:
             self._folder, self._process = folder, _start(folder)
@@ -38,7 +38,7 @@ class Artist:
             said = self._process.communicate()[1].strip()
             if self._process.returncode and self._folder is not None:
                 last = said.rpartition("\n")[2]
-                self.faults[self._folder] = last[:500] or f"exit {self._process.returncode}"
+                self.errors[self._folder] = last[:500] or f"exit {self._process.returncode}"
             self._process = None
 
 

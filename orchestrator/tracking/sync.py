@@ -16,7 +16,7 @@ from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.trial_log import history_of
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
 from orchestrator.tracking.publisher import Epoch, Publisher
-from orchestrator.tracking.render_process import Artist
+from orchestrator.tracking.render_process import RenderProcess
 from trainables.monitoring.record_files import MAPS
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Mirror:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._warned, self._note_refused = 0.0, 0
-        self._artist, self._publisher = Artist(), Publisher(tracker, store)
+        self._artist, self._publisher = RenderProcess(), Publisher(tracker, store)
 
     def follow(
         self,
@@ -338,7 +338,7 @@ class Mirror:
         if folder is None or not finished or "maps" in entry.tracked.tags:
             entry.done = True
         elif self._artist.has_drawn(folder):
-            fault = self._artist.faults.get(folder)
+            fault = self._artist.errors.get(folder)
             if fault is None:
                 self.tracker.log_files(run_id, folder / MAPS)
             else:

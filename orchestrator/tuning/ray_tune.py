@@ -46,7 +46,7 @@ def scheduler_of(search: Search, epochs: int) -> TrialScheduler:
     return FIFOScheduler()
 
 
-class Rounds(FIFOScheduler):  # type: ignore[misc]
+class SynchronousPBT(FIFOScheduler):  # type: ignore[misc]
     """Lets trials train up to a boundary one after the other, as there is room. When all wait
     there, `evolve` says how each goes on.
 
@@ -117,7 +117,7 @@ class Asked(Protocol):
     def failed(self, index: int, error: BaseException | None) -> None: ...
 
 
-class ByTurns(Searcher):  # type: ignore[misc]
+class TrialFeed(Searcher):  # type: ignore[misc]
     """Hands Ray Tune the trials one after the other, from the first."""
 
     def __init__(self, owner: Asked, samples: int) -> None:
@@ -165,7 +165,7 @@ class ByTurns(Searcher):  # type: ignore[misc]
         raise NotImplementedError("a search goes on from its own notes")
 
 
-class Ear(ray.tune.Callback):  # type: ignore[misc]
+class TrialEvents(ray.tune.Callback):  # type: ignore[misc]
     """Hears of every trial from Ray Tune."""
 
     def __init__(self, owner: Asked) -> None:

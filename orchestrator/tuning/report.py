@@ -12,7 +12,7 @@ from orchestrator.reporting.plots import save
 from orchestrator.reporting.search_plots import draw_best, draw_importance, draw_parallel
 from orchestrator.storage.trial_log import Trial, ranked
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
-from orchestrator.tuning.sampler import Suggestions
+from orchestrator.tuning.sampler import Sampler
 
 _COLUMNS = ("trial", "state", "epochs", "best_epoch", "minutes")
 
@@ -50,7 +50,7 @@ def importance_of(planned: PlannedSearch, trials: Sequence[Trial]) -> dict[str, 
     a population, whose figures come from many values each."""
     if planned.search.scheduler == "pbt":
         return {}
-    told = Suggestions(planned.search, planned.kinds, planned.seed)
+    told = Sampler(planned.search, planned.kinds, planned.seed)
     for trial in ranked(trials, planned.search.mode):
         assert trial.figure is not None
         told.tell(trial.values, trial.figure)

@@ -23,7 +23,7 @@ _LEAST_TOLD = 10  # trials below which an importance would be a guess
 _REPEATS = 200  # draws in a row that were all tried before
 
 
-class Suggestions:
+class Sampler:
     """Draws configurations, and learns from how they fared where the algorithm does (TPE:
     Bergstra et al., NeurIPS 2011; Optuna's implementation)."""
 

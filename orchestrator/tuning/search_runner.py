@@ -12,7 +12,7 @@ from orchestrator.storage.checkpoints import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
 from orchestrator.tracking.sync import Mirror
 from orchestrator.tuning.report import write_search
-from orchestrator.tuning.tuner import Place, SearchRun
+from orchestrator.tuning.tuner import SearchContext, SearchRun
 
 log = logging.getLogger("orchestrator")
 Answer = TypeVar("Answer")
@@ -36,7 +36,7 @@ def patiently(call: Callable[[], Answer]) -> Answer:
 
 
 def _tried(
-    planned: PlannedSearch, place: Place, mirror: Mirror
+    planned: PlannedSearch, place: SearchContext, mirror: Mirror
 ) -> tuple[SearchRun, tuple[str, str]]:
     """A search that has tried all there is to try, and how it ended; again after it has lost
     trials to dead processes."""
@@ -48,7 +48,7 @@ def _tried(
     return search, ended
 
 
-class Searching:
+class SearchRunner:
     """Carries out the searches of one submission."""
 
     def __init__(self, tracker: Tracker, submission: TrackedRun, facts: Mapping[str, str]) -> None:
@@ -62,7 +62,7 @@ class Searching:
         log.error("search %s: blocked, its parent %s did not finish", planned.stage.name, parent)
         self.ended[planned.stage.name] = ("BLOCKED", f"{parent} did not finish")
 
-    def carry_out(self, planned: PlannedSearch, place: Place, found: bool) -> None:
+    def carry_out(self, planned: PlannedSearch, place: SearchContext, found: bool) -> None:
         """Try what is left to try, and send what MLflow lacks. found: nothing is."""
         stage, store = planned.stage.name, Store(place.home.store)
         run = patiently(lambda: self._open(planned))

@@ -16,7 +16,7 @@ import torch
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.execution.launcher import launch
-from orchestrator.execution.resources import Share, wait_for_room
+from orchestrator.execution.resources import ResourceRequest, wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.storage.checkpoints import Store
@@ -39,7 +39,7 @@ class Attempt:
 
     trial: int
     task: Task
-    share: Share
+    share: ResourceRequest
     storage: str  # Ray Train's own bookkeeping
     job: str  # the submission's; what has failed in it for good is not tried again by it
     epochs: int | None  # how far it came when it ended before; None: it is to be trained
@@ -55,7 +55,11 @@ def plain(attempt: Attempt) -> dict[str, Any]:
 def try_on_ray(config: Mapping[str, Any]) -> None:
     """What every trial's process runs. Raises Unrecoverable when trying again would not help."""
     ahead = [(Task(**task), select) for task, select in config["ahead"]]
-    parts = {"task": Task(**config["task"]), "share": Share(**config["share"]), "ahead": ahead}
+    parts = {
+        "task": Task(**config["task"]),
+        "share": ResourceRequest(**config["share"]),
+        "ahead": ahead,
+    }
     attempt = Attempt(**{**config, **parts})
     task, store = attempt.task, Store(Path(attempt.task.store))
     ended = store.ended(task.key, attempt.job)
@@ -139,7 +143,7 @@ def _keep_still(figures: Mapping[str, float]) -> None:
     """The store has them."""
 
 
-def _here(share: Share, task: Task, store: Store, report: Report) -> None:
+def _here(share: ResourceRequest, task: Task, store: Store, report: Report) -> None:
     """In this process: no worker has to be started."""
     torch.set_num_threads(share.cpus)
     world = World(0, 1, torch.device("cuda" if share.gpus else "cpu"))

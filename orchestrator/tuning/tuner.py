@@ -15,7 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from orchestrator.config.search_schema import owner_of
 from orchestrator.execution.failures import one_line, root_cause
-from orchestrator.execution.resources import Share, wait_for_room
+from orchestrator.execution.resources import ResourceRequest, wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
@@ -24,8 +24,14 @@ from orchestrator.storage.home import Home
 from orchestrator.storage.trial_log import State, Trial, Trials, causes, counts, history_of, ranked
 from orchestrator.tracking.sync import Mirror
 from orchestrator.tuning.pbt import Population
-from orchestrator.tuning.ray_tune import ByTurns, Ear, Rounds, keep_secrets, scheduler_of
-from orchestrator.tuning.sampler import Suggestions
+from orchestrator.tuning.ray_tune import (
+    SynchronousPBT,
+    TrialEvents,
+    TrialFeed,
+    keep_secrets,
+    scheduler_of,
+)
+from orchestrator.tuning.sampler import Sampler
 from orchestrator.tuning.trial_worker import Attempt, plain, try_on_ray
 from trainables.engine.early_stopping import has_ended
 from trainables.tasks.registry import TRAINABLES
@@ -37,11 +43,11 @@ _NESTED = {"node:__internal_head__": 0.001}
 
 
 @dataclass(frozen=True)
-class Place:
+class SearchContext:
     """Where a search runs, and what it gets."""
 
     home: Home
-    share: Share  # of every trial
+    share: ResourceRequest  # of every trial
     slots: int  # trials at once
     tables: Mapping[str, Path]  # fingerprint of a data set → folder of its decoded images
     job: str
@@ -52,7 +58,7 @@ class SearchRun:
     """One submission's part of a search: it goes on where the last one stopped."""
 
     def __init__(
-        self, planned: PlannedSearch, place: Place, mirror: Mirror, last: bool = True
+        self, planned: PlannedSearch, place: SearchContext, mirror: Mirror, last: bool = True
     ) -> None:
         """mirror: of this search, whose trials are its children. last: nobody tries again what
         this one has `lost`."""
@@ -60,7 +66,7 @@ class SearchRun:
         self.mirror, self.store = mirror, Store(place.home.store)
         self.trials = Trials(self.store.folder(planned.key))
         self.known = {t.index: t for t in self.trials.all() if t.state in ("FINISHED", "STOPPED")}
-        self.suggestions = Suggestions(self.search, planned.kinds, planned.seed)
+        self.suggestions = Sampler(self.search, planned.kinds, planned.seed)
         evolves = self.search.scheduler == "pbt"
         self.population = Population(planned, self.store, self.trials) if evolves else None
         self._followed: set[str] = set()  # Runs that trials start from, and train
@@ -137,7 +143,7 @@ class SearchRun:
         share, search = self.place.share, self.search
         nested, evolves = share.workers > 1, self.population is not None
         samples = search.count + evolves
-        searcher = ByTurns(self, samples)
+        searcher = TrialFeed(self, samples)
         whole = {"CPU": float(share.cpus)} | ({"GPU": share.gpus} if share.gpus else {})
         needs = ray.tune.PlacementGroupFactory([_NESTED if nested else whole])
         return ray.tune.Tuner(
@@ -158,13 +164,13 @@ class SearchRun:
             run_config=ray.tune.RunConfig(
                 name=name,
                 storage_path=str(self.place.home.ray_train),
-                callbacks=[Ear(self)],
+                callbacks=[TrialEvents(self)],
                 failure_config=ray.tune.FailureConfig(max_failures=self.place.max_failures),
                 verbose=0,
             ),
         )
 
-    def _scheduler(self, searcher: ByTurns) -> TrialScheduler:
+    def _scheduler(self, searcher: TrialFeed) -> TrialScheduler:
         population = self.population
         if population is None:
             return scheduler_of(self.search, self._most_epochs())
@@ -174,7 +180,7 @@ class SearchRun:
             return {index: self.attempt(self._trial(index)) for index in indices}
 
         slots = self.place.slots
-        return Rounds(lambda: population.due, evolve, lambda: searcher.all_drawn, slots)
+        return SynchronousPBT(lambda: population.due, evolve, lambda: searcher.all_drawn, slots)
 
     def _most_epochs(self) -> int:
         axis = self.search.space.get("epochs")

@@ -11,7 +11,7 @@ import ray.train
 import ray.train.torch
 
 from orchestrator.execution.launcher import launch
-from orchestrator.execution.resources import Share
+from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.storage.checkpoints import Store
 from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
@@ -19,7 +19,7 @@ from tests.benchmarks.turns import Line, ratio, seconds, shown
 
 IMAGES, SIDE = 96, 32
 CONFIG = {"dataset": "d", "batch_size": 16, "lr": 0.01, "epochs": 1}
-SHARE = Share(workers=1, cpus=1, gpus=0)
+SHARE = ResourceRequest(workers=1, cpus=1, gpus=0)
 
 
 def measure(turns: int) -> list[Line]:

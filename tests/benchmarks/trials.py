@@ -12,12 +12,12 @@ import ray.train.torch
 import ray.tune
 
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.execution.resources import Share
+from orchestrator.execution.resources import ResourceRequest
 from orchestrator.planning.prepare import build_caches, prepare
 from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
 from orchestrator.tracking.sync import Mirror
-from orchestrator.tuning.tuner import Place, SearchRun
+from orchestrator.tuning.tuner import SearchContext, SearchRun
 from tests.benchmarks.around import one_step
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 
@@ -70,7 +70,7 @@ def _measure(folder: Path, turns: int) -> list[Line]:
         prepared = prepare(from_mapping(STUDY), None, home)
         (planned,) = prepared.searches
         tables = build_caches(prepared, home, lambda name, done, total: None)
-        place = Place(home, Share(1, 1, 0.0), 1, tables, "job", 0)
+        place = SearchContext(home, ResourceRequest(1, 1, 0.0), 1, tables, "job", 0)
         search = SearchRun(planned, place, Silent())
         started = time.time()
         assert search.run() == ("FINISHED", "")

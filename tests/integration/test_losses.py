@@ -244,7 +244,7 @@ def test_what_mlflow_refuses_is_not_offered_for_ten_minutes(server, home, study)
 
 def test_nothing_is_settled_while_a_driver_lives(server, home, study):
     _opened(server, home, study)
-    with locked(home.walking(study)):  # as a driver does, whatever its cluster may say of it
+    with locked(home.driver_lock(study)):  # as a driver does, whatever its cluster may say of it
         (found,) = settle(server, home, newest(server, study), "its cluster is gone").runs
         assert found.state == "RUNNING"
 

@@ -36,7 +36,7 @@ def config(**settings: Any) -> TrainableConfig:
     return TrainableConfig.model_validate({"dataset": "target"} | settings)
 
 
-def faults(**settings: Any) -> list[tuple[str, str]]:
+def errors(**settings: Any) -> list[tuple[str, str]]:
     """(dotted key, kind of fault) of everything that is wrong with the settings."""
     with pytest.raises(ValidationError) as caught:
         config(**settings)
@@ -51,9 +51,9 @@ def test_a_data_set_is_all_that_must_be_said() -> None:
 
 
 def test_an_unknown_key_is_refused_at_any_depth() -> None:
-    assert faults(epocs=3) == [("epocs", "extra_forbidden")]
+    assert errors(epocs=3) == [("epocs", "extra_forbidden")]
     stopping = {"patinece": 3}
-    assert faults(early_stopping=stopping) == [("early_stopping.patinece", "extra_forbidden")]
+    assert errors(early_stopping=stopping) == [("early_stopping.patinece", "extra_forbidden")]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_an_unknown_key_is_refused_at_any_depth() -> None:
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_not_converted(key: str, value: object) -> None:
-    assert [name for name, _ in faults(**{key: value})] == [key]
+    assert [name for name, _ in errors(**{key: value})] == [key]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -84,7 +84,7 @@ def test_a_value_of_the_wrong_type_is_refused_not_converted(key: str, value: obj
     ["lr", "momentum", "weight_decay", "step_gamma", "warmup_epochs", "clip_grad_norm"],
 )
 def test_numbers_are_finite(key: str, value: float) -> None:
-    assert [name for name, _ in faults(**{key: value})] == [key]
+    assert [name for name, _ in errors(**{key: value})] == [key]
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_ranges_end_where_they_say(key: str, allowed: object, refused: object) -
     assert as_plain(config(**{key: allowed}))[key] == (
         allowed if not isinstance(allowed, dict) else {"metric": "val/loss"} | allowed
     )
-    assert [name.split(".")[0] for name, _ in faults(**{key: refused})] == [key]
+    assert [name.split(".")[0] for name, _ in errors(**{key: refused})] == [key]
 
 
 def test_all_faults_are_reported_at_once() -> None:
-    found = faults(epocs=1, lr="high", momentum=2.0)
+    found = errors(epocs=1, lr="high", momentum=2.0)
     assert sorted(name for name, _ in found) == ["epocs", "lr", "momentum"]
 
 

@@ -125,13 +125,13 @@ def _write_arrays(
     source: Source, config: DatasetConfig, folder: Path, progress: Progress | None
 ) -> dict[str, Any]:
     """Write and sync images, labels and parts. Returns what meta.json says of them."""
-    faults = _write_images(source, config.side, folder, progress)
-    unreadable = {source.names[index]: reason for index, reason in faults.items()}
-    if faults and config.on_corrupt == "fail":
+    errors = _write_images(source, config.side, folder, progress)
+    unreadable = {source.names[index]: reason for index, reason in errors.items()}
+    if errors and config.on_corrupt == "fail":
         shown = few([f"{name} ({reason})" for name, reason in unreadable.items()], most=10)
-        count = f"{len(faults)} unreadable image{'s' if len(faults) > 1 else ''}"
+        count = f"{len(errors)} unreadable image{'s' if len(errors) > 1 else ''}"
         raise DataError(f"data set has {count}: {shown}: repair them or set `on_corrupt: skip`")
-    bad = np.array(sorted(faults), dtype=np.int64)
+    bad = np.array(sorted(errors), dtype=np.int64)
     parts = {part: np.setdiff1d(indices, bad) for part, indices in source.parts.items()}
     _check_not_emptied(source, parts)
     arrays = {"labels": source.labels} | {f"part_{part}": parts[part] for part in parts}
@@ -166,7 +166,7 @@ def _write_images(
     shapes: dict[str, tuple[int, ...]] = {"images": (count, 3, size, size)}
     if source.masks is not None:
         shapes["masks"] = (count, size, size)
-    faults: dict[int, str] = {}
+    errors: dict[int, str] = {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(_strict_pillow())
         pool = stack.enter_context(ThreadPoolExecutor(_threads(source)))
@@ -175,10 +175,10 @@ def _write_images(
         for chunk, (arrays, found) in zip(chunks, decoded, strict=True):
             for stream, array in zip(streams, arrays, strict=True):
                 stream.write(array.tobytes())
-            faults |= found
+            errors |= found
             if progress is not None:
                 progress(chunk.stop, count)
-    return faults
+    return errors
 
 
 def _threads(source: Source) -> int:
@@ -208,7 +208,7 @@ def _decode(source: Source, size: int, chunk: range) -> Decoded:
     (len(chunk), size, size) class ids, and index → reason of those."""
     pixels = np.zeros((len(chunk), 3, size, size), dtype=np.uint8)
     ids = np.full((len(chunk), size, size), IGNORED, dtype=np.uint8)
-    faults = {}
+    errors = {}
     for row, index in enumerate(chunk):
         try:
             image = source.decode(index)
@@ -218,10 +218,10 @@ def _decode(source: Source, size: int, chunk: range) -> Decoded:
                 ids[row] = _framed_pair(image, source.masks.decode(index), size)
                 image = framed(image, size)
         except UnreadableImage as error:
-            faults[index] = str(error)
+            errors[index] = str(error)
         else:
             pixels[row] = np.asarray(image).transpose(2, 0, 1)  # HWC → CHW
-    return ([pixels] if source.masks is None else [pixels, ids]), faults
+    return ([pixels] if source.masks is None else [pixels, ids]), errors
 
 
 def _framed_pair(image: Image.Image, ids: Pixels, size: int) -> Pixels:

@@ -58,17 +58,17 @@ def list_pictures(source: Source, on_corrupt: Literal["fail", "skip"], path: Pat
         listed = json.loads(path.read_text(encoding="utf-8"))
         if {name: listed[name] for name in places} == places:
             return
-    faults = {row: why for row in range(len(source.files)) if (why := _fault(source, row))}
-    if faults and on_corrupt == "fail":
-        shown = few([f"{source.names[row]} ({why})" for row, why in faults.items()], most=10)
-        count = f"{len(faults)} unreadable image{'s' if len(faults) > 1 else ''}"
+    errors = {row: why for row in range(len(source.files)) if (why := _fault(source, row))}
+    if errors and on_corrupt == "fail":
+        shown = few([f"{source.names[row]} ({why})" for row, why in errors.items()], most=10)
+        count = f"{len(errors)} unreadable image{'s' if len(errors) > 1 else ''}"
         raise DataError(f"data set has {count}: {shown}: repair them or set `on_corrupt: skip`")
     listed = {
         **places,
         "palette": asdict(masks.palette) if masks and masks.palette else None,
         "names": source.names,
         "parts": {part: rows.tolist() for part, rows in source.parts.items()},
-        "unreadable": sorted(faults),
+        "unreadable": sorted(errors),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

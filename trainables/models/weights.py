@@ -72,17 +72,17 @@ def fitting(
     for name in wanted.keys() - given.keys():  # a counter that older files lack; torch adds it too
         if name.endswith("num_batches_tracked"):
             given[name] = torch.zeros(wanted[name].shape, dtype=wanted[name].dtype)
-    faults = [f"missing {name}" for name in wanted if name not in given]
-    faults += [f"unknown {name}" for name in given if name not in wanted]
-    faults += [
+    errors = [f"missing {name}" for name in wanted if name not in given]
+    errors += [f"unknown {name}" for name in given if name not in wanted]
+    errors += [
         f"{name} is {tuple(given[name].shape)}, must be {tuple(wanted[name].shape)}"
         for name in wanted
         if name in given and given[name].shape != wanted[name].shape
     ]
-    if faults:
-        shown = "; ".join(faults[:5]) + (" ..." if len(faults) > 5 else "")
+    if errors:
+        shown = "; ".join(errors[:5]) + (" ..." if len(errors) > 5 else "")
         raise WeightsError(
-            f"weights of {source} do not fit the encoder ({len(faults)} faults): {shown}"
+            f"weights of {source} do not fit the encoder ({len(errors)} errors): {shown}"
         )
     return {name: given[name] for name in wanted}
 

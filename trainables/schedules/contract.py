@@ -22,6 +22,6 @@ Schedule = Callable[[float, Settings], float]
 
 
 def fraction_done(progress: float, settings: Settings) -> float:
-    """Share of the epochs after warm-up that is done, in [0, 1]."""
+    """ResourceRequest of the epochs after warm-up that is done, in [0, 1]."""
     after_warmup = settings.epochs - settings.warmup_epochs
     return min(1.0, (progress - settings.warmup_epochs) / after_warmup)

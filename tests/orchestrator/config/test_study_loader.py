@@ -30,7 +30,7 @@ def changed(*settings: str) -> dict[str, Any]:
     return mapping
 
 
-def faults(mapping: dict[str, Any]) -> list[str]:
+def errors(mapping: dict[str, Any]) -> list[str]:
     """The fault lines of a study, without the head line that counts them."""
     with pytest.raises(StudyError) as error:
         from_mapping(mapping, "s.yaml")
@@ -157,12 +157,12 @@ FAULT_OF_ANOTHER_KEY = [
     ],
 )
 def test_one_fault_is_one_line(setting: str, line: str) -> None:
-    assert faults(changed(setting)) == [line]
+    assert errors(changed(setting)) == [line]
 
 
 @pytest.mark.parametrize("value", ["0.1", "x", "null", "{a: 1}"])
 def test_a_grid_that_is_no_list_is_a_fault_of_its_key(value: str) -> None:
-    found = faults(changed(f"stages.A.grid.lr={value}"))
+    found = errors(changed(f"stages.A.grid.lr={value}"))
     assert {line.partition(": ")[0] for line in found} == {"stages.A.grid.lr"}
 
 
@@ -170,25 +170,25 @@ def test_a_grid_that_is_no_list_is_a_fault_of_its_key(value: str) -> None:
 def test_a_missing_key_is_named(key: str) -> None:
     mapping = changed()
     del mapping[key]
-    assert faults(mapping) == [f"{key}: is missing"]
+    assert errors(mapping) == [f"{key}: is missing"]
 
 
 @pytest.mark.parametrize("key", ["seeds", "stages.A.seeds", "data", "stages"])
 def test_nothing_at_all_is_not_enough(key: str) -> None:
     empty = "[]" if key.endswith("seeds") else "{}"
-    (found,) = faults(changed(f"{key}={empty}"))
+    (found,) = errors(changed(f"{key}={empty}"))
     assert found.startswith(f"{key}: ")
     assert "at least 1 item" in found
 
 
 @pytest.mark.parametrize("metric", ["test/loss", "test/accuracy"])
 def test_the_test_split_cannot_stop_training(metric: str) -> None:
-    (found,) = faults(changed(f"stages.A.config.early_stopping={{metric: {metric}}}"))
+    (found,) = errors(changed(f"stages.A.config.early_stopping={{metric: {metric}}}"))
     assert f"early_stopping.metric: '{metric}' is not reported every epoch" in found
 
 
 def test_faults_of_several_stages_come_at_once() -> None:
-    found = faults(
+    found = errors(
         changed(
             "stages.P.config.epocs=3",
             "stages.A.after=B",
@@ -203,7 +203,7 @@ def test_faults_of_several_stages_come_at_once() -> None:
 
 
 def test_a_fault_of_shape_does_not_hide_a_fault_of_meaning() -> None:
-    found = faults(changed("resources.worker=2", "stages.A.after=Q"))
+    found = errors(changed("resources.worker=2", "stages.A.after=Q"))
     assert [line.partition(": ")[0] for line in found] == ["resources.worker", "stages.A.after"]
 
 
@@ -334,12 +334,12 @@ def test_a_file_for_a_stage_that_nothing_starts_from_is_a_fault(tmp_path):
     path = tmp_path / "backbone.pt"
     path.write_bytes(b"tensors")
     said = "stages.A.weights: replaces the training of 'A', from which no stage starts"
-    assert faults(changed(f"stages.A.weights={path}")) == [said]
+    assert errors(changed(f"stages.A.weights={path}")) == [said]
 
 
 def test_learning_from_labels_where_there_are_none_is_a_fault():
     mapping = changed("data.x={type: digits, labels: false}")
-    assert faults(mapping) == [
+    assert errors(mapping) == [
         "stages.A.config.dataset: 'x' has `labels: false`, and classify learns from labels: "
         "give it class folders, or train byol or rotation on it"
     ]
@@ -354,7 +354,7 @@ def test_a_figure_that_some_epochs_lack_stops_no_run_early():
     for metric in ("val/knn_accuracy", "val/effective_rank"):
         given = [setting.replace("%s", metric) for setting in byol]
         key = "stages.A.config.early_stopping.metric"
-        assert faults(changed(*given)) == [
+        assert errors(changed(*given)) == [
             f"{key}: '{metric}' is not reported every epoch: set `probe_every: 1`"
         ]
         every = [*given, "stages.A.config.probe_every=1"]
@@ -362,7 +362,7 @@ def test_a_figure_that_some_epochs_lack_stops_no_run_early():
         unlabelled = changed(*every, "data.x={type: digits, labels: false}")
         if metric == "val/knn_accuracy":
             said = f"{key}: '{metric}' asks for labels of images, and 'x' has none"
-            assert faults(unlabelled) == [said]
+            assert errors(unlabelled) == [said]
         else:
             assert from_mapping(unlabelled).stages
 
@@ -391,17 +391,17 @@ def test_what_comes_as_a_file_needs_no_labels(tmp_path):
     ],
 )
 def test_what_batchnorm_and_frozen_backbones_cannot_do_is_one_line_with_the_cure(setting, line):
-    (said,) = faults(changed(setting))
+    (said,) = errors(changed(setting))
     assert said.startswith("stages.A.config") and line in said
 
 
 def test_a_trainable_and_a_data_set_that_do_not_fit_are_named():
     given = "stages.A={trainable: segment, config: {dataset: x, network: deeplabv3}}"
-    assert faults(changed(given)) == [
+    assert errors(changed(given)) == [
         "stages.A.config.dataset: 'x' has type digits, whose images have labels, and segment "
         "learns from masks: give it a data set with masks (deepglobe, mask_folders, digit_scenes)",
     ]
-    assert faults(changed("data.x={type: digit_scenes}")) == [
+    assert errors(changed("data.x={type: digit_scenes}")) == [
         "stages.A.config.dataset: 'x' has type digit_scenes, whose images have masks, and classify "
         "learns from labels: give it class folders, or train byol or rotation on it"
     ]

@@ -1,4 +1,4 @@
-"""YAML is safe, faults name their line, and `--set` changes one value of one place."""
+"""YAML is safe, errors name their line, and `--set` changes one value of one place."""
 
 import copy
 import math
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config.yaml_loader import YamlFault, apply_setting, parse, read_mapping, values_at
+from orchestrator.config.yaml_loader import YamlError, apply_setting, parse, read_mapping, values_at
 
 
 @pytest.mark.parametrize(
@@ -38,29 +38,29 @@ from orchestrator.config.yaml_loader import YamlFault, apply_setting, parse, rea
     ],
 )
 def test_a_fault_says_what_is_wrong_and_where(text: str, line: str) -> None:
-    with pytest.raises(YamlFault) as fault:
+    with pytest.raises(YamlError) as fault:
         parse(text)
     assert str(fault.value) == line
 
 
 def test_a_character_that_yaml_forbids_is_named() -> None:
-    with pytest.raises(YamlFault, match="not valid YAML: unacceptable character #x0000"):
+    with pytest.raises(YamlError, match="not valid YAML: unacceptable character #x0000"):
         parse("a: \x00")
 
 
 @pytest.mark.parametrize("call", ["os.system", "subprocess.check_output"])
 def test_a_tag_never_runs_anything(tmp_path: Path, call: str) -> None:
     trap = tmp_path / "trap"
-    with pytest.raises(YamlFault, match=f"line 2: unknown tag '.*python/object/apply:{call}'"):
+    with pytest.raises(YamlError, match=f"line 2: unknown tag '.*python/object/apply:{call}'"):
         parse(f"a: 1\nb: !!python/object/apply:{call} [[touch, {trap}]]\n")
-    with pytest.raises(YamlFault, match="unknown tag"):
+    with pytest.raises(YamlError, match="unknown tag"):
         apply_setting({}, f"a=!!python/object/apply:os.system ['touch {trap}']")
     assert not trap.exists()
 
 
 @pytest.mark.parametrize("value", ["2024-13-45", "!!int abc", "!!float abc", "!!map [1]", "0x_"])
 def test_a_value_that_is_not_of_its_own_kind_is_a_fault_of_its_line(value: str) -> None:
-    with pytest.raises(YamlFault, match="line 2"):
+    with pytest.raises(YamlError, match="line 2"):
         parse(f"a: 1\nb: {value}\n")
 
 
@@ -93,7 +93,7 @@ def test_an_anchor_stands_for_its_value() -> None:
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    with pytest.raises(YamlFault, match="holds more than .* values"):
+    with pytest.raises(YamlError, match="holds more than .* values"):
         parse("\n".join(lines))
 
 
@@ -111,14 +111,14 @@ def test_read_mapping_reads_utf8(tmp_path: Path) -> None:
 def test_a_file_that_is_not_utf8_is_refused_with_the_place(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_bytes("a: é".encode("latin-1"))
-    with pytest.raises(YamlFault, match=r"^is not UTF-8 text \(byte 3\)$"):
+    with pytest.raises(YamlError, match=r"^is not UTF-8 text \(byte 3\)$"):
         read_mapping(file)
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    with pytest.raises(YamlFault, match="^cannot be read: No such file or directory$"):
+    with pytest.raises(YamlError, match="^cannot be read: No such file or directory$"):
         read_mapping(tmp_path / "none.yaml")
-    with pytest.raises(YamlFault, match="^cannot be read: Is a directory$"):
+    with pytest.raises(YamlError, match="^cannot be read: Is a directory$"):
         read_mapping(tmp_path)
 
 
@@ -203,7 +203,7 @@ def test_a_setting_changes_its_place_and_no_other(
 )
 def test_a_wrong_setting_says_what_is_wrong_and_changes_nothing(setting: str, line: str) -> None:
     mapping = copy.deepcopy(STUDY)
-    with pytest.raises(YamlFault) as fault:
+    with pytest.raises(YamlError) as fault:
         apply_setting(mapping, setting)
     assert str(fault.value) == line
     assert mapping == STUDY

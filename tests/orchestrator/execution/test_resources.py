@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from orchestrator.config.study_schema import Resources
-from orchestrator.execution.resources import DoesNotFit, Node, Share, at_once, share_of
+from orchestrator.execution.resources import DoesNotFit, Node, ResourceRequest, at_once, share_of
 
 LAPTOP = [Node(8, 0)]
 GPU_BOX = [Node(64, 8)]
@@ -19,23 +19,23 @@ HEAD_AND_GPUS = [Node(4, 0), Node(16, 1), Node(16, 1)]
 @pytest.mark.parametrize(
     ("nodes", "workers", "share", "runs"),
     [
-        (LAPTOP, 1, Share(1, 8, 0.0), 1),
-        (LAPTOP, 2, Share(2, 4, 0.0), 1),
-        (LAPTOP, 3, Share(3, 2, 0.0), 1),
-        ([Node(1, 0)], 1, Share(1, 1, 0.0), 1),
-        (GPU_BOX, 1, Share(1, 8, 1.0), 8),
-        (GPU_BOX, 4, Share(4, 8, 1.0), 2),
-        ([Node(8, 1)], 1, Share(1, 8, 1.0), 1),
-        ([Node(4, 8)], 1, Share(1, 1, 1.0), 4),  # more GPUs than CPUs
-        (TWO_GPU_BOXES, 1, Share(1, 8, 1.0), 4),  # the poorer node's share of CPUs
-        (HEAD_AND_GPUS, 2, Share(2, 16, 1.0), 1),  # the head has no GPU
-        ([Node(8, 0), Node(8, 0)], 1, Share(1, 8, 0.0), 2),
-        ([Node(8, 0), Node(8, 0)], 2, Share(2, 8, 0.0), 1),
-        ([Node(8, 0), Node(8, 0)], 3, Share(3, 4, 0.0), 1),
+        (LAPTOP, 1, ResourceRequest(1, 8, 0.0), 1),
+        (LAPTOP, 2, ResourceRequest(2, 4, 0.0), 1),
+        (LAPTOP, 3, ResourceRequest(3, 2, 0.0), 1),
+        ([Node(1, 0)], 1, ResourceRequest(1, 1, 0.0), 1),
+        (GPU_BOX, 1, ResourceRequest(1, 8, 1.0), 8),
+        (GPU_BOX, 4, ResourceRequest(4, 8, 1.0), 2),
+        ([Node(8, 1)], 1, ResourceRequest(1, 8, 1.0), 1),
+        ([Node(4, 8)], 1, ResourceRequest(1, 1, 1.0), 4),  # more GPUs than CPUs
+        (TWO_GPU_BOXES, 1, ResourceRequest(1, 8, 1.0), 4),  # the poorer node's share of CPUs
+        (HEAD_AND_GPUS, 2, ResourceRequest(2, 16, 1.0), 1),  # the head has no GPU
+        ([Node(8, 0), Node(8, 0)], 1, ResourceRequest(1, 8, 0.0), 2),
+        ([Node(8, 0), Node(8, 0)], 2, ResourceRequest(2, 8, 0.0), 1),
+        ([Node(8, 0), Node(8, 0)], 3, ResourceRequest(3, 4, 0.0), 1),
     ],
 )
 def test_auto_shares_out_what_there_is(
-    nodes: list[Node], workers: int, share: Share, runs: int
+    nodes: list[Node], workers: int, share: ResourceRequest, runs: int
 ) -> None:
     assert share_of(Resources(workers=workers), nodes) == share
     assert at_once(share, nodes) == runs
@@ -44,18 +44,18 @@ def test_auto_shares_out_what_there_is(
 @pytest.mark.parametrize(
     ("asked", "nodes", "share", "runs"),
     [
-        (Resources(cpus_per_worker=1), LAPTOP, Share(1, 1, 0.0), 8),
-        (Resources(cpus_per_worker=3), LAPTOP, Share(1, 3, 0.0), 2),
-        (Resources(cpus_per_worker=3, workers=2), LAPTOP, Share(2, 3, 0.0), 1),
-        (Resources(cpus_per_worker=2), GPU_BOX, Share(1, 2, 1.0), 8),
-        (Resources(gpus_per_worker=0.0), GPU_BOX, Share(1, 64, 0.0), 1),
-        (Resources(gpus_per_worker=0.5), [Node(16, 1)], Share(1, 8, 0.5), 2),
-        (Resources(gpus_per_worker=2.0), GPU_BOX, Share(1, 16, 2.0), 4),
-        (Resources(gpus_per_worker=2.0), TWO_GPU_BOXES, Share(1, 16, 2.0), 2),
+        (Resources(cpus_per_worker=1), LAPTOP, ResourceRequest(1, 1, 0.0), 8),
+        (Resources(cpus_per_worker=3), LAPTOP, ResourceRequest(1, 3, 0.0), 2),
+        (Resources(cpus_per_worker=3, workers=2), LAPTOP, ResourceRequest(2, 3, 0.0), 1),
+        (Resources(cpus_per_worker=2), GPU_BOX, ResourceRequest(1, 2, 1.0), 8),
+        (Resources(gpus_per_worker=0.0), GPU_BOX, ResourceRequest(1, 64, 0.0), 1),
+        (Resources(gpus_per_worker=0.5), [Node(16, 1)], ResourceRequest(1, 8, 0.5), 2),
+        (Resources(gpus_per_worker=2.0), GPU_BOX, ResourceRequest(1, 16, 2.0), 4),
+        (Resources(gpus_per_worker=2.0), TWO_GPU_BOXES, ResourceRequest(1, 16, 2.0), 2),
     ],
 )
 def test_what_is_asked_for_is_given(
-    asked: Resources, nodes: list[Node], share: Share, runs: int
+    asked: Resources, nodes: list[Node], share: ResourceRequest, runs: int
 ) -> None:
     assert share_of(asked, nodes) == share
     assert at_once(share, nodes) == runs
@@ -63,7 +63,7 @@ def test_what_is_asked_for_is_given(
 
 @pytest.mark.parametrize("tenths", range(1, 11))
 def test_a_gpu_holds_as_many_runs_as_its_tenths_say(tenths: int) -> None:
-    assert at_once(Share(1, 1, tenths / 10), [Node(64, 1)]) == 10 // tenths
+    assert at_once(ResourceRequest(1, 1, tenths / 10), [Node(64, 1)]) == 10 // tenths
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ NODES = st.lists(
     st.builds(Node, st.integers(0, 64).map(float), st.integers(0, 8).map(float)), max_size=5
 )
 SHARES = st.builds(
-    Share,
+    ResourceRequest,
     st.integers(1, 6),
     st.integers(1, 16),
     st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 0.5, 0.6, 0.7, 1.0, 2.0, 3.0]),
@@ -132,7 +132,7 @@ class Machine:
     def __init__(self, node: Node) -> None:
         self.cpus, self.gpus = node.cpus, [10_000] * int(node.gpus)
 
-    def place(self, share: Share) -> bool:
+    def place(self, share: ResourceRequest) -> bool:
         """Give a worker what it asks for, if it is there."""
         part = round(10_000 * share.gpus) if share.gpus < 1 else 10_000
         count = max(1, int(share.gpus)) if share.gpus else 0
@@ -145,7 +145,7 @@ class Machine:
         return True
 
 
-def holds(share: Share, nodes: list[Node], runs: int) -> bool:
+def holds(share: ResourceRequest, nodes: list[Node], runs: int) -> bool:
     """Whether so many Runs find a place when their workers are placed one after the other."""
     machines = [Machine(node) for node in nodes]
     return all(
@@ -155,9 +155,9 @@ def holds(share: Share, nodes: list[Node], runs: int) -> bool:
 
 @settings(deadline=None)
 @given(SHARES, NODES)
-@example(Share(1, 1, 0.6), [Node(64, 2)])
+@example(ResourceRequest(1, 1, 0.6), [Node(64, 2)])
 def test_as_many_runs_go_at_once_as_the_nodes_hold_and_not_one_more(
-    share: Share, nodes: list[Node]
+    share: ResourceRequest, nodes: list[Node]
 ) -> None:
     runs = at_once(share, nodes)
     assert holds(share, nodes, runs)
@@ -168,7 +168,7 @@ def test_as_many_runs_go_at_once_as_the_nodes_hold_and_not_one_more(
 @given(st.integers(1, 20), NODES)
 def test_auto_fits_wherever_one_cpu_a_worker_does(workers: int, nodes: list[Node]) -> None:
     gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
-    if at_once(Share(workers, 1, gpus), nodes) < 1:
+    if at_once(ResourceRequest(workers, 1, gpus), nodes) < 1:
         with pytest.raises(DoesNotFit):
             share_of(Resources(workers=workers), nodes)
         return

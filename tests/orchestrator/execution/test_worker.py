@@ -1,4 +1,4 @@
-"""The epoch loop: resume, checkpoints, early stopping, faults, and ranks that agree."""
+"""The epoch loop: resume, checkpoints, early stopping, errors, and ranks that agree."""
 
 import json
 from dataclasses import replace

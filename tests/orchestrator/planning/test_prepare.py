@@ -29,7 +29,7 @@ def fault(path: Path, home: Home, **config: object) -> str:
     )
     with pytest.raises(StudyError) as error:
         prepare(study, None, home)
-    (line,) = error.value.faults
+    (line,) = error.value.errors
     return line
 
 
@@ -142,7 +142,7 @@ def test_no_parent_trains_on_what_its_child_is_judged_by(
         return
     with pytest.raises(StudyError, match=said) as error:
         prepare(from_mapping(mapping), None, digits_home)
-    assert {line.partition(":")[0] for line in error.value.faults} == {
+    assert {line.partition(":")[0] for line in error.value.errors} == {
         "stages.M.after",
         "stages.C.after",
     }

@@ -41,10 +41,10 @@ def changed(*settings: str) -> dict[str, Any]:
     return mapping
 
 
-def faults(*settings: str) -> list[str]:
+def errors(*settings: str) -> list[str]:
     with pytest.raises(StudyError) as error:
         from_mapping(changed(*settings))
-    return error.value.faults
+    return error.value.errors
 
 
 SPACE = "stages.A.search.space"
@@ -73,7 +73,7 @@ FAULT_OF_WHAT_IS_SET = [
 
 @pytest.mark.parametrize(("setting", "message"), FAULT_OF_WHAT_IS_SET)
 def test_a_fault_stands_by_the_key_that_is_set(setting: str, message: str) -> None:
-    (fault,) = faults(setting)
+    (fault,) = errors(setting)
     assert fault.startswith(setting.split("=")[0] + ": ")
     assert message in fault
 
@@ -118,7 +118,7 @@ FAULTS_OF_PBT = [
 
 @pytest.mark.parametrize(("settings", "message"), FAULTS_OF_PBT)
 def test_a_fault_of_a_population(settings: list[str], message: str) -> None:
-    (fault,) = faults(*PBT, *settings)
+    (fault,) = errors(*PBT, *settings)
     assert fault.startswith("stages.A.search")
     assert message in fault
     from_mapping(changed(*PBT))
@@ -149,7 +149,7 @@ def test_a_fault_of_what_does_not_go_together(setting: str, start: str | None) -
     if start is None:
         from_mapping(changed(setting))
     else:
-        assert [fault for fault in faults(setting) if fault.startswith(start)]
+        assert [fault for fault in errors(setting) if fault.startswith(start)]
 
 
 def test_a_figure_that_comes_now_and_then_chooses_no_trial() -> None:
@@ -161,7 +161,7 @@ def test_a_figure_that_comes_now_and_then_chooses_no_trial() -> None:
     ]
     assert (
         "stages.A.search.metric: 'val/knn_accuracy' is not reported every epoch"
-        in faults(*byol, "stages.A.config.probe_every=5")[0]
+        in errors(*byol, "stages.A.config.probe_every=5")[0]
     )
     from_mapping(changed(*byol, "stages.A.config.probe_every=1"))
 
@@ -176,7 +176,7 @@ def test_the_name_of_the_stage_as_written_is_taken() -> None:
 def test_a_grid_has_the_number_of_its_points() -> None:
     grid = ["stages.A.search.space={lr: {choice: [0.1, 0.2]}, batch_size: {choice: [8, 16, 32]}}",
             "stages.A.search.algorithm=grid"]  # fmt: skip
-    assert "the grid has 6 points" in faults(*grid)[0]
+    assert "the grid has 6 points" in errors(*grid)[0]
     study = from_mapping(changed(*grid, "stages.A.search.trials=null"))
     assert study.searches["A"].count == 6
     points = list(study.searches["A"].grid())
@@ -284,7 +284,7 @@ OVER = [
     ],
 )  # fmt: skip
 def test_a_fault_of_what_is_searched_together(settings: list[str], fault: str) -> None:
-    found = faults(*OVER, *settings)
+    found = errors(*OVER, *settings)
     assert [line for line in found if line.startswith(f"stages.A.search{fault}")], found
 
 

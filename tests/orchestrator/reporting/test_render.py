@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.reporting.render import main
 from orchestrator.storage.tensors import save_arrays
-from orchestrator.tracking.render_process import Artist
+from orchestrator.tracking.render_process import RenderProcess
 from tests.trainables.monitoring.test_architecture import ONE
 from trainables.monitoring.architecture import as_text
 from trainables.monitoring.record_files import ARCHITECTURE, MAPS, feature_file, kept_features
@@ -36,7 +36,7 @@ def keep(run: Path, *epochs: int, images: int = 12) -> Path:
     return path.parent
 
 
-def drawn(artist: Artist, folder: Path) -> None:
+def drawn(artist: RenderProcess, folder: Path) -> None:
     deadline = time.monotonic() + 120
     while not artist.has_drawn(folder):
         assert time.monotonic() < deadline
@@ -46,9 +46,9 @@ def drawn(artist: Artist, folder: Path) -> None:
 def test_every_kept_epoch_becomes_a_picture_and_a_page(tmp_path: Path):
     folder = keep(tmp_path, 1, 30)
     assert list(kept_features(folder)) == [1, 30]
-    artist = Artist()
+    artist = RenderProcess()
     drawn(artist, folder)
-    assert artist.faults == {}
+    assert artist.errors == {}
     names = {path.name for path in (folder / MAPS / "plots").iterdir()}
     assert names == {f"tsne_epoch{n}.{kind}" for n in (1, 30) for kind in ("png", "html")}
     assert (folder / MAPS / "plots" / "tsne_epoch1.png").read_bytes().startswith(b"\x89PNG")
@@ -56,7 +56,7 @@ def test_every_kept_epoch_becomes_a_picture_and_a_page(tmp_path: Path):
 
 def test_folders_are_drawn_one_after_another(tmp_path: Path):
     folders = [keep(tmp_path / name, 1) for name in "ab"]
-    artist = Artist()
+    artist = RenderProcess()
     assert not artist.has_drawn(folders[0]) and not artist.has_drawn(folders[1])
     for folder in folders:
         drawn(artist, folder)
@@ -67,7 +67,7 @@ def test_what_is_drawn_already_needs_no_process(tmp_path: Path):
     folder = keep(tmp_path, 1)
     assert main(folder) == 0
     before = (folder / MAPS).stat().st_mtime_ns
-    artist = Artist()
+    artist = RenderProcess()
     assert artist.has_drawn(folder)
     assert main(folder) == 0 and (folder / MAPS).stat().st_mtime_ns == before
 
@@ -77,17 +77,17 @@ def test_a_damaged_file_is_said_and_leaves_nothing_half_made(tmp_path: Path, con
     folder = keep(tmp_path, 1, 2)
     path = folder / "epoch_00002.npz"
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
-    artist = Artist()
+    artist = RenderProcess()
     drawn(artist, folder)
-    assert artist.faults[folder] == f"{folder}: epoch_00002.npz is damaged"
+    assert artist.errors[folder] == f"{folder}: epoch_00002.npz is damaged"
     assert {item.name for item in folder.iterdir()} == {"epoch_00001.npz", "epoch_00002.npz"}
 
 
 def test_too_few_images_for_a_map_cost_the_map_alone(tmp_path: Path):
-    artist, folder = Artist(), keep(tmp_path, 1, images=2)
+    artist, folder = RenderProcess(), keep(tmp_path, 1, images=2)
     save_arrays({"json": np.array(json.dumps(asdict(ONE)))}, folder.parent / ARCHITECTURE)
     drawn(artist, folder)
-    assert artist.faults == {}
+    assert artist.errors == {}
     plots = folder / MAPS / "plots"
     assert {item.name for item in plots.iterdir()} == {
         "architecture.png",

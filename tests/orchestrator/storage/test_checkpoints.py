@@ -293,7 +293,7 @@ def test_the_best_checkpoint_has_a_spare_that_stands_in_for_it(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     saved(store, 1, 2, 3)
-    store.spare(KEY, 1, 2)
+    store.back_up(KEY, 1, 2)
     found = store.load(KEY, 2)
     assert found is not None and found.path.name == "epoch_00002" and caplog.records == []
     damage(found.weights, "zeroed")
@@ -308,18 +308,18 @@ def test_the_best_checkpoint_has_a_spare_that_stands_in_for_it(
 
 def test_only_the_newest_spare_is_kept_and_a_damaged_one_is_made_again(store: Store) -> None:
     saved(store, 1, 2, 3)
-    store.spare(KEY, 1, 1)
-    store.spare(KEY, 1, 2)
+    store.back_up(KEY, 1, 1)
+    store.back_up(KEY, 1, 2)
     names = [path.name for path in store.folder(KEY).glob("spare_*")]
     assert names == ["spare_00002"]
     (store.folder(KEY) / "spare_00002" / WEIGHTS).unlink()
-    store.spare(KEY, 1, 2)
+    store.back_up(KEY, 1, 2)
     assert (store.folder(KEY) / "spare_00002" / WEIGHTS).read_bytes() == b"weights.pt 2 first"
 
 
 def test_a_result_stands_on_the_spare_too(store: Store) -> None:
     saved(store, 1)
-    store.spare(KEY, 1, 1)
+    store.back_up(KEY, 1, 1)
     store.finish(KEY, 1, {"best_epoch": 1})
     shutil.rmtree(store.folder(KEY) / "epoch_00001")
     assert store.result(KEY) is not None and store.best(KEY) is not None

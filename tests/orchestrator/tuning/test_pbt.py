@@ -20,7 +20,7 @@ from orchestrator.storage.home import Home
 from orchestrator.storage.trial_log import history_of
 from orchestrator.tuning import trial_worker as trial
 from orchestrator.tuning.pbt import adopt
-from orchestrator.tuning.ray_tune import ByTurns, Rounds
+from orchestrator.tuning.ray_tune import SynchronousPBT, TrialFeed
 from orchestrator.tuning.trial_worker import try_on_ray
 from orchestrator.tuning.tuner import SearchRun
 from tests.conftest import ALONE, Tasks, damage
@@ -220,7 +220,7 @@ def test_everybody_waits_at_the_boundary_also_for_one_that_fails():
         due[0] += 2
         return {index: {"trial": index, "round": len(evolved)} for index in indices}
 
-    scheduler = Rounds(lambda: due[0], evolve, lambda: drawn[0], 2)
+    scheduler = SynchronousPBT(lambda: due[0], evolve, lambda: drawn[0], 2)
     controller = Controller(3)
     first, second, third = controller.trials
     for each in (first, second):
@@ -251,7 +251,7 @@ def test_everybody_waits_at_the_boundary_also_for_one_that_fails():
 
 def test_no_more_begin_than_there_is_room_for_those_at_the_boundary_not_counted(digits_home: Home):
     search, _ = begun(digits_home, {**FORM, "seed": 26, "trials": 3})  # one slot
-    turns = ByTurns(search, 4)
+    turns = TrialFeed(search, 4)
     assert turns.suggest("first")["trial"] == 0
     assert turns.suggest("second") is None
     search.begun(0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config.search_schema import Search, number_type
-from orchestrator.tuning.sampler import Suggestions
+from orchestrator.tuning.sampler import Sampler
 from trainables.tasks.classify import ClassifyConfig
 
 SPACE = {
@@ -17,11 +17,11 @@ SPACE = {
 }
 
 
-def suggestions(seed: int = 0, **changes: object) -> Suggestions:
+def suggestions(seed: int = 0, **changes: object) -> Sampler:
     form = {"trials": 50, "space": SPACE, "algorithm": "random", **changes}
     search = Search.model_validate(form)
     kinds = {name: number_type(ClassifyConfig, name) for name in search.space}
-    return Suggestions(search, kinds, seed)
+    return Sampler(search, kinds, seed)
 
 
 @settings(max_examples=20, deadline=None)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from orchestrator.execution.resources import Share
+from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.storage.checkpoints import Store
@@ -22,7 +22,9 @@ from trainables.engine.loop import Training
 
 def attempt(task: Task, **changes) -> dict:
     task = replace(task, attempt=0, tested=False)
-    return plain(replace(Attempt(0, task, Share(1, 1, 0.0), "", "job", None, 600.0), **changes))
+    return plain(
+        replace(Attempt(0, task, ResourceRequest(1, 1, 0.0), "", "job", None, 600.0), **changes)
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from orchestrator.config.search_schema import Search
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.execution.resources import Share
+from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.planning.prepare import build_caches, prepare, winners
@@ -17,7 +17,7 @@ from orchestrator.storage.home import Home
 from orchestrator.storage.trial_log import Trials
 from orchestrator.tuning.ray_tune import keep_secrets, scheduler_of
 from orchestrator.tuning.trial_worker import try_on_ray
-from orchestrator.tuning.tuner import Place, SearchRun
+from orchestrator.tuning.tuner import SearchContext, SearchRun
 from tests.conftest import ALONE
 from trainables.engine.checkpoints import Unrecoverable
 
@@ -63,7 +63,7 @@ def begun(
     prepared = prepare(study, None, digits_home)
     (planned,) = prepared.searches
     tables = build_caches(prepared, digits_home, lambda name, done, total: None)
-    place = Place(digits_home, Share(1, 1, 0.0), 1, tables, "job", 0)
+    place = SearchContext(digits_home, ResourceRequest(1, 1, 0.0), 1, tables, "job", 0)
     listener = Listener()
     return SearchRun(planned, place, listener, last), listener  # type: ignore[arg-type]
 

@@ -157,11 +157,11 @@ def extra(state: State) -> State:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (without, ["1 faults", "missing layer4.1.bn2.running_var"]),
+        (without, ["1 errors", "missing layer4.1.bn2.running_var"]),
         (renamed, ["missing layer2.0.conv1.weight", "unknown layer2.0.conv9.weight"]),
         (misshapen, ["conv1.weight is (64, 3, 3, 3), must be (64, 3, 7, 7)"]),
         (extra, ["unknown layer5.weight"]),
-        (lambda state: {}, ["100 faults", "..."]),
+        (lambda state: {}, ["100 errors", "..."]),
     ],
 )
 def test_weights_that_do_not_fit_are_named_and_change_nothing(
