@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import report, results
 from orchestrator.driver.submission import close_submission
 from orchestrator.planning.plan import FORMAT
+from orchestrator.tracking import comparison_report as report
+from orchestrator.tracking import run_states as results
 from orchestrator.tracking.comparison_report import write_comparison
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
 from orchestrator.tracking.run_states import Submission, load

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from trainables.engine.optimizers import build_optimizer, set_hyperparameters
 
+from trainables.engine.step import build_optimizer, set_hyperparameters
 from trainables.training_config import TrainableConfig
 
 
