@@ -1,1 +1,1 @@
-"""The command line: one file for each group of commands."""
+"""Holds the command line: one file for each group of commands."""

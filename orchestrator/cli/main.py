@@ -1,7 +1,8 @@
-"""python -m orchestrator COMMAND: what is there, and which module does it.
+"""Parses `python -m orchestrator COMMAND` and calls the function of the command.
 
-Exit status: 0 all went well, 1 something failed, 2 the study or the command line is wrong and
-nothing was started.
+To add a command: one line in COMMANDS and a function of that name in the module it names.
+Exit status: 0 success, 1 something failed, 2 the study or the command line is wrong and nothing
+was started, 130 interrupted with Ctrl-C.
 """
 
 import argparse
@@ -17,52 +18,60 @@ from typing import Any, NoReturn
 from orchestrator.config.errors import UserError, near
 from orchestrator.storage.files import NO_ROOM
 
-# A command's module is imported when it is called: torch takes seconds, and `status` needs none.
-_LOOK, _TEND = "orchestrator.cli.status", "orchestrator.cli.runs"
-_PLAN, _TRAIN = "orchestrator.cli.plan", "orchestrator.cli.submit"
-_USE = "orchestrator.cli.predict"
-COMMANDS = {  # name → module, flags, what it does
-    "submit": (_TRAIN, "study set data address json", "train what is not done yet, and compare"),
-    "plan": (_PLAN, "study set data json", "show what submit would do; starts nothing"),
-    "status": (_LOOK, "json", "what runs and what has run"),
-    "compare": (_LOOK, "study json", "the table that answers the study's question"),
-    "stop": (_TEND, "study", "end a study's job; submitting it again goes on"),
-    "logs": (_TEND, "run", "what a Run itself said, also after it died"),
-    "predict": (_USE, "run images out", "what a Run's model says of images"),
-    "clean": (_TEND, "dry_run", "remove what no study's newest plan needs"),
-    "up": (_LOOK, "", "start the local Ray head and MLflow server, or find them"),
-    "down": (_LOOK, "", "stop this home's services, and nothing else"),
-    "studies": (_LOOK, "", "list the built-in studies"),
-    "data": (_PLAN, "study? set data", "list data set types, or describe a study's data"),
+# Command → module of this package (imported when called: torch takes seconds, and `status` needs
+# none), flags out of _FLAGS, help text. The module has a function of the command's name.
+COMMANDS = {
+    "submit": ("submit", "study set data address json", "run what is not done, then compare"),
+    "plan": ("plan", "study set data json", "show what submit would run; start nothing"),
+    "status": ("status", "json", "show the state of every study, Run and search"),
+    "compare": ("status", "study json", "print the table that answers the study's question"),
+    "stop": ("runs", "study", "stop a study; submit it again to go on"),
+    "logs": ("runs", "run", "print the log of a Run, also of a failed one"),
+    "predict": (
+        "predict",
+        "run images out",
+        "predict images with the model of a Run",
+    ),
+    "clean": ("services", "dry_run", "remove stored files that no study's newest plan needs"),
+    "up": ("services", "", "start Ray and MLflow on this machine, if they do not run yet"),
+    "down": ("services", "", "stop the Ray and MLflow that belong to this home"),
+    "studies": ("plan", "", "list the built-in studies"),
+    "data": ("plan", "study? set data", "list the data set types, or describe a study's data"),
 }
+_STUDY = {"metavar": "STUDY", "help": "name of a built-in study, or a study file"}
 _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "study": ("study", {"metavar": "STUDY", "help": "a built-in name or a file"}),
-    "study?": ("study", {"metavar": "STUDY", "nargs": "?", "help": "a built-in name or a file"}),
+    "study": ("study", _STUDY),
+    "study?": ("study", {**_STUDY, "nargs": "?"}),
     "set": ("--set", {"metavar": "KEY=VALUE", "action": "append", "default": [],
                       "help": "change a value of the study, such as stages.x.config.epochs=5"}),
-    "data": ("--data", {"metavar": "DIR", "help": "where the data sets are"}),
-    "address": ("--address", {"metavar": "URL", "help": "another Ray cluster's dashboard"}),
-    "run": ("run", {"metavar": "RUN", "help": "study/label/seed, start of a key, MLflow's id"}),
-    "images": ("images", {"metavar": "IMAGE", "nargs": "+", "help": "an image file of any size"}),
-    "out": ("--out", {"metavar": "DIR", "help": "where masks, overlays and tables go"}),
-    "dry_run": ("--dry-run", {"action": "store_true", "help": "list it and remove nothing"}),
-    "json": ("--json", {"action": "store_true", "help": "JSON on standard output"}),
+    "data": ("--data", {"metavar": "DIR", "help": "folder of the data sets"}),
+    "address": ("--address", {"metavar": "URL", "help": "dashboard of another Ray cluster"}),
+    "run": ("run", {"metavar": "RUN",
+                    "help": "study/label/seed, the start of a key, or an MLflow run id"}),
+    "images": ("images", {"metavar": "IMAGE", "nargs": "+", "help": "image file of any size"}),
+    "out": ("--out", {"metavar": "DIR", "help": "folder for masks, overlays and tables"}),
+    "dry_run": ("--dry-run", {"action": "store_true", "help": "list the files, remove nothing"}),
+    "json": ("--json", {"action": "store_true", "help": "print JSON on standard output"}),
 }  # fmt: skip
 
 
 def _handler(command: str) -> Callable[[argparse.Namespace], int]:
-    """Loaded without a search for garbage: there is none, and it takes a seventh of the time."""
+    """Import the function of a command.
+
+    Python's garbage collector is off meanwhile: imports leave no garbage, and searching for it
+    takes a seventh of the time.
+    """
     gc.disable()
     try:
-        found: Callable[[argparse.Namespace], int]
-        found = getattr(importlib.import_module(COMMANDS[command][0]), command)
-        return found
+        module = importlib.import_module(f"orchestrator.cli.{COMMANDS[command][0]}")
+        handler: Callable[[argparse.Namespace], int] = getattr(module, command)
+        return handler
     finally:
         gc.enable()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run one command. Returns the exit status; prints every UserError as one line."""
     options = _parser().parse_args(arguments)
     handler = _handler(options.command)
     try:
@@ -73,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
-        if not _reader_is_gone():
+        if not _stdout_is_closed():
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -88,21 +97,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _reader_is_gone() -> bool:
-    """Whether whoever reads what is said has had enough, such as `| head`."""
-    watched = select.poll()
-    watched.register(sys.stdout.fileno(), 0)  # of errors it tells without being asked
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
+def _stdout_is_closed() -> bool:
+    """Whether the program that reads standard output has closed it, as `| head` does."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors on one line, with the nearest command."""
+    """Prints a wrong command line as one line, with the nearest command."""
 
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"COMMAND: invalid choice: (['\"])(.*)\1 \(choose", message)
         if choice:
-            wrong = choice[2]
-            message = f"no command {wrong!r}{near(wrong, COMMANDS)}"
+            message = f"no command {choice[2]!r}{near(choice[2], COMMANDS)}"
         print(f"error: {message}; see python -m orchestrator --help", file=sys.stderr)
         sys.exit(2)
 
@@ -113,21 +121,22 @@ def _parser() -> argparse.ArgumentParser:
         description="One study file in, trained models and one comparison out.",
         allow_abbrev=False,
     )
-    _add_places(parser, None)
+    _add_global_flags(parser, None)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, (_, flags, about) in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         for flag in flags.split():
-            spelled, settings = _FLAGS[flag]
-            command.add_argument(spelled, **settings)
-        _add_places(command, argparse.SUPPRESS)  # else it would undo what stands before COMMAND
+            spelling, settings = _FLAGS[flag]
+            command.add_argument(spelling, **settings)
+        _add_global_flags(command, argparse.SUPPRESS)  # else None would replace a value given
+        # before COMMAND
     return parser
 
 
-def _add_places(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """What every command has, before its name or after it."""
+def _add_global_flags(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Add the flags that every command has, before its name or after it."""
     for flag, metavar, about in (
-        ("--home", "DIR", "where state lives (ORCHESTRATOR_HOME)"),
-        ("--mlflow", "FILE", "instead of ./mlflow.yaml"),
+        ("--home", "DIR", "folder of stored state (default: ORCHESTRATOR_HOME)"),
+        ("--mlflow", "FILE", "MLflow settings (default: ./mlflow.yaml)"),
     ):
         parser.add_argument(flag, metavar=metavar, default=default, help=about)

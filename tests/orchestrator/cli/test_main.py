@@ -84,7 +84,8 @@ def test_every_flag_and_command_says_what_it_is_for() -> None:
 
 @pytest.mark.parametrize("command", sorted(FLAGS))
 def test_every_command_has_a_handler_of_its_name(command: str) -> None:
-    handler = getattr(importlib.import_module(COMMANDS[command][0]), command)
+    module = importlib.import_module(f"orchestrator.cli.{COMMANDS[command][0]}")
+    handler = getattr(module, command)
     assert handler.__doc__
 
 
@@ -170,7 +171,7 @@ def test_a_connection_that_breaks_is_not_taken_for_a_reader(
     def broken(_: argparse.Namespace) -> int:
         raise BrokenPipeError("of a socket")
 
-    monkeypatch.setattr("orchestrator.commands_look.studies", broken)
+    monkeypatch.setattr("orchestrator.cli.plan.studies", broken)
     with pytest.raises(BrokenPipeError, match="of a socket"):
         main(["studies"])
 

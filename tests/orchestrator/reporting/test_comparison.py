@@ -270,7 +270,7 @@ def test_unfinished_cuts_a_long_list_but_counts_all():
 
 
 def test_importing_loads_neither_plots_nor_the_stack():
-    code = "import sys, orchestrator.compare; print(*sys.modules)"
+    code = "import sys, orchestrator.reporting.comparison; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -282,6 +282,10 @@ def test_a_run_that_diverged_is_drawn_with_a_note(tmp_path):
 
 
 def test_importing_does_not_load_pyplot_or_the_stack():
-    command = [sys.executable, "-c", "import sys, orchestrator.plots; print(*sys.modules)"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, orchestrator.reporting.plots; print(*sys.modules)",
+    ]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not {"matplotlib.pyplot", "ray", "mlflow", "torch"} & set(loaded.stdout.split())
