@@ -34,7 +34,8 @@ resources: {{cpus_per_worker: 1}}
 stages:
   A:
     trainable: classify
-    config: {{dataset: digits, stem: small, epochs: {epochs}, batch_size: 16}}
+    config:
+      {{dataset: digits, backbone: resnet10_slim, stem: small, epochs: {epochs}, batch_size: 16}}
     search:
       {{trials: {trials}, seed: {seed}, algorithm: random, scheduler: asha, reduction_factor: 2,
         space: {{lr: {{log: [1.0e-4, 0.1]}}}}}}

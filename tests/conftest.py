@@ -63,7 +63,14 @@ def digits_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(tmp_path_factory.mktemp("digits")).create()
 
 
-SMALL = {"dataset": "digits", "stem": "small", "batch_size": 16, "lr": 0.01, "epochs": 2}
+SMALL = {
+    "dataset": "digits",
+    "backbone": "resnet10_slim",
+    "stem": "small",
+    "batch_size": 16,
+    "lr": 0.01,
+    "epochs": 2,
+}
 
 
 def task_of(run: Run, table: Path, store: Store) -> Task:

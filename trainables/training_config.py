@@ -15,6 +15,8 @@ else:
     OptimizerName = Literal[tuple(OPTIMIZERS)]
     ScheduleName = Literal[tuple(SCHEDULES)]
 
+Backbone = Literal["resnet18", "resnet50", "resnet10_slim"]
+
 
 class EarlyStopping(Config):
     """Stop when `metric` has not improved for `patience` epochs (counted from the best one)."""
@@ -45,7 +47,7 @@ class TrainableConfig(Config):
     """What every trainable understands. Batch sizes are global: shared out over the workers."""
 
     dataset: str = Field(description="a name under the study's `data:`")
-    backbone: Literal["resnet18", "resnet50"] = "resnet18"
+    backbone: Backbone = "resnet18"
     stem: Literal["imagenet", "small"] = Field(
         "imagenet", description="`small`: 3x3 convolution, stride 1, no pooling, for small images"
     )
@@ -89,6 +91,8 @@ class TrainableConfig(Config):
                 f"accumulate {self.accumulate} leaves less than 2 of {self.batch_size} images at "
                 "once, and BatchNorm needs 2: raise batch_size or lower accumulate"
             )
+        if self.weights == "imagenet" and self.backbone == "resnet10_slim":
+            raise ValueError("weights 'imagenet': there are none for resnet10_slim")
         if self.stem == "small" and self.weights == "imagenet":
             raise ValueError(
                 "weights 'imagenet' need stem 'imagenet': torchvision's first convolution is 7x7"

@@ -1,19 +1,21 @@
-"""Encoders from torchvision, and the verified hand-off of weights into them."""
+"""Encoders: ResNets from torchvision without their classifier, and a slim one for small tests."""
 
 from typing import Any
 
 from torch import nn
 
+_SLIMMER = 4  # the slim ResNet has this fraction of ResNet18's channels
+
 
 def build_encoder(name: str, stem: str) -> tuple[nn.Module, int]:
-    """A torchvision ResNet without its classifier, randomly initialised.
+    """A ResNet without its classifier, randomly initialised.
 
     Returns (encoder, D): (B, 3, H, W) float → (B, D) float, the output of `avgpool`.
     stem `small`: 3x3 stride 1 without max-pooling, as for CIFAR in arXiv:1512.03385, 4.2.
     """
     from torchvision.models import get_model  # seconds to load: only who builds a model pays
 
-    encoder: Any = get_model(name, weights=None)
+    encoder: Any = _slim() if name == "resnet10_slim" else get_model(name, weights=None)
     width = int(encoder.fc.in_features)
     encoder.fc = nn.Identity()
     if stem == "small":
@@ -21,3 +23,18 @@ def build_encoder(name: str, stem: str) -> tuple[nn.Module, int]:
         nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
         encoder.maxpool = nn.Identity()
     return encoder, width
+
+
+def _slim() -> nn.Module:
+    """One residual block a layer and a quarter of ResNet18's channels: 0.3 million parameters, for
+    tests and for a first try of a study."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    class SlimResNet(ResNet):  # type: ignore[misc]
+        def _make_layer(self, block: Any, planes: int, *rest: Any, **named: Any) -> nn.Sequential:
+            layer: nn.Sequential = super()._make_layer(block, planes // _SLIMMER, *rest, **named)
+            return layer
+
+    encoder = SlimResNet(BasicBlock, [1, 1, 1, 1])
+    encoder.fc = nn.Linear(512 // _SLIMMER, 1)  # names its width; it is taken off
+    return encoder

@@ -20,7 +20,7 @@ from trainables.dataset import DataInfo
 from trainables.models.encoders import build_encoder
 from trainables.models.modules import Encoding
 from trainables.trainable import Batch, Trainable
-from trainables.training_config import TrainableConfig
+from trainables.training_config import Backbone, TrainableConfig
 from trainables.transforms.views import VIEWS
 
 
@@ -29,7 +29,7 @@ class ByolConfig(TrainableConfig):
     weight_decay 1.5e-6, schedule cosine with warm-up, views `paper`, target_momentum 0.996,
     momentum_schedule cosine (arXiv:2006.07733, 3.3)."""
 
-    backbone: Literal["resnet18", "resnet50"] = "resnet50"
+    backbone: Backbone = "resnet50"
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 300
     batch_size: Annotated[int, Field(ge=2)] = Field(256, description="global, over all workers")
     optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
