@@ -1,4 +1,4 @@
-"""The wheel holds every module and every built-in study, and each module can be imported from it."""
+"""The wheel holds every module and every built-in study; each module can be imported from it."""
 
 import os
 import subprocess
