@@ -44,7 +44,7 @@ module_memory = pytest.fixture(scope="module")(in_memory)
 def calm(digits_home, module_memory) -> tuple[Task, Reference]:
     """An undisturbed run, and what it came to."""
     tasks = Tasks(digits_home, module_memory / "calm")
-    task = tasks.make(**QUIET)
+    task = replace(tasks.make(**QUIET), seed=1)  # of this seed the first epoch is the best
     train(task, ALONE, silent)
     found = reference(tasks.store, {"only": task.key})
     assert found["only"].best == 1  # long gone when the last epoch is trained
