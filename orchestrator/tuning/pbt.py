@@ -31,7 +31,7 @@ _FACTORS = (0.8, 1.2)  # of a value that is handed on (the paper's, section 4.1)
 _RESAMPLED = 0.25  # of the values are drawn anew instead (section 4.2)
 
 
-class Population:
+class PbtPopulation:
     """The trials of one search that learn from each other."""
 
     def __init__(self, planned: PlannedSearch, store: Store, trials: Trials) -> None:
@@ -39,7 +39,7 @@ class Population:
         self.store, self.trials = store, trials
 
     @property
-    def due(self) -> int:
+    def boundary(self) -> int:
         """The epoch after which everybody waits for everybody."""
         return min(self.trials.evolved + self.search.interval_epochs, self.epochs)
 
@@ -47,10 +47,10 @@ class Population:
     def epochs(self) -> int:
         return self.planned.config_of({}).epochs
 
-    def at_work(self, count: int) -> int:
+    def running(self, count: int) -> int:
         """How many of the first `count` trials are on their way to the boundary."""
         trials = self.trials.all(count)
-        return sum(trial.state == "RUNNING" and trial.epochs < self.due for trial in trials)
+        return sum(trial.state == "RUNNING" and trial.epochs < self.boundary for trial in trials)
 
     def key_of(self, index: int, generation: int = 0) -> str:
         """Of a trial's Run: nobody else's, and another one after it has become another."""
@@ -66,7 +66,7 @@ class Population:
         """All of them stand at the boundary: let the worst become like the best. Written down at
         once, so that it happens whole or not at all."""
         standing = [t for i in indices if (t := self.trials.get(i)) is not None]
-        epoch = self.due
+        epoch = self.boundary
         scores = {trial.index: self._score(trial) for trial in standing}
         order = sorted(standing, key=lambda trial: (scores[trial.index], -trial.index))
         many = min(math.ceil(len(order) * self.search.quantile), len(order) // 2)

@@ -1,7 +1,7 @@
 """What Ray Tune is set up with: which trials stop early, or wait, and what it keeps quiet."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import ray.tune
 from ray.tune.execution import class_cache
@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.config.search_schema import Search
 from orchestrator.storage.trial_log import Trial
+from orchestrator.tuning.trial_book import TrialBook
 
 
 def keep_secrets() -> None:
@@ -102,92 +103,86 @@ class SynchronousPBT(FIFOScheduler):  # type: ignore[misc]
         return self._epochs.get(trial.trial_id, 0)
 
 
-class Asked(Protocol):
-    """A search, as Ray Tune knows it."""
-
-    search: Search
-
-    def is_full(self, count: int) -> bool: ...
-    def draw(self, index: int) -> Trial | None: ...
-    def attempt(self, trial: Trial) -> dict[str, Any]: ...
-    def begun(self, index: int) -> None: ...
-    def heard(self, index: int, epoch: int, figure: float) -> None: ...
-    def ended(self, index: int) -> None: ...
-    def struck(self, index: int) -> None: ...
-    def failed(self, index: int, error: BaseException | None) -> None: ...
-
-
 class TrialFeed(Searcher):  # type: ignore[misc]
-    """Hands Ray Tune the trials one after the other, from the first."""
+    """Gives Ray Tune the trials of a search, in the order of their indices."""
 
-    def __init__(self, owner: Asked, samples: int) -> None:
-        """samples: as many as Ray Tune asks for. It gives a process up that waits for a trial once
-        it has them all: asked for one more than there are, this one keeps it waiting to the end."""
-        super().__init__(metric=owner.search.metric, mode=owner.search.mode)
-        self._owner, self._next, self._exhausted = owner, 0, False
-        self._keeps_waiting = samples > owner.search.count
-        self._living: set[str] = set()
+    def __init__(
+        self, book: TrialBook, config_of: Callable[[Trial], dict[str, Any]], samples: int
+    ) -> None:
+        """config_of: trial → what its process is given; samples: trials that Ray Tune asks for.
+
+        Once Ray Tune has them all, it ends a process that waits for a trial. With one sample more
+        than there are trials, this feed makes Ray Tune keep such processes to the end.
+        """
+        super().__init__(metric=book.search.metric, mode=book.search.mode)
+        self._book, self._config_of = book, config_of
+        self._next, self._exhausted = 0, False
+        self._keeps_processes = samples > book.search.count
+        self._living: set[str] = set()  # Ray Tune's ids of trials that have not ended
 
     @property
     def all_drawn(self) -> bool:
-        """Whether no trial is to come."""
-        return self._exhausted or self._next >= self._owner.search.count
+        """Whether every trial was given to Ray Tune."""
+        return self._exhausted or self._next >= self._book.search.count
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray Tune writes itself down to be restored, which is not done here
+        return {}  # Ray Tune saves its searcher to restore it later, which is never done here
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._owner.is_full(self._next):
+        """Return the configuration of the next trial; None for "ask again later"."""
+        if self._book.is_full(self._next):
             return None
-        while self._next < self._owner.search.count:
-            trial = self._owner.draw(self._next)
+        while self._next < self._book.search.count:
+            trial = self._book.draw(self._next)
             if trial is None:
                 break
             self._next += 1
             if trial.key:
                 self._living.add(trial_id)
-                return self._owner.attempt(trial)
+                return self._config_of(trial)
         self._exhausted = True
-        if self._keeps_waiting and self._living:
+        if self._keeps_processes and self._living:
             return None
         return str(Searcher.FINISHED)
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The suggestions were told by then, from the checkpoint."""
+        """Note that a trial has ended. The sampler learned its figure from the book by then."""
         self._living.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a search goes on from its own notes."""
+        """Do nothing: the trial log holds all that a search needs to continue."""
 
     def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a search goes on from its own notes")
+        raise NotImplementedError(
+            "a search continues from its trial log, not from Ray Tune's files"
+        )
 
 
 class TrialEvents(ray.tune.Callback):  # type: ignore[misc]
-    """Hears of every trial from Ray Tune."""
+    """Passes every event of a trial from Ray Tune to the book."""
 
-    def __init__(self, owner: Asked) -> None:
-        self._owner = owner
+    def __init__(self, book: TrialBook) -> None:
+        self._book = book
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
+        return {}  # as for TrialFeed
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        self._owner.begun(trial.config["trial"])
+        self._book.on_trial_start(trial.config["trial"])
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any]
     ) -> None:
-        figure = result[self._owner.search.metric]
-        self._owner.heard(trial.config["trial"], int(result["epoch"]), float(figure))
+        figure = float(result[self._book.search.metric])
+        self._book.on_epoch(trial.config["trial"], int(result["epoch"]), figure)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        self._owner.ended(trial.config["trial"])
+        self._book.on_trial_complete(trial.config["trial"])
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        self._owner.struck(trial.config["trial"])
+        self._book.on_trial_restart(trial.config["trial"])
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        self._owner.failed(trial.config["trial"], trial.get_pickled_error())
+        self._book.on_trial_error(trial.config["trial"], trial.get_pickled_error())

@@ -12,7 +12,8 @@ from orchestrator.storage.checkpoints import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
 from orchestrator.tracking.sync import Mirror
 from orchestrator.tuning.report import write_search
-from orchestrator.tuning.tuner import SearchContext, SearchRun
+from orchestrator.tuning.trial_book import TrialBook
+from orchestrator.tuning.tuner import SearchContext, Tuner
 
 log = logging.getLogger("orchestrator")
 Answer = TypeVar("Answer")
@@ -37,15 +38,15 @@ def patiently(call: Callable[[], Answer]) -> Answer:
 
 def _tried(
     planned: PlannedSearch, place: SearchContext, mirror: Mirror
-) -> tuple[SearchRun, tuple[str, str]]:
+) -> tuple[TrialBook, tuple[str, str]]:
     """A search that has tried all there is to try, and how it ended; again after it has lost
     trials to dead processes."""
     for left in range(place.max_failures, -1, -1):
-        search = SearchRun(planned, place, mirror, last=left == 0)
-        ended = search.run()
-        if not search.lost:
+        tuner = Tuner(planned, place, mirror, last=left == 0)
+        ended = tuner.run()
+        if not tuner.book.lost:
             break
-    return search, ended
+    return tuner.book, ended
 
 
 class SearchRunner:
@@ -78,22 +79,22 @@ class SearchRunner:
             mirror.start()
             try:
                 if found:
-                    search, ended = SearchRun(planned, place, mirror), ("FINISHED", "")
-                    search.tell_all()
+                    book, ended = Tuner(planned, place, mirror).book, ("FINISHED", "")
+                    book.send_all()
                 else:
                     log.info("search %s: %d trials", stage, planned.search.count)
-                    search, ended = _tried(planned, place, mirror)
+                    book, ended = _tried(planned, place, mirror)
             finally:
                 self.sent &= mirror.stop(DRAIN_SECONDS)
         log.info("search %s: %s %s", stage, *ended)
         self.ended[stage] = ended
         if self.sent:
-            patiently(lambda: self._close(planned, run, search, ended))
+            patiently(lambda: self._close(planned, run, book, ended))
 
     def _close(
-        self, planned: PlannedSearch, run: TrackedRun, search: SearchRun, ended: tuple[str, str]
+        self, planned: PlannedSearch, run: TrackedRun, book: TrialBook, ended: tuple[str, str]
     ) -> None:
-        write_search(self.tracker, run, planned, search.trials.all(planned.search.count))
+        write_search(self.tracker, run, planned, book.drawn())
         self.tracker.set_tags(run.run_id, {"reason": ended[1]})
         self.tracker.set_status(run.run_id, ended[0])
 

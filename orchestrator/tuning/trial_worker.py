@@ -33,64 +33,66 @@ _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TrialSpec:
     """One trial as its process gets it: plain data. A task's attempt has a number as soon as its
     process trains it."""
 
     trial: int
     task: Task
-    share: ResourceRequest
+    request: ResourceRequest
     storage: str  # Ray Train's own bookkeeping
     job: str  # the submission's; what has failed in it for good is not tried again by it
     epochs: int | None  # how far it came when it ended before; None: it is to be trained
     stall_seconds: float
-    ahead: Sequence[tuple[Task, str]] = ()  # what it starts from, and by which metric each chooses
+    upstream: Sequence[
+        tuple[Task, str]
+    ] = ()  # what it starts from, and by which metric each chooses
 
 
-def plain(attempt: Attempt) -> dict[str, Any]:
+def to_config(spec: TrialSpec) -> dict[str, Any]:
     """As the configuration of a trial of Ray Tune."""
-    return asdict(attempt)
+    return asdict(spec)
 
 
-def try_on_ray(config: Mapping[str, Any]) -> None:
+def run_trial(config: Mapping[str, Any]) -> None:
     """What every trial's process runs. Raises Unrecoverable when trying again would not help."""
-    ahead = [(Task(**task), select) for task, select in config["ahead"]]
+    upstream = [(Task(**task), select) for task, select in config["upstream"]]
     parts = {
         "task": Task(**config["task"]),
-        "share": ResourceRequest(**config["share"]),
-        "ahead": ahead,
+        "request": ResourceRequest(**config["request"]),
+        "upstream": upstream,
     }
-    attempt = Attempt(**{**config, **parts})
-    task, store = attempt.task, Store(Path(attempt.task.store))
-    ended = store.ended(task.key, attempt.job)
+    spec = TrialSpec(**{**config, **parts})
+    task, store = spec.task, Store(Path(spec.task.store))
+    ended = store.ended(task.key, spec.job)
     if ended is not None:
         raise Unrecoverable(ended[1])
     if task.until is not None:
-        _to_boundary(attempt, task, store)
+        _to_boundary(spec, task, store)
     else:
-        _to_its_end(attempt, task, store)
+        _to_its_end(spec, task, store)
 
 
-def _to_its_end(attempt: Attempt, task: Task, store: Store) -> None:
-    with _owned(attempt, task, store):
-        history = history_of(store, task.key)[: attempt.epochs]
+def _to_its_end(spec: TrialSpec, task: Task, store: Store) -> None:
+    with _owned(spec, task, store):
+        history = history_of(store, task.key)[: spec.epochs]
         for figures in history:
             _report(figures)
-        if attempt.epochs is not None or _is_over(history, task):
+        if spec.epochs is not None or _is_over(history, task):
             return
         epoch: int | None = None
-        for each, select in attempt.ahead:
-            epoch = _chosen(attempt, replace(each, parent_epoch=epoch), select, store)
-        _train(attempt, replace(task, parent_epoch=epoch), store, heard=True)
+        for each, select in spec.upstream:
+            epoch = _chosen(spec, replace(each, parent_epoch=epoch), select, store)
+        _train(spec, replace(task, parent_epoch=epoch), store, heard=True)
 
 
-def _to_boundary(attempt: Attempt, task: Task, store: Store) -> None:
+def _to_boundary(spec: TrialSpec, task: Task, store: Store) -> None:
     """One of a population: up to where everybody waits, and not a step farther. Ray Tune hears of
     it when the key is free again, since another process may go on with it."""
-    with _owned(attempt, task, store):
+    with _owned(spec, task, store):
         history = history_of(store, task.key)
         if not _is_over(history, task) and len(history) < (task.until or 0):
-            _train(attempt, task, store, heard=False)
+            _train(spec, task, store, heard=False)
             history = history_of(store, task.key)
     _report({**history[-1], "ended": float(_is_over(history, task))})
 
@@ -99,13 +101,13 @@ def _is_over(history: Sequence[Mapping[str, float]], task: Task) -> bool:
     return has_ended(history, TRAINABLES[task.trainable].Config.model_validate(dict(task.config)))
 
 
-def _chosen(attempt: Attempt, task: Task, select: str, store: Store) -> int:
+def _chosen(spec: TrialSpec, task: Task, select: str, store: Store) -> int:
     """The epoch of what the trial starts from that is handed on. It is trained first, unless that
     has been done for another trial; nobody reports its epochs as the trial's."""
-    ended = store.ended(task.key, attempt.job)
+    ended = store.ended(task.key, spec.job)
     if ended is not None:
         raise Unrecoverable(f"{task.label}: {ended[1]}")
-    with _owned(attempt, task, store):
+    with _owned(spec, task, store):
         history = history_of(store, task.key)
         if _is_over(history, task):
             epoch = best_epoch(history, select, metric_of(select).mode)
@@ -113,7 +115,7 @@ def _chosen(attempt: Attempt, task: Task, select: str, store: Store) -> int:
                 return epoch
             store.forget(task.key)
         try:
-            _train(attempt, task, store, heard=False)
+            _train(spec, task, store, heard=False)
         except Unrecoverable as fault:
             raise Unrecoverable(f"{task.label}: {fault}") from fault
         return best_epoch(history_of(store, task.key), select, metric_of(select).mode)
@@ -123,19 +125,19 @@ def _report(figures: Mapping[str, float]) -> None:
     ray.tune.report(dict(figures))
 
 
-def _train(attempt: Attempt, task: Task, store: Store, heard: bool) -> None:
+def _train(spec: TrialSpec, task: Task, store: Store, heard: bool) -> None:
     """heard: whether Ray Tune is told of every epoch."""
     task = replace(task, attempt=store.claim(task.key))
-    with _watched(attempt, task, store):
+    with _watched(spec, task, store):
         try:
-            if attempt.share.workers == 1:
-                _here(attempt.share, task, store, _report if heard else _keep_still)
+            if spec.request.workers == 1:
+                _here(spec.request, task, store, _report if heard else _keep_still)
             else:
-                _nested(attempt, task, heard)
+                _nested(spec, task, heard)
         except Unrecoverable as fault:
-            store.end(task.key, task.attempt, "FAILED", str(fault), attempt.job)
+            store.end(task.key, task.attempt, "FAILED", str(fault), spec.job)
             raise
-    if attempt.share.gpus:
+    if spec.request.gpus:
         torch.cuda.empty_cache()  # the next trial may get this process
 
 
@@ -143,20 +145,20 @@ def _keep_still(figures: Mapping[str, float]) -> None:
     """The store has them."""
 
 
-def _here(share: ResourceRequest, task: Task, store: Store, report: Report) -> None:
+def _here(request: ResourceRequest, task: Task, store: Store, report: Report) -> None:
     """In this process: no worker has to be started."""
-    torch.set_num_threads(share.cpus)
-    world = World(0, 1, torch.device("cuda" if share.gpus else "cpu"))
+    torch.set_num_threads(request.cpus)
+    world = World(0, 1, torch.device("cuda" if request.gpus else "cpu"))
     with recorded(store.log(task.key, task.attempt, 0)):
         train(task, world, report)
 
 
-def _nested(attempt: Attempt, task: Task, heard: bool) -> None:
+def _nested(spec: TrialSpec, task: Task, heard: bool) -> None:
     """In workers of its own, whose first one is heard here."""
-    if not wait_for_room(attempt.share, task.label):
+    if not wait_for_room(spec.request, task.label):
         raise RuntimeError("the cluster has lost a node that it needs")
     listeners = [TuneReportCallback()] if heard else []
-    outcome = launch(task, attempt.share, Path(attempt.storage), listeners)
+    outcome = launch(task, spec.request, Path(spec.storage), listeners)
     if outcome.state == "failed":
         raise Unrecoverable(outcome.reason)
     if outcome.state != "finished":
@@ -164,12 +166,12 @@ def _nested(attempt: Attempt, task: Task, heard: bool) -> None:
 
 
 @contextmanager
-def _owned(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
+def _owned(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
     """Be the key's only trainer; waits while somebody else is, but not for one who says nothing
     for too long: that one may wait for the room that this trial has."""
     since = time.time()
     while (owned := store.own(task.key, f"a trial of {task.label}")) is None:
-        if _is_silent(attempt, task, store, since):
+        if _is_silent(spec, task, store, since):
             who = store.owner(task.key) or "another study"
             raise Unrecoverable(f"{who} has the same Run and makes no progress")
         time.sleep(_LOOK_SECONDS)
@@ -177,22 +179,22 @@ def _owned(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
         yield
 
 
-def _is_silent(attempt: Attempt, task: Task, store: Store, since: float) -> bool:
+def _is_silent(spec: TrialSpec, task: Task, store: Store, since: float) -> bool:
     """Whether nothing was heard of a Run for too long."""
     said = float((store.progress(task.key) or {}).get("time", 0.0))
-    return time.time() - max(since, said) > attempt.stall_seconds
+    return time.time() - max(since, said) > spec.stall_seconds
 
 
 @contextmanager
-def _watched(attempt: Attempt, task: Task, store: Store) -> Iterator[None]:
+def _watched(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
     """End this process when what it trains says nothing for too long."""
     over, since = threading.Event(), time.time()
 
     def watch() -> None:
-        while not over.wait(min(_LOOK_SECONDS, attempt.stall_seconds)):
-            if _is_silent(attempt, task, store, since):
-                why = f"no progress for {attempt.stall_seconds / 60:g} minutes"
-                store.end(task.key, task.attempt, "FAILED", why, attempt.job)
+        while not over.wait(min(_LOOK_SECONDS, spec.stall_seconds)):
+            if _is_silent(spec, task, store, since):
+                why = f"no progress for {spec.stall_seconds / 60:g} minutes"
+                store.end(task.key, task.attempt, "FAILED", why, spec.job)
                 os._exit(1)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()

@@ -17,7 +17,7 @@ from orchestrator.planning.prepare import build_caches, prepare
 from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
 from orchestrator.tracking.sync import Mirror
-from orchestrator.tuning.tuner import SearchContext, SearchRun
+from orchestrator.tuning.tuner import SearchContext, Tuner
 from tests.benchmarks.around import one_step
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 
@@ -71,11 +71,11 @@ def _measure(folder: Path, turns: int) -> list[Line]:
         (planned,) = prepared.searches
         tables = build_caches(prepared, home, lambda name, done, total: None)
         place = SearchContext(home, ResourceRequest(1, 1, 0.0), 1, tables, "job", 0)
-        search = SearchRun(planned, place, Silent())
+        tuner = Tuner(planned, place, Silent())
         started = time.time()
-        assert search.run() == ("FINISHED", "")
+        assert tuner.run() == ("FINISHED", "")
         taken, store = time.time() - started, Store(home.store)
-        newest = [store.newest(trial.key) for trial in search.trials.all()]
+        newest = [store.newest(trial.key) for trial in tuner.book.trials.all()]
         return (taken - sum(each.info["seconds"] for each in newest if each)) / TRIALS
 
     def nested() -> float:

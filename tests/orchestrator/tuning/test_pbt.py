@@ -21,10 +21,10 @@ from orchestrator.storage.trial_log import history_of
 from orchestrator.tuning import trial_worker as trial
 from orchestrator.tuning.pbt import adopt
 from orchestrator.tuning.ray_tune import SynchronousPBT, TrialFeed
-from orchestrator.tuning.trial_worker import try_on_ray
-from orchestrator.tuning.tuner import SearchRun
+from orchestrator.tuning.trial_worker import run_trial
+from orchestrator.tuning.tuner import Tuner
 from tests.conftest import ALONE, Tasks, damage
-from tests.orchestrator.tuning.test_tuner import begun
+from tests.orchestrator.tuning.test_tuner import opened
 from trainables.config import as_plain
 
 FORM = {
@@ -48,28 +48,28 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
     return found
 
 
-def to_boundary(search: SearchRun, indices: Sequence[int]) -> None:
+def to_boundary(tuner: Tuner, indices: Sequence[int]) -> None:
     for index in indices:
-        search.begun(index)
-        drawn = search.trials.get(index)
+        tuner.book.on_trial_start(index)
+        drawn = tuner.book.trials.get(index)
         assert drawn is not None
-        try_on_ray(search.attempt(drawn))
+        run_trial(tuner.config_of(drawn))
 
 
 def test_a_population_learns_and_its_best_is_what_its_recipe_says(
     digits_home: Home, heard: list[dict[str, float]]
 ):
-    search, listener = begun(digits_home, {**FORM, "seed": 21, "quantile": 0.5})
+    tuner, listener = opened(digits_home, {**FORM, "seed": 21, "quantile": 0.5})
     for index in range(4):
-        search.draw(index)
-    before = search.trials.all()
-    assert len({each.key for each in before} | {search.planned.run_of(before[0].values).key}) == 5
-    to_boundary(search, range(4))
+        tuner.book.draw(index)
+    before = tuner.book.trials.all()
+    assert len({each.key for each in before} | {tuner.planned.run_of(before[0].values).key}) == 5
+    to_boundary(tuner, range(4))
     assert [(entry["epoch"], entry["ended"]) for entry in heard] == [(1, 0.0)] * 4
-    scores = {each.index: history_of(search.store, each.key)[-1] for each in before}
+    scores = {each.index: history_of(tuner.book.store, each.key)[-1] for each in before}
     order = sorted(scores, key=lambda index: (scores[index]["val/accuracy"], -index))
-    search.population.evolve(range(4), 1.0)
-    after = search.trials.all()
+    tuner.book.population.evolve(range(4), 1.0)
+    after = tuner.book.trials.all()
     assert {each.index for each in after if each.ancestry} == set(order[:2])
     for old, new in zip(before, after, strict=True):
         if not new.ancestry:
@@ -78,87 +78,89 @@ def test_a_population_learns_and_its_best_is_what_its_recipe_says(
         (step,) = new.ancestry
         assert (step["epoch"], step["trial"] in order[2:]) == (1, True)
         assert new.label == old.label
-        assert not search.store.folder(old.key).exists()
+        assert not tuner.book.store.folder(old.key).exists()
         donor = before[step["trial"]]
-        assert history_of(search.store, new.key) == [scores[donor.index]]
+        assert history_of(tuner.book.store, new.key) == [scores[donor.index]]
         assert new.current == {**donor.values, **step["values"]}
-    to_boundary(search, range(4))
+    to_boundary(tuner, range(4))
     assert [(entry["epoch"], entry["ended"]) for entry in heard[4:]] == [(2, 1.0)] * 4
     for index in range(4):
-        search.ended(index)
-    child = search.trials.get(order[0])
+        tuner.book.on_trial_complete(index)
+    child = tuner.book.trials.get(order[0])
     assert listener.ends[child.label] == ("FINISHED", "", "finished")
     # a Run with its recipe learns what it has learnt, from the first epoch on
-    run = search.population.run_of(child)
-    config = as_plain(config_of(search.planned.stage, child.recipe))
+    run = tuner.book.population.run_of(child)
+    config = as_plain(config_of(tuner.planned.stage, child.recipe))
     assert config["changes"]
-    alone = {**search.attempt(child)["task"], "key": "alone", "config": config, "until": None}
-    task = Task(**{**alone, "attempt": search.store.claim("alone"), "tested": True})
+    alone = {**tuner.config_of(child)["task"], "key": "alone", "config": config, "until": None}
+    task = Task(**{**alone, "attempt": tuner.book.store.claim("alone"), "tested": True})
     train(task, ALONE, lambda figures: None)
-    expected = history_of(search.store, run.key)
-    found = search.store.result("alone")["history"]
+    expected = history_of(tuner.book.store, run.key)
+    found = tuner.book.store.result("alone")["history"]
     for name in ("train/loss", "val/loss", "val/accuracy"):
         assert [entry[name] for entry in found] == [entry[name] for entry in expected]
-    (winner,) = winners(search.store, search.planned)
-    assert winner in [each.recipe for each in search.trials.all()]
+    (winner,) = winners(tuner.book.store, tuner.planned)
+    assert winner in [each.recipe for each in tuner.book.trials.all()]
 
 
 def test_a_driver_that_died_at_a_boundary_comes_to_the_same(
     digits_home: Home, heard: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ):
     form = {**FORM, "seed": 22, "trials": 3}
-    search, _ = begun(digits_home, form)
+    tuner, _ = opened(digits_home, form)
     for index in range(3):
-        search.draw(index)
-    to_boundary(search, range(3))
+        tuner.book.draw(index)
+    to_boundary(tuner, range(3))
 
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(search.trials, "evolve", dies)
-        search.population.evolve(range(3), 1.0)
-    again, _ = begun(digits_home, form)
-    assert again.trials.all() == search.trials.all()
+        patch.setattr(tuner.book.trials, "evolve", dies)
+        tuner.book.population.evolve(range(3), 1.0)
+    again, _ = opened(digits_home, form)
+    assert again.book.trials.all() == tuner.book.trials.all()
     heard.clear()
-    attempts = [again.store.attempt(each.key) for each in again.trials.all()]
+    attempts = [again.book.store.attempt(each.key) for each in again.book.trials.all()]
     to_boundary(again, range(3))
     assert [entry["epoch"] for entry in heard] == [1, 1, 1]  # told once more, and not trained
-    assert [again.store.attempt(each.key) for each in again.trials.all()] == attempts
-    again.population.evolve(range(3), 1.0)
-    assert sum(bool(each.ancestry) for each in again.trials.all()) == 1
-    third, _ = begun(digits_home, form)
-    assert third.trials.all() == again.trials.all()
-    assert third.population.due == 2
+    assert [again.book.store.attempt(each.key) for each in again.book.trials.all()] == attempts
+    again.book.population.evolve(range(3), 1.0)
+    assert sum(bool(each.ancestry) for each in again.book.trials.all()) == 1
+    third, _ = opened(digits_home, form)
+    assert third.book.trials.all() == again.book.trials.all()
+    assert third.book.population.boundary == 2
 
 
 def test_one_whose_checkpoint_is_lost_is_the_worst(
     digits_home: Home, heard: list[dict[str, float]]
 ):
-    search, _ = begun(digits_home, {**FORM, "seed": 23, "trials": 2})
+    tuner, _ = opened(digits_home, {**FORM, "seed": 23, "trials": 2})
     for index in range(2):
-        search.draw(index)
-    to_boundary(search, range(2))
-    search.store.forget(search.trials.get(0).key)
-    search.population.evolve(range(2), 1.0)
-    assert [step["trial"] for step in search.trials.get(0).ancestry] == [1]
+        tuner.book.draw(index)
+    to_boundary(tuner, range(2))
+    tuner.book.store.forget(tuner.book.trials.get(0).key)
+    tuner.book.population.evolve(range(2), 1.0)
+    assert [step["trial"] for step in tuner.book.trials.get(0).ancestry] == [1]
 
 
 def test_a_trial_goes_on_as_it_is_where_the_better_one_is_damaged(
     digits_home: Home, heard: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ):
-    search, _ = begun(digits_home, {**FORM, "seed": 24, "trials": 2})
+    tuner, _ = opened(digits_home, {**FORM, "seed": 24, "trials": 2})
     for index in range(2):
-        search.draw(index)
-    to_boundary(search, range(2))
-    before = search.trials.all()
-    scores = {each.key: history_of(search.store, each.key)[-1]["val/accuracy"] for each in before}
+        tuner.book.draw(index)
+    to_boundary(tuner, range(2))
+    before = tuner.book.trials.all()
+    scores = {
+        each.key: history_of(tuner.book.store, each.key)[-1]["val/accuracy"] for each in before
+    }
     better = max(before, key=lambda each: (scores[each.key], -each.index))
-    monkeypatch.setattr(search.population, "_score", lambda trial: scores[trial.key])
-    damage(search.store.folder(better.key) / "epoch_00001" / "weights.pt", "one bit")
-    search.population.evolve(range(2), 1.0)
-    assert search.trials.all() == before
-    assert search.population.due == 2
+    monkeypatch.setattr(tuner.book.population, "_score", lambda trial: scores[trial.key])
+    damage(tuner.book.store.folder(better.key) / "epoch_00001" / "weights.pt", "one bit")
+    tuner.book.population.evolve(range(2), 1.0)
+    assert tuner.book.trials.all() == before
+    assert tuner.book.population.boundary == 2
 
 
 def test_an_heir_keeps_its_logs_and_its_attempts(tasks: Tasks):
@@ -178,11 +180,11 @@ def test_an_heir_keeps_its_logs_and_its_attempts(tasks: Tasks):
 @pytest.mark.parametrize("axis", [{"log": [1e-4, 1.0]}, {"uniform": [0.0, 0.95]}])
 def test_values_stay_within_the_space(digits_home: Home, axis: dict):
     name = "lr" if "log" in axis else "momentum"
-    search, _ = begun(digits_home, {**FORM, "space": {name: axis}, "seed": 25})
+    tuner, _ = opened(digits_home, {**FORM, "space": {name: axis}, "seed": 25})
     low, high = Dimension.model_validate(axis).bounds
     draw = random.Random(0)
     for value in (low, (low + high) / 2, high):
-        found = [search.population.explored({name: value}, draw)[name] for _ in range(100)]
+        found = [tuner.book.population.explored({name: value}, draw)[name] for _ in range(100)]
         assert all(low <= each <= high for each in found)
         assert len(set(found)) > 10
 
@@ -250,18 +252,18 @@ def test_everybody_waits_at_the_boundary_also_for_one_that_fails():
 
 
 def test_no_more_begin_than_there_is_room_for_those_at_the_boundary_not_counted(digits_home: Home):
-    search, _ = begun(digits_home, {**FORM, "seed": 26, "trials": 3})  # one slot
-    turns = TrialFeed(search, 4)
+    tuner, _ = opened(digits_home, {**FORM, "seed": 26, "trials": 3})  # one slot
+    turns = TrialFeed(tuner.book, tuner.config_of, 4)
     assert turns.suggest("first")["trial"] == 0
     assert turns.suggest("second") is None
-    search.begun(0)
+    tuner.book.on_trial_start(0)
     assert turns.suggest("second") is None
-    search.heard(0, 1, 0.5)
+    tuner.book.on_epoch(0, 1, 0.5)
     assert turns.suggest("second")["trial"] == 1
-    search.failed(1, None)
+    tuner.book.on_trial_error(1, None)
     assert turns.suggest("third")["trial"] == 2
     assert turns.all_drawn
-    search.heard(2, 1, 0.5)
+    tuner.book.on_epoch(2, 1, 0.5)
     assert turns.suggest("fourth") is None  # so that Ray Tune keeps its processes
     for each in ("first", "second", "third"):
         turns.on_trial_complete(each)

@@ -14,7 +14,7 @@ from orchestrator.execution.worker import train
 from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.trial_log import history_of
 from orchestrator.tuning import trial_worker as trial
-from orchestrator.tuning.trial_worker import Attempt, plain, try_on_ray
+from orchestrator.tuning.trial_worker import TrialSpec, run_trial, to_config
 from tests.conftest import ALONE, Tasks, damage
 from trainables.engine.checkpoints import Unrecoverable
 from trainables.engine.loop import Training
@@ -22,8 +22,8 @@ from trainables.engine.loop import Training
 
 def attempt(task: Task, **changes) -> dict:
     task = replace(task, attempt=0, tested=False)
-    return plain(
-        replace(Attempt(0, task, ResourceRequest(1, 1, 0.0), "", "job", None, 600.0), **changes)
+    return to_config(
+        replace(TrialSpec(0, task, ResourceRequest(1, 1, 0.0), "", "job", None, 600.0), **changes)
     )
 
 
@@ -53,7 +53,7 @@ def test_a_trial_trains_every_epoch_and_meets_no_test_image(
         return evaluate(self, part)
 
     monkeypatch.setattr(Training, "_sums", sums)
-    try_on_ray(attempt(task))
+    run_trial(attempt(task))
     assert heard == [1, 2]
     assert set(parts) == {"val"}
     assert tasks.store.result(task.key) is None
@@ -64,7 +64,7 @@ def test_one_that_is_done_is_heard_again_and_not_trained(tasks: Tasks, heard: li
     task = tasks.make()
     train(task, ALONE, lambda figures: None)  # as a Run of some other study
     before = tasks.store.attempt(task.key)
-    try_on_ray(attempt(task))
+    run_trial(attempt(task))
     assert heard == [1, 2]
     assert tasks.store.attempt(task.key) == before
 
@@ -73,14 +73,14 @@ def test_one_that_was_stopped_is_heard_as_far_as_it_came(tasks: Tasks, heard: li
     task = tasks.make(epochs=3)
     trial._report.stop = 2
     with pytest.raises(SystemExit):
-        try_on_ray(attempt(task))
+        run_trial(attempt(task))
     assert tasks.store.owner(task.key) is None
     (log,) = [p for (number, _), p in tasks.store.logs(task.key).items() if number == 2]
     assert log.read_text().endswith("stopped early\n")
     assert [entry["epoch"] for entry in history_of(tasks.store, task.key)] == [1, 2]
     trial._report.stop, heard[:] = None, []
     before = tasks.store.attempt(task.key)
-    try_on_ray(attempt(task, epochs=2))
+    run_trial(attempt(task, epochs=2))
     assert heard == [1, 2]
     assert tasks.store.attempt(task.key) == before
 
@@ -95,7 +95,7 @@ def test_a_full_run_goes_on_from_a_stopped_trial_as_if_nothing_had_been(
 
     trial._report.stop = 1
     with pytest.raises(SystemExit):
-        try_on_ray(attempt(whole))
+        run_trial(attempt(whole))
     trained = []
     train(replace(whole, attempt=tasks.store.claim(whole.key)), ALONE, trained.append)
     assert [entry["epoch"] for entry in trained] == [2, 3]
@@ -108,9 +108,9 @@ def test_an_interrupted_trial_goes_on_where_it_was(tasks: Tasks, heard: list[int
     task = tasks.make(epochs=3)
     trial._report.stop = 2
     with pytest.raises(SystemExit):
-        try_on_ray(attempt(task))
+        run_trial(attempt(task))
     trial._report.stop, heard[:] = None, []
-    try_on_ray(attempt(task))
+    run_trial(attempt(task))
     assert heard == [1, 2, 3]
     assert tasks.store.newest(task.key).info["history"][0]["epoch"] == 1
 
@@ -120,13 +120,13 @@ def test_what_cannot_go_on_is_not_tried_again_by_the_same_submission(
 ):
     task = tasks.make(lr=1e30)
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
-        try_on_ray(attempt(task))
+        run_trial(attempt(task))
     before = tasks.store.attempt(task.key)
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
-        try_on_ray(attempt(task))
+        run_trial(attempt(task))
     assert tasks.store.attempt(task.key) == before
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
-        try_on_ray(attempt(task, job="the next one"))
+        run_trial(attempt(task, job="the next one"))
     assert tasks.store.attempt(task.key) == before + 1
 
 
@@ -136,7 +136,7 @@ def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, heard: 
     assert owned is not None
 
     def work():
-        try_on_ray(attempt(task))
+        run_trial(attempt(task))
         over.set()
 
     thread = threading.Thread(target=work)
@@ -156,7 +156,7 @@ def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(task
         owned,
         pytest.raises(Unrecoverable, match="study other has the same Run and makes no progress"),
     ):
-        try_on_ray(attempt(task, stall_seconds=0.3))
+        run_trial(attempt(task, stall_seconds=0.3))
     assert tasks.store.ended(task.key, "job") is None  # it is the other's to say how it ended
 
 
@@ -171,7 +171,7 @@ def test_the_watchdog_ends_a_trial_that_says_nothing(
         time.sleep(0.2)
 
     monkeypatch.setattr(trial, "train", hang)
-    try_on_ray(attempt(task, stall_seconds=0.3))
+    run_trial(attempt(task, stall_seconds=0.3))
     assert ended.is_set()
     state, reason = Store(tasks.store.root).ended(task.key, "job")
     assert (state, reason) == ("FAILED", "no progress for 0.005 minutes")
@@ -181,20 +181,20 @@ def chain(tasks: Tasks, **parent) -> tuple[Task, Task, dict]:
     """A rotation, a classification that starts from it, and the trial of both."""
     first = replace(tasks.make("rotation", **parent), attempt=0, tested=False)
     second = replace(tasks.make(lr=0.02), parent=first.key, parent_label="P[lr=0.01]")
-    return first, second, attempt(second, ahead=[(first, "val/loss")])
+    return first, second, attempt(second, upstream=[(first, "val/loss")])
 
 
 def test_what_a_trial_starts_from_is_trained_once_for_all_and_not_reported(
     tasks: Tasks, heard: list[int]
 ):
     first, second, config = chain(tasks)
-    try_on_ray(config)
+    run_trial(config)
     assert heard == [1, 2]  # of the second alone
     assert [len(history_of(tasks.store, task.key)) for task in (first, second)] == [2, 2]
     assert tasks.store.result(first.key) is None  # nor tested
     attempts = tasks.store.attempt(first.key)
     third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
-    try_on_ray(attempt(third, ahead=[(first, "val/loss")]))
+    run_trial(attempt(third, upstream=[(first, "val/loss")]))
     assert heard == [1, 2, 1, 2]
     assert tasks.store.attempt(first.key) == attempts
 
@@ -204,10 +204,10 @@ def test_the_epoch_that_the_parent_chooses_is_handed_on(
     tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch, select: str, better
 ):
     first, second, config = chain(tasks)
-    config["ahead"][0] = (config["ahead"][0][0], select)
+    config["upstream"][0] = (config["upstream"][0][0], select)
     trained, real = [], trial.train
     monkeypatch.setattr(trial, "train", lambda *a: (trained.append(a[0]), real(*a)))
-    try_on_ray(config)
+    run_trial(config)
     figures = {int(entry["epoch"]): entry[select] for entry in history_of(tasks.store, first.key)}
     assert [task.parent_epoch for task in trained][0] is None
     assert figures[trained[1].parent_epoch] == better(figures.values())
@@ -217,18 +217,18 @@ def test_a_trial_whose_parent_fails_says_whose_fault_it_is(tasks: Tasks, heard: 
     first, second, config = chain(tasks, lr=1e30)
     for _ in range(2):
         with pytest.raises(Unrecoverable, match=f"^{first.label}: the loss is not finite"):
-            try_on_ray(config)
+            run_trial(config)
     assert tasks.store.attempt(first.key) == 2  # `make` had the first one
     assert heard == []
 
 
 def test_a_parent_whose_checkpoint_is_damaged_is_trained_again(tasks: Tasks, heard: list[int]):
     first, second, config = chain(tasks)
-    try_on_ray(config)
+    run_trial(config)
     for folder in tasks.store.folder(first.key).glob("[es]p*_0*"):
         for file in folder.glob("*.pt"):
             damage(file, "cut")
     third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
-    try_on_ray(attempt(third, ahead=[(first, "val/loss")]))
+    run_trial(attempt(third, upstream=[(first, "val/loss")]))
     assert heard == [1, 2, 1, 2]
     assert tasks.store.newest(first.key) is not None

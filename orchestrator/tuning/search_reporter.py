@@ -1,0 +1,81 @@
+"""Report the progress and the trials of one search to MLflow, through the sync of `tracking`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.config.search_schema import owner_of
+from orchestrator.planning.run import Run
+from orchestrator.planning.search_plan import PlannedSearch
+from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.trial_log import State, Trial, counts, history_of, ranked
+from orchestrator.tracking.sync import Mirror
+from trainables.engine.early_stopping import has_ended
+from trainables.tasks.registry import TRAINABLES
+from trainables.training_config import TrainableConfig
+
+
+class SearchReporter:
+    """Tells the sync which Runs of a search it must follow, and how each of them ended.
+
+    No method waits for MLflow: a thread of the sync sends what it is given.
+    """
+
+    def __init__(self, planned: PlannedSearch, store: Store, mirror: Mirror, job: str) -> None:
+        """mirror: the sync of this search, whose trials are its children in MLflow; job: id of the
+        submission's Ray job."""
+        self.planned, self.store, self.mirror, self.job = planned, store, mirror, job
+        self._followed: set[str] = set()  # keys of upstream Runs that the sync follows
+
+    def on_trial_start(self, trial: Trial, runs: Sequence[Run]) -> None:
+        """Follow a trial that starts. runs: what it trains, upstream Runs first, its own last."""
+        *upstream, run = runs
+        for parent in upstream:
+            if parent.key not in self._followed:
+                self._followed.add(parent.key)
+                self.mirror.follow(parent)
+        self.mirror.follow(run, drawn=_upstream_values(trial), ancestry=trial.ancestry)
+
+    def on_trial_end(self, trial: Trial, runs: Sequence[Run]) -> None:
+        """Report how a trial ended, and how its upstream Runs stand. runs: as above."""
+        *upstream, run = runs
+        for parent in upstream:
+            self._end_upstream(parent, trial.state)
+        state, outcome = "FINISHED", "finished" if trial.state == "FINISHED" else "stopped_early"
+        if trial.state == "FAILED":
+            state, outcome = "FAILED", ""
+        drawn = _upstream_values(trial)
+        self.mirror.end(run, state, trial.reason, outcome, drawn, trial.ancestry)
+
+    def send_progress(self, trials: Sequence[Trial]) -> None:
+        """Send the number of trials in each state, and the best one, as a tag of the search."""
+        best = next(iter(ranked(trials, self.planned.search.mode)), None)
+        progress = {
+            "counts": counts(trials),
+            "best": best and {"label": best.label, "figure": best.figure, "values": best.current},
+        }
+        self.mirror.say({"progress": json.dumps(progress)})
+
+    def _end_upstream(self, run: Run, state: State) -> None:
+        """Report an upstream Run of a trial that ended in `state`. Another trial may still train
+        it, and `clean` may have removed its checkpoints by now."""
+        failed = self.store.ended(run.key, self.job)
+        if state in ("FINISHED", "STOPPED"):
+            self.mirror.end(run, "FINISHED", "", "finished")
+        elif failed is not None:
+            self.mirror.end(run, failed[0], failed[1])
+        elif has_ended(history_of(self.store, run.key), _config_of(run)):
+            self.mirror.end(run, "FINISHED", "", "finished")
+        else:
+            self._followed.discard(run.key)  # followed again when the next trial trains it
+            self.mirror.end(run, "KILLED", "the process of its trial died")
+
+
+def _config_of(run: Run) -> TrainableConfig:
+    return TRAINABLES[run.trainable].Config.model_validate(dict(run.config))
+
+
+def _upstream_values(trial: Trial) -> dict[str, Any]:
+    """Values that the search drew for upstream stages; their names have the stage: `byol.lr`."""
+    values: Mapping[str, Any] = trial.values
+    return {name: value for name, value in values.items() if owner_of(name)[0]}
