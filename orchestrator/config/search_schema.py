@@ -2,74 +2,24 @@
 
 import math
 import typing
-from collections.abc import Iterator, Mapping
-from itertools import product
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from orchestrator.config.errors import ErrorList, near
+from orchestrator.sampling.dimension import Dimension, Kind, typed
+from orchestrator.sampling.registry import SAMPLERS
 from trainables.config import ONLY_LOOKS, Config
 from trainables.training_config import TrainableConfig
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Kind = type[int] | type[float] | None  # of a parameter; None: it is no number
-Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
+if TYPE_CHECKING:  # the registry says which names there are
+    SamplerName = str
+else:
+    SamplerName = Literal[tuple(SAMPLERS)]
 _FIXED = ("dataset", "weights", "changes")  # another data set is another question
 _LINKED = ("backbone", "stem")  # both ends of a hand-off must have the same
-_DIGITS = (
-    4  # significant ones of a drawn number: what is read, logged and typed is what was trained
-)
-
-
-class Dimension(Config):
-    """Where one parameter is looked for: `{log: [1.0e-4, 1.0]}`, `{uniform: [0.0, 0.9]}` or
-    `{choice: [late, full]}`. Of an integer parameter both ranges draw whole numbers."""
-
-    log: Bounds | None = None
-    uniform: Bounds | None = None
-    choice: Annotated[list[Any], Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _is_one(self) -> "Dimension":
-        given = [name for name in ("log", "uniform", "choice") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("needs one of `log: [low, high]`, `uniform: [low, high]`, `choice:`")
-        if self.choice is not None:
-            if any(self.choice.count(value) > 1 for value in self.choice):
-                raise ValueError(f"names a value twice: {self.choice!r}")
-            return self
-        low, high = self.bounds
-        if low >= high:
-            what = "is empty" if low == high else "is reversed"
-            raise ValueError(f"{given[0]} [{low:g}, {high:g}] {what}: the lower bound comes first")
-        if self.log is not None and low <= 0:
-            raise ValueError(f"log [{low:g}, {high:g}]: a logarithmic range must be above 0")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Lower and upper end of a range."""
-        low, high = self.log or self.uniform or (math.nan, math.nan)
-        return low, high
-
-    @property
-    def whole(self) -> bool:
-        """Whether a range has whole ends, which an integer parameter needs."""
-        return all(end.is_integer() for end in self.bounds)
-
-    def ends(self) -> list[Any]:
-        """Every choice, or both ends of a range."""
-        return list(self.bounds) if self.choice is None else list(self.choice)
-
-    def ends_of(self, kind: Kind) -> list[Any]:
-        """The same as values of a parameter of that kind."""
-        return list(map(int, self.bounds)) if kind is int and self.choice is None else self.ends()
-
-    def rounded(self, value: float, whole: bool) -> float | int:
-        """A drawn number as it is trained: four significant digits, and within the range."""
-        low, high = self.bounds
-        return int(value) if whole else min(high, max(low, float(f"{value:.{_DIGITS}g}")))
 
 
 class Then(Config):
@@ -93,7 +43,7 @@ class Search(Config):
     mode: Literal["max", "min"] = "max"
     trials: Annotated[int, Field(ge=1, le=100_000)] | None = None  # None: a grid has its own number
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
-    algorithm: Literal["random", "grid", "optuna"] = "optuna"
+    algorithm: SamplerName = "optuna"
     scheduler: Literal["none", "asha", "median", "pbt"] = "none"
     grace_epochs: Annotated[int, Field(ge=1)] = 1  # before which no trial is stopped
     reduction_factor: Annotated[int, Field(ge=2)] = 3  # asha: one in so many goes on at a rung
@@ -105,9 +55,10 @@ class Search(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Search":
-        if self.algorithm != "grid" and self.trials is None:
+        exhaustive = SAMPLERS[self.algorithm].EXHAUSTIVE
+        if not exhaustive and self.trials is None:
             raise ValueError("needs `trials:`, the number of configurations to try")
-        if self.algorithm == "grid":
+        if exhaustive:
             ranges = [name for name, axis in self.space.items() if axis.choice is None]
             if ranges:
                 raise ValueError(
@@ -141,11 +92,6 @@ class Search(Config):
         """Trials in all: never more than there are distinct configurations."""
         wanted = [number for number in (self.trials, self.size) if number is not None]
         return min(wanted)
-
-    def grid(self) -> Iterator[dict[str, Any]]:
-        """The points of a space of choices, the last parameter changing fastest."""
-        for point in product(*(axis.choice or () for axis in self.space.values())):
-            yield dict(zip(self.space, point, strict=True))
 
 
 def owner_of(name: str) -> tuple[str, str]:
@@ -197,11 +143,6 @@ def number_type(model: type[TrainableConfig], parameter: str) -> Kind:
     kinds = typing.get_args(annotation) or (annotation,)
     bare = [typing.get_args(kind)[0] if typing.get_args(kind) else kind for kind in kinds]
     return next((kind for kind in (int, float) if kind in bare), None)
-
-
-def typed(kind: Kind, value: Any) -> Any:
-    """A value as the configuration wants it: `1` of a real number becomes `1.0`."""
-    return float(value) if kind is float and type(value) is int else value
 
 
 def linked(search: Search) -> list[str]:

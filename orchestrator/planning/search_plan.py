@@ -7,16 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config.search_checks import DEFAULT, found_name, search_seed
-from orchestrator.config.search_schema import (
-    Kind,
-    Search,
-    number_type,
-    owner_of,
-    typed,
-    values_of,
-)
+from orchestrator.config.search_schema import Search, number_type, owner_of, values_of
 from orchestrator.config.study_schema import CompareSpec, Stage, Study, Variant
 from orchestrator.planning.run import Inputs, Run, make_run
+from orchestrator.sampling.contract import SearchSpace
+from orchestrator.sampling.dimension import Kind, typed
 from trainables.config import as_plain
 from trainables.training_config import TrainableConfig
 
@@ -110,6 +105,11 @@ class PlannedSearch:
         }
         owners = {name: owner_of(name) for name in self.search.space}
         return {name: number_type(models[owner], field) for name, (owner, field) in owners.items()}
+
+    @property
+    def space(self) -> SearchSpace:
+        """What a sampler draws from."""
+        return SearchSpace(self.search.space, self.kinds)
 
     def runs_of(self, values: Mapping[str, Any]) -> list[Run]:
         """The Runs of one trial, parents first: its own is the last. Raises ValidationError where

@@ -10,8 +10,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from orchestrator.config.search_schema import Dimension, Search
+from orchestrator.config.search_schema import Search
 from orchestrator.reporting.plots import COLOURS
+from orchestrator.sampling.dimension import Dimension
 from orchestrator.storage.trial_log import Trial
 from trainables.metrics import in_percent
 

@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.search_schema import Dimension, typed
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
+from orchestrator.sampling.dimension import Dimension, typed
 from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import write_json
 from orchestrator.storage.manifest import sync

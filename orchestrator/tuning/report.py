@@ -10,9 +10,9 @@ from typing import Any
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.reporting.plots import save
 from orchestrator.reporting.search_plots import draw_best, draw_importance, draw_parallel
+from orchestrator.sampling.importance import importance
 from orchestrator.storage.trial_log import Trial, ranked
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
-from orchestrator.tuning.sampler import Sampler
 
 _COLUMNS = ("trial", "state", "epochs", "best_epoch", "minutes")
 
@@ -23,13 +23,13 @@ def write_search(
     """Tables and figures of a search that has ended; the importance of each parameter is a metric
     and a tag of its run, too."""
     search = planned.search
-    importance, best = importance_of(planned, trials), ranked(trials, search.mode)
+    shares, best = importance_of(planned, trials), ranked(trials, search.mode)
     figures = {
         "best": draw_best(trials, search.metric, search.mode),
         "parallel": draw_parallel(trials, search),
     }
-    if importance:
-        figures["importance"] = draw_importance(importance, best, search.metric)
+    if shares:
+        figures["importance"] = draw_importance(shares, best, search.metric)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in ("tables", "plots"):
@@ -39,7 +39,7 @@ def write_search(
         for name, figure in figures.items():
             save(figure, folder / f"plots/{name}.png")
         tracker.log_files(run.run_id, folder)
-    figures_of_run = {f"importance/{name}": share for name, share in importance.items()}
+    figures_of_run = {f"importance/{name}": share for name, share in shares.items()}
     if best and best[0].figure is not None:
         figures_of_run[f"best/{search.metric}"] = best[0].figure
     tracker.log_epochs(run.run_id, [{"epoch": 0, **figures_of_run}], {})
@@ -50,11 +50,10 @@ def importance_of(planned: PlannedSearch, trials: Sequence[Trial]) -> dict[str, 
     a population, whose figures come from many values each."""
     if planned.search.scheduler == "pbt":
         return {}
-    told = Sampler(planned.search, planned.kinds, planned.seed)
-    for trial in ranked(trials, planned.search.mode):
-        assert trial.figure is not None
-        told.tell(trial.values, trial.figure)
-    return dict(sorted(told.importance().items(), key=lambda item: -item[1]))
+    mode = planned.search.mode
+    told = [(t.values, t.figure) for t in ranked(trials, mode) if t.figure is not None]
+    shares = importance(planned.space, mode, planned.seed, told)
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def as_csv(trials: Sequence[Trial], metric: str, names: Sequence[str]) -> str:

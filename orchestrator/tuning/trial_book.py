@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from orchestrator.execution.failures import one_line, root_cause
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
+from orchestrator.sampling.registry import SAMPLERS
 from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.trial_log import State, Trial, Trials, causes, history_of
 from orchestrator.tuning.pbt import PbtPopulation
-from orchestrator.tuning.sampler import Sampler
 from orchestrator.tuning.search_reporter import SearchReporter
 from trainables.engine.early_stopping import has_ended
 
@@ -37,14 +37,16 @@ class TrialBook:
         self.reporter, self._slots, self._last = reporter, slots, last
         # trials that ended well under an earlier driver: index → trial
         self.known = {t.index: t for t in self.trials.all() if t.state in ("FINISHED", "STOPPED")}
-        self.sampler = Sampler(self.search, planned.kinds, planned.seed)
+        self.sampler = SAMPLERS[self.search.algorithm](
+            planned.space, self.search.mode, planned.seed
+        )
         uses_pbt = self.search.scheduler == "pbt"
         self.population = PbtPopulation(planned, store, self.trials) if uses_pbt else None
         self.lost: list[int] = []  # trials whose process died before they began
         self._running: set[int] = set()
         self._opened, self._seconds_before = time.monotonic(), self.trials.seconds
         for trial in self.trials.all():
-            self.sampler.known(dict(trial.values))
+            self.sampler.add_drawn(dict(trial.values))
         for trial in self.known.values():
             self._tell_sampler(trial)
 
@@ -181,7 +183,7 @@ class TrialBook:
     def _tell_sampler(self, trial: Trial) -> None:
         # what a trial of PBT reaches comes from many values, not from those that were drawn
         if trial.figure is not None and self.population is None:
-            self.sampler.tell(trial.values, trial.figure)
+            self.sampler.tell(dict(trial.values), trial.figure)
 
     def _write(self, trial: Trial) -> None:
         self.trials.put(trial, self.seconds)

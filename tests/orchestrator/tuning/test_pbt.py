@@ -10,11 +10,11 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.config.search_schema import Dimension
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.planning.prepare import winners
 from orchestrator.planning.search_plan import config_of
+from orchestrator.sampling.dimension import Dimension
 from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
 from orchestrator.storage.trial_log import history_of
