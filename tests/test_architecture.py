@@ -89,6 +89,7 @@ DOORS = {
         "driver.driver",
         "tuning.tuner",
         "tuning.ray_tune",
+        "tuning.schedulers",
         "tuning.trial_worker",
         "execution.failures",
         "execution.launcher",

@@ -14,6 +14,8 @@ from trainables.config import ONLY_LOOKS, Config
 from trainables.training_config import TrainableConfig
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# orchestrator.tuning.schedulers builds them; this file must not import Ray
+SchedulerName = Literal["none", "asha", "median", "pbt"]
 if TYPE_CHECKING:  # the registry says which names there are
     SamplerName = str
 else:
@@ -44,7 +46,7 @@ class Search(Config):
     trials: Annotated[int, Field(ge=1, le=100_000)] | None = None  # None: a grid has its own number
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
     algorithm: SamplerName = "optuna"
-    scheduler: Literal["none", "asha", "median", "pbt"] = "none"
+    scheduler: SchedulerName = "none"
     grace_epochs: Annotated[int, Field(ge=1)] = 1  # before which no trial is stopped
     reduction_factor: Annotated[int, Field(ge=2)] = 3  # asha: one in so many goes on at a rung
     interval_epochs: Annotated[int, Field(ge=1)] = 1  # pbt: the worst learn from the best so often

@@ -30,7 +30,7 @@ from orchestrator.storage.files import NO_ROOM, Busy, locked
 from orchestrator.storage.home import Home
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
 from orchestrator.tracking.sync import Mirror
-from orchestrator.tuning.search_runner import DRAIN_SECONDS, SearchRunner, patiently
+from orchestrator.tuning.search_runner import DRAIN_SECONDS, SearchRunner, retry_mlflow
 from orchestrator.tuning.tuner import SearchContext
 
 log = logging.getLogger("orchestrator")
@@ -71,7 +71,7 @@ def run(job: Job) -> int:
             share = share_of(study.resources, nodes)
             tables = build_caches(prepared, home, lambda name, done, total: None)
             tracker = Tracker(job.tracking_uri)
-            submission = patiently(lambda: open_submission(tracker, prepared, job, home))
+            submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
             remember(prepared, home)
         facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
         mirror = Mirror(tracker, Store(home.store), submission, facts)
@@ -84,7 +84,7 @@ def run(job: Job) -> int:
             while planned := next_search(walk, searching):
                 place = SearchContext(home, share, slots, tables, job.job_id,
                               study.resources.max_failures)  # fmt: skip
-                searching.carry_out(planned, place, planned.stage.name not in walk.prepared.pending)
+                searching.run(planned, place, planned.stage.name not in walk.prepared.pending)
                 with locked(home.planning, shared=True):
                     walk.prepared = replan(study, job, home, tracker, submission)
                 walk.run(slots)
@@ -114,7 +114,7 @@ def replan(
     """The plan with what a search has found, kept where the last one was."""
     prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
     remember(prepared, home)
-    patiently(lambda: log_plan(tracker, submission.run_id, prepared))
+    retry_mlflow(lambda: log_plan(tracker, submission.run_id, prepared))
     return prepared
 
 

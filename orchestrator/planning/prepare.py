@@ -27,7 +27,12 @@ from orchestrator.planning.plan import (
     to_plain,
 )
 from orchestrator.planning.run import Inputs, Run
-from orchestrator.planning.search_plan import PlannedSearch, pending, planned_searches, resolved
+from orchestrator.planning.search_plan import (
+    PlannedSearch,
+    apply_winners,
+    pending_stages,
+    plan_searches,
+)
 from orchestrator.storage.artifacts import produced
 from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import read_json, write_json
@@ -64,7 +69,7 @@ class Prepared:
     @property
     def pending(self) -> list[str]:
         """Stages that have no Runs as yet, for want of what a search is to find."""
-        return pending(self.study)
+        return pending_stages(self.study)
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -94,13 +99,13 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
     runs = make_plan(study, inputs)
     asked, store = digest(study, runs, inputs), Store(home.store)
     searches: dict[str, PlannedSearch] = {}
-    while ready := planned_searches(study, inputs, runs):
+    while ready := plan_searches(study, inputs, runs):
         searches |= {search.stage.name: search for search in ready}
         found = [search for search in ready if winners(store, search)]
         if not found:
             break
         for search in found:
-            study = resolved(study, search.stage.name, winners(store, search))
+            study = apply_winners(study, search.stage.name, winners(store, search))
         runs = make_plan(study, inputs)
     check_fit(study, data)
     check_apart(study, data)

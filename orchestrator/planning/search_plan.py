@@ -1,4 +1,4 @@
-"""The searches of a study: whether they can be made, and the study once they have found."""
+"""Plan the searches of a study, and put the configurations that they select into the study."""
 
 import hashlib
 import json
@@ -17,17 +17,22 @@ from trainables.training_config import TrainableConfig
 
 
 def config_of(stage: Stage, values: Mapping[str, Any]) -> TrainableConfig:
-    """A stage's configuration with values of its own. Raises pydantic's ValidationError."""
-    base = stage.variants[0].config
-    assert isinstance(base, TrainableConfig)
-    model = type(base)
+    """Return a stage's configuration with some values replaced. Raises pydantic's
+    ValidationError."""
+    written = stage.variants[0].config
+    if not isinstance(written, TrainableConfig):
+        raise TypeError(f"stage {stage.name} makes artifacts: it has no values to search")
+    model = type(written)
     given = {name: typed(number_type(model, name), value) for name, value in values.items()}
-    return model.model_validate({**base.model_dump(), **given})
+    return model.model_validate({**written.model_dump(), **given})
 
 
-def resolved(study: Study, name: str, winners: Iterable[Mapping[str, Any]]) -> Study:
-    """The study in which a search has found: its stage has the winners for variants, and beside it
-    stands the stage as it is written. Before it stand those that were searched with it."""
+def apply_winners(study: Study, name: str, winners: Iterable[Mapping[str, Any]]) -> Study:
+    """Return the study after the search of stage `name` has selected its winners.
+
+    The winners become the variants of that stage. The stage as it is written follows it as
+    `<name>_default`, to compare with. The stages that were searched with it come before it.
+    """
     stages: list[Stage] = []
     compare = study.compare
     for stage in study.stages:
@@ -37,43 +42,46 @@ def resolved(study: Study, name: str, winners: Iterable[Mapping[str, Any]]) -> S
         then = stage.search.then
         if then is None:
             continue
-        written = chain_of(study, stage)
-        found = _found(written, list(winners))
-        stages += found
-        new = [one.variants[0].config not in [v.config for v in other.variants]
-               for one, other in zip(written, found, strict=True)]  # fmt: skip
-        if then.default and any(new):
+        written = searched_stages(study, stage)
+        selected = _selected_stages(written, list(winners))
+        stages += selected
+        differs = [
+            before.variants[0].config not in [variant.config for variant in after.variants]
+            for before, after in zip(written, selected, strict=True)
+        ]
+        if then.default and any(differs):
             stages.append(replace(stage, name=name + DEFAULT, search=None))
-            compare = _beside(compare, name)
+            compare = _compare_with_default(compare, name)
     return replace(study, stages=tuple(stages), compare=compare)
 
 
-def _found(written: Sequence[Stage], winners: Sequence[Mapping[str, Any]]) -> list[Stage]:
-    """The stages of a chain as a search has found them, each starting from the one before."""
+def _selected_stages(written: Sequence[Stage], winners: Sequence[Mapping[str, Any]]) -> list[Stage]:
+    """Return searched stages with the winners' values. Each starts from the one before it."""
     searched, after = written[-1], written[0].after
-    found: list[Stage] = []
+    stages: list[Stage] = []
     for stage in written:
         own = stage is searched
         parts = [values_of(values, "" if own else stage.name) for values in winners]
-        variants = tuple(Variant(_named(part), config_of(stage, part)) for part in parts)
+        variants = tuple(Variant(_label_values(part), config_of(stage, part)) for part in parts)
         name = stage.name if own else found_name(stage.name, searched.name)
-        found.append(Stage(name, stage.trainable, after, variants, searched.seeds))
+        stages.append(Stage(name, stage.trainable, after, variants, searched.seeds))
         after = name
-    return found
+    return stages
 
 
-def _named(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """By what a configuration is told from others; of changes on the way their number is enough."""
+def _label_values(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return the values that a label shows; of `changes` their number."""
     return tuple((k, len(v) if k == "changes" else v) for k, v in values.items())
 
 
-def chain_of(study: Study, stage: Stage) -> list[Stage]:
-    """The stages that a trial of a searched one trains, it last."""
+def searched_stages(study: Study, stage: Stage) -> list[Stage]:
+    """Return the stages that a trial of `stage` trains: those of `over:`, or `stage` alone. The
+    last one is `stage`."""
     over = stage.search.over if stage.search else ()
     return [next(s for s in study.stages if s.name == name) for name in over] or [stage]
 
 
-def _beside(compare: CompareSpec, name: str) -> CompareSpec:
+def _compare_with_default(compare: CompareSpec, name: str) -> CompareSpec:
     listed = list(compare.stages or ())
     if name in listed:
         listed.insert(listed.index(name) + 1, name + DEFAULT)
@@ -83,9 +91,11 @@ def _beside(compare: CompareSpec, name: str) -> CompareSpec:
 
 @dataclass(frozen=True)
 class PlannedSearch:
-    """A search that can begin as soon as its parent is trained. `key` is the hash of all that
-    decides what it finds but the number of trials: a longer one goes on where a shorter one ended.
-    The number of those that learn from each other (pbt) decides, too.
+    """A search that can begin as soon as its parent is trained.
+
+    `key` is a hash of everything that decides what the search selects. The number of trials is not
+    in it, so a longer search continues a shorter one. With PBT it is in it: there the trials
+    depend on each other.
     """
 
     stage: Stage
@@ -94,14 +104,14 @@ class PlannedSearch:
     parent: Run | None  # of the first stage that a trial trains
     key: str
     inputs: Inputs
-    ahead: tuple[Stage, ...] = ()  # what a trial trains before `stage`, parents first
+    upstream: tuple[Stage, ...] = ()  # stages that a trial trains before `stage`, parents first
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """What kind of number every parameter of the space is."""
+        """Parameter of the space → the type of number that it takes."""
         models = {
             "" if stage is self.stage else stage.name: type(config_of(stage, {}))
-            for stage in (*self.ahead, self.stage)
+            for stage in (*self.upstream, self.stage)
         }
         owners = {name: owner_of(name) for name in self.search.space}
         return {name: number_type(models[owner], field) for name, (owner, field) in owners.items()}
@@ -112,10 +122,10 @@ class PlannedSearch:
         return SearchSpace(self.search.space, self.kinds)
 
     def runs_of(self, values: Mapping[str, Any]) -> list[Run]:
-        """The Runs of one trial, parents first: its own is the last. Raises ValidationError where
-        values do not fit together."""
+        """Return the Runs of one trial, parents first, its own last. Raises pydantic's
+        ValidationError where values do not fit together."""
         runs: list[Run] = []
-        for stage in (*self.ahead, self.stage):
+        for stage in (*self.upstream, self.stage):
             part = values_of(values, "" if stage is self.stage else stage.name)
             point = (tuple(part.items()), as_plain(config_of(stage, part)))
             parent = runs[-1] if runs else self.parent
@@ -123,41 +133,47 @@ class PlannedSearch:
         return runs
 
     def run_of(self, values: Mapping[str, Any]) -> Run:
-        """The Run that a trial is judged by."""
+        """Return the Run whose metric judges a trial."""
         return self.runs_of(values)[-1]
 
     def config_of(self, values: Mapping[str, Any]) -> TrainableConfig:
-        """That Run's configuration."""
+        """Return the configuration of that Run."""
         return config_of(self.stage, values_of(values, ""))
 
 
+# keys of `search:` that do not decide what it selects
 _NOT_DECIDING = {"trials", "then", "stall_minutes"}
 
 
-def planned_searches(study: Study, inputs: Inputs, runs: Sequence[Run]) -> list[PlannedSearch]:
-    """Searches that have not found yet, and whose parent is in the plan."""
-    found = []
+def plan_searches(study: Study, inputs: Inputs, runs: Sequence[Run]) -> list[PlannedSearch]:
+    """Return the searches that have not selected yet and whose parent is among `runs`."""
+    searches = []
     for stage in study.stages:
-        first, *_ = chain = chain_of(study, stage)
-        if stage.search is None or first.after in pending(study):
+        first, *_ = stages = searched_stages(study, stage)
+        if stage.search is None or first.after in pending_stages(study):
             continue
         seed = search_seed(stage.search, stage.seeds)
-        parents = [r for r in runs if r.stage == first.after and r.seed == seed]
+        parents = [run for run in runs if run.stage == first.after and run.seed == seed]
         parent = parents[0] if parents else None
-        ahead = tuple(chain[:-1])
-        planned = PlannedSearch(stage, stage.search, seed, parent, "", inputs, ahead)
-        exclude = _NOT_DECIDING - ({"trials"} if stage.search.scheduler == "pbt" else set())
-        asked = stage.search.model_dump(mode="json", exclude=exclude)
-        text = json.dumps([planned.run_of({}).key, asked], sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()[:20]
-        found.append(replace(planned, key=key))
-    return found
+        upstream = tuple(stages[:-1])
+        planned = PlannedSearch(stage, stage.search, seed, parent, "", inputs, upstream)
+        searches.append(replace(planned, key=_key_of(planned)))
+    return searches
 
 
-def pending(study: Study) -> list[str]:
-    """Stages without Runs as yet: those to be searched, and all that start from them."""
-    found: list[str] = []
+def _key_of(planned: PlannedSearch) -> str:
+    """Return 20 hexadecimal digits."""
+    exclude = _NOT_DECIDING - ({"trials"} if planned.search.scheduler == "pbt" else set())
+    deciding = planned.search.model_dump(mode="json", exclude=exclude)
+    text = json.dumps([planned.run_of({}).key, deciding], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def pending_stages(study: Study) -> list[str]:
+    """Return the stages that have no Runs yet: those whose search has not selected, and all that
+    start from them."""
+    pending: list[str] = []
     for stage in study.stages:  # parents first
-        if stage.search is not None or stage.after in found:
-            found.append(stage.name)
-    return found
+        if stage.search is not None or stage.after in pending:
+            pending.append(stage.name)
+    return pending

@@ -1,1 +1,1 @@
-"""Searches: sample configurations, run them as trials on Ray Tune, report what was found."""
+"""Searches: draw configurations, run them as trials on Ray Tune, and report what they reached."""

@@ -1,8 +1,8 @@
 """Population based training (Jaderberg et al., arXiv:1711.09846): all trials train side by side,
-and at every boundary the worst go on from copies of the best, with values near theirs.
+and at every boundary the worst ones continue from copies of the best, with values near theirs.
 
-Everybody waits at a boundary, so what happens there is a matter of the store and of the search's
-seed alone: a search that was broken off goes on as if it had not been.
+All trials wait at a boundary. So what happens there depends on the store and on the search's seed
+alone, and a search that was interrupted continues as if it had not been.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ from trainables.config import as_plain
 from trainables.numerics.randomness import derived_seed
 
 log = logging.getLogger("orchestrator")
-_FACTORS = (0.8, 1.2)  # of a value that is handed on (the paper's, section 4.1)
-_RESAMPLED = 0.25  # of the values are drawn anew instead (section 4.2)
+_FACTORS = (0.8, 1.2)  # a copied value is multiplied by one of them (section 4.1)
+_RESAMPLED = 0.25  # probability that a value is drawn anew instead (section 4.2)
 
 
 class PbtPopulation:
-    """The trials of one search that learn from each other."""
+    """The trials of one search that copy from each other."""
 
     def __init__(self, planned: PlannedSearch, store: Store, trials: Trials) -> None:
         self.planned, self.search = planned, planned.search
@@ -40,114 +40,127 @@ class PbtPopulation:
 
     @property
     def boundary(self) -> int:
-        """The epoch after which everybody waits for everybody."""
+        """The next epoch after which all trials wait for each other, counted from 1."""
         return min(self.trials.evolved + self.search.interval_epochs, self.epochs)
 
     @property
     def epochs(self) -> int:
+        """Epochs of every trial."""
         return self.planned.config_of({}).epochs
 
     def running(self, count: int) -> int:
-        """How many of the first `count` trials are on their way to the boundary."""
+        """Return how many of the first `count` trials have not reached the boundary yet."""
         trials = self.trials.all(count)
         return sum(trial.state == "RUNNING" and trial.epochs < self.boundary for trial in trials)
 
     def key_of(self, index: int, generation: int = 0) -> str:
-        """Of a trial's Run: nobody else's, and another one after it has become another."""
+        """Return the key of a trial's Run. No other Run has it, since its weights may come from
+        another trial. generation: how often the trial has copied from another one."""
         text = f"{self.planned.key} trial {index} generation {generation}"
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def run_of(self, trial: Trial) -> Run:
-        """What the trial's process trains: under its own name, with what has become of it."""
+        """Return the Run that a trial's process trains, with the values that it has now."""
         run = self.planned.run_of(trial.values)
         return replace(run, key=trial.key, config=as_plain(self.planned.config_of(trial.recipe)))
 
     def evolve(self, indices: Sequence[int], seconds: float) -> None:
-        """All of them stand at the boundary: let the worst become like the best. Written down at
-        once, so that it happens whole or not at all."""
-        standing = [t for i in indices if (t := self.trials.get(i)) is not None]
+        """Let the worst trials at the boundary copy from the best ones. seconds: that the search
+        has taken.
+
+        One write to the trial log makes it happen: a driver that dies changes all or nothing.
+        """
+        waiting = [trial for i in indices if (trial := self.trials.get(i)) is not None]
         epoch = self.boundary
-        scores = {trial.index: self._score(trial) for trial in standing}
-        order = sorted(standing, key=lambda trial: (scores[trial.index], -trial.index))
-        many = min(math.ceil(len(order) * self.search.quantile), len(order) // 2)
-        best = order[len(order) - many :]
-        heirs: dict[str, Trial] = {}  # key of what it was → what it is
-        with ExitStack() as held:
-            for trial in order[:many]:
+        scores = {trial.index: self._score(trial) for trial in waiting}
+        order = sorted(waiting, key=lambda trial: (scores[trial.index], -trial.index))
+        size = min(math.ceil(len(order) * self.search.quantile), len(order) // 2)
+        best = order[len(order) - size :]
+        exploited: dict[str, Trial] = {}  # old key of a trial → what it is now
+        with ExitStack() as owned:
+            for trial in order[:size]:
                 draw = random.Random(derived_seed("evolve", self.planned.seed, trial.index, epoch))
-                heir = self._heir(trial, draw.choice(best), epoch, draw, held)
-                if heir is not None:
-                    heirs[trial.key] = heir
-            self.trials.evolve(list(heirs.values()), epoch, seconds)
-        for key in heirs:
-            shutil.rmtree(self.store.folder(key), ignore_errors=True)  # nobody needs it
+                changed = self._exploit(trial, draw.choice(best), epoch, draw, owned)
+                if changed is not None:
+                    exploited[trial.key] = changed
+            self.trials.evolve(list(exploited.values()), epoch, seconds)
+        for key in exploited:
+            shutil.rmtree(self.store.folder(key), ignore_errors=True)  # no trial has it any more
 
     def _score(self, trial: Trial) -> float:
-        """Higher is better; one whose checkpoints are lost is the worst."""
+        """Return a figure of which higher is better; -inf when the checkpoints are lost."""
         history = history_of(self.store, trial.key)
         sign = 1 if self.search.mode == "max" else -1
         return sign * history[-1][self.search.metric] if history else -math.inf
 
-    def _heir(
-        self, trial: Trial, donor: Trial, epoch: int, draw: random.Random, held: ExitStack
+    def _exploit(
+        self, trial: Trial, donor: Trial, epoch: int, draw: random.Random, owned: ExitStack
     ) -> Trial | None:
-        """A trial that goes on from the donor's weights and optimizer, with values of its own; None
-        where they are damaged. held: keeps `clean` from the heir's key, which nothing names yet.
+        """Return a trial with the donor's weights and optimizer, and values near the donor's; None
+        when the donor's checkpoint is damaged.
+
+        owned: holds the new key until the trial log names it, so that `clean` leaves it alone.
         """
         key = self.key_of(trial.index, len(trial.ancestry) + 1)
-        shutil.rmtree(self.store.folder(key), ignore_errors=True)  # of a driver that died over it
-        owned = self.store.own(key, f"the search for {trial.label}")
-        assert owned is not None  # it is new
-        held.enter_context(owned)
-        if not adopt(self.store, key, trial.key, donor.key, epoch):
-            log.warning("%s cannot go on from %s, whose checkpoint is damaged: it goes on as it is",
-                        trial.label, donor.label)  # fmt: skip
+        shutil.rmtree(self.store.folder(key), ignore_errors=True)  # left by a driver that died
+        owner = self.store.own(key, f"the search for {trial.label}")
+        if owner is None:
+            raise RuntimeError(f"another process has key {key} of {trial.label}: submit again")
+        owned.enter_context(owner)
+        if not continue_from(self.store, key, trial.key, donor.key, epoch):
+            log.warning(
+                "%s cannot copy from %s, whose checkpoint is damaged: it continues as it is",
+                trial.label, donor.label,
+            )  # fmt: skip
             return None
         before = donor.current
-        values = self.explored(before, draw)
+        values = self.explore(before, draw)
         new = {name: value for name, value in values.items() if value != before[name]}
         changes = [
             *donor.recipe.get("changes", ()),
             *([{"epoch": epoch + 1, **new}] if new else []),
         ]
-        log.info("%s goes on from %s at epoch %d: %s", trial.label, donor.label, epoch,
-                 ", ".join(f"{name} {before[name]} → {value}" for name, value in new.items())
-                 or "with its values")  # fmt: skip
-        heir = replace(
+        shown = ", ".join(f"{name} {before[name]} → {value}" for name, value in new.items())
+        log.info("%s continues from %s after epoch %d: %s", trial.label, donor.label, epoch,
+                 shown or "with the same values")  # fmt: skip
+        changed = replace(
             trial,
             key=key,
             became={**donor.recipe, "changes": changes},
             ancestry=[*trial.ancestry, {"epoch": epoch, "trial": donor.index, "values": values}],
         )
         history = history_of(self.store, key)
-        return heir.with_history(history, self.search.metric, self.search.mode)
+        return changed.with_history(history, self.search.metric, self.search.mode)
 
-    def explored(self, values: Mapping[str, Any], draw: random.Random) -> dict[str, Any]:
-        """Values near the given ones, within the space."""
+    def explore(self, values: Mapping[str, Any], draw: random.Random) -> dict[str, Any]:
+        """Return values near the given ones, inside the space."""
         kinds = self.planned.kinds
-        found: dict[str, Any] = {}
-        for name, axis in self.search.space.items():
-            if axis.choice is not None:
-                place = _moved(axis.choice.index(values[name]), len(axis.choice), draw)
-                found[name] = typed(kinds[name], axis.choice[place])
+        near: dict[str, Any] = {}
+        for name, dimension in self.search.space.items():
+            if dimension.choice is not None:
+                position = dimension.choice.index(values[name])
+                position = _move(position, len(dimension.choice), draw)
+                near[name] = typed(kinds[name], dimension.choice[position])
             else:
-                found[name] = _perturbed(axis, values[name], kinds[name] is int, draw)
-        return found
+                near[name] = _perturb(dimension, values[name], kinds[name] is int, draw)
+        return near
 
 
-def adopt(store: Store, key: str, heir_of: str, source: str, epoch: int) -> bool:
-    """Begin a key as the heir of another one, whose logs and attempts it goes on with, from where
-    `source` stands: its checkpoints up to an epoch. Returns whether that one verifies; where not,
-    nothing is begun."""
+def continue_from(store: Store, key: str, previous: str, donor: str, epoch: int) -> bool:
+    """Begin a key with the donor's checkpoints up to an epoch, and with the logs and the attempt
+    number of the key `previous`.
+
+    Returns whether the donor's checkpoint of that epoch verifies; if not, nothing is begun.
+    """
     folder = store.folder(key)
-    parts = [path for path in store.folder(source).glob("[es]*_*") if _epoch(path) <= epoch]
-    for path in (*parts, store.folder(heir_of) / "logs"):
+    parts = [path for path in store.folder(donor).glob("[es]*_*") if _epoch_of(path) <= epoch]
+    for path in (*parts, store.folder(previous) / "logs"):
         copy = folder / path.name
         copy.mkdir(parents=True)
         for file in path.glob("*"):
             shutil.copyfile(file, copy / file.name)
         sync(copy)
-    write_json(folder / "attempt", {"attempt": store.attempt(heir_of)})
+    write_json(folder / "attempt", {"attempt": store.attempt(previous)})
     newest = store.newest(key)
     if newest is None or newest.epoch != epoch:
         shutil.rmtree(folder)
@@ -155,24 +168,24 @@ def adopt(store: Store, key: str, heir_of: str, source: str, epoch: int) -> bool
     return True
 
 
-def _epoch(path: Path) -> int:
-    """Of a checkpoint's folder."""
+def _epoch_of(path: Path) -> int:
+    """Return the epoch in the name of a checkpoint's folder: `epoch_00003`."""
     return int(path.name.partition("_")[2])
 
 
-def _moved(place: int, count: int, draw: random.Random) -> int:
-    """Of an ordered choice: a neighbour, or any."""
+def _move(position: int, count: int, draw: random.Random) -> int:
+    """Return the position of a neighbor in a choice, or any position."""
     if draw.random() < _RESAMPLED:
         return draw.randrange(count)
-    return min(count - 1, max(0, place + draw.choice((-1, 1))))
+    return min(count - 1, max(0, position + draw.choice((-1, 1))))
 
 
-def _perturbed(axis: Dimension, value: float, whole: bool, draw: random.Random) -> float | int:
-    low, high = axis.bounds
+def _perturb(dimension: Dimension, value: float, whole: bool, draw: random.Random) -> float | int:
+    low, high = dimension.bounds
     if draw.random() >= _RESAMPLED:
         drawn = value * draw.choice(_FACTORS)
-    elif axis.log is not None:
+    elif dimension.log is not None:
         drawn = math.exp(draw.uniform(math.log(low), math.log(high)))
     else:
         drawn = draw.uniform(low, high)
-    return axis.rounded(min(high, max(low, round(drawn) if whole else drawn)), whole)
+    return dimension.rounded(min(high, max(low, round(drawn) if whole else drawn)), whole)

@@ -1,4 +1,4 @@
-"""The searches of a submission, each with its MLflow run, its trials below it, and its figures."""
+"""Run the searches of a submission: each has an MLflow run, with its trials as children."""
 
 import json
 import logging
@@ -17,14 +17,14 @@ from orchestrator.tuning.tuner import SearchContext, Tuner
 
 log = logging.getLogger("orchestrator")
 Answer = TypeVar("Answer")
-DRAIN_SECONDS = 600.0  # MLflow may be away for a while, and takes one to come back
-_LOOK_SECONDS = 1.0
-_AGAIN_SECONDS = 2.0
+DRAIN_SECONDS = 600.0  # how long MLflow may be away before its results are given up
+_POLL_SECONDS = 1.0
+_RETRY_SECONDS = 2.0
 
 
-def patiently(call: Callable[[], Answer]) -> Answer:
-    """Try for some minutes while MLflow does not answer. Raises TrackingError after that, or at
-    once when it refuses."""
+def retry_mlflow(call: Callable[[], Answer]) -> Answer:
+    """Make a call, again and again for DRAIN_SECONDS while MLflow cannot be reached. Raises
+    TrackingError after that, or at once when MLflow refuses the call."""
     deadline = time.monotonic() + DRAIN_SECONDS
     while True:
         try:
@@ -32,74 +32,78 @@ def patiently(call: Callable[[], Answer]) -> Answer:
         except TrackingError as error:
             if error.answered or time.monotonic() > deadline:
                 raise
-            log.warning("MLflow does not answer; it is tried again: %s", error)
-            time.sleep(_AGAIN_SECONDS)
+            log.warning("MLflow cannot be reached, retrying in %g s: %s", _RETRY_SECONDS, error)
+            time.sleep(_RETRY_SECONDS)
 
 
-def _tried(
-    planned: PlannedSearch, place: SearchContext, mirror: Mirror
+def _run_all_trials(
+    planned: PlannedSearch, context: SearchContext, mirror: Mirror
 ) -> tuple[TrialBook, tuple[str, str]]:
-    """A search that has tried all there is to try, and how it ended; again after it has lost
-    trials to dead processes."""
-    for left in range(place.max_failures, -1, -1):
-        tuner = Tuner(planned, place, mirror, last=left == 0)
-        ended = tuner.run()
+    """Run a search on Ray Tune, again while it loses trials to processes that died before a trial
+    began. Returns its book, and its state with the reason."""
+    for left in range(context.max_failures, -1, -1):
+        tuner = Tuner(planned, context, mirror, last=left == 0)
+        outcome = tuner.run()
         if not tuner.book.lost:
             break
-    return tuner.book, ended
+    return tuner.book, outcome
 
 
 class SearchRunner:
-    """Carries out the searches of one submission."""
+    """Runs the searches of one submission, one after the other."""
 
     def __init__(self, tracker: Tracker, submission: TrackedRun, facts: Mapping[str, str]) -> None:
-        """facts: tags that everything of the submission carries."""
+        """facts: tags that every MLflow run of the submission carries."""
         self.tracker, self.submission, self.facts = tracker, submission, facts
-        self.ended: dict[str, tuple[str, str]] = {}  # stage → FINISHED, FAILED or BLOCKED; why
-        self.sent = True  # whether MLflow has all
+        # stage of a search that has ended → FINISHED, FAILED or BLOCKED, and why
+        self.ended: dict[str, tuple[str, str]] = {}
+        self.sent = True  # whether MLflow has everything
 
     def block(self, planned: PlannedSearch, parent: str) -> None:
-        """A search whose parent did not finish."""
+        """Record that a search cannot begin. parent: label of the Run that did not finish."""
         log.error("search %s: blocked, its parent %s did not finish", planned.stage.name, parent)
         self.ended[planned.stage.name] = ("BLOCKED", f"{parent} did not finish")
 
-    def carry_out(self, planned: PlannedSearch, place: SearchContext, found: bool) -> None:
-        """Try what is left to try, and send what MLflow lacks. found: nothing is."""
-        stage, store = planned.stage.name, Store(place.home.store)
-        run = patiently(lambda: self._open(planned))
-        if found and run.status == "FINISHED":
+    def run(self, planned: PlannedSearch, context: SearchContext, already_done: bool) -> None:
+        """Run the trials that have not ended, and send what MLflow lacks. already_done: every
+        trial has ended, and only results are sent to MLflow."""
+        stage, store = planned.stage.name, Store(context.home.store)
+        run = retry_mlflow(lambda: self._open(planned))
+        if already_done and run.status == "FINISHED":
             self.ended[stage] = ("FINISHED", "")
             return
         while (owned := store.own(planned.key, f"study {self.facts['study']}")) is None:
-            log.info("search %s: waits for another study, which does the same", stage)
-            time.sleep(_LOOK_SECONDS)
+            log.info("search %s: waits for another study that runs the same search", stage)
+            time.sleep(_POLL_SECONDS)
         with owned:
             facts = {**self.facts, "search_key": planned.key}
             mirror = Mirror(self.tracker, store, run, facts, "trial")
             mirror.start()
             try:
-                if found:
-                    book, ended = Tuner(planned, place, mirror).book, ("FINISHED", "")
+                if already_done:
+                    book, outcome = Tuner(planned, context, mirror).book, ("FINISHED", "")
                     book.send_all()
                 else:
                     log.info("search %s: %d trials", stage, planned.search.count)
-                    book, ended = _tried(planned, place, mirror)
+                    book, outcome = _run_all_trials(planned, context, mirror)
             finally:
                 self.sent &= mirror.stop(DRAIN_SECONDS)
-        log.info("search %s: %s %s", stage, *ended)
-        self.ended[stage] = ended
+        log.info("search %s: %s %s", stage, *outcome)
+        self.ended[stage] = outcome
         if self.sent:
-            patiently(lambda: self._close(planned, run, book, ended))
+            retry_mlflow(lambda: self._close(planned, run, book, outcome))
 
     def _close(
-        self, planned: PlannedSearch, run: TrackedRun, book: TrialBook, ended: tuple[str, str]
+        self, planned: PlannedSearch, run: TrackedRun, book: TrialBook, outcome: tuple[str, str]
     ) -> None:
         write_search(self.tracker, run, planned, book.drawn())
-        self.tracker.set_tags(run.run_id, {"reason": ended[1]})
-        self.tracker.set_status(run.run_id, ended[0])
+        state, reason = outcome
+        self.tracker.set_tags(run.run_id, {"reason": reason})
+        self.tracker.set_status(run.run_id, state)
 
     def _open(self, planned: PlannedSearch) -> TrackedRun:
-        """The search's MLflow run: the submission's own from before, or a new one."""
+        """Return the search's MLflow run: the one that an earlier driver of the submission made, or
+        a new one."""
         search, stage = planned.search, planned.stage.name
         asked = digest_of([planned.key, search.count])
         for child in self.tracker.children(self.submission):

@@ -1,5 +1,7 @@
-"""What the process of one trial does: the one worker loop where the trial has one worker, else a
-TorchTrainer.fit of its own. Ray Tune hears of every epoch and may end it after any."""
+"""Run one trial in its process: train here with one worker, or start a TorchTrainer with several.
+
+Ray Tune gets the figures of every epoch and may stop the trial after any of them.
+"""
 
 import logging
 import os
@@ -29,38 +31,35 @@ from trainables.numerics.distributed import World
 from trainables.tasks.registry import TRAINABLES
 
 log = logging.getLogger("orchestrator")
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial as its process gets it: plain data. A task's attempt has a number as soon as its
-    process trains it."""
+    """One trial as its process gets it: plain data. The attempt number of a task is 0 until the
+    process begins to train it."""
 
-    trial: int
+    trial: int  # its index
     task: Task
     request: ResourceRequest
-    storage: str  # Ray Train's own bookkeeping
-    job: str  # the submission's; what has failed in it for good is not tried again by it
-    epochs: int | None  # how far it came when it ended before; None: it is to be trained
-    stall_seconds: float
-    upstream: Sequence[
-        tuple[Task, str]
-    ] = ()  # what it starts from, and by which metric each chooses
+    storage: str  # folder for the files of Ray Train
+    job: str  # id of the submission's Ray job, which never tries a Run again that failed in it
+    epochs: int | None  # how far the trial came when it ended earlier; None: it must be trained
+    stall_seconds: float  # without progress for so long, it has failed
+    upstream: Sequence[tuple[Task, str]] = ()  # what it trains first; the metric that chooses there
 
 
 def to_config(spec: TrialSpec) -> dict[str, Any]:
-    """As the configuration of a trial of Ray Tune."""
+    """Return a trial as Ray Tune's configuration of it."""
     return asdict(spec)
 
 
 def run_trial(config: Mapping[str, Any]) -> None:
-    """What every trial's process runs. Raises Unrecoverable when trying again would not help."""
-    upstream = [(Task(**task), select) for task, select in config["upstream"]]
+    """Run the trial that `to_config` wrote. Raises Unrecoverable when another try cannot help."""
     parts = {
         "task": Task(**config["task"]),
         "request": ResourceRequest(**config["request"]),
-        "upstream": upstream,
+        "upstream": [(Task(**task), select) for task, select in config["upstream"]],
     }
     spec = TrialSpec(**{**config, **parts})
     task, store = spec.task, Store(Path(spec.task.store))
@@ -68,31 +67,31 @@ def run_trial(config: Mapping[str, Any]) -> None:
     if ended is not None:
         raise Unrecoverable(ended[1])
     if task.until is not None:
-        _to_boundary(spec, task, store)
+        _train_to_boundary(spec, task, store)
     else:
-        _to_its_end(spec, task, store)
+        _train_to_end(spec, task, store)
 
 
-def _to_its_end(spec: TrialSpec, task: Task, store: Store) -> None:
-    with _owned(spec, task, store):
+def _train_to_end(spec: TrialSpec, task: Task, store: Store) -> None:
+    with _owning(spec, task, store):
         history = history_of(store, task.key)[: spec.epochs]
         for figures in history:
             _report(figures)
         if spec.epochs is not None or _is_over(history, task):
             return
         epoch: int | None = None
-        for each, select in spec.upstream:
-            epoch = _chosen(spec, replace(each, parent_epoch=epoch), select, store)
-        _train(spec, replace(task, parent_epoch=epoch), store, heard=True)
+        for upstream, select in spec.upstream:
+            epoch = _train_upstream(spec, replace(upstream, parent_epoch=epoch), select, store)
+        _train(spec, replace(task, parent_epoch=epoch), store, reported=True)
 
 
-def _to_boundary(spec: TrialSpec, task: Task, store: Store) -> None:
-    """One of a population: up to where everybody waits, and not a step farther. Ray Tune hears of
-    it when the key is free again, since another process may go on with it."""
-    with _owned(spec, task, store):
+def _train_to_boundary(spec: TrialSpec, task: Task, store: Store) -> None:
+    """Train a trial of PBT up to the boundary. Ray Tune gets the figures after the key is released,
+    since another process may continue the trial."""
+    with _owning(spec, task, store):
         history = history_of(store, task.key)
         if not _is_over(history, task) and len(history) < (task.until or 0):
-            _train(spec, task, store, heard=False)
+            _train(spec, task, store, reported=False)
             history = history_of(store, task.key)
     _report({**history[-1], "ended": float(_is_over(history, task))})
 
@@ -101,13 +100,16 @@ def _is_over(history: Sequence[Mapping[str, float]], task: Task) -> bool:
     return has_ended(history, TRAINABLES[task.trainable].Config.model_validate(dict(task.config)))
 
 
-def _chosen(spec: TrialSpec, task: Task, select: str, store: Store) -> int:
-    """The epoch of what the trial starts from that is handed on. It is trained first, unless that
-    has been done for another trial; nobody reports its epochs as the trial's."""
+def _train_upstream(spec: TrialSpec, task: Task, select: str, store: Store) -> int:
+    """Return the epoch of an upstream Run whose weights the next one starts from. The Run is
+    trained first unless another trial has done that. Its epochs are not reported to Ray Tune.
+
+    select: the metric that chooses the epoch.
+    """
     ended = store.ended(task.key, spec.job)
     if ended is not None:
         raise Unrecoverable(f"{task.label}: {ended[1]}")
-    with _owned(spec, task, store):
+    with _owning(spec, task, store):
         history = history_of(store, task.key)
         if _is_over(history, task):
             epoch = best_epoch(history, select, metric_of(select).mode)
@@ -115,9 +117,9 @@ def _chosen(spec: TrialSpec, task: Task, select: str, store: Store) -> int:
                 return epoch
             store.forget(task.key)
         try:
-            _train(spec, task, store, heard=False)
-        except Unrecoverable as fault:
-            raise Unrecoverable(f"{task.label}: {fault}") from fault
+            _train(spec, task, store, reported=False)
+        except Unrecoverable as error:
+            raise Unrecoverable(f"{task.label}: {error}") from error
         return best_epoch(history_of(store, task.key), select, metric_of(select).mode)
 
 
@@ -125,40 +127,40 @@ def _report(figures: Mapping[str, float]) -> None:
     ray.tune.report(dict(figures))
 
 
-def _train(spec: TrialSpec, task: Task, store: Store, heard: bool) -> None:
-    """heard: whether Ray Tune is told of every epoch."""
+def _train(spec: TrialSpec, task: Task, store: Store, reported: bool) -> None:
+    """Train a task. reported: whether Ray Tune gets the figures of every epoch."""
     task = replace(task, attempt=store.claim(task.key))
-    with _watched(spec, task, store):
+    with _stall_watchdog(spec, task, store):
         try:
             if spec.request.workers == 1:
-                _here(spec.request, task, store, _report if heard else _keep_still)
+                _train_here(spec.request, task, store, _report if reported else _ignore)
             else:
-                _nested(spec, task, heard)
-        except Unrecoverable as fault:
-            store.end(task.key, task.attempt, "FAILED", str(fault), spec.job)
+                _train_in_workers(spec, task, reported)
+        except Unrecoverable as error:
+            store.end(task.key, task.attempt, "FAILED", str(error), spec.job)
             raise
     if spec.request.gpus:
         torch.cuda.empty_cache()  # the next trial may get this process
 
 
-def _keep_still(figures: Mapping[str, float]) -> None:
-    """The store has them."""
+def _ignore(figures: Mapping[str, float]) -> None:
+    """Report nothing: the store has the figures."""
 
 
-def _here(request: ResourceRequest, task: Task, store: Store, report: Report) -> None:
-    """In this process: no worker has to be started."""
+def _train_here(request: ResourceRequest, task: Task, store: Store, report: Report) -> None:
+    """Train in this process: no worker has to be started."""
     torch.set_num_threads(request.cpus)
     world = World(0, 1, torch.device("cuda" if request.gpus else "cpu"))
     with recorded(store.log(task.key, task.attempt, 0)):
         train(task, world, report)
 
 
-def _nested(spec: TrialSpec, task: Task, heard: bool) -> None:
-    """In workers of its own, whose first one is heard here."""
+def _train_in_workers(spec: TrialSpec, task: Task, reported: bool) -> None:
+    """Train in worker processes of Ray Train, whose first one reports."""
     if not wait_for_room(spec.request, task.label):
-        raise RuntimeError("the cluster has lost a node that it needs")
-    listeners = [TuneReportCallback()] if heard else []
-    outcome = launch(task, spec.request, Path(spec.storage), listeners)
+        raise RuntimeError(f"{task.label}: the cluster has lost a node that the trial needs")
+    callbacks = [TuneReportCallback()] if reported else []
+    outcome = launch(task, spec.request, Path(spec.storage), callbacks)
     if outcome.state == "failed":
         raise Unrecoverable(outcome.reason)
     if outcome.state != "finished":
@@ -166,35 +168,39 @@ def _nested(spec: TrialSpec, task: Task, heard: bool) -> None:
 
 
 @contextmanager
-def _owned(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
-    """Be the key's only trainer; waits while somebody else is, but not for one who says nothing
-    for too long: that one may wait for the room that this trial has."""
+def _owning(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
+    """Own a key, so that no other process trains it.
+
+    Waits while another process owns it. Raises Unrecoverable when that one makes no progress for
+    too long: it may be waiting for the resources that this trial holds.
+    """
     since = time.time()
     while (owned := store.own(task.key, f"a trial of {task.label}")) is None:
-        if _is_silent(spec, task, store, since):
-            who = store.owner(task.key) or "another study"
-            raise Unrecoverable(f"{who} has the same Run and makes no progress")
-        time.sleep(_LOOK_SECONDS)
+        if _is_stalled(spec, task, store, since):
+            owner = store.owner(task.key) or "another study"
+            raise Unrecoverable(f"{owner} has the same Run and makes no progress")
+        time.sleep(_POLL_SECONDS)
     with owned:
         yield
 
 
-def _is_silent(spec: TrialSpec, task: Task, store: Store, since: float) -> bool:
-    """Whether nothing was heard of a Run for too long."""
-    said = float((store.progress(task.key) or {}).get("time", 0.0))
-    return time.time() - max(since, said) > spec.stall_seconds
+def _is_stalled(spec: TrialSpec, task: Task, store: Store, since: float) -> bool:
+    """Return whether a Run has made no progress for too long. since: Unix time in seconds, before
+    which nothing counts."""
+    progress = store.progress(task.key) or {}
+    return time.time() - max(since, float(progress.get("time", 0.0))) > spec.stall_seconds
 
 
 @contextmanager
-def _watched(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
-    """End this process when what it trains says nothing for too long."""
+def _stall_watchdog(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
+    """End this process when the Run that it trains makes no progress for too long."""
     over, since = threading.Event(), time.time()
 
     def watch() -> None:
-        while not over.wait(min(_LOOK_SECONDS, spec.stall_seconds)):
-            if _is_silent(spec, task, store, since):
-                why = f"no progress for {spec.stall_seconds / 60:g} minutes"
-                store.end(task.key, task.attempt, "FAILED", why, spec.job)
+        while not over.wait(min(_POLL_SECONDS, spec.stall_seconds)):
+            if _is_stalled(spec, task, store, since):
+                reason = f"no progress for {spec.stall_seconds / 60:g} minutes"
+                store.end(task.key, task.attempt, "FAILED", reason, spec.job)
                 os._exit(1)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()

@@ -18,13 +18,9 @@ from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
 from orchestrator.storage.trial_log import Trial
 from orchestrator.tracking.sync import Mirror
-from orchestrator.tuning.ray_tune import (
-    SynchronousPBT,
-    TrialEvents,
-    TrialFeed,
-    keep_secrets,
-    scheduler_of,
-)
+from orchestrator.tuning.pbt import PbtPopulation
+from orchestrator.tuning.ray_tune import TrialEvents, TrialFeed, keep_secrets
+from orchestrator.tuning.schedulers import SCHEDULERS, PbtHooks, Setup
 from orchestrator.tuning.search_reporter import SearchReporter
 from orchestrator.tuning.trial_book import TrialBook
 from orchestrator.tuning.trial_worker import TrialSpec, run_trial, to_config
@@ -143,15 +139,17 @@ class Tuner:
         )
 
     def _scheduler(self, feed: TrialFeed) -> TrialScheduler:
-        book, population = self.book, self.book.population
-        if population is None:
-            return scheduler_of(self.search, self._most_epochs())
+        population = self.book.population
+        hooks = self._pbt_hooks(population, feed) if population else None
+        build = SCHEDULERS[self.search.scheduler]
+        return build(Setup(self.search, self._most_epochs(), hooks))
 
+    def _pbt_hooks(self, population: PbtPopulation, feed: TrialFeed) -> PbtHooks:
         def evolve(indices: Sequence[int]) -> dict[int, dict[str, Any]]:
-            population.evolve(indices, book.seconds)
-            return {index: self.config_of(book.get(index)) for index in indices}
+            population.evolve(indices, self.book.seconds)
+            return {index: self.config_of(self.book.get(index)) for index in indices}
 
-        return SynchronousPBT(
+        return PbtHooks(
             lambda: population.boundary, evolve, lambda: feed.all_drawn, self.context.slots
         )
 

@@ -14,7 +14,7 @@ from orchestrator.config.study_schema import Study
 from orchestrator.config.yaml_loader import apply_setting
 from orchestrator.planning.plan import make_plan, to_plain
 from orchestrator.planning.run import Inputs
-from orchestrator.planning.search_plan import pending, planned_searches, resolved
+from orchestrator.planning.search_plan import apply_winners, pending_stages, plan_searches
 from orchestrator.sampling.grid_search import points
 
 STUDY = yaml.safe_load("""
@@ -128,7 +128,7 @@ def test_a_fault_of_a_population(settings: list[str], message: str) -> None:
 def test_a_population_of_another_size_finds_something_else() -> None:
     def key(*settings: str) -> str:
         study, inputs = a_study(*settings)
-        (search,) = planned_searches(study, inputs, make_plan(study, inputs))
+        (search,) = plan_searches(study, inputs, make_plan(study, inputs))
         return search.key
 
     assert key() == key("stages.A.search.trials=4")
@@ -138,7 +138,7 @@ def test_a_population_of_another_size_finds_something_else() -> None:
 def test_the_winner_of_a_population_is_named_by_how_often_it_changed() -> None:
     study, inputs = a_study(*PBT)
     won = {"lr": 0.5, "changes": [{"epoch": 2, "lr": 0.25}, {"epoch": 3, "lr": 0.125}]}
-    found = resolved(study, "A", [won])
+    found = apply_winners(study, "A", [won])
     runs = [run for run in make_plan(found, inputs) if run.stage == "A"]
     assert {run.label for run in runs} == {"A[lr=0.5,changes=2]"}
     run = runs[0]
@@ -194,8 +194,8 @@ def test_nothing_behind_a_search_is_planned_before_it_has_found() -> None:
     study, inputs = a_study()
     runs = make_plan(study, inputs)
     assert {run.stage for run in runs} == {"P"}
-    assert pending(study) == ["A", "B"]
-    (search,) = planned_searches(study, inputs, runs)
+    assert pending_stages(study) == ["A", "B"]
+    (search,) = plan_searches(study, inputs, runs)
     assert search.seed == 0
     assert search.parent == runs[0]
     (said,) = to_plain(study, runs)["searches"]
@@ -205,13 +205,13 @@ def test_nothing_behind_a_search_is_planned_before_it_has_found() -> None:
 
 def test_the_winners_are_trained_over_the_seeds_beside_the_stage_as_written() -> None:
     study, inputs = a_study()
-    found = resolved(study, "A", [{"lr": 0.5, "batch_size": 32, "epochs": 7}])
+    found = apply_winners(study, "A", [{"lr": 0.5, "batch_size": 32, "epochs": 7}])
     runs = make_plan(found, inputs)
     labels = {(run.label, run.seed) for run in runs if run.stage != "P"}
     winner = "A[lr=0.5,batch_size=32,epochs=7]"
     child = "B[A.lr=0.5,A.batch_size=32,A.epochs=7]"
     assert labels == {(label, s) for label in (winner, "A_default", child) for s in (0, 1)}
-    assert pending(found) == []
+    assert pending_stages(found) == []
     parents = {run.label: run.parent_label for run in runs}
     assert (parents[child], parents["A_default"]) == (winner, "P")
     chosen = next(run for run in runs if run.label == winner)
@@ -224,26 +224,28 @@ def test_the_winners_are_trained_over_the_seeds_beside_the_stage_as_written() ->
 def test_a_trial_has_the_key_of_the_run_that_would_follow_it() -> None:
     study, inputs = a_study()
     runs = make_plan(study, inputs)
-    (search,) = planned_searches(study, inputs, runs)
+    (search,) = plan_searches(study, inputs, runs)
     values = {"lr": 1, "batch_size": 32, "epochs": 7}  # `1` of a real number is 1.0
     trial = search.run_of(values)
-    follows = make_plan(resolved(study, "A", [values]), inputs)
+    follows = make_plan(apply_winners(study, "A", [values]), inputs)
     (same,) = [run for run in follows if run.key == trial.key]
     assert (same.stage, same.seed) == ("A", 0)
 
 
 def test_a_winner_like_the_stage_as_written_is_not_trained_twice() -> None:
     study, inputs = a_study("stages.A.config.lr=0.5")
-    found = resolved(study, "A", [{"lr": 0.5}])
+    found = apply_winners(study, "A", [{"lr": 0.5}])
     assert "A" + DEFAULT not in {stage.name for stage in found.stages}
     off, _ = a_study("stages.A.search.then.default=false")
-    assert "A" + DEFAULT not in {stage.name for stage in resolved(off, "A", [{"lr": 0.5}]).stages}
+    assert "A" + DEFAULT not in {
+        stage.name for stage in apply_winners(off, "A", [{"lr": 0.5}]).stages
+    }
 
 
 def test_what_does_not_decide_what_is_found_is_not_in_its_key() -> None:
     def key(*settings: str) -> str:
         study, inputs = a_study(*settings)
-        return planned_searches(study, inputs, make_plan(study, inputs))[0].key
+        return plan_searches(study, inputs, make_plan(study, inputs))[0].key
 
     base = key()
     for setting in ("trials=20", "stall_minutes=1.0", "then={best: 2, seeds: [0, 1]}"):
@@ -298,7 +300,7 @@ def test_the_name_of_a_stage_that_is_found_is_taken() -> None:
 
 def test_a_trial_over_two_stages_is_the_chain_of_both() -> None:
     study, inputs = a_study(*OVER)
-    (search,) = planned_searches(study, inputs, make_plan(study, inputs))
+    (search,) = plan_searches(study, inputs, make_plan(study, inputs))
     assert search.parent is None
     assert search.kinds == {"P.momentum": float, "lr": float}
     first, second, third = (
@@ -318,8 +320,8 @@ def test_a_trial_over_two_stages_is_the_chain_of_both() -> None:
 def test_the_winner_over_two_stages_starts_from_the_parent_that_it_was_found_with() -> None:
     values = {"P.momentum": 0.5, "lr": 0.2}
     study, inputs = a_study(*OVER)
-    (search,) = planned_searches(study, inputs, make_plan(study, inputs))
-    found = resolved(study, "A", [values])
+    (search,) = plan_searches(study, inputs, make_plan(study, inputs))
+    found = apply_winners(study, "A", [values])
     assert [s.name for s in found.stages] == ["P", "P_for_A", "A", "A_default", "B"]
     runs = make_plan(found, inputs)
     parents = {run.label: run.parent_label for run in runs}
@@ -344,9 +346,9 @@ def test_a_search_over_two_stages_waits_for_what_the_first_one_starts_from() -> 
     mapping["stages"]["P"]["after"] = "O"
     study = from_mapping(mapping)
     _, inputs = a_study()
-    (first,) = planned_searches(study, inputs, make_plan(study, inputs))
+    (first,) = plan_searches(study, inputs, make_plan(study, inputs))
     assert first.stage.name == "O"
-    study = resolved(study, "O", [{"lr": 0.5}])
-    (second,) = planned_searches(study, inputs, make_plan(study, inputs))
+    study = apply_winners(study, "O", [{"lr": 0.5}])
+    (second,) = plan_searches(study, inputs, make_plan(study, inputs))
     assert second.parent.label == "O[lr=0.5]"
     assert second.runs_of({"P.momentum": 0.5, "lr": 0.2})[0].parent == second.parent.key

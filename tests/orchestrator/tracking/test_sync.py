@@ -10,7 +10,7 @@ from orchestrator.execution.worker import train
 from orchestrator.planning.run import Run
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
 from orchestrator.tracking.sync import Mirror
-from orchestrator.tuning.search_runner import patiently
+from orchestrator.tuning.search_runner import retry_mlflow
 from tests.conftest import ALONE, Tasks
 from tests.orchestrator.tracking.test_run_states import planned
 from trainables.monitoring.record_files import MAPS
@@ -96,7 +96,7 @@ def test_a_refusal_is_not_waited_for(tracker: Tracker) -> None:
         tracker.run("0" * 32)
 
     with pytest.raises(TrackingError) as error:
-        patiently(call)
+        retry_mlflow(call)
     assert error.value.answered and len(calls) == 1
 
 

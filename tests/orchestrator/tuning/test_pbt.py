@@ -1,13 +1,9 @@
-"""Population based training: the worst go on from the best, and what comes of it can be trained
-again from its recipe alone."""
+"""PBT: the worst trials copy from the best, and the result can be trained again from its recipe."""
 
 import random
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import pytest
-from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.execution.task import Task
@@ -19,12 +15,12 @@ from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
 from orchestrator.storage.trial_log import history_of
 from orchestrator.tuning import trial_worker as trial
-from orchestrator.tuning.pbt import adopt
-from orchestrator.tuning.ray_tune import SynchronousPBT, TrialFeed
+from orchestrator.tuning.pbt import continue_from
+from orchestrator.tuning.ray_tune import TrialFeed
 from orchestrator.tuning.trial_worker import run_trial
 from orchestrator.tuning.tuner import Tuner
 from tests.conftest import ALONE, Tasks, damage
-from tests.orchestrator.tuning.test_tuner import opened
+from tests.orchestrator.tuning.searches import open_search
 from trainables.config import as_plain
 
 FORM = {
@@ -41,8 +37,8 @@ FORM = {
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
-    """What Ray Tune has heard of trials."""
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    """Figures that were reported to Ray Tune."""
     found: list[dict[str, float]] = []
     monkeypatch.setattr(trial, "_report", found.append)
     return found
@@ -56,16 +52,16 @@ def to_boundary(tuner: Tuner, indices: Sequence[int]) -> None:
         run_trial(tuner.config_of(drawn))
 
 
-def test_a_population_learns_and_its_best_is_what_its_recipe_says(
-    digits_home: Home, heard: list[dict[str, float]]
+def test_the_worst_copy_from_the_best_and_a_run_with_the_recipe_reaches_the_same(
+    digits_home: Home, reported: list[dict[str, float]]
 ):
-    tuner, listener = opened(digits_home, {**FORM, "seed": 21, "quantile": 0.5})
+    tuner, sync = open_search(digits_home, {**FORM, "seed": 21, "quantile": 0.5})
     for index in range(4):
         tuner.book.draw(index)
     before = tuner.book.trials.all()
     assert len({each.key for each in before} | {tuner.planned.run_of(before[0].values).key}) == 5
     to_boundary(tuner, range(4))
-    assert [(entry["epoch"], entry["ended"]) for entry in heard] == [(1, 0.0)] * 4
+    assert [(entry["epoch"], entry["ended"]) for entry in reported] == [(1, 0.0)] * 4
     scores = {each.index: history_of(tuner.book.store, each.key)[-1] for each in before}
     order = sorted(scores, key=lambda index: (scores[index]["val/accuracy"], -index))
     tuner.book.population.evolve(range(4), 1.0)
@@ -83,16 +79,16 @@ def test_a_population_learns_and_its_best_is_what_its_recipe_says(
         assert history_of(tuner.book.store, new.key) == [scores[donor.index]]
         assert new.current == {**donor.values, **step["values"]}
     to_boundary(tuner, range(4))
-    assert [(entry["epoch"], entry["ended"]) for entry in heard[4:]] == [(2, 1.0)] * 4
+    assert [(entry["epoch"], entry["ended"]) for entry in reported[4:]] == [(2, 1.0)] * 4
     for index in range(4):
         tuner.book.on_trial_complete(index)
-    child = tuner.book.trials.get(order[0])
-    assert listener.ends[child.label] == ("FINISHED", "", "finished")
-    # a Run with its recipe learns what it has learnt, from the first epoch on
-    run = tuner.book.population.run_of(child)
-    config = as_plain(config_of(tuner.planned.stage, child.recipe))
+    copier = tuner.book.trials.get(order[0])
+    assert sync.ends[copier.label] == ("FINISHED", "", "finished")
+    # a Run with its recipe reaches the same figures in every epoch
+    run = tuner.book.population.run_of(copier)
+    config = as_plain(config_of(tuner.planned.stage, copier.recipe))
     assert config["changes"]
-    alone = {**tuner.config_of(child)["task"], "key": "alone", "config": config, "until": None}
+    alone = {**tuner.config_of(copier)["task"], "key": "alone", "config": config, "until": None}
     task = Task(**{**alone, "attempt": tuner.book.store.claim("alone"), "tested": True})
     train(task, ALONE, lambda figures: None)
     expected = history_of(tuner.book.store, run.key)
@@ -103,11 +99,11 @@ def test_a_population_learns_and_its_best_is_what_its_recipe_says(
     assert winner in [each.recipe for each in tuner.book.trials.all()]
 
 
-def test_a_driver_that_died_at_a_boundary_comes_to_the_same(
-    digits_home: Home, heard: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
+def test_a_driver_that_died_at_a_boundary_continues_with_the_same_trials(
+    digits_home: Home, reported: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ):
     form = {**FORM, "seed": 22, "trials": 3}
-    tuner, _ = opened(digits_home, form)
+    tuner, _ = open_search(digits_home, form)
     for index in range(3):
         tuner.book.draw(index)
     to_boundary(tuner, range(3))
@@ -118,24 +114,24 @@ def test_a_driver_that_died_at_a_boundary_comes_to_the_same(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(tuner.book.trials, "evolve", dies)
         tuner.book.population.evolve(range(3), 1.0)
-    again, _ = opened(digits_home, form)
+    again, _ = open_search(digits_home, form)
     assert again.book.trials.all() == tuner.book.trials.all()
-    heard.clear()
+    reported.clear()
     attempts = [again.book.store.attempt(each.key) for each in again.book.trials.all()]
     to_boundary(again, range(3))
-    assert [entry["epoch"] for entry in heard] == [1, 1, 1]  # told once more, and not trained
+    assert [entry["epoch"] for entry in reported] == [1, 1, 1]  # reported again, and not trained
     assert [again.book.store.attempt(each.key) for each in again.book.trials.all()] == attempts
     again.book.population.evolve(range(3), 1.0)
     assert sum(bool(each.ancestry) for each in again.book.trials.all()) == 1
-    third, _ = opened(digits_home, form)
+    third, _ = open_search(digits_home, form)
     assert third.book.trials.all() == again.book.trials.all()
     assert third.book.population.boundary == 2
 
 
-def test_one_whose_checkpoint_is_lost_is_the_worst(
-    digits_home: Home, heard: list[dict[str, float]]
+def test_a_trial_whose_checkpoint_is_lost_is_the_worst(
+    digits_home: Home, reported: list[dict[str, float]]
 ):
-    tuner, _ = opened(digits_home, {**FORM, "seed": 23, "trials": 2})
+    tuner, _ = open_search(digits_home, {**FORM, "seed": 23, "trials": 2})
     for index in range(2):
         tuner.book.draw(index)
     to_boundary(tuner, range(2))
@@ -144,10 +140,10 @@ def test_one_whose_checkpoint_is_lost_is_the_worst(
     assert [step["trial"] for step in tuner.book.trials.get(0).ancestry] == [1]
 
 
-def test_a_trial_goes_on_as_it_is_where_the_better_one_is_damaged(
-    digits_home: Home, heard: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
+def test_a_trial_continues_as_it_is_when_the_checkpoint_of_the_better_one_is_damaged(
+    digits_home: Home, reported: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ):
-    tuner, _ = opened(digits_home, {**FORM, "seed": 24, "trials": 2})
+    tuner, _ = open_search(digits_home, {**FORM, "seed": 24, "trials": 2})
     for index in range(2):
         tuner.book.draw(index)
     to_boundary(tuner, range(2))
@@ -163,114 +159,52 @@ def test_a_trial_goes_on_as_it_is_where_the_better_one_is_damaged(
     assert tuner.book.population.boundary == 2
 
 
-def test_an_heir_keeps_its_logs_and_its_attempts(tasks: Tasks):
+def test_a_trial_that_copies_keeps_its_logs_and_its_attempt_number(tasks: Tasks):
     store, donor, own = tasks.store, tasks.make(epochs=3), tasks.make(epochs=2)
     train(donor, ALONE, lambda figures: None)
     store.claim(own.key)
     store.log(own.key, 2, 0).write_text("of its own")
-    assert adopt(store, "heir", own.key, donor.key, 3)
-    assert store.attempt("heir") == 2
-    assert store.logs("heir")[2, 0].read_text() == "of its own"
-    assert store.newest("heir").epoch == 3
-    assert store.load("heir", 3).files == store.load(donor.key, 3).files
-    assert not adopt(store, "another", own.key, donor.key, 2)  # whose training state is pruned
+    assert continue_from(store, "new", own.key, donor.key, 3)
+    assert store.attempt("new") == 2
+    assert store.logs("new")[2, 0].read_text() == "of its own"
+    assert store.newest("new").epoch == 3
+    assert store.load("new", 3).files == store.load(donor.key, 3).files
+    assert not continue_from(store, "another", own.key, donor.key, 2)  # pruned
     assert not store.folder("another").exists()
 
 
 @pytest.mark.parametrize("axis", [{"log": [1e-4, 1.0]}, {"uniform": [0.0, 0.95]}])
 def test_values_stay_within_the_space(digits_home: Home, axis: dict):
     name = "lr" if "log" in axis else "momentum"
-    tuner, _ = opened(digits_home, {**FORM, "space": {name: axis}, "seed": 25})
+    tuner, _ = open_search(digits_home, {**FORM, "space": {name: axis}, "seed": 25})
     low, high = Dimension.model_validate(axis).bounds
     draw = random.Random(0)
     for value in (low, (low + high) / 2, high):
-        found = [tuner.book.population.explored({name: value}, draw)[name] for _ in range(100)]
+        found = [tuner.book.population.explore({name: value}, draw)[name] for _ in range(100)]
         assert all(low <= each <= high for each in found)
         assert len(set(found)) > 10
 
 
-class Controller:
-    """As much of Ray Tune as a scheduler sees."""
-
-    def __init__(self, count: int) -> None:
-        self.trials = [FakeTrial(index) for index in range(count)]
-
-    def get_trials(self) -> list["FakeTrial"]:
-        return self.trials
-
-    def pause_trial(self, trial: "FakeTrial", should_checkpoint: bool) -> None:
-        assert not should_checkpoint
-        trial.status = TuneTrial.PAUSED
-
-
-class FakeTrial(SimpleNamespace):
-    def __init__(self, index: int) -> None:
-        super().__init__(trial_id=str(index), config={"trial": index}, status=TuneTrial.PENDING)
-
-    def is_finished(self) -> bool:
-        return self.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
-
-    def set_config(self, config: dict) -> None:
-        self.config = config
-
-
-def test_everybody_waits_at_the_boundary_also_for_one_that_fails():
-    due, evolved, drawn = [2], [], [False]
-
-    def evolve(indices: Sequence[int]) -> dict[int, dict]:
-        evolved.append(list(indices))
-        due[0] += 2
-        return {index: {"trial": index, "round": len(evolved)} for index in indices}
-
-    scheduler = SynchronousPBT(lambda: due[0], evolve, lambda: drawn[0], 2)
-    controller = Controller(3)
-    first, second, third = controller.trials
-    for each in (first, second):
-        assert scheduler.choose_trial_to_run(controller) is each
-        each.status = TuneTrial.RUNNING
-        result = {"epoch": 2, "ended": 0.0}
-        assert scheduler.on_trial_result(controller, each, result) == TrialScheduler.NOOP
-        assert each.status == TuneTrial.PAUSED
-    controller.trials = [first, second]
-    assert scheduler.choose_trial_to_run(controller) is None  # the third is not drawn yet
-    drawn[0], controller.trials = True, [first, second, third]
-    assert scheduler.choose_trial_to_run(controller) is third
-    third.status = TuneTrial.RUNNING
-    assert scheduler.choose_trial_to_run(controller) is None
-    third.status = TuneTrial.ERROR
-    assert scheduler.choose_trial_to_run(controller) is first
-    assert evolved == [[0, 1]]
-    assert second.config == {"trial": 1, "round": 1}
-    assert scheduler.choose_trial_to_run(controller) is first  # asking changes nothing
-    assert evolved == [[0, 1]]
-    first.status = TuneTrial.PENDING  # Ray Tune looks for a process
-    assert scheduler.choose_trial_to_run(controller) is second
-    first.status = second.status = TuneTrial.RUNNING
-    assert scheduler.choose_trial_to_run(controller) is None
-    result = {"epoch": 4, "ended": 1.0}
-    assert scheduler.on_trial_result(controller, first, result) == TrialScheduler.CONTINUE
-
-
-def test_no_more_begin_than_there_is_room_for_those_at_the_boundary_not_counted(digits_home: Home):
-    tuner, _ = opened(digits_home, {**FORM, "seed": 26, "trials": 3})  # one slot
-    turns = TrialFeed(tuner.book, tuner.config_of, 4)
-    assert turns.suggest("first")["trial"] == 0
-    assert turns.suggest("second") is None
+def test_trials_at_the_boundary_take_no_slot(digits_home: Home):
+    tuner, _ = open_search(digits_home, {**FORM, "seed": 26, "trials": 3})  # one slot
+    feed = TrialFeed(tuner.book, tuner.config_of, 4)
+    assert feed.suggest("first")["trial"] == 0
+    assert feed.suggest("second") is None
     tuner.book.on_trial_start(0)
-    assert turns.suggest("second") is None
+    assert feed.suggest("second") is None
     tuner.book.on_epoch(0, 1, 0.5)
-    assert turns.suggest("second")["trial"] == 1
+    assert feed.suggest("second")["trial"] == 1
     tuner.book.on_trial_error(1, None)
-    assert turns.suggest("third")["trial"] == 2
-    assert turns.all_drawn
+    assert feed.suggest("third")["trial"] == 2
+    assert feed.all_drawn
     tuner.book.on_epoch(2, 1, 0.5)
-    assert turns.suggest("fourth") is None  # so that Ray Tune keeps its processes
-    for each in ("first", "second", "third"):
-        turns.on_trial_complete(each)
-    assert turns.suggest("fourth") == Searcher.FINISHED
+    assert feed.suggest("fourth") is None  # so that Ray Tune keeps its processes
+    for trial_id in ("first", "second", "third"):
+        feed.on_trial_complete(trial_id)
+    assert feed.suggest("fourth") == Searcher.FINISHED
 
 
 def test_a_store_without_the_donor_begins_nothing(tmp_path):
     store = Store(tmp_path)
-    assert not adopt(store, "heir", "own", "nobody", 1)
+    assert not continue_from(store, "new", "previous", "missing", 1)
     assert not any(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""A trial is a Run that is not tested: heard every epoch, stopped for good or gone on with."""
+"""A trial is a Run that is not tested: it reports every epoch, and may be stopped and continued."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ from trainables.engine.checkpoints import Unrecoverable
 from trainables.engine.loop import Training
 
 
-def attempt(task: Task, **changes) -> dict:
+def spec(task: Task, **changes) -> dict:
     task = replace(task, attempt=0, tested=False)
     return to_config(
         replace(TrialSpec(0, task, ResourceRequest(1, 1, 0.0), "", "job", None, 600.0), **changes)
@@ -28,8 +28,8 @@ def attempt(task: Task, **changes) -> dict:
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of the epochs that Ray Tune has heard of; it stops a trial after `stop`."""
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the epochs that Ray Tune has reported of; it stops a trial after `stop`."""
     found: list[int] = []
 
     def report(figures):
@@ -44,7 +44,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_trial_trains_every_epoch_and_meets_no_test_image(
-    tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch
+    tasks: Tasks, reported: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     task, parts, evaluate = tasks.make(), [], Training._sums
 
@@ -53,40 +53,40 @@ def test_a_trial_trains_every_epoch_and_meets_no_test_image(
         return evaluate(self, part)
 
     monkeypatch.setattr(Training, "_sums", sums)
-    run_trial(attempt(task))
-    assert heard == [1, 2]
+    run_trial(spec(task))
+    assert reported == [1, 2]
     assert set(parts) == {"val"}
     assert tasks.store.result(task.key) is None
     assert [entry["epoch"] for entry in history_of(tasks.store, task.key)] == [1, 2]
 
 
-def test_one_that_is_done_is_heard_again_and_not_trained(tasks: Tasks, heard: list[int]):
+def test_one_that_is_done_is_reported_again_and_not_trained(tasks: Tasks, reported: list[int]):
     task = tasks.make()
     train(task, ALONE, lambda figures: None)  # as a Run of some other study
-    before = tasks.store.attempt(task.key)
-    run_trial(attempt(task))
-    assert heard == [1, 2]
-    assert tasks.store.attempt(task.key) == before
+    before = tasks.store.spec(task.key)
+    run_trial(spec(task))
+    assert reported == [1, 2]
+    assert tasks.store.spec(task.key) == before
 
 
-def test_one_that_was_stopped_is_heard_as_far_as_it_came(tasks: Tasks, heard: list[int]):
+def test_one_that_was_stopped_is_reported_as_far_as_it_came(tasks: Tasks, reported: list[int]):
     task = tasks.make(epochs=3)
     trial._report.stop = 2
     with pytest.raises(SystemExit):
-        run_trial(attempt(task))
+        run_trial(spec(task))
     assert tasks.store.owner(task.key) is None
     (log,) = [p for (number, _), p in tasks.store.logs(task.key).items() if number == 2]
     assert log.read_text().endswith("stopped early\n")
     assert [entry["epoch"] for entry in history_of(tasks.store, task.key)] == [1, 2]
-    trial._report.stop, heard[:] = None, []
-    before = tasks.store.attempt(task.key)
-    run_trial(attempt(task, epochs=2))
-    assert heard == [1, 2]
-    assert tasks.store.attempt(task.key) == before
+    trial._report.stop, reported[:] = None, []
+    before = tasks.store.spec(task.key)
+    run_trial(spec(task, epochs=2))
+    assert reported == [1, 2]
+    assert tasks.store.spec(task.key) == before
 
 
 def test_a_full_run_goes_on_from_a_stopped_trial_as_if_nothing_had_been(
-    tasks: Tasks, heard: list[int]
+    tasks: Tasks, reported: list[int]
 ):
     whole = tasks.make(epochs=3)
     train(whole, ALONE, lambda figures: None)
@@ -95,7 +95,7 @@ def test_a_full_run_goes_on_from_a_stopped_trial_as_if_nothing_had_been(
 
     trial._report.stop = 1
     with pytest.raises(SystemExit):
-        run_trial(attempt(whole))
+        run_trial(spec(whole))
     trained = []
     train(replace(whole, attempt=tasks.store.claim(whole.key)), ALONE, trained.append)
     assert [entry["epoch"] for entry in trained] == [2, 3]
@@ -104,48 +104,48 @@ def test_a_full_run_goes_on_from_a_stopped_trial_as_if_nothing_had_been(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_an_interrupted_trial_goes_on_where_it_was(tasks: Tasks, heard: list[int]):
+def test_an_interrupted_trial_goes_on_where_it_was(tasks: Tasks, reported: list[int]):
     task = tasks.make(epochs=3)
     trial._report.stop = 2
     with pytest.raises(SystemExit):
-        run_trial(attempt(task))
-    trial._report.stop, heard[:] = None, []
-    run_trial(attempt(task))
-    assert heard == [1, 2, 3]
+        run_trial(spec(task))
+    trial._report.stop, reported[:] = None, []
+    run_trial(spec(task))
+    assert reported == [1, 2, 3]
     assert tasks.store.newest(task.key).info["history"][0]["epoch"] == 1
 
 
 def test_what_cannot_go_on_is_not_tried_again_by_the_same_submission(
-    tasks: Tasks, heard: list[int]
+    tasks: Tasks, reported: list[int]
 ):
     task = tasks.make(lr=1e30)
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
-        run_trial(attempt(task))
-    before = tasks.store.attempt(task.key)
+        run_trial(spec(task))
+    before = tasks.store.spec(task.key)
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
-        run_trial(attempt(task))
-    assert tasks.store.attempt(task.key) == before
+        run_trial(spec(task))
+    assert tasks.store.spec(task.key) == before
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
-        run_trial(attempt(task, job="the next one"))
-    assert tasks.store.attempt(task.key) == before + 1
+        run_trial(spec(task, job="the next one"))
+    assert tasks.store.spec(task.key) == before + 1
 
 
-def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, heard: list[int]):
+def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, reported: list[int]):
     task, over = tasks.make(), threading.Event()
     owned = tasks.store.own(task.key, "another study")
     assert owned is not None
 
     def work():
-        run_trial(attempt(task))
+        run_trial(spec(task))
         over.set()
 
     thread = threading.Thread(target=work)
     thread.start()
     assert not over.wait(1.5)
-    assert heard == []
+    assert reported == []
     owned.close()
     thread.join(60)
-    assert heard == [1, 2]
+    assert reported == [1, 2]
 
 
 def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(tasks: Tasks):
@@ -156,12 +156,12 @@ def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(task
         owned,
         pytest.raises(Unrecoverable, match="study other has the same Run and makes no progress"),
     ):
-        run_trial(attempt(task, stall_seconds=0.3))
+        run_trial(spec(task, stall_seconds=0.3))
     assert tasks.store.ended(task.key, "job") is None  # it is the other's to say how it ended
 
 
 def test_the_watchdog_ends_a_trial_that_says_nothing(
-    tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch
+    tasks: Tasks, reported: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     task, ended = tasks.make(), threading.Event()
     monkeypatch.setattr(os, "_exit", lambda code: ended.set())
@@ -171,7 +171,7 @@ def test_the_watchdog_ends_a_trial_that_says_nothing(
         time.sleep(0.2)
 
     monkeypatch.setattr(trial, "train", hang)
-    run_trial(attempt(task, stall_seconds=0.3))
+    run_trial(spec(task, stall_seconds=0.3))
     assert ended.is_set()
     state, reason = Store(tasks.store.root).ended(task.key, "job")
     assert (state, reason) == ("FAILED", "no progress for 0.005 minutes")
@@ -181,27 +181,27 @@ def chain(tasks: Tasks, **parent) -> tuple[Task, Task, dict]:
     """A rotation, a classification that starts from it, and the trial of both."""
     first = replace(tasks.make("rotation", **parent), attempt=0, tested=False)
     second = replace(tasks.make(lr=0.02), parent=first.key, parent_label="P[lr=0.01]")
-    return first, second, attempt(second, upstream=[(first, "val/loss")])
+    return first, second, spec(second, upstream=[(first, "val/loss")])
 
 
 def test_what_a_trial_starts_from_is_trained_once_for_all_and_not_reported(
-    tasks: Tasks, heard: list[int]
+    tasks: Tasks, reported: list[int]
 ):
     first, second, config = chain(tasks)
     run_trial(config)
-    assert heard == [1, 2]  # of the second alone
+    assert reported == [1, 2]  # of the second alone
     assert [len(history_of(tasks.store, task.key)) for task in (first, second)] == [2, 2]
     assert tasks.store.result(first.key) is None  # nor tested
     attempts = tasks.store.attempt(first.key)
     third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
-    run_trial(attempt(third, upstream=[(first, "val/loss")]))
-    assert heard == [1, 2, 1, 2]
+    run_trial(spec(third, upstream=[(first, "val/loss")]))
+    assert reported == [1, 2, 1, 2]
     assert tasks.store.attempt(first.key) == attempts
 
 
 @pytest.mark.parametrize(("select", "better"), [("val/loss", min), ("val/accuracy", max)])
 def test_the_epoch_that_the_parent_chooses_is_handed_on(
-    tasks: Tasks, heard: list[int], monkeypatch: pytest.MonkeyPatch, select: str, better
+    tasks: Tasks, reported: list[int], monkeypatch: pytest.MonkeyPatch, select: str, better
 ):
     first, second, config = chain(tasks)
     config["upstream"][0] = (config["upstream"][0][0], select)
@@ -213,22 +213,22 @@ def test_the_epoch_that_the_parent_chooses_is_handed_on(
     assert figures[trained[1].parent_epoch] == better(figures.values())
 
 
-def test_a_trial_whose_parent_fails_says_whose_fault_it_is(tasks: Tasks, heard: list[int]):
+def test_a_trial_whose_parent_fails_says_whose_fault_it_is(tasks: Tasks, reported: list[int]):
     first, second, config = chain(tasks, lr=1e30)
     for _ in range(2):
         with pytest.raises(Unrecoverable, match=f"^{first.label}: the loss is not finite"):
             run_trial(config)
     assert tasks.store.attempt(first.key) == 2  # `make` had the first one
-    assert heard == []
+    assert reported == []
 
 
-def test_a_parent_whose_checkpoint_is_damaged_is_trained_again(tasks: Tasks, heard: list[int]):
+def test_a_parent_whose_checkpoint_is_damaged_is_trained_again(tasks: Tasks, reported: list[int]):
     first, second, config = chain(tasks)
     run_trial(config)
     for folder in tasks.store.folder(first.key).glob("[es]p*_0*"):
         for file in folder.glob("*.pt"):
             damage(file, "cut")
     third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
-    run_trial(attempt(third, upstream=[(first, "val/loss")]))
-    assert heard == [1, 2, 1, 2]
+    run_trial(spec(third, upstream=[(first, "val/loss")]))
+    assert reported == [1, 2, 1, 2]
     assert tasks.store.newest(first.key) is not None
