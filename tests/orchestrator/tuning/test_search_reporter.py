@@ -23,7 +23,7 @@ def test_an_upstream_run_is_reported_when_a_trial_of_it_has_ended(
     trials = [tuner.book.draw(index) for index in range(3)]
     assert [len(trial.ahead) for trial in trials] == [1, 1, 1]
     assert trials[0].ahead == trials[1].ahead != trials[2].ahead
-    monkeypatch.setattr("orchestrator.trial._report", lambda figures: None)
+    monkeypatch.setattr("orchestrator.tuning.trial_worker._report", lambda figures: None)
     tuner.book.on_trial_start(0)
     assert sync.ends[good] == ("RUNNING",)
     assert (sync.drawn[good], sync.drawn[trials[0].label]) == (None, {"P.lr": 0.01})
