@@ -35,7 +35,8 @@ stages:
   A:
     trainable: classify
     config:
-      {{dataset: digits, backbone: resnet10_slim, stem: small, epochs: {epochs}, batch_size: 16}}
+      {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: {epochs},
+        batch_size: 16}}
     search:
       {{trials: {trials}, seed: {seed}, algorithm: random, scheduler: asha, reduction_factor: 2,
         space: {{lr: {{log: [1.0e-4, 0.1]}}}}}}

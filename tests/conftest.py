@@ -66,7 +66,7 @@ def digits_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 SMALL = {
     "dataset": "digits",
     "backbone": "resnet10_slim",
-    "stem": "small",
+    "small_input": True,
     "batch_size": 16,
     "lr": 0.01,
     "epochs": 2,

@@ -18,12 +18,14 @@ Pixels = npt.NDArray[np.uint8]
 class ProducerConfig(Config):
     """What every producer understands."""
 
-    dataset: str = Field(description="a name under the study's `data:`")
+    dataset: str = Field(description="the data set to work on: a name under `data:`")
     images: Literal["watched", "all"] = Field(
-        "all", description="watched: those that the study's segmentations of the data set watch"
+        "all", description="all images, or those that the study's segmentations watch"
     )
-    weights: str = Field(description="the file that it works with")
-    watch: list[str] = Field([], description="images such as 0013; default: three of validation")
+    weights: str = Field(description="the checkpoint file; default: the producer's own")
+    watch: list[str] = Field(
+        [], description="names of images, such as 0013; default: three of validation"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Configuration of a training: what every trainable understands."""
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,21 +19,46 @@ else:
 Backbone = Literal["resnet18", "resnet50", "resnet10_slim"]
 
 
+# Old key → its present name, and old value → present value. Study files may still hold old keys,
+# and so do configurations that were stored with a model.
+RENAMED_KEYS: dict[str, tuple[str, Mapping[Any, Any]]] = {
+    "stem": ("small_input", {"small": True, "imagenet": False}),
+}
+
+
+def with_present_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored configuration with present keys and values in place of old ones."""
+    present = dict(config)
+    for old, (new, values) in RENAMED_KEYS.items():
+        if old in present and new not in present:
+            value = present.pop(old)
+            present[new] = values.get(value, value)
+    return present
+
+
 class EarlyStopping(Config):
     """Stop when `metric` has not improved for `patience` epochs (counted from the best one)."""
 
-    metric: str = "val/loss"
-    patience: PositiveInt = 10
+    metric: str = Field("val/loss", description="the metric that must improve")
+    patience: PositiveInt = Field(10, description="epochs without improvement before the stop")
 
 
 class Change(Config):
     """Values that hold from the beginning of an epoch on, until the next change."""
 
-    epoch: Annotated[int, Field(ge=2)]
-    lr: PositiveFloat | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    weight_decay: NonNegativeFloat | None = None
-    batch_size: Annotated[int, Field(ge=2)] | None = None
+    epoch: Annotated[int, Field(ge=2)] = Field(
+        description="the first epoch with the new values, counted from 1"
+    )
+    lr: PositiveFloat | None = Field(None, description="learning rate; default: unchanged")
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="of SGD and LARS; default: unchanged"
+    )
+    weight_decay: NonNegativeFloat | None = Field(
+        None, description="of the optimizer; default: unchanged"
+    )
+    batch_size: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="images per step, over all workers; default: unchanged"
+    )
 
     @property
     def values(self) -> dict[str, float | int]:
@@ -46,37 +72,53 @@ CHANGEABLE = tuple(name for name in Change.model_fields if name != "epoch")
 class TrainableConfig(Config):
     """What every trainable understands. Batch sizes are global: shared out over the workers."""
 
-    dataset: str = Field(description="a name under the study's `data:`")
-    backbone: Backbone = "resnet18"
-    stem: Literal["imagenet", "small"] = Field(
-        "imagenet", description="`small`: 3x3 convolution, stride 1, no pooling, for small images"
+    dataset: str = Field(description="the data set to learn from: a name under `data:`")
+    backbone: Backbone = Field(
+        "resnet18", description="the network whose features are learned; resnet10_slim: for tests"
+    )
+    small_input: bool = Field(
+        False, description="for images of 32 px or so: start with a 3x3 convolution, no pooling"
     )
     weights: str = Field(
         "random",
-        description="`random`, `imagenet` (torchvision's), or a state-dict file; "
+        description="initial weights: `random`, `imagenet` (torchvision's), or a state-dict file; "
         "a stage with `after:` starts from its parent instead",
     )
-    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="global, over all workers")
-    accumulate: PositiveInt = Field(
-        1, description="parts of a batch that pass one after the other, where memory is short"
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        20, description="how often training passes over the training images"
     )
-    optimizer: OptimizerName = "sgd"
-    lr: PositiveFloat = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD and LARS")
-    weight_decay: NonNegativeFloat = 5e-4
-    schedule: ScheduleName = "cosine"
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        128, description="images per step, over all workers"
+    )
+    accumulate: PositiveInt = Field(
+        1, description="parts of a batch that pass one after the other, to save memory"
+    )
+    optimizer: OptimizerName = Field("sgd", description="how gradients change the weights")
+    lr: PositiveFloat = Field(0.05, description="learning rate after the warm-up")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of SGD and LARS")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="of the optimizer")
+    schedule: ScheduleName = Field("cosine", description="how the learning rate falls")
     step_epochs: PositiveInt = Field(15, description="schedule `step`: epochs between two drops")
-    step_gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    warmup_epochs: NonNegativeFloat = 0.0
-    clip_grad_norm: PositiveFloat | None = None
+    step_gamma: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="schedule `step`: factor of the learning rate at each drop"
+    )
+    warmup_epochs: NonNegativeFloat = Field(
+        0.0, description="epochs in which the learning rate rises from 0, such as 0.5"
+    )
+    clip_grad_norm: PositiveFloat | None = Field(
+        None, description="upper limit of the gradient's norm; default: none"
+    )
     changes: list[Change] = Field(
         [], description="other values from an epoch on: `[{epoch: 11, lr: 0.01}]`"
     )
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    early_stopping: EarlyStopping | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format of the network; auto: bfloat16 where it is faster"
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None, description="stop when a metric no longer improves; default: never"
+    )
     tsne_epochs: list[PositiveInt] = Field(
-        [], description="epochs with a t-SNE picture, beside the first and the last"
+        [], description="epochs with a t-SNE figure, beside the first and the last"
     )
 
     @model_validator(mode="after")
@@ -93,9 +135,10 @@ class TrainableConfig(Config):
             )
         if self.weights == "imagenet" and self.backbone == "resnet10_slim":
             raise ValueError("weights 'imagenet': there are none for resnet10_slim")
-        if self.stem == "small" and self.weights == "imagenet":
+        if self.small_input and self.weights == "imagenet":
             raise ValueError(
-                "weights 'imagenet' need stem 'imagenet': torchvision's first convolution is 7x7"
+                "weights 'imagenet' need `small_input: false`: torchvision's first convolution "
+                "is 7x7"
             )
         self._check_changes()
         return self

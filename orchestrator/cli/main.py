@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from orchestrator.config.errors import UserError, near
+from orchestrator.config.errors import UserError, suggestion
 from orchestrator.storage.files import NO_ROOM
 
 # Command → module of this package (imported when called: torch takes seconds, and `status` needs
@@ -35,6 +35,7 @@ COMMANDS = {
     "clean": ("services", "dry_run", "remove stored files that no study's newest plan needs"),
     "up": ("services", "", "start Ray and MLflow on this machine, if they do not run yet"),
     "down": ("services", "", "stop the Ray and MLflow that belong to this home"),
+    "describe": ("plan", "name? markdown json", "print every key of a study file: NAME's, or all"),
     "studies": ("plan", "", "list the built-in studies"),
     "data": ("plan", "study? set data", "list the data set types, or describe a study's data"),
 }
@@ -51,6 +52,8 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "images": ("images", {"metavar": "IMAGE", "nargs": "+", "help": "image file of any size"}),
     "out": ("--out", {"metavar": "DIR", "help": "folder for masks, overlays and tables"}),
     "dry_run": ("--dry-run", {"action": "store_true", "help": "list the files, remove nothing"}),
+    "name?": ("name", {"metavar": "NAME", "nargs": "?", "help": "such as classify, csv, search"}),
+    "markdown": ("--markdown", {"action": "store_true", "help": "print the whole reference"}),
     "json": ("--json", {"action": "store_true", "help": "print JSON on standard output"}),
 }  # fmt: skip
 
@@ -110,7 +113,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"COMMAND: invalid choice: (['\"])(.*)\1 \(choose", message)
         if choice:
-            message = f"no command {choice[2]!r}{near(choice[2], COMMANDS)}"
+            message = f"no command {choice[2]!r}{suggestion(choice[2], COMMANDS)}"
         print(f"error: {message}; see python -m orchestrator --help", file=sys.stderr)
         sys.exit(2)
 

@@ -1,4 +1,4 @@
-"""Commands that look at a study and its data before anything starts: plan, data."""
+"""Commands that read studies and start nothing: plan, data, studies, describe."""
 
 import argparse
 import json
@@ -9,18 +9,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.cli.console import ERRORS
+from orchestrator.config.errors import Refused, suggestion
 from orchestrator.config.study_loader import read
+from orchestrator.config.study_schema import Study
 from orchestrator.config.yaml_loader import built_in_studies, read_file
 from orchestrator.planning.plan import Planned, behind
 from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.planning.run import Run
+from orchestrator.reporting.schema_reference import markdown, names_text, topic_text, topics
 from orchestrator.storage.home import find_home
 from trainables.data.datasets import DATASETS
 
 
 def plan(options: argparse.Namespace) -> int:
     """Show what `submit` would do; starts nothing."""
-    prepared = prepare_study(options)
+    prepared = prepare_study(options, read_study(options))
     if options.json:
         print(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
     else:
@@ -34,7 +38,7 @@ def data(options: argparse.Namespace) -> int:
         for name, kind in DATASETS.items():
             print(f"{name:14} {kind.about}")
         return 0
-    for name, item in prepare_study(options).data.items():
+    for name, item in prepare_study(options, read_study(options)).data.items():
         parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
         count = len(item.source.classes)
         classes = f"{count} classes" if count else "no labels"
@@ -45,9 +49,16 @@ def data(options: argparse.Namespace) -> int:
     return 0
 
 
-def prepare_study(options: argparse.Namespace) -> Prepared:
-    """The study with its data and its plan; read where this command runs."""
+def read_study(options: argparse.Namespace) -> Study:
+    """The study of the command line; old keys in it are named on standard error."""
     study = read(options.study, options.set)
+    for line in study.warnings:
+        ERRORS.print(f"warning: {line}", markup=False)
+    return study
+
+
+def prepare_study(options: argparse.Namespace, study: Study) -> Prepared:
+    """The study with its data and its plan; read where this command runs."""
     home = find_home(options.home).create()
     root = data_root(options)
     return prepare(study, Path(root) if root else None, home)
@@ -113,4 +124,23 @@ def studies(options: argparse.Namespace) -> int:
     """List the built-in studies."""
     for name, path in built_in_studies().items():
         print(f"{name:24} {read_file(path)['question']}")
+    return 0
+
+
+def describe(options: argparse.Namespace) -> int:
+    """Print the keys of a trainable, a data set type or a part of a study, or all names."""
+    known = topics()
+    if options.markdown:
+        print(markdown(), end="")
+    elif options.name is None and options.json:
+        names = [{"name": topic.name, "group": topic.group} for topic in known.values()]
+        print(json.dumps(names, indent=1))
+    elif options.name is None:
+        print(names_text(known.values()))
+    elif options.name not in known:
+        raise Refused(f"nothing is called {options.name!r}{suggestion(options.name, known)}", 2)
+    elif options.json:
+        print(json.dumps(known[options.name].plain(), indent=1))
+    else:
+        print(topic_text(known[options.name]))
     return 0

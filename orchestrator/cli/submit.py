@@ -11,11 +11,10 @@ from collections.abc import Callable
 from rich.console import Console
 
 from orchestrator.cli.console import ERRORS, show_services
-from orchestrator.cli.plan import data_root, prepare_study, show_plan
+from orchestrator.cli.plan import data_root, prepare_study, read_study, show_plan
 from orchestrator.cli.progress import finding, follow
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
-from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.reconcile import ending, is_alive, settle
 from orchestrator.execution import services
@@ -35,13 +34,13 @@ from orchestrator.tracking.run_states import Submission, comparison, newest, rec
 def submit(options: argparse.Namespace) -> int:
     """Train what is not done yet and compare; follows until the study ends."""
     out = ERRORS if options.json else Console(highlight=False)
-    study = read(options.study, options.set)
+    study = read_study(options)
     settings = read_settings(options.mlflow)
     home = find_home(options.home).create()
     with locked(home.planning, shared=True):  # `clean` keeps away until the plan is remembered
         prepared = None
         if options.address is None:
-            prepared = prepare_study(options)
+            prepared = prepare_study(options, study)
             show_plan(prepared, out)
             build_caches(prepared, home, _decoding(out))
         found = _services(options, settings, home, out)

@@ -1,4 +1,4 @@
-"""Errors in a study as lines a user can act on: dotted key, what is wrong, the nearest name."""
+"""Errors as lines that a user can act on: the dotted key, what is wrong, the nearest name."""
 
 import copy
 import difflib
@@ -15,7 +15,7 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class UserError(Exception):
-    """What a user must know and can act on. `str()` is what they read; `status` is the exit status.
+    """An error that a user can act on: `str()` is the message, `status` the exit status.
 
     UserError
     ├── StudyError      2  the study, `--set` or mlflow.yaml is wrong
@@ -31,7 +31,7 @@ class UserError(Exception):
 
 
 class Refused(UserError):
-    """The command cannot be carried out; one line."""
+    """The command cannot be carried out; the message is one line."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -47,20 +47,24 @@ class StudyError(UserError):
         self.source, self.errors = source, list(dict.fromkeys(errors))
         count = len(self.errors)
         head = f"{source}: {count} error{'s' if count > 1 else ''}"
-        super().__init__("\n".join([head, *(f"  {fault}" for fault in self.errors)]))
+        super().__init__("\n".join([head, *(f"  {line}" for line in self.errors)]))
 
 
 class ErrorList:
-    """Collects errors, so that a user sees all of them at once."""
+    """Collects errors, so that a user sees all of them at once. `lines` holds one for each."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def add(self, key: str, message: str) -> None:
+        """Add `key: message`; the message alone where key is empty."""
         self.lines.append(f"{key}: {message}" if key else message)
 
     def validate(self, model: type[AnyConfig], value: Any, prefix: str = "") -> AnyConfig | None:
-        """A checked instance, or None with every fault added under its dotted key."""
+        """Return a checked instance, or None after adding every error under its dotted key.
+
+        prefix: dotted key of `value` itself.
+        """
         try:
             return model.model_validate(value)
         except ValidationError as error:
@@ -69,14 +73,14 @@ class ErrorList:
             return None
 
     def _add_item(self, item: ErrorDetails, model: type[Config], value: Any, prefix: str) -> None:
-        path, found = _path(item["loc"], value)
+        path, wrong = _path(item["loc"], value)
         key = ".".join([prefix] * bool(prefix) + path)
-        self.add(key, _message(item, model, path, found))
+        self.add(key, _message(item, model, path, wrong))
 
 
 def without_errors(model: type[AnyConfig], value: Mapping[str, Any]) -> AnyConfig | None:
-    """The same with its faulty values left out, so that what they hide can be checked too; None
-    where the rest cannot stand alone."""
+    """Validate without the values that have errors, so that the rest can be checked too. Returns
+    None where the rest is not valid alone."""
     rest = copy.deepcopy(dict(value))
     try:
         return model.model_validate(rest)
@@ -94,8 +98,11 @@ def without_errors(model: type[AnyConfig], value: Mapping[str, Any]) -> AnyConfi
         return None
 
 
-def near(name: str, known: Iterable[str], kind: str = "there are") -> str:
-    """' (did you mean 'x'?)', or the choices."""
+def suggestion(name: str, known: Iterable[str], kind: str = "there are") -> str:
+    """Return ` (did you mean 'x'?)` for the nearest known name, else the list of all of them.
+
+    kind: the words before that list.
+    """
     choices = [str(item) for item in known]
     close = difflib.get_close_matches(str(name), choices, n=1)
     if close:
@@ -104,7 +111,10 @@ def near(name: str, known: Iterable[str], kind: str = "there are") -> str:
 
 
 def _path(location: tuple[int | str, ...], value: Any) -> tuple[list[str], Any]:
-    """Keys of the user's own data, without pydantic's names of union branches; and the value."""
+    """Return the keys that lead to an error in the user's data, and the value there.
+
+    location: pydantic's, which also names branches of unions; these are left out.
+    """
     path: list[str] = []
     for part in location:
         if isinstance(value, Mapping) and part in value:
@@ -118,21 +128,21 @@ def _path(location: tuple[int | str, ...], value: Any) -> tuple[list[str], Any]:
     return path, value
 
 
-def _message(item: ErrorDetails, model: type[Config], path: list[str], found: Any) -> str:
+def _message(item: ErrorDetails, model: type[Config], path: list[str], value: Any) -> str:
     kind = item["type"]
     text = item["msg"][0].lower() + item["msg"][1:]
     if kind == "extra_forbidden":
         owner = _config_at(model, path[:-1])
-        return "unknown key" + (near(path[-1], owner.model_fields, "keys") if owner else "")
+        return "unknown key" + (suggestion(path[-1], owner.model_fields, "keys") if owner else "")
     if kind == "missing":
         return "is missing"
     if kind == "value_error":
         return str(item.get("ctx", {}).get("error", text))
-    return f"{text}, not {found!r}"
+    return f"{text}, not {value!r}"
 
 
 def _config_at(model: type[Config] | None, path: list[str]) -> type[Config] | None:
-    """The Config class that owns the keys at `path`."""
+    """Return the Config class whose keys stand at `path`, None if there is none."""
     rest = iter(path)
     for part in rest:
         field = model.model_fields.get(part.split("[")[0]) if model else None

@@ -1,4 +1,4 @@
-"""mlflow.yaml: an existing MLflow server, or how the local one is started."""
+"""Read mlflow.yaml: the address of an MLflow server, or how the local one is started."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,18 +13,26 @@ FILE = "mlflow.yaml"
 
 
 class MlflowSettings(Config):
-    """Every key is explained in the repository's mlflow.yaml; these are the defaults."""
+    """The keys of mlflow.yaml with their defaults."""
 
-    tracking_uri: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    host: str = "127.0.0.1"
-    port: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = "auto"
-    backend_store_uri: str | None = None
-    artifacts_destination: str | None = None
+    tracking_uri: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        default=None, description="address of a running server; default: a local one is started"
+    )
+    host: str = Field(default="127.0.0.1", description="address that the local server listens on")
+    port: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
+        default="auto", description="port of the local server; auto: a free one"
+    )
+    backend_store_uri: str | None = Field(
+        default=None, description="where the local server keeps runs; default: in the home"
+    )
+    artifacts_destination: str | None = Field(
+        default=None, description="where the local server keeps artifacts; default: in the home"
+    )
 
     @field_validator("tracking_uri", mode="before")
     @classmethod
     def _is_no_secret(cls, value: Any) -> Any:
-        """The address travels: into jobs, messages and tags. Not repeated here, whatever it is."""
+        """Refuse secrets: the address goes into jobs, messages and tags. Not repeated here."""
         if isinstance(value, str) and "@" in value:
             raise ValueError(
                 "must be an address without user and password (no '@'): "
@@ -33,31 +41,31 @@ class MlflowSettings(Config):
         return value
 
     def below(self, folder: Path) -> "MlflowSettings":
-        """With relative paths taken from `folder`: the server does not run where the file lies."""
-        found: dict[str, str] = {}
-        store, place = self.backend_store_uri or "", self.artifacts_destination
+        """Make relative paths start from `folder`: the server runs in another one."""
+        absolute: dict[str, str] = {}
+        store, artifacts = self.backend_store_uri or "", self.artifacts_destination
         head, slashes, path = store.partition(":///")
         if head.partition("+")[0] == "sqlite" and path and not path.startswith(("/", ":memory:")):
-            found["backend_store_uri"] = f"{head}{slashes}{folder / path}"
+            absolute["backend_store_uri"] = f"{head}{slashes}{folder / path}"
         elif store and ":" not in store:
-            found["backend_store_uri"] = str(folder / Path(store).expanduser())
-        if place and ":" not in place:
-            found["artifacts_destination"] = str(folder / Path(place).expanduser())
-        return self.model_copy(update=found)
+            absolute["backend_store_uri"] = str(folder / Path(store).expanduser())
+        if artifacts and ":" not in artifacts:
+            absolute["artifacts_destination"] = str(folder / Path(artifacts).expanduser())
+        return self.model_copy(update=absolute)
 
 
-def read_settings(given: str | None) -> MlflowSettings:
-    """`--mlflow FILE`, else mlflow.yaml of the working folder, else the defaults.
+def read_settings(file: str | None) -> MlflowSettings:
+    """Read `--mlflow FILE`, else mlflow.yaml of the working folder, else take the defaults.
 
     Raises StudyError.
     """
-    path = Path(given or FILE)
-    if given is None and not path.is_file():
+    path = Path(file or FILE)
+    if file is None and not path.is_file():
         return MlflowSettings()
     try:
         mapping = read_mapping(path)
-    except YamlError as fault:
-        raise StudyError(str(path), [str(fault)]) from fault
+    except YamlError as error:
+        raise StudyError(str(path), [str(error)]) from error
     errors = ErrorList()
     settings = errors.validate(MlflowSettings, mapping)
     if settings is None:

@@ -17,12 +17,21 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Resources(Config):
-    """What one Run gets. `auto`: a GPU where the cluster has one; an equal share of the CPUs."""
+    """What one Run gets of the machine or cluster."""
 
-    workers: Annotated[int, Field(ge=1, le=4096)] = 1
-    cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    max_failures: Annotated[int, Field(ge=0)] = 2  # starts again after its process or node died
+    workers: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=1, description="processes that train one Run together"
+    )
+    cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="CPUs of a worker; auto: an equal share of the machine's"
+    )
+    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        default="auto",
+        description="GPUs of a worker, such as 0.5; auto: one if the cluster has any",
+    )
+    max_failures: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="how often a Run starts again after its process or node died"
+    )
 
     @field_validator("gpus_per_worker")
     @classmethod
@@ -33,28 +42,41 @@ class Resources(Config):
 
 
 class CompareSpec(Config):
-    """What `compare` shows. stages: None means those that no other stage starts from. gains: pairs
-    of them; how far the first is ahead of the second, seed by seed."""
+    """What `compare` shows: the table and figures that answer the study's question."""
 
-    metric: str = "test/accuracy"
-    stages: list[str] | None = None
-    gains: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
-    rows: Literal["stage", "label"] = "label"
-    plots: list[Literal["bars", "curves", "loss", "tsne", "masks"]] = ["bars", "curves", "loss"]
+    metric: str = Field(default="test/accuracy", description="the metric that is compared")
+    stages: list[str] | None = Field(
+        default=None,
+        description="stages of the table; default: those that no other stage starts from",
+    )
+    differences: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        default=[], description="pairs of stages: the first minus the second, paired by seed"
+    )
+    rows: Literal["stage", "label"] = Field(
+        default="label", description="one row per stage, or per label (a stage and its grid values)"
+    )
+    plots: list[Literal["bars", "curves", "loss", "tsne", "masks"]] = Field(
+        default=["bars", "curves", "loss"], description="figures that are drawn"
+    )
 
 
 class StageFile(Config):
-    """A stage as written: what learns, or what makes artifacts; its config and grid are checked by
-    that one's own Config."""
+    """A stage as it is written: one trainable or producer, and its configuration."""
 
-    trainable: str | None = None
-    producer: str | None = None
-    after: str | None = None
-    weights: str | None = None  # a state-dict file in place of this stage's training
-    config: dict[str, Any] = {}
-    grid: dict[str, list[Any]] = {}
-    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
-    search: Search | None = None
+    trainable: str | None = Field(None, description="what learns, such as classify")
+    producer: str | None = Field(None, description="what makes artifacts, such as sam")
+    after: str | None = Field(None, description="the stage whose weights this one starts from")
+    weights: str | None = Field(
+        None, description="a state-dict file that takes the place of this stage's training"
+    )
+    config: dict[str, Any] = Field({}, description="keys of the trainable or producer")
+    grid: dict[str, list[Any]] = Field(
+        {}, description="key of `config` → list of values: every combination is trained"
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(
+        None, description="one Run for each seed; default: the study's"
+    )
+    search: Search | None = Field(None, description="search for the best configuration")
 
     @model_validator(mode="after")
     def _has_one_task(self) -> "StageFile":
@@ -76,14 +98,76 @@ class StageFile(Config):
 class StudyFile(Config):
     """The top level of a study file."""
 
-    study: str
-    question: str = ""
-    data: Annotated[dict[str, DatasetConfig], Field(min_length=1)]
-    resources: Resources = Resources()
-    stages: Annotated[dict[str, StageFile], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
-    compare: CompareSpec = CompareSpec()
-    reference: dict[str, float] = {}
+    study: str = Field(description="its name: 64 letters, digits, '_' and '-' at most")
+    question: str = Field("", description="the question that the comparison answers")
+    data: Annotated[dict[str, DatasetConfig], Field(min_length=1)] = Field(
+        description="name → data set; `x: digits` is short for `x: {type: digits}`"
+    )
+    resources: Resources = Field(Resources(), description="what one Run gets of the machine")
+    stages: Annotated[dict[str, StageFile], Field(min_length=1)] = Field(
+        description="name → stage: what is trained, and from which weights"
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
+        [0], description="one Run of every configuration for each seed"
+    )
+    compare: CompareSpec = Field(CompareSpec(), description="the comparison at the end")
+    reference: dict[str, float] = Field(
+        {}, description="stage or label → published value of the metric, shown beside ours"
+    )
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """Seeds of a stage's Runs; of a searched stage those of the Runs after its search."""
+        stage = self.stages[name]
+        if stage.producer is not None:  # nothing in it is random
+            return (self.seeds[0],)
+        then = stage.search.then if stage.search else None
+        own = then.seeds if then else stage.seeds
+        return tuple(self.seeds if own is None else own)
+
+    def seeds_needed_by(self, name: str) -> set[int]:
+        """Seeds that a stage needs its parent to have."""
+        search, seeds = self.stages[name].search, self.seeds_of(name)
+        if search is None:
+            return set(seeds)
+        return {search.trial_seed(seeds), *(seeds if search.then else ())}
+
+    def compared(self) -> CompareSpec:
+        """`compare` with its stages: those that it names, else the stages that no other one starts
+        from and those that have a search."""
+        if self.compare.stages:
+            return self.compare
+        parents = {stage.after for stage in self.stages.values()}
+        names = [name for name, stage in self.stages.items() if name not in parents or stage.search]
+        return self.compare.model_copy(update={"stages": names})
+
+    def weight_files(self) -> dict[str, str]:
+        """Stages whose weights come as a file instead of being trained → the file."""
+        return {name: stage.weights for name, stage in self.stages.items() if stage.weights}
+
+    def parents_first(self) -> list[str]:
+        """Names of the stages, every one after its parent. For a study without a cycle."""
+        order: list[str] = []
+        for name in self.stages:
+            order += [ancestor for ancestor in self._lineage(name) if ancestor not in order]
+        return order
+
+    def cycle(self) -> list[str]:
+        """Stages whose `after` leads back to the first of them, which is last too; empty if none
+        does."""
+        for name in self.stages:
+            lineage = self._lineage(name)
+            if lineage[0] in lineage[1:]:
+                return lineage[: lineage.index(lineage[0], 1) + 1]
+        return []
+
+    def _lineage(self, name: str) -> list[str]:
+        """A stage's ancestors, the oldest first, then itself; in a cycle its first comes again."""
+        lineage = [name]
+        while (parent := self.stages[lineage[0]].after) in self.stages:
+            lineage.insert(0, str(parent))
+            if parent in lineage[1:]:
+                break
+        return lineage
 
 
 @dataclass(frozen=True)
@@ -92,6 +176,9 @@ class Variant:
 
     values: tuple[tuple[str, Any], ...]
     config: TrainableConfig | ProducerConfig
+
+
+Variants = Mapping[str, tuple[Variant, ...]]  # stage → its configurations
 
 
 @dataclass(frozen=True)
@@ -103,12 +190,12 @@ class Stage:
     after: str | None
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
-    search: Search | None = None  # what is to find its variants; until then the one as written
+    search: Search | None = None  # finds its variants; until it ends, the one as written
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study without a fault. `stages` are in an order in which parents come first."""
+    """A study without errors. `stages` are in an order in which parents come first."""
 
     name: str
     question: str
@@ -118,6 +205,6 @@ class Study:
     compare: CompareSpec
     reference: Mapping[str, float]
     mapping: Mapping[str, Any]  # the file after `--set`, paths absolute; from_mapping reads it
-    given: Mapping[str, str] = field(default_factory=dict)  # stage that is not trained → its file
-    searches: Mapping[str, Search] = field(default_factory=dict)  # stage → its search, also when
-    # it has found
+    weight_files: Mapping[str, str] = field(default_factory=dict)  # untrained stage → its file
+    searches: Mapping[str, Search] = field(default_factory=dict)  # stage → its search, ended or not
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # one line for each old key

@@ -1,4 +1,4 @@
-"""YAML as users mean it: safe, no repeated keys, `1e-3` is a number; and `--set KEY=VALUE`."""
+"""Read YAML safely (no repeated keys, `1e-3` is a number), apply `--set`, find study files."""
 
 import re
 from collections.abc import Iterator
@@ -7,22 +7,22 @@ from typing import Any
 
 import yaml
 
-from orchestrator.config.errors import StudyError, near
+from orchestrator.config.errors import StudyError, suggestion
 
 
 class YamlError(Exception):
-    """One line: what is wrong with the text, and on which line of it."""
+    """A YAML text is wrong; one line that names the line of the text."""
 
 
-_MOST = 1_000_000  # values and letters of a file: aliases of aliases grow without bound
-_LONGEST_NUMBER = 100  # digits: PyYAML's time grows with their square
-# mappings that a study may leave out, so that --set may begin them
+_MAX_SIZE = 1_000_000  # values and letters of a file: aliases of aliases grow without bound
+_MAX_DIGITS = 100  # of a number: PyYAML's time grows with their square
+# mappings that a study may leave out: --set creates them
 _MAY_BE_NEW = ("config", "resources", "compare", "grid", "reference", "early_stopping")
 _MERGE, _INT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:int"
 
 
 class _Loader(yaml.SafeLoader):
-    """Errors in values name their line, and nothing small grows large."""
+    """A safe loader whose errors name the line, and which refuses texts that grow when read."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -30,25 +30,25 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         line = node.start_mark.line + 1
-        if node.tag == _INT and len(node.value) > _LONGEST_NUMBER:
+        if node.tag == _INT and len(node.value) > _MAX_DIGITS:
             raise YamlError(f"line {line}: a number of {len(node.value)} digits is too long")
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, TypeError, OverflowError) as error:
             raise YamlError(
-                f"line {line}: {repr(node.value)[:100]} is not of its own kind: {error}"
+                f"line {line}: {repr(node.value)[:100]} does not fit its YAML tag: {error}"
             ) from error
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Fill in `<<`. PyYAML calls this for every mapping that is merged, before it copies it."""
+        """Fill in `<<`; PyYAML calls this for every merged mapping before it copies it."""
         super().flatten_mapping(node)
         self._pairs += len(node.value)
-        if self._pairs > _MOST:
-            raise _too_much()
+        if self._pairs > _MAX_SIZE:
+            raise _too_large()
 
 
-def _too_much() -> YamlError:
-    return YamlError(f"holds more than {_MOST} letters and values")
+def _too_large() -> YamlError:
+    return YamlError(f"holds more than {_MAX_SIZE} letters and values")
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -59,9 +59,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
         if not isinstance(key, str | int | float | bool | None):
-            raise YamlError(f"line {line}: a key must be a plain word")
+            raise YamlError(f"line {line}: a key must be a plain value, not a list or mapping")
         if key in seen:
-            raise YamlError(f"line {line}: key {key!r} stands twice in the same mapping")
+            raise YamlError(f"line {line}: key {key!r} is written twice in the same mapping")
         seen.add(key)
     loader.flatten_mapping(node)
     return {
@@ -85,10 +85,10 @@ _Loader.add_implicit_resolver(
 
 
 def _load(text: str) -> Any:
-    if len(text) > _MOST:
-        raise _too_much()
+    if len(text) > _MAX_SIZE:
+        raise _too_large()
     try:
-        return _unshared(yaml.load(text, Loader=_Loader), [_MOST])  # a SafeLoader
+        return _without_aliases(yaml.load(text, Loader=_Loader), [_MAX_SIZE])  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -99,18 +99,23 @@ def _load(text: str) -> Any:
         raise YamlError("nested too deeply") from error
 
 
-def _unshared(value: Any, left: list[int]) -> Any:
-    """A copy in which nothing stands twice: an alias is its own value from here on."""
+def _without_aliases(value: Any, left: list[int]) -> Any:
+    """Copy a value so that every alias becomes a value of its own. Raises YamlError if too large.
+
+    left: one number, how many values and letters the rest may hold; it is counted down.
+    """
     left[0] -= 1 + (len(value) if isinstance(value, str) else 0)
     if left[0] < 0:
-        raise _too_much()
+        raise _too_large()
     if isinstance(value, dict):
-        return {_unshared(key, left): _unshared(item, left) for key, item in value.items()}
-    return [_unshared(item, left) for item in value] if isinstance(value, list) else value
+        return {
+            _without_aliases(key, left): _without_aliases(item, left) for key, item in value.items()
+        }
+    return [_without_aliases(item, left) for item in value] if isinstance(value, list) else value
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A YAML text whose top level is a mapping with words as keys. Raises YamlError."""
+    """Read a YAML text whose top level is a mapping. Raises YamlError."""
     value = _load(text)
     if value is None:
         raise YamlError("is empty: a mapping of keys is needed")
@@ -120,10 +125,10 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """`parse` of a file. Raises YamlError also when it cannot be read."""
+    """Read a YAML file as `parse` does. Raises YamlError also when it cannot be read."""
     try:
-        if path.stat().st_size > 4 * _MOST:  # bytes of a letter
-            raise _too_much()
+        if path.stat().st_size > 4 * _MAX_SIZE:  # bytes of a letter
+            raise _too_large()
         return parse(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise YamlError(f"is not UTF-8 text (byte {error.start})") from error
@@ -134,15 +139,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def apply_setting(mapping: dict[str, Any], setting: str) -> None:
     """Apply `KEY=VALUE`, KEY dotted, VALUE read as YAML, in place. Raises YamlError.
 
-    Only the last key may be new, so that a misspelt stage is found here.
+    Only the last key may be new, so that a misspelled stage is an error here.
     """
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
         raise YamlError(f"--set {setting}: must be KEY=VALUE, such as seeds=[0,1]")
     try:
         value = _load(text)
-    except YamlError as fault:
-        raise YamlError(f"--set {setting}: {fault}") from fault
+    except YamlError as error:
+        raise YamlError(f"--set {setting}: {error}") from error
     *parents, last = key.strip().split(".")
     target: dict[str, Any] = mapping
     for depth, part in enumerate(parents):
@@ -152,7 +157,7 @@ def apply_setting(mapping: dict[str, Any], setting: str) -> None:
         if part not in target and part in _MAY_BE_NEW:
             target[part] = {}
         if part not in target:
-            raise YamlError(f"{dotted}: unknown key in --set{near(part, target)}")
+            raise YamlError(f"{dotted}: unknown key in --set{suggestion(part, target)}")
         if not isinstance(target[part], dict):
             raise YamlError(f"{dotted}: holds {target[part]!r}, which has no keys (--set {key})")
         target = target[part]
@@ -160,7 +165,7 @@ def apply_setting(mapping: dict[str, Any], setting: str) -> None:
 
 
 def values_at(mapping: Any, pattern: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every (mapping, key) whose dotted place fits `pattern`, in which `*` is any key."""
+    """Yield every (mapping, key) whose dotted key matches `pattern`, in which `*` is any key."""
     first, _, rest = pattern.partition(".")
     if not isinstance(mapping, dict):
         return
@@ -179,12 +184,15 @@ BUILT_IN = Path(__file__).parents[1] / "studies"
 
 
 def built_in_studies() -> dict[str, Path]:
-    """Names and files of the studies that are shipped with the package."""
+    """Return name → file of the studies that come with the package."""
     return {path.stem: path for path in sorted(BUILT_IN.glob("*.yaml"))}
 
 
 def find(study: str) -> Path:
-    """A built-in name or a file → its path. Raises StudyError."""
+    """Return the file of a study that is given by its built-in name or as a file.
+
+    Raises StudyError.
+    """
     path = Path(study)
     if path.suffix in (".yaml", ".yml") or path.name != study or path.is_file():
         if not path.is_file():
@@ -192,21 +200,21 @@ def find(study: str) -> Path:
         return path
     known = built_in_studies()
     if study not in known:
-        raise StudyError(study, [f"no file and no built-in study{near(study, known)}"])
+        raise StudyError(study, [f"no file and no built-in study{suggestion(study, known)}"])
     return known[study]
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The mapping in a study's file, unchecked. Raises StudyError."""
+    """Read the mapping in a study's file, unchecked. Raises StudyError."""
     try:
         return read_mapping(path)
-    except YamlError as fault:
-        raise StudyError(path.name, [str(fault)]) from fault
+    except YamlError as error:
+        raise StudyError(path.name, [str(error)]) from error
 
 
-def study_name(given: str) -> str:
-    """The name of a study that is given by file or name; also when its file is gone."""
+def study_name(study: str) -> str:
+    """Return the name of a study that is given by its file or name, also if the file is gone."""
     try:
-        return str(read_file(find(given)).get("study", given))
+        return str(read_file(find(study)).get("study", study))
     except StudyError:
-        return given
+        return study

@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.config.search_checks import DEFAULT, found_name, search_seed
-from orchestrator.config.search_schema import Search, number_type, owner_of, values_of
+from orchestrator.config.search_schema import (
+    DEFAULT,
+    Search,
+    found_name,
+    number_type,
+    owner_of,
+    values_of,
+)
 from orchestrator.config.study_schema import CompareSpec, Stage, Study, Variant
 from orchestrator.planning.run import Inputs, Run, make_run
 from orchestrator.sampling.contract import SearchSpace
@@ -85,8 +91,8 @@ def _compare_with_default(compare: CompareSpec, name: str) -> CompareSpec:
     listed = list(compare.stages or ())
     if name in listed:
         listed.insert(listed.index(name) + 1, name + DEFAULT)
-    gains = [[name, name + DEFAULT], *compare.gains]
-    return compare.model_copy(update={"stages": listed, "gains": gains})
+    differences = [[name, name + DEFAULT], *compare.differences]
+    return compare.model_copy(update={"stages": listed, "differences": differences})
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def plan_searches(study: Study, inputs: Inputs, runs: Sequence[Run]) -> list[Pla
         first, *_ = stages = searched_stages(study, stage)
         if stage.search is None or first.after in pending_stages(study):
             continue
-        seed = search_seed(stage.search, stage.seeds)
+        seed = stage.search.trial_seed(stage.seeds)
         parents = [run for run in runs if run.stage == first.after and run.seed == seed]
         parent = parents[0] if parents else None
         upstream = tuple(stages[:-1])

@@ -44,7 +44,7 @@ class Comparison:
     rows: Literal["stage", "label"]
     plots: tuple[str, ...]
     reference: Mapping[str, float]  # label or stage → figure of a report, in the metric's unit
-    gains: tuple[tuple[str, str], ...] = ()  # stages: how far the first is ahead of the second
+    differences: tuple[tuple[str, str], ...] = ()  # pairs of stages: the first minus the second
 
 
 class Sample(ABC):
@@ -120,7 +120,7 @@ class Table:
 
     title: str
     rows: tuple[Row, ...]
-    gains: tuple[PairedDifference, ...] = ()
+    differences: tuple[PairedDifference, ...] = ()
 
 
 def table(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
@@ -142,14 +142,14 @@ def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
     for row in table(runs, spec):
         groups.setdefault((row.trainable, row.dataset), []).append(row)
     return [
-        Table(f"{trainable} on {rows[0].data_name}", tuple(rows), tuple(_gains(rows, spec)))
+        Table(f"{trainable} on {rows[0].data_name}", tuple(rows), tuple(_differences(rows, spec)))
         for (trainable, _), rows in groups.items()
     ]
 
 
-def _gains(rows: Sequence[Row], spec: Comparison) -> Iterator[PairedDifference]:
+def _differences(rows: Sequence[Row], spec: Comparison) -> Iterator[PairedDifference]:
     """Of stages with several configurations those of the same grid values, or one with all."""
-    for pair in spec.gains:
+    for pair in spec.differences:
         ones, others = ([row for row in rows if row.stage == stage] for stage in pair)
         for one, other in itertools.product(ones, others):
             same = one.label[len(one.stage) :] == other.label[len(other.stage) :]

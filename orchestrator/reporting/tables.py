@@ -100,17 +100,17 @@ def _printed(tables: Sequence[Table]) -> list[tuple[str, list[list[str]]]]:
     found = []
     for each in tables:
         found.append((each.title, _cells(each)))
-        if each.gains:
-            found.append((f"{each.title}: difference, paired by seed", _gain_cells(each)))
+        if each.differences:
+            found.append((f"{each.title}: difference, paired by seed", _difference_cells(each)))
     return found + _classes(tables)
 
 
-def _gain_cells(table: Table) -> list[list[str]]:
+def _difference_cells(table: Table) -> list[list[str]]:
     metric = table.rows[0].metric
     lines = [["labels", f"{metric} (percentage points)" if in_percent(metric) else metric, "n"]]
-    for gain in table.gains:
-        figure = _with_spread(gain, metric, "+")
-        lines.append([f"{gain.one.label} - {gain.other.label}", figure, str(gain.n)])
+    for pair in table.differences:
+        figure = _with_spread(pair, metric, "+")
+        lines.append([f"{pair.one.label} - {pair.other.label}", figure, str(pair.n)])
     return lines
 
 

@@ -16,9 +16,11 @@ class Dimension(Config):
     """Values of one parameter: `{log: [1.0e-4, 1.0]}`, `{uniform: [0.0, 0.9]}` or
     `{choice: [late, full]}`. Both ranges draw whole numbers for an integer parameter."""
 
-    log: Bounds | None = None
-    uniform: Bounds | None = None
-    choice: Annotated[list[Any], Field(min_length=1)] | None = None
+    log: Bounds | None = Field(None, description="[low, high], drawn evenly on a logarithmic scale")
+    uniform: Bounds | None = Field(None, description="[low, high], drawn evenly")
+    choice: Annotated[list[Any], Field(min_length=1)] | None = Field(
+        None, description="a list of values"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Dimension":
@@ -27,7 +29,7 @@ class Dimension(Config):
             raise ValueError("needs one of `log: [low, high]`, `uniform: [low, high]`, `choice:`")
         if self.choice is not None:
             if any(self.choice.count(value) > 1 for value in self.choice):
-                raise ValueError(f"names a value twice: {self.choice!r}")
+                raise ValueError(f"lists a value twice: {self.choice!r}")
             return self
         low, high = self.bounds
         if low >= high:

@@ -178,13 +178,14 @@ def _state(child: TrackedRun) -> str:
 def comparison(plan: Mapping[str, Any]) -> Comparison:
     """What the plan wants compared."""
     compare = plan["compare"]
+    pairs = compare.get("differences", compare.get("gains", ()))  # `gains`: in older plans
     return Comparison(
         compare["metric"],
         tuple(compare["stages"]),
         compare["rows"],
         tuple(compare["plots"]),
         plan["reference"],
-        tuple((one, other) for one, other in compare.get("gains", ())),  # older plans have none
+        tuple((one, other) for one, other in pairs),
     )
 
 

@@ -28,7 +28,7 @@ STUDY = {
     "stages": {
         "A": {
             "trainable": "classify",
-            "config": {"dataset": "digits", "stem": "small", "epochs": 1, "batch_size": 16},
+            "config": {"dataset": "digits", "small_input": True, "epochs": 1, "batch_size": 16},
             "search": {
                 "trials": TRIALS, "algorithm": "random", "space": {"lr": {"log": [1e-4, 0.1]}}
             },

@@ -24,9 +24,9 @@ question: Does it run?
 data: {{digits: {{type: digits, limit: 60}}}}
 resources: {{cpus_per_worker: 1}}
 stages:
-  rotation: {{trainable: rotation, config: {{dataset: digits, backbone: resnet10_slim, stem: small, epochs: 2, batch_size: 16, lr: 0.01}}}}
-  late: {{trainable: classify, after: rotation, config: {{dataset: digits, backbone: resnet10_slim, stem: small, train: late, epochs: {epochs}, batch_size: 16, lr: {lr}}}}}
-  full: {{trainable: classify, config: {{dataset: digits, backbone: resnet10_slim, stem: small, epochs: {epochs}, batch_size: 16, lr: 0.01}}}}
+  rotation: {{trainable: rotation, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: 2, batch_size: 16, lr: 0.01}}}}
+  late: {{trainable: classify, after: rotation, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, train: late, epochs: {epochs}, batch_size: 16, lr: {lr}}}}}
+  full: {{trainable: classify, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: {epochs}, batch_size: 16, lr: 0.01}}}}
 reference: {{late: 0.5}}
 """  # noqa: E501
 
@@ -48,7 +48,7 @@ question: Does one Run?
 data: {{digits: {{type: digits, limit: 60}}}}
 resources: {{cpus_per_worker: 1}}
 stages:
-  full: {{trainable: classify, config: {{dataset: digits, backbone: resnet10_slim, stem: small, epochs: {epochs}, batch_size: 16, lr: {lr}}}}}
+  full: {{trainable: classify, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: {epochs}, batch_size: 16, lr: {lr}}}}}
 """  # noqa: E501
 
 

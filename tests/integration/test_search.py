@@ -20,14 +20,14 @@ resources: {{cpus_per_worker: 1}}
 stages:
   A:
     trainable: classify
-    config: {{dataset: digits, backbone: resnet10_slim, stem: small, epochs: 2, batch_size: 16, lr: 0.03}}
+    config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: 2, batch_size: 16, lr: 0.03}}
     search:
       trials: 4
       space: {{lr: {{log: [1.0e-5, 0.1]}}, batch_size: {{choice: [16, 32]}}}}
       scheduler: asha
       reduction_factor: 2
       then: {{seeds: [0]}}
-  B: {{trainable: classify, after: A, config: {{dataset: digits, backbone: resnet10_slim, stem: small, train: head, epochs: 1, batch_size: 16, lr: 0.03}}}}
+  B: {{trainable: classify, after: A, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, train: head, epochs: 1, batch_size: 16, lr: 0.03}}}}
 """  # noqa: E501
 FAILING = """
 study: {name}
@@ -37,9 +37,9 @@ resources: {{cpus_per_worker: 1, workers: 2}}
 stages:
   A:
     trainable: classify
-    config: {{dataset: digits, backbone: resnet10_slim, stem: small, epochs: 1, batch_size: 16}}
+    config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: 1, batch_size: 16}}
     search: {{algorithm: grid, space: {{lr: {{choice: [1.0e+30, 1.0e+31]}}}}, then: {{}}}}
-  B: {{trainable: classify, after: A, config: {{dataset: digits, backbone: resnet10_slim, stem: small, train: head, epochs: 1, batch_size: 16}}}}
+  B: {{trainable: classify, after: A, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, train: head, epochs: 1, batch_size: 16}}}}
 """  # noqa: E501
 
 
@@ -51,7 +51,7 @@ resources: {{cpus_per_worker: 1}}
 stages:
   A:
     trainable: classify
-    config: {{dataset: digits, backbone: resnet10_slim, stem: small, epochs: 2, batch_size: 16, lr: 0.03}}
+    config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: 2, batch_size: 16, lr: 0.03}}
     search: {{trials: 3, space: {{lr: {{log: [1.0e-5, 0.1]}}}}, scheduler: pbt, then: {{seeds: [0], default: false}}}}
 """  # noqa: E501
 

@@ -14,7 +14,7 @@ from trainables.training_config import EarlyStopping, TrainableConfig
 
 SETTINGS = {
     "backbone": "resnet50",
-    "stem": "small",
+    "small_input": True,
     "weights": "encoder.pt",
     "epochs": 7,
     "batch_size": 64,
@@ -132,11 +132,11 @@ def test_warmup_must_end_before_training_does() -> None:
     assert config(epochs=3, warmup_epochs=2.9).warmup_epochs == 2.9
 
 
-def test_imagenet_weights_need_the_stem_they_were_trained_with() -> None:
-    with pytest.raises(ValidationError, match="need stem 'imagenet'"):
-        config(stem="small", weights="imagenet")
-    assert config(stem="imagenet", weights="imagenet").weights == "imagenet"
-    assert config(stem="small", weights="other.pt").stem == "small"
+def test_imagenet_weights_need_the_first_layers_they_were_trained_with() -> None:
+    with pytest.raises(ValidationError, match="need `small_input: false`"):
+        config(small_input=True, weights="imagenet")
+    assert config(small_input=False, weights="imagenet").weights == "imagenet"
+    assert config(small_input=True, weights="other.pt").weights == "other.pt"
 
 
 def test_cosine_falls_from_all_over_half_to_nothing() -> None:
@@ -197,8 +197,10 @@ def test_cosine_never_rises_after_warmup(epochs: int, one: float, other: float) 
 @pytest.mark.parametrize("settings", [{}, SETTINGS], ids=["defaults", "all set"])
 def test_a_configuration_survives_json(name: str, settings: dict[str, Any]) -> None:
     kind = TRAINABLES[name].Config
-    if name == "segment":  # its network has a backbone and a stem of its own
-        settings = {"network": "deeplabv3"} | {k: v for k, v in settings.items() if k != "stem"}
+    if name == "segment":  # its network has a backbone and first layers of its own
+        settings = {"network": "deeplabv3"} | {
+            k: v for k, v in settings.items() if k != "small_input"
+        }
     before = kind.model_validate({"dataset": "target"} | settings)
     plain = as_plain(before)
     assert kind.model_validate(json.loads(json.dumps(plain))) == before

@@ -18,13 +18,13 @@ DATA = DataInfo(("red", "green", "blue", "grey"), SIDE)
 NAMES = list(TRAINABLES)
 MASKED = [name for name in NAMES if TRAINABLES[name].NEEDS == "masks"]
 ACCURATE = [name for name in NAMES if "accuracy" in TRAINABLES[name].FIGURES and name not in MASKED]
-SETTINGS = {"segment": {"stem": "imagenet", "network": "deeplabv3"}}
+SETTINGS = {"segment": {"small_input": False, "network": "deeplabv3"}}
 
 
 def build(name: str, seed: int = 0, **settings: Any) -> Trainable:
     """A trainable with its own defaults, small enough for these images."""
     kind = TRAINABLES[name]
-    small = {"dataset": "target", "stem": "small", **SETTINGS.get(name, {})}
+    small = {"dataset": "target", "small_input": True, **SETTINGS.get(name, {})}
     config = kind.Config.model_validate(small | settings)
     torch.manual_seed(derived_seed("initialisation", seed))
     return kind(config, DATA)

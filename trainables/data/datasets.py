@@ -39,7 +39,7 @@ CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship t
 class DatasetConfig(Config):
     """An entry under a study's `data:`. Its splits belong to the data set, not to a run."""
 
-    type: str
+    type: str = Field(description="what lies on disk: one of the data set types")
     path: str | None = Field(
         None, description="the folder, or a .csv file; default: found under --data DIR"
     )
@@ -47,18 +47,22 @@ class DatasetConfig(Config):
     size: Annotated[int, Field(ge=4, le=8192)] | None = Field(
         None, description="side in px of the square image; default: the type's own"
     )
-    val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    split_seed: int = 0
-    on_corrupt: Literal["fail", "skip"] = "fail"
-    download: bool = Field(False, description="cifar10 only: fetch it where it is missing")
+    val_fraction: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.1, description="share of the training images for validation, if it has no own split"
+    )
+    split_seed: int = Field(0, description="seed of the random splits")
+    on_corrupt: Literal["fail", "skip"] = Field(
+        "fail", description="what to do about images that cannot be read"
+    )
+    download: bool = Field(False, description="cifar10 only: download it if it is missing")
     limit: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="at most so many training images, stratified, validation among them"
+        None, description="number of training images at most, validation included, by class"
     )
     labels: bool = Field(
-        True, description="false: forget the classes; images may then lie in any folder below"
+        True, description="false: ignore the classes; images may then lie in any folder"
     )
     domains: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="office_home only: those of Art, Clipart, Product, Real World to take"
+        None, description="office_home only: some of Art, Clipart, Product, Real World"
     )
 
     @field_validator("type")

@@ -7,18 +7,19 @@ from torch import nn
 _SLIMMER = 4  # the slim ResNet has this fraction of ResNet18's channels
 
 
-def build_encoder(name: str, stem: str) -> tuple[nn.Module, int]:
+def build_encoder(name: str, small_input: bool) -> tuple[nn.Module, int]:
     """A ResNet without its classifier, randomly initialised.
 
     Returns (encoder, D): (B, 3, H, W) float → (B, D) float, the output of `avgpool`.
-    stem `small`: 3x3 stride 1 without max-pooling, as for CIFAR in arXiv:1512.03385, 4.2.
+    small_input: start with a 3x3 convolution of stride 1 and no max-pooling, as for CIFAR in
+    arXiv:1512.03385, 4.2, in place of ImageNet's 7x7 of stride 2.
     """
     from torchvision.models import get_model  # seconds to load: only who builds a model pays
 
     encoder: Any = _slim() if name == "resnet10_slim" else get_model(name, weights=None)
     width = int(encoder.fc.in_features)
     encoder.fc = nn.Identity()
-    if stem == "small":
+    if small_input:
         encoder.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
         encoder.maxpool = nn.Identity()

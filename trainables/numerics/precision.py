@@ -43,7 +43,7 @@ def choose(config: TrainableConfig, device: torch.device, side: int) -> Precisio
 
     CPU: bfloat16 autocast is 20-30 times slower than float32 where AVX512-BF16 and AMX are missing.
     Where AVX512-BF16 is there, ResNet18 trains, 2 cores (AMD EPYC), n = 5, 1.87 times as fast at
-    32 px with the small stem, 1.34 with ImageNet's, 1.60 at 64 and at 96 px; ResNet50 1.44 at 64.
+    32 px with small_input, 1.34 with ImageNet's, 1.60 at 64 and at 96 px; ResNet50 1.44 at 64.
     Channels-last, ResNet18, 2 cores, n = 5: 1.06 times the speed at 32 px, 1.09 at 96 px, 0.79 at
     8 px. GPU: bfloat16 and channels-last from compute capability 8.0 (tensor cores for it) on.
     """

@@ -31,21 +31,25 @@ class ByolConfig(TrainableConfig):
 
     backbone: Backbone = "resnet50"
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 300
-    batch_size: Annotated[int, Field(ge=2)] = Field(256, description="global, over all workers")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        256, description="images per step, over all workers"
+    )
     optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     schedule: Literal["cosine", "step", "constant", "poly"] = "constant"
     views: Literal["report", "paper", "simclr"] = Field(
         "report",
-        description="simclr: so strong a jitter that colour tells nothing",
+        description="augmentations of the two views; simclr: the strongest color jitter",
     )
     min_scale: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.08, description="the smallest share of an image's area that a view shows"
     )
-    hidden: PositiveInt = 4096
-    projection: PositiveInt = 256
-    target_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    hidden: PositiveInt = Field(4096, description="width of the hidden layer of both MLPs")
+    projection: PositiveInt = Field(256, description="width of the projection")
+    target_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="share of the target network that each step keeps"
+    )
     momentum_schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: rises from target_momentum to 1 over all epochs"
     )
@@ -53,9 +57,11 @@ class ByolConfig(TrainableConfig):
         "loss", description="the checkpoint that later stages take: lowest val/loss, or the last"
     )
     probe_every: Annotated[int, Field(ge=0)] = Field(
-        5, description="epochs between two looks at the features; 0: never"
+        5, description="epochs between two measurements of the features; 0: never"
     )
-    on_collapse: Literal["warn", "stop"] = "warn"
+    on_collapse: Literal["warn", "stop"] = Field(
+        "warn", description="what happens when all features become the same"
+    )
 
 
 class ByolModel(Encoding):
@@ -111,7 +117,7 @@ class Byol(Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ByolConfig = config
-        encoder, self.width = build_encoder(config.backbone, config.stem)
+        encoder, self.width = build_encoder(config.backbone, config.small_input)
         self.model = ByolModel(encoder, self.width, config.hidden, config.projection)
 
     @classmethod

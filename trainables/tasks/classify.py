@@ -36,12 +36,21 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "mlp":
 
 
 class ClassifyConfig(TrainableConfig):
-    train: Literal["head", "late", "full"] = "full"
-    head: Literal["linear", "mlp"] = Field("linear", description="`mlp`: the second report's")
-    # what BatchNorm statistics of frozen layers do: `eval` keeps them, `train` follows the batches
-    frozen_batchnorm: Literal["eval", "train"] = "eval"
-    augment: Literal["none", "flip", "crop", "crop_flip", "resized_crop_flip"] = "crop_flip"
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    train: Literal["head", "late", "full"] = Field(
+        "full", description="what learns: the head, also the last residual stage, or all layers"
+    )
+    head: Literal["linear", "mlp"] = Field(
+        "linear", description="the classifier on the features; mlp: the second report's"
+    )
+    frozen_batchnorm: Literal["eval", "train"] = Field(
+        "eval", description="BatchNorm statistics of frozen layers: kept, or from each batch"
+    )
+    augment: Literal["none", "flip", "crop", "crop_flip", "resized_crop_flip"] = Field(
+        "crop_flip", description="random changes of the training images"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of the target that is spread over all classes"
+    )
 
     @model_validator(mode="after")
     def _frozen_stays_frozen(self) -> "ClassifyConfig":
@@ -64,7 +73,7 @@ class Classify(Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ClassifyConfig = config
-        encoder, self.width = build_encoder(config.backbone, config.stem)
+        encoder, self.width = build_encoder(config.backbone, config.small_input)
         self.model = Model(encoder, HEADS[config.head](self.width, len(data.classes)))
         for part in self._frozen():
             part.requires_grad_(False)

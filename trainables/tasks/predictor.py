@@ -17,7 +17,7 @@ from trainables.data.images import square
 from trainables.dataset import DataInfo
 from trainables.loading.image_table import ImageTable
 from trainables.tasks.registry import TRAINABLES
-from trainables.training_config import TrainableConfig
+from trainables.training_config import TrainableConfig, with_present_keys
 from trainables.transforms.geometry import normalise
 
 MODEL = "model.json"  # beside weights.pt in a checkpoint's folder
@@ -41,7 +41,7 @@ class Predictor:
     def __init__(self, folder: Path) -> None:
         described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         kind = TRAINABLES[described["trainable"]]
-        config = kind.Config.model_validate(described["config"])
+        config = kind.Config.model_validate(with_present_keys(described["config"]))
         self.classes: list[str] = described["classes"]
         self.colours: list[list[int]] = described.get("colours", [])  # of older models
         self.size = int(described["size"])

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.dataset import DataInfo
@@ -16,8 +17,12 @@ from trainables.transforms.geometry import AUGMENTATIONS, normalise, rotate90
 
 
 class RotationConfig(TrainableConfig):
-    augment: Literal["none", "flip", "crop", "crop_flip"] = "none"  # before it is rotated
-    rotations_per_image: Literal[1, 4] = 1  # 4: all at once, the paper's; 1: one drawn a step
+    augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
+        "none", description="random changes of the training images before they are rotated"
+    )
+    rotations_per_image: Literal[1, 4] = Field(
+        1, description="4: all rotations in each step, as in the paper; 1: a random one"
+    )
 
 
 class Rotation(Trainable):
@@ -32,7 +37,7 @@ class Rotation(Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: RotationConfig = config
-        encoder, self.width = build_encoder(config.backbone, config.stem)
+        encoder, self.width = build_encoder(config.backbone, config.small_input)
         self.model = Model(encoder, nn.Linear(self.width, 4))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

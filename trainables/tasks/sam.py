@@ -51,21 +51,33 @@ OFFICIAL = {
 class SamConfig(ProducerConfig):
     """The second report's settings."""
 
-    weights: str = Field(description="the checkpoint file; default: the official one's name")
+    weights: str = Field(
+        description="the checkpoint file; default: the official file in this folder"
+    )
     model: Literal["vit_h", "vit_l", "vit_b", "any"] = Field(
-        "vit_h", description="what the file must hold; any: whatever its shapes say"
+        "vit_h", description="the network that the file must hold; any: the one its shapes fit"
     )
-    points_per_side: Annotated[int, Field(ge=1, le=256)] = 32
+    points_per_side: Annotated[int, Field(ge=1, le=256)] = Field(
+        32, description="points along each side of the image, from which masks are predicted"
+    )
     points_per_batch: Annotated[int, Field(ge=1)] = Field(
-        64, description="halved by itself when memory runs out"
+        64, description="points predicted at once; halved when memory runs out"
     )
-    pred_iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.88
-    stability_threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
+    pred_iou_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.88, description="predicted IoU below which a mask is left out"
+    )
+    stability_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.95, description="stability score below which a mask is left out"
+    )
     nms_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.7, description="IoU of two masks' boxes from which the worse one is left out"
+        0.7, description="IoU of two masks' boxes above which the worse mask is left out"
     )
-    min_area: Annotated[int, Field(ge=0)] = Field(100, description="px of an island or a hole")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    min_area: Annotated[int, Field(ge=0)] = Field(
+        100, description="px: smaller islands are removed, smaller holes filled"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format of the network; auto: bfloat16 on recent GPUs"
+    )
 
 
 class SamMasks(Producer):

@@ -24,25 +24,27 @@ _BACKBONES = {"fcn32s": "vgg16", "deeplabv3": "resnet50"}
 
 
 class SegmentConfig(TrainableConfig):
-    network: Literal["fcn32s", "deeplabv3"]
+    network: Literal["fcn32s", "deeplabv3"] = Field(description="the segmentation network")
     backbone: Literal["vgg16", "resnet50"] = Field(  # type: ignore[assignment]
-        "resnet50", description="fcn32s stands on vgg16, deeplabv3 on resnet50"
+        "resnet50", description="the network below: vgg16 for fcn32s, resnet50 for deeplabv3"
     )
     hidden: PositiveInt = Field(4096, description="fcn32s: channels of layers 6 and 7")
-    batch_size: Annotated[int, Field(ge=2)] = Field(8, description="global, over all workers")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        8, description="images per step, over all workers"
+    )
     lr: PositiveFloat = 0.01
     schedule: Literal["cosine", "step", "constant", "poly"] = "poly"
     crop: Annotated[int, Field(ge=32)] | None = Field(
-        None, description="px of the square that is learnt from; default: the image's side"
+        None, description="side in px of the squares it learns from; default: the image's side"
     )
     scales: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)] = Field(
         [0.5, 2.0], description="smallest and largest enlargement before the crop"
     )
     class_weights: Annotated[list[PositiveFloat], Field(min_length=2)] | None = Field(
-        None, description="of each class in the loss, in the order of the ids"
+        None, description="weight of each class in the loss, by class id; default: all equal"
     )
     watch: list[str] = Field(
-        [], description="images whose masks are drawn, such as 0013; default: three of validation"
+        [], description="names of images whose masks are drawn; default: three of validation"
     )
     dice: NonNegativeFloat = Field(0.0, description="weight of the Dice loss beside cross-entropy")
 
@@ -53,8 +55,8 @@ class SegmentConfig(TrainableConfig):
                 f"{self.network} stands on {_BACKBONES[self.network]}, not {self.backbone}: "
                 f"set backbone to {_BACKBONES[self.network]}"
             )
-        if self.stem != "imagenet":
-            raise ValueError("segment has the stem of its backbone: remove `stem`")
+        if self.small_input:
+            raise ValueError("segment needs its backbone's first layers: remove `small_input`")
         if self.scales[0] > self.scales[1]:
             raise ValueError(f"scales {self.scales} must be smallest, then largest")
         if self.network == "fcn32s" and self.weights == "imagenet" and self.hidden != 4096:

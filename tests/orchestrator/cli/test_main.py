@@ -136,8 +136,15 @@ def test_a_wrong_study_is_exit_2_and_makes_no_home(
     assert main(["plan", "digits", "--set", "seeds=[0, 0]"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "error: digits.yaml: 1 error\n  seeds: a seed stands twice: [0, 0]\n"
+    assert err == "error: digits.yaml: 1 error\n  seeds: lists a seed twice: [0, 0]\n"
     assert not (tmp_path / "home").exists()
+
+
+def test_an_old_key_of_a_study_is_one_warning_that_names_the_new_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["data", "digits", "--set", "compare.gains=[[full_rotation, full_random]]"]) == 0
+    assert capsys.readouterr().err == "warning: compare: `gains` is now called `differences`\n"
 
 
 def test_a_wrong_mlflow_file_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:

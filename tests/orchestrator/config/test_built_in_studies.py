@@ -73,7 +73,7 @@ def test_a_fault_in_a_file_is_named_with_the_file() -> None:
     path = write("folder/mine.yaml", "study: a\nstudy: b\n")
     with pytest.raises(StudyError) as error:
         read_file(path)
-    line = "line 2: key 'study' stands twice in the same mapping"
+    line = "line 2: key 'study' is written twice in the same mapping"
     assert str(error.value) == f"mine.yaml: 1 error\n  {line}"
 
 

@@ -78,7 +78,7 @@ def test_relative_paths_begin_where_the_file_lies(
             "artifacts_destination)",
         ),
         ("host: 1", "host: input should be a valid string, not 1"),
-        ("port: 1\nport: 2", "line 2: key 'port' stands twice in the same mapping"),
+        ("port: 1\nport: 2", "line 2: key 'port' is written twice in the same mapping"),
         ("", "is empty: a mapping of keys is needed"),
         (
             "tracking_uri: sqlite:///mlflow.db",

@@ -67,20 +67,20 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     # what does not fit the parent
     ("stages.A.config.backbone=resnet50", "is 'resnet50', but its parent 'P' has 'resnet18', "
      "and weights must fit: give both the same"),
-    ("stages.A.config.stem=small", "is 'small', but its parent 'P' has 'imagenet', "
+    ("stages.A.config.small_input=true", "is True, but its parent 'P' has False, "
      "and weights must fit: give both the same"),
-    ("stages.A.config.weights=imagenet", "is 'imagenet', but the stage starts from 'P': "
-     "leave one out"),
-    ("stages.A.seeds=[0, 1]", "a Run of seed s starts from its parent's of seed s, "
+    ("stages.A.config.weights=imagenet", "is 'imagenet', but the stage starts from the "
+     "weights of 'P': remove `weights` or `after`"),
+    ("stages.A.seeds=[0, 1]", "a Run of seed s starts from its parent's Run of seed s, "
      "but 'P' has no seed 1"),
     # grids and seeds
     ("stages.A.grid.lr=[]", "must be a list with at least one value, not []"),
-    ("stages.A.grid.lr=[0.1, 0.1]", "names a value twice: [0.1, 0.1]"),
-    ("stages.A.grid.lr=[1, 1.0]", "names a value twice: [1, 1.0]"),
+    ("stages.A.grid.lr=[0.1, 0.1]", "lists a value twice: [0.1, 0.1]"),
+    ("stages.A.grid.lr=[1, 1.0]", "lists a value twice: [1, 1.0]"),
     ("stages.A.grid=3", "input should be a valid dictionary, not 3"),
-    ("seeds=[0, 0]", "a seed stands twice: [0, 0]"),
+    ("seeds=[0, 0]", "lists a seed twice: [0, 0]"),
     ("seeds=3", "input should be a valid list, not 3"),
-    ("stages.A.seeds=[0, 0]", "a seed stands twice: [0, 0]"),
+    ("stages.A.seeds=[0, 0]", "lists a seed twice: [0, 0]"),
     # names
     ("study=a b", f"name 'a b' {NAME}"),
     ("study=../up", f"name '../up' {NAME}"),
@@ -102,12 +102,13 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     ("stages=3", "input should be a valid dictionary, not 3"),
 ]  # fmt: skip
 FAULT_OF_ANOTHER_KEY = [
-    ("compare.gains=[[A, B]]", "compare.gains[0]: no stage 'B' (stages: P, A)"),
-    ("compare.gains=[[A, A]]", "compare.gains[0]: 'A' is compared with itself"),
-    ("compare.gains=[[A, P]]", "compare.gains[0]: 'P' is not compared: name it in compare.stages"),
-    ("compare={stages: [A, P], gains: [[A, P]]}", "compare.gains[0]: 'A' and 'P' learn other "
-     "things, or from other data"),
-    ("compare.gains=[[A]]", "compare.gains[0]: list should have at least 2 items after "
+    ("compare.differences=[[A, B]]", "compare.differences[0]: no stage 'B' (stages: P, A)"),
+    ("compare.differences=[[A, A]]", "compare.differences[0]: 'A' is compared with itself"),
+    ("compare.differences=[[A, P]]",
+     "compare.differences[0]: 'P' is not compared: name it in compare.stages"),
+    ("compare={stages: [A, P], differences: [[A, P]]}",
+     "compare.differences[0]: 'A' and 'P' have another task or data set: not comparable"),
+    ("compare.differences=[[A]]", "compare.differences[0]: list should have at least 2 items after "
      "validation, not 1, not ['A']"),
     ("stages.A.grid.dataset=[x, y]", "stages.A.config.dataset: no data 'y' (there are: x)"),
     ("data.x=digit", "data.x.type: unknown data set 'digit' "
@@ -124,14 +125,14 @@ FAULT_OF_ANOTHER_KEY = [
     ("reference={B: 0.5}", "reference.B: no stage 'B' (stages: P, A)"),
     ("reference={'B[lr=1]': 0.5}", "reference.B[lr=1]: no stage 'B[lr=1]' (stages: P, A)"),
     ("reference={A: .nan}", "reference.A: input should be a finite number, not nan"),
-    ("stages.P.after=A", "stages: `after` goes in a circle: P → A → P"),
-    ("stages.A.after=A", "stages: `after` goes in a circle: A → A"),
+    ("stages.P.after=A", "stages: `after` has a cycle: P → A → P"),
+    ("stages.A.after=A", "stages: `after` has a cycle: A → A"),
     ("stages={C: {trainable: classify, after: A, config: {dataset: x}}, "
      "A: {trainable: classify, after: B, config: {dataset: x}}, "
      "B: {trainable: classify, after: A, config: {dataset: x}}}",
-     "stages: `after` goes in a circle: A → B → A"),
-    ("stages.P.config.stem=small",
-     "stages.A.config.stem: is 'imagenet', but its parent 'P' has 'small', "
+     "stages: `after` has a cycle: A → B → A"),
+    ("stages.P.config.small_input=true",
+     "stages.A.config.small_input: is False, but its parent 'P' has True, "
      "and weights must fit: give both the same"),
     ("seeds=[-1]", "seeds[0]: input should be greater than or equal to 0, not -1"),
     ("seeds=[4294967296]", "seeds[0]: input should be less than 4294967296, not 4294967296"),
@@ -221,7 +222,7 @@ def test_a_setting_is_checked_like_the_file(tmp_path: Path) -> None:
         "s.yaml: 3 errors",
         "  stages.B: unknown key in --set (there are: P, A)",
         "  stages.A.config.epocs: unknown key (did you mean 'epochs'?)",
-        "  seeds: a seed stands twice: [1, 1]",
+        "  seeds: lists a seed twice: [1, 1]",
     ]
 
 
@@ -327,7 +328,7 @@ def test_a_stage_that_comes_as_a_file_is_not_trained_and_its_children_start_from
     (stage,) = study.stages
     assert (stage.name, stage.after) == ("A", None)
     assert [variant.config.weights for variant in stage.variants] == [str(path)]
-    assert study.given == {"P": str(path)}
+    assert study.weight_files == {"P": str(path)}
 
 
 def test_a_file_for_a_stage_that_nothing_starts_from_is_a_fault(tmp_path):
@@ -361,7 +362,7 @@ def test_a_figure_that_some_epochs_lack_stops_no_run_early():
         assert from_mapping(changed(*every)).stages
         unlabelled = changed(*every, "data.x={type: digits, labels: false}")
         if metric == "val/knn_accuracy":
-            said = f"{key}: '{metric}' asks for labels of images, and 'x' has none"
+            said = f"{key}: '{metric}' needs images with a class, and 'x' has none"
             assert errors(unlabelled) == [said]
         else:
             assert from_mapping(unlabelled).stages

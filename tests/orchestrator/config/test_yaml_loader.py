@@ -12,12 +12,12 @@ from orchestrator.config.yaml_loader import YamlError, apply_setting, parse, rea
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a: 1\nb: 2\na: 3\n", "line 3: key 'a' stands twice in the same mapping"),
-        ("a:\n  x: 1\n  y: 2\n  x: 1\n", "line 4: key 'x' stands twice in the same mapping"),
-        ("a: {x: 1, x: 1}\n", "line 1: key 'x' stands twice in the same mapping"),
+        ("a: 1\nb: 2\na: 3\n", "line 3: key 'a' is written twice in the same mapping"),
+        ("a:\n  x: 1\n  y: 2\n  x: 1\n", "line 4: key 'x' is written twice in the same mapping"),
+        ("a: {x: 1, x: 1}\n", "line 1: key 'x' is written twice in the same mapping"),
         ("a: 1\nb: !foo 2\n", "line 2: unknown tag '!foo': use plain values"),
-        ("a: 1\n? [1, 2]\n: 3\n", "line 2: a key must be a plain word"),
-        ("a: 1\n? {b: 1}\n: 3\n", "line 2: a key must be a plain word"),
+        ("a: 1\n? [1, 2]\n: 3\n", "line 2: a key must be a plain value, not a list or mapping"),
+        ("a: 1\n? {b: 1}\n: 3\n", "line 2: a key must be a plain value, not a list or mapping"),
         ("", "is empty: a mapping of keys is needed"),
         ("# nothing but this\n", "is empty: a mapping of keys is needed"),
         ("- a\n- b\n", "must be a mapping of keys at its top level, not a list"),

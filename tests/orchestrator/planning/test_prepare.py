@@ -35,7 +35,7 @@ def fault(path: Path, home: Home, **config: object) -> str:
 
 @pytest.fixture
 def state() -> dict[str, Tensor]:
-    return build_encoder("resnet18", "small")[0].state_dict()
+    return build_encoder("resnet18", small_input=True)[0].state_dict()
 
 
 def test_weights_that_fit_make_a_plan(
@@ -43,7 +43,7 @@ def test_weights_that_fit_make_a_plan(
 ) -> None:
     torch.save(state, tmp_path / "fits.pt")
     for trainable in ("classify", "byol", "rotation"):
-        config = {"dataset": "digits", "stem": "small", "weights": str(tmp_path / "fits.pt")}
+        config = {"dataset": "digits", "small_input": True, "weights": str(tmp_path / "fits.pt")}
         if trainable == "byol":
             config["backbone"] = "resnet18"
         study = from_mapping(

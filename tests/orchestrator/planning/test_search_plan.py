@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from orchestrator.config.errors import StudyError
-from orchestrator.config.search_checks import DEFAULT
+from orchestrator.config.search_schema import DEFAULT
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
 from orchestrator.config.yaml_loader import apply_setting
@@ -60,12 +60,12 @@ FAULT_OF_WHAT_IS_SET = [
     (f"{SPACE}.lr={{uniform: [0.1, 0.1]}}", "uniform [0.1, 0.1] is empty"),
     (f"{SPACE}.lr={{log: [0.0, 1.0]}}", "log [0, 1]: a logarithmic range must be above 0"),
     (f"{SPACE}.lr={{log: [-1.0, 1.0]}}", "log [-1, 1]: a logarithmic range must be above 0"),
-    (f"{SPACE}.lr={{choice: [0.1, 0.1]}}", "names a value twice"),
+    (f"{SPACE}.lr={{choice: [0.1, 0.1]}}", "lists a value twice"),
     (f"{SPACE}.lr={{uniform: [-1.0, 1.0]}}", "input should be greater than 0, not -1.0"),
     (f"{SPACE}.train={{choice: [late, al]}}", "input should be 'head', 'late' or 'full', not 'al'"),
-    (f"{SPACE}.train={{uniform: [1, 2]}}", "'train' is no number: give it `choice: [...]`"),
+    (f"{SPACE}.train={{uniform: [1, 2]}}", "'train' is not a number: give it `choice: [...]`"),
     (f"{SPACE}.epochs={{uniform: [1.5, 2.5]}}", "'epochs' takes whole numbers"),
-    (f"{SPACE}.backbone={{choice: [resnet18]}}", "the stages around it must have the same"),
+    (f"{SPACE}.backbone={{choice: [resnet18]}}", "parent and child stages must have the same"),
     ("stages.A.search.metric=val/acuracy", "(did you mean 'val/accuracy'?)"),
     ("stages.A.search.metric=test/accuracy", "choose on validation data"),
     ("stages.A.search.metric=val/miou", "classify does not report 'val/miou'"),
@@ -85,20 +85,20 @@ FAULTS_ELSEWHERE = [
         "stages.A.search.algorithm=pbt",
         "stages.A.search.algorithm: input should be 'random', 'grid'",
     ),
-    ("stages.A.search.then=null", "stages.A.search: 'B' starts from what is found: say `then:"),
+    ("stages.A.search.then=null", "stages.A.search: 'B' starts from the search's winner: set"),
     ("stages.A.search.mode=min", None),
-    ("stages.A.search.metric=val/loss", "stages.A.search: mode max looks for the worst val/loss"),
-    ("stages.A.search.algorithm=grid", "stages.A.search: a grid has no end on the range of 'lr'"),
+    ("stages.A.search.metric=val/loss", "stages.A.search: mode max chooses the worst val/loss"),
+    ("stages.A.search.algorithm=grid", "stages.A.search: algorithm grid cannot list the range of"),
     ("stages.A.search.trials=null", "stages.A.search: needs `trials:`"),
-    ("stages.A.grid.lr=[0.1, 0.2]", "stages.A.grid: it has a `search`: give its space a `choice`"),
-    ("stages.A.seeds=[0, 1]", "stages.A.seeds: it has a `search`: say `then: {seeds: [...]}`"),
+    ("stages.A.grid.lr=[0.1, 0.2]", "stages.A.grid: a stage with a `search` has no grid: write"),
+    ("stages.A.seeds=[0, 1]", "stages.A.seeds: a stage with a `search` has no seeds: write"),
     (
         "stages.A.search.space.lr={log: [a, 1.0]}",
         "stages.A.search.space.lr.log[0]: input should be",
     ),
     (
         "stages.A.search.seed=5",
-        "stages.A.seeds: a Run of seed s starts from its parent's of seed s",
+        "stages.A.seeds: a Run of seed s starts from its parent's Run of seed s",
     ),
     ("stages.A.search.then.seeds=[0]", "stages.B.seeds: a Run of seed s starts from its parent's"),
     ("stages.P.grid.lr=[0.1, 0.2]", "stages.A.after: a search starts from one configuration"),
@@ -107,13 +107,19 @@ FAULTS_ELSEWHERE = [
 ]
 PBT = ["stages.A.search.scheduler=pbt", f"{SPACE}={{lr: {{log: [0.01, 1.0]}}}}"]
 FAULTS_OF_PBT = [
-    (["stages.A.search.trials=1"], "pbt with one trial: there is nobody to learn from"),
-    (["stages.A.search.then.best=2"], "the best of a population are related: say `then:"),
-    (["stages.A.search.over=[P, A]"], "pbt changes what is trained on its way: it is `over` one"),
-    (["stages.A.search.interval_epochs=4"], "4 of 4 epochs: nobody would learn from anybody"),
+    (["stages.A.search.trials=1"], "pbt needs at least two trials to exploit"),
+    (["stages.A.search.then.best=2"], "the best of a population share weights: set"),
+    (["stages.A.search.over=[P, A]"], "pbt changes values during one training: remove"),
+    (["stages.A.search.interval_epochs=4"], "must be smaller than epochs, else PBT never exploits"),
     (["stages.A.config.changes=[{epoch: 2, lr: 0.1}]"], "pbt finds the `changes` itself"),
-    ([f"{SPACE}.augment={{choice: [none, crop]}}"], "pbt changes it on the way: only lr, momentum"),
-    ([f"{SPACE}.epochs={{uniform: [2, 4]}}"], "pbt changes it on the way: only lr, momentum"),
+    (
+        [f"{SPACE}.augment={{choice: [none, crop]}}"],
+        "pbt changes values during training, possible for lr, momentum",
+    ),
+    (
+        [f"{SPACE}.epochs={{uniform: [2, 4]}}"],
+        "pbt changes values during training, possible for lr, momentum",
+    ),
 ]
 
 
@@ -170,7 +176,9 @@ def test_a_figure_that_comes_now_and_then_chooses_no_trial() -> None:
 def test_the_name_of_the_stage_as_written_is_taken() -> None:
     mapping = changed()
     mapping["stages"]["A_default"] = mapping["stages"]["P"]
-    with pytest.raises(StudyError, match="stages.A_default: is the name of 'A' as it is written"):
+    with pytest.raises(
+        StudyError, match="stages.A_default: this name is reserved for 'A' as it is written"
+    ):
         from_mapping(mapping)
 
 
@@ -217,7 +225,7 @@ def test_the_winners_are_trained_over_the_seeds_beside_the_stage_as_written() ->
     chosen = next(run for run in runs if run.label == winner)
     assert (chosen.config["lr"], chosen.config["epochs"]) == (0.5, 7)
     assert found.compare.stages == ["A", "A_default", "B"]
-    assert found.compare.gains == [["A", "A_default"]]
+    assert found.compare.differences == [["A", "A_default"]]
     assert list(found.searches) == ["A"]
 
 
@@ -266,24 +274,24 @@ OVER = [
     ("settings", "fault"),
     [
         (["stages.A.search.over=[Q, A]"], ".over: no stage 'Q' (stages: P, A, B)"),
-        (["stages.A.search.over=[A]"], ".over: names the stages that lead to 'A', and 'A' last"),
-        (["stages.A.search.over=[P, B]"], ".over: names the stages that lead to 'A'"),
+        (["stages.A.search.over=[A]"], ".over: must list the stages that lead to 'A', and 'A'"),
+        (["stages.A.search.over=[P, B]"], ".over: must list the stages that lead to 'A'"),
         (["stages.A.after=null"], ".over: 'A' does not start from 'P'"),
-        (["stages.P.grid.lr=[0.1, 0.2]"], ".over: 'P' has a `grid` of its own"),
+        (["stages.P.grid.lr=[0.1, 0.2]"], ".over: 'P' has its own `grid`"),
         (["stages.P.search={trials: 2, space: {lr: {log: [0.1, 1.0]}}, then: {}}"],
-         ".over: 'P' has a `search` of its own"),
+         ".over: 'P' has its own `search`"),
         (["stages.A.search.space={lr: {log: [0.1, 1.0]}}"],
-         ".over: nothing of 'P' is searched: leave it out"),
-        (["stages.A.search.then.best=2"], ".then.best: with `over` there is one winner: say 1"),
+         ".over: no parameter of 'P' is in the space: remove it here"),
+        (["stages.A.search.then.best=2"], ".then.best: a search with `over` has one winner: set 1"),
         (["stages.A.search.space={P.momentun: {choice: [0.5]}}"],
          ".space.P.momentun: unknown key (did you mean 'momentum'?)"),
         (["stages.A.search.space={P.momentum: {choice: [2.0]}}"], ".space.P.momentum: input sh"),
         (["stages.A.search.space={P.lr: {log: [1.0, 2.0]}, PP.lr: {log: [1.0, 2.0]}}"],
-         ".space.PP.lr: 'PP' is no stage that is searched (did you mean 'P'?)"),
-        (["stages.A.search.space={P.stem: {choice: [small]}}"],
-         ".space.P.stem: the stages around it must have the same"),
+         ".space.PP.lr: 'PP' is not searched together with 'A' (did you mean 'P'?)"),
+        (["stages.A.search.space={P.small_input: {choice: [true]}}"],
+         ".space.P.small_input: parent and child stages must have the same"),
         (["stages.A.search.over=[]"],
-         ".space.P.momentum: 'P' is no stage that is searched (the search is not `over` any)"),
+         ".space.P.momentum: 'P' is not searched together with 'A': name it in `over`"),
     ],
 )  # fmt: skip
 def test_a_fault_of_what_is_searched_together(settings: list[str], fault: str) -> None:
@@ -294,7 +302,10 @@ def test_a_fault_of_what_is_searched_together(settings: list[str], fault: str) -
 def test_the_name_of_a_stage_that_is_found_is_taken() -> None:
     mapping = changed(*OVER)
     mapping["stages"]["P_for_A"] = mapping["stages"]["P"]
-    with pytest.raises(StudyError, match="stages.P_for_A: is the name of what 'A' finds"):
+    with pytest.raises(
+        StudyError,
+        match="stages.P_for_A: this name is reserved for the result of the search of 'A'",
+    ):
         from_mapping(mapping)
 
 

@@ -191,35 +191,37 @@ def test_markdown_answers_the_question_with_one_table_a_data_set():
     assert text.endswith("over n seeds.\n\n1 Run is missing\n")
 
 
-def gains(runs, *pairs, metric=METRIC):
-    (made,) = tables(runs, replace(spec(metric), gains=pairs))
-    return made.gains
+def differences(runs, *pairs, metric=METRIC):
+    (made,) = tables(runs, replace(spec(metric), differences=pairs))
+    return made.differences
 
 
-def test_a_gain_is_the_difference_seed_by_seed_over_the_seeds_that_both_have():
+def test_a_paired_difference_is_the_difference_seed_by_seed_over_the_seeds_that_both_have():
     runs = [record("A", seed, value) for seed, value in enumerate([0.5, 0.7, 0.9])]
     runs += [record("B", seed, value) for seed, value in [(3, 0.1), (1, 0.65), (0, 0.40)]]
-    (gain,) = gains(runs, ("A", "B"))
-    assert gain.values == pytest.approx((0.10, 0.05))
-    assert (gain.n, gain.mean) == (2, pytest.approx(0.075))
-    assert gain.std == pytest.approx(statistics.stdev([0.10, 0.05]))  # rows alone: 0.2 and 0.28
-    (back,) = gains(runs, ("B", "A"))
+    (difference,) = differences(runs, ("A", "B"))
+    assert difference.values == pytest.approx((0.10, 0.05))
+    assert (difference.n, difference.mean) == (2, pytest.approx(0.075))
+    assert difference.std == pytest.approx(
+        statistics.stdev([0.10, 0.05])
+    )  # rows alone: 0.2 and 0.28
+    (back,) = differences(runs, ("B", "A"))
     assert back.mean == pytest.approx(-0.075)
 
 
 def test_grids_are_paired_by_their_values_and_one_configuration_with_all():
     runs = [record(label) for label in ("A[lr=1]", "A[lr=2]", "B[lr=2]", "B[lr=3]", "C")]
-    assert [(g.one.label, g.other.label) for g in gains(runs, ("A", "B"), ("A", "C"))] == [
+    assert [(g.one.label, g.other.label) for g in differences(runs, ("A", "B"), ("A", "C"))] == [
         ("A[lr=2]", "B[lr=2]"),
         ("A[lr=1]", "C"),
         ("A[lr=2]", "C"),
     ]
 
 
-def test_gains_are_printed_under_their_table_in_points():
+def test_differences_are_printed_under_their_table_in_points():
     runs = [record("A", 0, 0.5), record("A", 1, 0.6), record("B", 0, 0.40), record("B", 1, 0.55)]
     runs += [record("C", 0, state="FAILED")]
-    made = tables(runs, replace(spec(), gains=(("A", "B"), ("B", "A"), ("A", "C"))))
+    made = tables(runs, replace(spec(), differences=(("A", "B"), ("B", "A"), ("A", "C"))))
     assert as_text(made).splitlines()[-5:] == [
         "classify on digits: difference, paired by seed",
         "labels  test/accuracy (percentage points)  n",
@@ -232,9 +234,9 @@ def test_gains_are_printed_under_their_table_in_points():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_gain_over_what_is_not_finite_is_not_finite(bad):
-    (gain,) = gains([record("A"), record("B", 0, bad)], ("A", "B"))
-    assert math.isnan(gain.mean) and gain.std is None
+def test_a_paired_difference_over_what_is_not_finite_is_not_finite(bad):
+    (difference,) = differences([record("A"), record("B", 0, bad)], ("A", "B"))
+    assert math.isnan(difference.mean) and difference.std is None
 
 
 def test_an_empty_comparison_says_so():

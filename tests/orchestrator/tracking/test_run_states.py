@@ -143,6 +143,8 @@ def test_the_comparison_is_what_the_plan_says() -> None:
     wanted = {"metric": "val/loss", "stages": ["A"], "rows": "stage", "plots": ["bars"]}
     plan = {"compare": wanted, "reference": {"A": 0.5}}
     expected = Comparison("val/loss", ("A",), "stage", ("bars",), {"A": 0.5})
-    assert comparison(plan) == expected  # a plan of the time before there were gains
-    wanted["gains"] = [["A", "B"]]
-    assert comparison(plan) == replace(expected, gains=(("A", "B"),))
+    assert comparison(plan) == expected  # a plan of the time before there were differences
+    for key in ("differences", "gains"):  # the second one is the name in older plans
+        wanted[key] = [["A", "B"]]
+        assert comparison(plan) == replace(expected, differences=(("A", "B"),))
+        del wanted[key]

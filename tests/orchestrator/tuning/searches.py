@@ -14,7 +14,7 @@ from orchestrator.storage.home import Home
 from orchestrator.tuning.tuner import SearchContext, Tuner
 from tests.conftest import ALONE
 
-CONFIG = {"dataset": "d", "stem": "small", "epochs": 2, "batch_size": 16, "lr": 0.01}
+CONFIG = {"dataset": "d", "small_input": True, "epochs": 2, "batch_size": 16, "lr": 0.01}
 SEARCH = {"trials": 3, "algorithm": "random", "space": {"lr": {"log": [1e-4, 0.1]}}, "then": {}}
 
 

@@ -28,7 +28,7 @@ State = dict[str, Tensor]
 
 def encoder(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return build_encoder("resnet18", "imagenet")[0]
+    return build_encoder("resnet18", small_input=False)[0]
 
 
 def copied(module: nn.Module) -> State:
@@ -50,17 +50,19 @@ def torchvision_state(seed: int = 1, name: str = "resnet18") -> State:
 
 
 @pytest.mark.parametrize(("name", "width"), [("resnet18", 512), ("resnet50", 2048)])
-@pytest.mark.parametrize("stem", ["imagenet", "small"])
-def test_an_encoder_gives_a_vector_an_image(name: str, width: int, stem: str) -> None:
-    built, promised = build_encoder(name, stem)
+@pytest.mark.parametrize("small_input", [False, True])
+def test_an_encoder_gives_a_vector_an_image(name: str, width: int, small_input: bool) -> None:
+    built, promised = build_encoder(name, small_input)
     assert promised == width
     for side in (8, 33):
         assert built.eval()(torch.zeros(2, 3, side, side)).shape == (2, width)
 
 
-@pytest.mark.parametrize(("stem", "side"), [("imagenet", 8), ("small", 32)])
-def test_the_small_stem_keeps_the_resolution_up_to_the_first_stage(stem: str, side: int) -> None:
-    built, _ = build_encoder("resnet18", stem)
+@pytest.mark.parametrize(("small_input", "side"), [(False, 8), (True, 32)])
+def test_small_input_keeps_the_resolution_up_to_the_first_stage(
+    small_input: bool, side: int
+) -> None:
+    built, _ = build_encoder("resnet18", small_input)
     sides = []
     built.layer1.register_forward_hook(lambda module, given, result: sides.append(result.shape[-1]))
     built.eval()(torch.zeros(1, 3, 32, 32))
@@ -104,7 +106,7 @@ def test_imagenet_weights_come_from_torchvision(
 ) -> None:
     state = torchvision_state(name=name)
     put_in_cache(state, tmp_path, name, monkeypatch)
-    built, _ = build_encoder(name, "imagenet")
+    built, _ = build_encoder(name, small_input=False)
     loaded = initialise(built, config(backbone=name, weights="imagenet"))
     assert same(built, state)
     assert IMAGENET_WEIGHTS[name] in loaded.source

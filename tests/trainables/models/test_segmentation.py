@@ -88,7 +88,7 @@ def test_deeplabv3_is_torchvisions_network_with_a_handed_on_encoder() -> None:
 
 def test_an_encoder_that_learnt_another_task_fits_deeplabv3() -> None:
     torch.manual_seed(0)
-    learnt, _ = build_encoder("resnet50", "imagenet")
+    learnt, _ = build_encoder("resnet50", small_input=False)
     mine = DeepLabV3(classes=3)
     found = load_encoder(mine.encoder, learnt.state_dict(), "byol")
     assert found.tensors == len(learnt.state_dict())

@@ -11,7 +11,7 @@ from trainables.monitoring.architecture import Architecture, architecture, as_te
 from trainables.tasks.registry import TRAINABLES
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "rotation": ("rotation", {"stem": "small"}),
+    "rotation": ("rotation", {"small_input": True}),
     "head": ("classify", {"head": "mlp", "train": "head"}),
     "byol": ("byol", {"backbone": "resnet18", "hidden": 32}),
     "fcn32s": ("segment", {"network": "fcn32s", "backbone": "vgg16", "hidden": 16}),

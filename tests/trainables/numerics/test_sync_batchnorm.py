@@ -139,7 +139,7 @@ def test_uneven_shares_are_not_what_each_rank_alone_would_give(ranks: Ranks) -> 
 
 
 def test_synchronise_keeps_names_state_and_the_parameters_themselves() -> None:
-    encoder, _ = build_encoder("resnet18", "small")
+    encoder, _ = build_encoder("resnet18", small_input=True)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     learnt = [id(parameter) for parameter in encoder.parameters()]
     converted = synchronise(encoder, CPU)
@@ -150,7 +150,7 @@ def test_synchronise_keeps_names_state_and_the_parameters_themselves() -> None:
 
 
 def test_synchronise_replaces_every_batchnorm_once() -> None:
-    encoder, _ = build_encoder("resnet18", "small")
+    encoder, _ = build_encoder("resnet18", small_input=True)
     count = sum(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
     for _ in range(2):
         encoder = synchronise(encoder, CPU)

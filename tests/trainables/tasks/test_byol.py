@@ -93,7 +93,7 @@ def test_loss_gradients_and_target_equal_those_of_byol_pytorch():
     package = pytest.importorskip("byol_pytorch")
     ours = small().model.train()
     net = torchvision.models.resnet18()
-    net.conv1, net.maxpool = copy.deepcopy(ours.encoder.conv1), nn.Identity()  # the small stem
+    net.conv1, net.maxpool = copy.deepcopy(ours.encoder.conv1), nn.Identity()  # small_input
     net.load_state_dict(ours.encoder.state_dict(), strict=False)
     learner = package.BYOL(
         net, image_size=16, hidden_layer="avgpool", projection_size=16, projection_hidden_size=32,

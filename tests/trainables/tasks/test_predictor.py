@@ -43,7 +43,7 @@ def waves(height: int, width: int) -> np.ndarray:
 def saved(folder: Path, train: str = "full") -> Trainable:
     """A classifier that has moved away from its initial state, written as a checkpoint is."""
     kind = TRAINABLES["classify"]
-    config = kind.Config.model_validate({"dataset": "t", "stem": "small", "train": train})
+    config = kind.Config.model_validate({"dataset": "t", "small_input": True, "train": train})
     torch.manual_seed(3)
     trainable = kind(config, DataInfo(CLASSES, SIDE))
     trainable.set_training(True)
@@ -78,6 +78,17 @@ def test_predictions_are_those_of_the_model_that_was_saved(tmp_path: Path) -> No
     assert np.allclose(table[[f"p({name})" for name in CLASSES]], wanted, atol=1e-6)
     assert table["class"].tolist() == [CLASSES[i] for i in wanted.argmax(1)]
     assert len(set(wanted.round(4).flatten())) > len(CLASSES)
+
+
+def test_a_model_that_was_saved_under_old_keys_predicts_the_same(tmp_path: Path) -> None:
+    saved(tmp_path)
+    pictures, file = noise(2, SIDE, SIDE, 3), tmp_path / MODEL
+    expected = Classifier(tmp_path).predict(pictures)
+    described = json.loads(file.read_text(encoding="utf-8"))
+    assert described["config"].pop("small_input") is True
+    described["config"]["stem"] = "small"
+    file.write_text(json.dumps(described), encoding="utf-8")
+    assert Classifier(tmp_path).predict(pictures).equals(expected)
 
 
 def test_a_row_an_image_says_class_probability_and_one_column_a_class(

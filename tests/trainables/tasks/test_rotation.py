@@ -36,7 +36,7 @@ class Oracle(nn.Module):
 
 def rotation(**settings: Any) -> Rotation:
     torch.manual_seed(0)
-    config = Rotation.Config.model_validate({"dataset": "target", "stem": "small"} | settings)
+    config = Rotation.Config.model_validate({"dataset": "target", "small_input": True} | settings)
     return Rotation(config, DataInfo(CLASSES, SIDE))
 
 

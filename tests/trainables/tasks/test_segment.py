@@ -51,7 +51,7 @@ class Painter(nn.Module):
     ("settings", "message"),
     [
         ({"network": "fcn32s"}, "fcn32s stands on vgg16, not resnet50: set backbone to vgg16"),
-        ({"stem": "small"}, "remove `stem`"),
+        ({"small_input": True}, "remove `small_input`"),
         ({"scales": [2.0, 1.0]}, "smallest, then largest"),
         ({"scales": [0.0, 1.0]}, "greater than 0"),
         ({"crop": 31}, "greater than or equal to 32"),
