@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from tests.conftest import damage
 from tests.integration.command import Command
 from tests.ledger import Reference, check, reference
@@ -68,14 +68,14 @@ class Round:
     def until(self, label: str, epochs: float) -> None:
         """Wait until a Run is so far; a submit that ends meanwhile ends the waiting."""
         while self.followers[-1].poll() is None:
-            progress = self.store.progress(self.keys[label])
+            progress = self.store.run(self.keys[label]).progress()
             if progress and progress["epoch"] + progress["part"] >= epochs:
                 return
             time.sleep(0.02)
 
     def until_saving(self, label: str) -> None:
         """Wait until a checkpoint is being written."""
-        folder = self.store.folder(self.keys[label])
+        folder = self.store.run(self.keys[label]).path
         while self.followers[-1].poll() is None and not list(folder.glob(".epoch_*")):
             time.sleep(0.002)
 

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trials
 from tests.integration.command import Command, wait_for
 from tests.ledger import held
@@ -95,11 +95,11 @@ def check(command: Command, name: str, kills: int) -> None:
     """Raises AssertionError where a search is not whole, or something of it is left."""
     store = Store(command.home / "store")
     plan = json.loads((command.home / "plans" / f"{name}.json").read_text())
-    trials = Trials(store.folder(plan["searches"][0]["key"])).all()
+    trials = Trials(store.run(plan["searches"][0]["key"]).path).all()
     states = [trial.state for trial in trials]
     assert len(states) == TRIALS and set(states) <= {"FINISHED", "STOPPED"}, states
     for trial in trials:
-        texts = [path.read_text() for path in store.logs(trial.key).values()]
+        texts = [path.read_text() for path in store.run(trial.key).logs().values()]
         done = Counter(re.findall(r"INFO epoch (\d+):", "".join(texts)))
         again = sum(done.values()) - len(done)
         assert again <= kills, f"{trial.label} trained {again} epochs again"

@@ -12,8 +12,8 @@ from orchestrator.config.study_loader import from_mapping
 from orchestrator.execution.task import Task
 from orchestrator.planning.prepare import build_caches, prepare
 from orchestrator.planning.run import Run
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from trainables.numerics.distributed import World
 
 torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def task_of(run: Run, table: Path, store: Store) -> Task:
     """A Run without a parent, claimed."""
     return Task(
         key=run.key,
-        attempt=store.claim(run.key),
+        attempt=store.run(run.key).begin_attempt(),
         label=run.label,
         trainable=run.trainable,
         config=run.config,

@@ -10,7 +10,7 @@ import requests
 import torch
 from mlflow import MlflowClient
 
-from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_records import Store
 from tests.integration.command import Command, wait_for
 from trainables.engine.early_stopping import best_epoch
 from trainables.tasks.registry import TRAINABLES
@@ -33,7 +33,7 @@ def reference(store: Store, keys: dict[str, str]) -> Reference:
     """What the store holds of finished Runs. keys: label → key."""
     found = {}
     for label, key in keys.items():
-        result, best = store.result(key), store.best(key)
+        result, best = store.run(key).result(), store.run(key).best()
         assert result is not None and best is not None, f"{label} has no result"
         history = [
             {name: value for name, value in entry.items() if not name.startswith("system/")}
@@ -70,12 +70,12 @@ def check(
         if _tag(run, "kind") != "submission":
             key = keys[_tag(run, "label")]
             _check_run(client, run, store, key, epochs)
-            _check_repeats(store.logs(key), 1 if damaged else 0)
+            _check_repeats(store.run(key).logs(), 1 if damaged else 0)
     wait_for(lambda: not held(status["ray"]), 30)
 
 
 def _check_run(client: MlflowClient, run, store: Store, key: str, epochs: int) -> None:
-    result = store.result(key)
+    result = store.run(key).result()
     for name in ("train/loss", "val/loss"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
         assert steps == list(range(1, epochs + 1)), f"{run.info.run_name} {name}: steps {steps}"
@@ -85,8 +85,8 @@ def _check_run(client: MlflowClient, run, store: Store, key: str, epochs: int) -
     assert best == result["best_epoch"] == int(_tag(run, "best_epoch"))
     for name, value in result["test"].items():
         assert [p.value for p in client.get_metric_history(run.info.run_id, name)] == [value]
-    for epoch in store.epochs(key):
-        assert store.load(key, epoch) is not None, f"{key} epoch {epoch} is damaged"
+    for epoch in store.run(key).epochs():
+        assert store.run(key).load(epoch) is not None, f"{key} epoch {epoch} is damaged"
     assert run.data.params and _tag(run, "opened")
     models = client.search_logged_models([run.info.experiment_id])
     names = Counter(model.name for model in models if model.source_run_id == run.info.run_id)

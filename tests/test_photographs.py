@@ -8,8 +8,8 @@ import pytest
 from orchestrator.config.study_loader import read
 from orchestrator.execution.worker import train
 from orchestrator.planning.prepare import Prepared, build_caches, prepare
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from tests.conftest import ALONE, real_data, task_of
 
 
@@ -49,7 +49,7 @@ def test_a_network_learns_from_photographs(home: Home, tmp_path: Path) -> None:
     (run,) = [run for run in made.runs if (run.stage, run.seed) == ("A", 0)]
     tables, store = build_caches(made, home, lambda name, done, total: None), Store(tmp_path)
     train(task_of(run, tables[run.dataset], store), ALONE, lambda figures: None)
-    result = store.result(run.key)
+    result = store.run(run.key).result()
     assert result is not None
     first, last = (entry["train/loss"] for entry in result["history"])
     assert last < first

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
-from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_records import Store
 from tests.conftest import ALONE, Tasks, damage
 from tests.ledger import Reference, reference
 from trainables.engine.checkpoints import Unrecoverable
@@ -72,13 +72,15 @@ def go_on(task: Task, store: Store) -> list[object]:
     """Train to the end as a new attempt. Returns a figure for every epoch that was trained."""
     trained: list[object] = []
     train(
-        replace(task, store=str(store.root), attempt=store.claim(task.key)), ALONE, trained.append
+        replace(task, store=str(store.root), attempt=store.run(task.key).begin_attempt()),
+        ALONE,
+        trained.append,
     )
     return trained
 
 
 def at(store: Store, key: str, epochs: float) -> bool:
-    progress = store.progress(key)
+    progress = store.run(key).progress()
     return progress is not None and progress["epoch"] + progress["part"] >= epochs
 
 
@@ -88,8 +90,8 @@ def test_a_run_killed_at_any_moment_loses_nothing(calm, memory, monkeypatch, mom
     monkeypatch.setattr("trainables.engine.loop._PROGRESS_SECONDS", 0.0)
     task, wanted = calm
     store = Store(memory / "store")
-    task = replace(task, store=str(store.root), attempt=store.claim(task.key))
-    folder = store.folder(task.key)
+    task = replace(task, store=str(store.root), attempt=store.run(task.key).begin_attempt())
+    folder = store.run(task.key).path
     conditions: dict[str, Callable[[], object]] = {
         "mid-epoch": lambda: at(store, task.key, 2.4),
         "between epochs": lambda: at(store, task.key, 2.0),
@@ -102,7 +104,7 @@ def test_a_run_killed_at_any_moment_loses_nothing(calm, memory, monkeypatch, mom
         os.kill(pid, 9)
 
     in_a_process(task, strike)
-    left = max(store.epochs(task.key))
+    left = max(store.run(task.key).epochs())
     assert len(go_on(task, store)) == EPOCHS - left
     assert reference(store, {"only": task.key}) == wanted
 
@@ -117,12 +119,16 @@ def struck(calm, module_memory) -> Path:
         pass
 
     def report(figures: dict) -> None:
-        if len(store.epochs(task.key)) and max(store.epochs(task.key)) == 3:
+        if len(store.run(task.key).epochs()) and max(store.run(task.key).epochs()) == 3:
             raise Struck
 
     with pytest.raises(Struck):
-        train(replace(task, store=str(store.root), attempt=store.claim(task.key)), ALONE, report)
-    store.log(task.key, 1, 0).write_text("")
+        train(
+            replace(task, store=str(store.root), attempt=store.run(task.key).begin_attempt()),
+            ALONE,
+            report,
+        )
+    store.run(task.key).log_file(1, 0).write_text("")
     return store.root
 
 
@@ -152,7 +158,7 @@ def test_one_damaged_file_costs_one_epoch_at_most(calm, struck, memory, caplog, 
     task, wanted = calm
     shutil.copytree(struck, memory / "store")
     store = Store(memory / "store")
-    damage(store.folder(task.key) / name, how)
+    damage(store.run(task.key).path / name, how)
     trained = go_on(task, store)
     assert reference(store, {"only": task.key}) == wanted
     newest = name.startswith("epoch_00003/")
@@ -169,7 +175,7 @@ def test_a_finished_run_survives_a_damaged_file_too(calm, memory, how):
     for number, name in enumerate(name for name in names if name.name != ".lock"):
         store = Store(shutil.copytree(origin, memory / str(number)))
         damage(store.root / name, how)
-        if store.result(task.key) is None:
+        if store.run(task.key).result() is None:
             assert len(go_on(task, store)) <= 1
         assert reference(store, {"only": task.key}) == wanted
 
@@ -199,13 +205,13 @@ def fill(folder: Path, left: int) -> Path:
 def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(calm, small_disk, left):
     task, wanted = calm
     store = Store(small_disk / "store")
-    task = replace(task, store=str(store.root), attempt=store.claim(task.key))
+    task = replace(task, store=str(store.root), attempt=store.run(task.key).begin_attempt())
     filler = fill(small_disk, left)
     with pytest.raises(
         Unrecoverable, match=r"nothing can be written .*No space left.*free some space"
     ):
         train(task, ALONE, silent)
-    assert all(store.load(task.key, epoch) for epoch in store.epochs(task.key))
+    assert all(store.run(task.key).load(epoch) for epoch in store.run(task.key).epochs())
     filler.unlink()
     go_on(task, store)
     assert reference(store, {"only": task.key}) == wanted
@@ -214,7 +220,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(calm, small_
 def test_a_disk_that_turns_read_only_stops_the_run_too(calm, small_disk):
     task, wanted = calm
     store = Store(small_disk / "store")
-    task = replace(task, store=str(store.root), attempt=store.claim(task.key))
+    task = replace(task, store=str(store.root), attempt=store.run(task.key).begin_attempt())
 
     def report(figures: dict) -> None:
         subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

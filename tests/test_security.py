@@ -90,9 +90,9 @@ def test_code_in_a_weights_file_of_a_study_is_not_run(
 
 
 def test_code_in_a_parent_s_checkpoint_is_not_run(tasks: Tasks, trap: Trap) -> None:
-    attempt = tasks.store.claim("parent")
-    tasks.store.save("parent", attempt, 1, {"weights.pt": trap.save}, {})
-    tasks.store.finish("parent", attempt, {"best_epoch": 1})
+    attempt = tasks.store.run("parent").begin_attempt()
+    tasks.store.run("parent").writer(attempt).save(1, {"weights.pt": trap.save}, {})
+    tasks.store.run("parent").writer(attempt).finish({"best_epoch": 1})
     with pytest.raises((pickle.UnpicklingError, Unrecoverable), match="eights"):
         build_training(replace(tasks.make(), parent="parent", parent_label="parent"), ALONE)
 
@@ -106,7 +106,7 @@ def test_code_in_a_run_s_own_checkpoint_is_not_run(tasks: Tasks, trap: Trap, nam
         "training.pt": lambda path: torch.save({"optimizer": run.optimizer.state_dict()}, path),
     }
     info = {"history": [], "seconds": 0.0}
-    tasks.store.save(task.key, task.attempt, 1, files | {name: trap.save}, info)
+    tasks.store.run(task.key).writer(task.attempt).save(1, files | {name: trap.save}, info)
     with pytest.raises((pickle.UnpicklingError, Unrecoverable), match="eights"):
         run.resume()
 

@@ -11,9 +11,9 @@ from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.reconcile import jobs_of, settle
 from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Jobs
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import find_home
 from orchestrator.storage.run_log import named_logs
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import Tracker
 from orchestrator.tracking.run_states import find_run, newest
 
@@ -52,7 +52,7 @@ def logs(options: argparse.Namespace) -> int:
     tracker, store = Tracker(str(found.mlflow_uri)), Store(home.store)
     key, run_id = find_run(tracker, options.run)
     with tempfile.TemporaryDirectory() as folder:
-        files = store.logs(key)
+        files = store.run(key).logs()
         if not files and run_id:  # it was trained elsewhere
             files = named_logs(tracker.download(run_id, "logs", Path(folder)))
         if not files:

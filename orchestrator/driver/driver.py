@@ -25,9 +25,9 @@ from orchestrator.execution.resources import at_once, cluster_nodes, share_of
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.prepare import Prepared, build_caches, prepare, remember
 from orchestrator.planning.search_plan import PlannedSearch
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import NO_ROOM, Busy, locked
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
 from orchestrator.tracking.sync import Mirror
 from orchestrator.tuning.search_runner import DRAIN_SECONDS, SearchRunner, retry_mlflow
@@ -75,7 +75,7 @@ def run(job: Job) -> int:
             remember(prepared, home)
         facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
         mirror = Mirror(tracker, Store(home.store), submission, facts)
-        walk = Scheduler(prepared, share, tables, home, mirror)
+        walk = Scheduler(prepared, share, tables, home, mirror, job.job_id)
         searching = SearchRunner(tracker, submission, facts)
         mirror.start()
         try:

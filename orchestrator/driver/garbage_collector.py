@@ -21,9 +21,9 @@ from orchestrator.config.errors import Refused
 from orchestrator.execution.processes import alive
 from orchestrator.planning.plan import UnknownPlan, from_plain
 from orchestrator.planning.run import Run
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import Busy, locked, read_json
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trials
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def find_waste(home: Home) -> list[Garbage]:
     """What no newest plan needs and nobody uses now. Raises Refused when a plan cannot be read."""
     runs, store = _newest_runs(home), Store(home.store)
     keys = {path.name for path in _entries(home.store) if _is_key_folder(path)}
-    owned = {key for key in keys if store.owner(key) is not None}
+    owned = {key for key in keys if store.run(key).owner() is not None}
     needed = {key for run in runs for key in (run.key, run.parent) if key is not None}
     needed |= _needed_by_searches(home, store)
     data = {run.dataset for run in runs}
@@ -127,7 +127,7 @@ def _needed_by_searches(home: Home, store: Store) -> set[str]:
         plan = read_json(path) or {}
         for search in plan.get("searches", ()):
             if (key := search.get("key")) is not None:
-                trials = Trials(store.folder(key))
+                trials = Trials(store.run(key).path)
                 found = trials.have_found(search["count"])
                 tried = () if found else trials.all()
                 needed |= {key, *(one for trial in tried for one in (trial.key, *trial.ahead))}
@@ -152,7 +152,7 @@ def _in_store(store: Store, keys: Iterable[str], needed: Set[str]) -> Iterator[G
     """keys: those in the store that nobody owns."""
     yield from _left_by_clean(store.root)
     for key in sorted(keys):
-        folder, guard = store.folder(key), partial(_owning, store, key)
+        folder, guard = store.run(key).path, partial(_owning, store, key)
         if key not in needed:
             yield _waste(folder, "checkpoints of a Run that no newest plan has", guard)
             continue
@@ -195,7 +195,7 @@ def _in_ray_train(folder: Path, store: Store) -> Iterator[Garbage]:
     yield from _left_by_clean(folder)
     for path in _entries(folder):
         match = _ATTEMPT.fullmatch(path.name)
-        if match and _is_folder(path) and store.owner(match[1]) is None:
+        if match and _is_folder(path) and store.run(match[1]).owner() is None:
             guard = partial(_owning, store, match[1])
             yield _waste(path, "Ray Train's notes on an attempt that has ended", guard)
 
@@ -236,10 +236,10 @@ def _left_by_clean(folder: Path) -> Iterator[Garbage]:
 @contextmanager
 def _owning(store: Store, key: str) -> Iterator[None]:
     """Nobody begins to train the key meanwhile. Raises Busy when somebody has."""
-    if not store.folder(key).is_dir():  # owning would make it
+    if not store.run(key).path.is_dir():  # owning would make it
         yield
         return
-    owner = store.own(key, "clean")
+    owner = store.run(key).acquire("clean")
     if owner is None:
         raise Busy(key)
     with owner:

@@ -4,9 +4,9 @@ import time
 
 from orchestrator.execution.ray_jobs import LOCAL, Jobs
 from orchestrator.execution.services import RayService, ServiceError
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import Busy, locked
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.comparison_report import write_comparison
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
 from orchestrator.tracking.run_states import RunState, Submission, keep, load, newest
@@ -96,7 +96,7 @@ def _lacks_maps(store: Store, item: RunState) -> bool:
     """Whether an MLflow run of its own lacks pictures that the store has something to draw of."""
     own = item.tracked is not None and item.tracked.tags["label"] == item.run.label
     finished = item.state == "FINISHED" and not item.fact("maps")
-    return own and finished and store.features(item.run.key) is not None
+    return own and finished and store.run(item.run.key).features() is not None
 
 
 def _end_searches(tracker: Tracker, submission: Submission, why: str) -> None:
@@ -112,8 +112,10 @@ def _end_searches(tracker: Tracker, submission: Submission, why: str) -> None:
 
 def _end(store: Store, submission: TrackedRun, item: RunState, why: str) -> tuple[str, str] | None:
     """State and reason of how a Run really ended; None where MLflow has it right."""
-    known = store.ended(item.run.key, submission.run_id)
-    if store.result(item.run.key) is not None:
+    run = store.run(item.run.key)
+    # earlier versions wrote down the submission, where the job stands now
+    known = run.ended(submission.tags["job"]) or run.ended(submission.run_id)
+    if run.result() is not None:
         known = ("FINISHED", "")
     if known is None and item.run_id is not None and item.state in ("RUNNING", "PENDING"):
         return "KILLED", f"{why}; submit the study again and it goes on"

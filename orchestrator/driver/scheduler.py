@@ -15,8 +15,8 @@ from orchestrator.execution.task import Task
 from orchestrator.planning.plan import Planned
 from orchestrator.planning.prepare import Prepared
 from orchestrator.planning.run import Run
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.sync import Mirror
 
 log = logging.getLogger("orchestrator")
@@ -33,10 +33,12 @@ class Scheduler:
         tables: Mapping[str, Path],
         home: Home,
         mirror: Mirror,
+        job: str,
     ) -> None:
-        """tables: fingerprint → folder of the decoded images."""
+        """tables: fingerprint → folder of the decoded images; job: id of this Ray job."""
         self.prepared, self.share, self.tables = prepared, share, tables
         self.home, self.mirror, self.store = home, mirror, Store(home.store)
+        self.job = job
         self.states: dict[str, str] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
         self._waits: dict[str, str] = {}  # key → who trains it, as was last said
 
@@ -69,7 +71,7 @@ class Scheduler:
         needed = {item.run.parent for item in planned if item.state != "done"}
         for place, item in enumerate(planned):
             key = item.run.key
-            if item.state == "done" and key in needed and self.store.best(key) is None:
+            if item.state == "done" and key in needed and self.store.run(key).best() is None:
                 log.warning("%s: its checkpoint is damaged, it is trained anew", item.run.name)
                 planned[place] = replace(item, state="new")
         return planned
@@ -96,14 +98,14 @@ class Scheduler:
     def _own(self, run: Run) -> IO[str] | None:
         """The right to train a Run; None while another study, or another label here, has it."""
         try:
-            owned = self.store.own(run.key, f"study {self.prepared.study.name}")
+            owned = self.store.run(run.key).acquire(f"study {self.prepared.study.name}")
         except OSError as error:
             log.error("%s: the store cannot be written: %s", run.name, error)
             self.mirror.end(run, "FAILED", f"the store cannot be written: {error}")
             self.states[run.key] = "FAILED"  # which ends its waiting
             return None
         if owned is None:
-            owner = self.store.owner(run.key) or "another"
+            owner = self.store.run(run.key).owner() or "another"
             if self._waits.get(run.key) != owner:
                 self._waits[run.key] = owner
                 log.info("%s: waits for %s, which trains the same", run.name, owner)
@@ -132,10 +134,10 @@ class Scheduler:
 
     def _is_done(self, run: Run) -> bool:
         """Whether somebody else has trained it by now. A result without its checkpoint goes."""
-        if self.store.result(run.key) is None:
+        if self.store.run(run.key).result() is None:
             return False
-        if self.store.best(run.key) is None:
-            self.store.forget(run.key)
+        if self.store.run(run.key).best() is None:
+            self.store.run(run.key).forget()
             return False
         log.info("%s: trained by %s", run.name, self._waits.get(run.key, "another study"))
         return True
@@ -143,7 +145,7 @@ class Scheduler:
     def _keep_end(self, run: Run, attempt: int, state: str, reason: str) -> None:
         """For the next submit or status, should MLflow not hear of it from this one."""
         try:
-            self.store.end(run.key, attempt, state, reason, self.mirror.submission.run_id)
+            self.store.run(run.key).writer(attempt).end(state, reason, self.job)
         except OSError as error:
             log.warning("%s: its end could not be written down: %s", run.name, error)
 
@@ -153,9 +155,9 @@ class Scheduler:
         deaths = 0
         while True:
             if not wait_for_room(self.share, run.name):
-                attempt = self.store.attempt(run.key)
+                attempt = self.store.run(run.key).attempt()
                 return Outcome("killed", "the cluster has lost a node that it needs"), attempt
-            attempt = self.store.claim(run.key)
+            attempt = self.store.run(run.key).begin_attempt()
             self.mirror.follow(run)
             log.info("%s: attempt %d starts", run.name, attempt)
             outcome = launch(self._task(run, attempt), self.share, self.home.ray_train)

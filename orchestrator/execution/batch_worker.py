@@ -15,8 +15,8 @@ import numpy as np
 
 from orchestrator.execution.task import Task, full_disk_is_said, worker_facts
 from orchestrator.storage.artifacts import NOTE, PRODUCED, is_noted, produced
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.manifest import describe, read_manifest
+from orchestrator.storage.run_records import Store
 from trainables.data.images import UnreadableImage
 from trainables.dataset import Indices
 from trainables.engine.checkpoints import Report, Unrecoverable
@@ -48,8 +48,9 @@ class Production:
     """Everything that lives as long as one attempt."""
 
     def __init__(self, task: Task, world: World) -> None:
-        self.task, self.world, self.store = task, world, Store(Path(task.store))
-        self.folder = self.store.folder(task.key)
+        self.task, self.world = task, world
+        run = Store(Path(task.store)).run(task.key)
+        self.folder, self.writer = run.path, run.writer(task.attempt)
         self.kind = PRODUCERS[task.trainable]
         self.config = self.kind.Config.model_validate(dict(task.config))
         self.pictures = open_pictures(Path(task.table))
@@ -96,7 +97,7 @@ class Production:
                 self._put(f"{name}{NOTE}", partial(_dump, note))
 
     def _put(self, file: str, write: Callable[[Path], None]) -> None:
-        self.store.keep(self.task.key, self.task.attempt, f"{PRODUCED}/{file}", write)
+        self.writer.put_optional(f"{PRODUCED}/{file}", write)
 
     def _keep(self, name: str, product: Product, seconds: float) -> None:
         """The files first, the note last: what has a note is whole."""
@@ -110,7 +111,6 @@ class Production:
 
     def finish(self) -> None:
         """Seal what all ranks have made, once they have. A rank that dies ends this one too."""
-        task, store = self.task, self.store
         while not self._all_noted():
             time.sleep(_LOOK_SECONDS)
             self._say()
@@ -128,7 +128,7 @@ class Production:
             file: partial(_copy, folder / file) for note in kept.values() for file in note["files"]
         }
         info = {"history": history, "seconds": seconds, "notes": kept}
-        store.save(task.key, task.attempt, 1, files, info)
+        self.writer.save(1, files, info)
         result = {
             "history": history,
             "best_epoch": 1,
@@ -136,7 +136,7 @@ class Production:
             "seconds": seconds,
             "facts": worker_facts(self.world) | {"images": str(len(kept))},
         }
-        store.finish(task.key, task.attempt, result)
+        self.writer.finish(result)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _all_noted(self) -> bool:
@@ -146,12 +146,10 @@ class Production:
         """How many images are there, from the first rank, which counts all ranks' notes."""
         if self.world.rank != 0:
             return
-        folder = self.store.folder(self.task.key) / PRODUCED
+        folder = self.folder / PRODUCED
         done = sum(1 for _ in folder.glob(f"*{NOTE}"))
         speed = (done - self.done_before) / (time.perf_counter() - self.started)
-        self.store.report(
-            self.task.key,
-            self.task.attempt,
+        self.writer.report(
             {
                 "epoch": done,
                 "part": 0.0,
@@ -161,7 +159,7 @@ class Production:
                 "seconds_left": (len(self.names) - done) / speed if speed > 0 else None,
                 "history": [],
                 "facts": worker_facts(self.world),
-            },
+            }
         )
 
 

@@ -11,8 +11,8 @@ import ray.train
 import ray.train.torch
 
 from orchestrator.execution.task import Task
-from orchestrator.storage.checkpoints import StaleWriter, Store
 from orchestrator.storage.run_log import fatal_signal
+from orchestrator.storage.run_records import StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
 
 _DEATHS = (
@@ -56,8 +56,8 @@ def explain(failures: Mapping[int, BaseException], task: Task, deaths: int) -> O
 
 def _death(error: BaseException, task: Task, rank: int, deaths: int) -> str:
     """Why a process died, as far as anybody knows."""
-    store = Store(Path(task.store))
-    fatal = fatal_signal(store.log(task.key, task.attempt, rank))
+    run = Store(Path(task.store)).run(task.key)
+    fatal = fatal_signal(run.log_file(task.attempt, rank))
     if fatal:
         return f"crashed: {fatal} (see its log)"
     said = one_line(error)
@@ -66,7 +66,7 @@ def _death(error: BaseException, task: Task, rank: int, deaths: int) -> str:
     gone = "node" in said and ("died" in said or "dead" in said) and "process" not in said
     if gone or isinstance(error, ray.exceptions.NodeDiedError):
         return f"was lost with its node ({said})"
-    here = (store.progress(task.key) or {}).get("host") == platform.node()
+    here = (run.progress() or {}).get("host") == platform.node()
     if here and kernel_kills() > deaths:
         return "was killed by the kernel: out of memory (SIGKILL)"
     return "was killed from outside (SIGKILL), or crashed without a word"

@@ -17,8 +17,8 @@ from orchestrator.execution.failures import Outcome, explain, kernel_kills, one_
 from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.run_log import recorded
+from orchestrator.storage.run_records import Store
 from trainables.numerics.distributed import World
 from trainables.tasks.registry import PRODUCERS
 
@@ -79,7 +79,7 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
     context, task = ray.train.get_context(), Task(**config)
     torch.set_num_threads(_own_cpus())
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    with recorded(Store(Path(task.store)).log(task.key, task.attempt, world.rank)):
+    with recorded(Store(Path(task.store)).run(task.key).log_file(task.attempt, world.rank)):
         work = produce if task.trainable in PRODUCERS else train
         work(task, world, lambda metrics: ray.train.report(dict(metrics)))
 

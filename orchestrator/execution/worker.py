@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from orchestrator.execution.task import Task, full_disk_is_said, worker_facts
 from orchestrator.storage import tensors
-from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint, Store
+from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.files import write_json
+from orchestrator.storage.run_records import Store
 from trainables.engine.checkpoints import (
     Arrays,
     Progress,
@@ -59,8 +60,9 @@ def build_training(task: Task, world: World) -> Training:
 
 def _load_parent(encoder: nn.Module, task: Task) -> WeightTransfer:
     """Copy the parent's encoder. Raises Unrecoverable where its checkpoint is gone."""
-    store, epoch, key = Store(Path(task.store)), task.parent_epoch, str(task.parent)
-    parent = store.best(key) if epoch is None else store.load(key, epoch)
+    key, epoch = str(task.parent), task.parent_epoch
+    run = Store(Path(task.store)).run(key)
+    parent = run.best() if epoch is None else run.load(epoch)
     if parent is None:
         raise Unrecoverable(
             f"the checkpoint of parent {task.parent_label} ({key}) is gone or damaged: submit "
@@ -75,11 +77,12 @@ class StoredCheckpoints:
 
     def __init__(self, task: Task, world: World, model: Mapping[str, Any]) -> None:
         """model: what a predictor needs to build the model again; JSON."""
-        self._task, self._world, self._model = task, world, model
-        self._store = Store(Path(task.store))
+        self._world, self._model = world, model
+        self._run = Store(Path(task.store)).run(task.key)
+        self._writer = self._run.writer(task.attempt)
 
     def newest(self) -> Checkpoint | None:
-        return self._store.newest(self._task.key)
+        return self._run.newest()
 
     def read(self, handle: Checkpoint) -> TrainingState:
         return TrainingState(
@@ -91,10 +94,10 @@ class StoredCheckpoints:
         )
 
     def weights(self, epoch: int) -> Mapping[str, Tensor]:
-        checkpoint = self._store.load(self._task.key, epoch)
+        checkpoint = self._run.load(epoch)
         if checkpoint is None:
             if self._world.rank == 0:
-                self._store.forget(self._task.key)
+                self._run.forget()
             raise Unrecoverable(
                 f"the best checkpoint (epoch {epoch}) is damaged: submit again, and the Run is "
                 "trained anew"
@@ -102,13 +105,10 @@ class StoredCheckpoints:
         return tensors.load(checkpoint.weights)
 
     def save(self, state: TrainingState, best_epoch: int) -> None:
-        key, attempt = self._task.key, self._task.attempt
         if best_epoch != state.epoch:  # it cannot be trained again from what is kept: keep it twice
-            self._store.back_up(key, attempt, best_epoch)
+            self._writer.back_up(best_epoch)
         training = {"optimizer": state.optimizer}
-        self._store.save(
-            key,
-            attempt,
+        self._writer.save(
             state.epoch,
             {
                 WEIGHTS: partial(tensors.save, state.weights),
@@ -117,21 +117,20 @@ class StoredCheckpoints:
             },
             {"history": state.history, "seconds": state.seconds},
         )
-        self._store.prune(key, attempt, best_epoch)
+        self._writer.prune(best_epoch)
 
     def keep(self, file: str, arrays: Arrays) -> None:
         write = partial(tensors.save_arrays, arrays)
-        self._store.keep(self._task.key, self._task.attempt, file, write)
+        self._writer.put_optional(file, write)
 
     def report(self, progress: Progress) -> None:
         shown = asdict(progress)
         shown["facts"] = worker_facts(self._world) | shown["facts"]
-        self._store.report(self._task.key, self._task.attempt, shown)
+        self._writer.report(shown)
 
     def finish(self, result: Result) -> None:
-        key, attempt = self._task.key, self._task.attempt
         written = asdict(result)
         written["facts"] = worker_facts(self._world) | written["facts"]
-        self._store.back_up(key, attempt, result.best_epoch)
-        self._store.finish(key, attempt, written)
-        self._store.prune(key, attempt, result.best_epoch, keep=1)
+        self._writer.back_up(result.best_epoch)
+        self._writer.finish(written)
+        self._writer.prune(result.best_epoch, keep=1)

@@ -32,6 +32,7 @@ NOT_COUNTED = frozenset(
         "orchestrator.storage.files",
         "orchestrator.storage.manifest",
         "orchestrator.storage.run_log",
+        "orchestrator.storage.run_records",
         "orchestrator.storage.tensors",
         "trainables.metrics",
         "trainables.monitoring.recorder",

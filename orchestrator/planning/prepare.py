@@ -34,9 +34,9 @@ from orchestrator.planning.search_plan import (
     plan_searches,
 )
 from orchestrator.storage.artifacts import produced
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trials, ranked
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
@@ -117,7 +117,7 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
 
 def winners(store: Store, planned: PlannedSearch) -> list[Mapping[str, Any]]:
     """The best configurations of a search, the best first; none while it has not ended."""
-    search, trials = planned.search, Trials(store.folder(planned.key))
+    search, trials = planned.search, Trials(store.run(planned.key).path)
     if not trials.have_found(search.count):
         return []
     best = search.then.best if search.then else 1
@@ -190,12 +190,12 @@ def remember(prepared: Prepared, home: Home) -> None:
 
 def state_of(store: Store, key: str) -> tuple[State, str]:
     """What the store holds of a Run, and a few words on it."""
-    result = store.result(key)
+    result = store.run(key).result()
     if result is not None:
         if images := result["facts"].get("images"):
             return "done", f"{images} images"
         return "done", f"{len(result['history'])} epochs, best {result['best_epoch']}"
-    epochs, images = store.epochs(key), len(produced(store.folder(key)))
+    epochs, images = store.run(key).epochs(), len(produced(store.run(key).path))
     if epochs or images:
         return "resumable", f"{epochs[-1]} epochs done" if epochs else f"{images} images done"
     return "new", ""

@@ -1,38 +1,57 @@
-"""Write files whole or not at all, and hold locks that the kernel gives back."""
+"""Write files and folders whole or not at all, and hold locks that the kernel gives back.
+
+Everything of a home is written through this file. A new file or folder is written under a
+temporary name beside its place, then renamed: a reader sees the old one or the new one, never half.
+The locks are flock(2), which a process loses when it dies, shared or exclusive, and their files
+name their holder where that is of use; `filelock` has neither shared locks nor a holder's name.
+"""
 
 import errno
 import fcntl
 import json
 import logging
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 log = logging.getLogger(__name__)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the disk takes no more
 
 
-def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
-    """Write whole or not at all: a temporary file beside it, synced, then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def replacing(path: Path, writer: object = None) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, and rename it to `path` when the block ends well.
+
+    writer: names the temporary file, so that the same writer writes over what it has left before;
+    by default it is random. The block writes the file, and syncs it where it must survive a crash.
+    """
+    name = secrets.token_hex(4) if writer is None else writer
+    temporary = path.with_name(f".{path.name}.{name}")
     try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+    """Write a value as JSON, whole or not at all, and synced to the disk. mode: permissions."""
+    with replacing(path) as temporary:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(value, file)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+            os.fsync(handle)
+            os.fchmod(handle, mode)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The mapping in a file; None where there is no file. One that is damaged is named in a warning
-    and counts as none. Raises OSError when it cannot be read."""
+    """Read a mapping; None where there is no file. A damaged file is named in a warning and counts
+    as none. Raises OSError when the file cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -45,20 +64,62 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
+@contextmanager
+def temporary_folder(final: Path, writer: object) -> Iterator[Path]:
+    """Yield an empty folder beside `final`, for `replace_folder`; what is left of it goes.
+
+    writer: names the folder, as in `replacing`.
+    """
+    folder = final.with_name(f".{final.name}.{writer}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Rename a folder to `final`, whose old content goes."""
+    shutil.rmtree(final, ignore_errors=True)
+    new.rename(final)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the files of a folder, and its own entries, to the disk."""
+    for path in [*(p for p in folder.iterdir() if p.is_file()), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 class Busy(Exception):
-    """Somebody else holds the lock."""
+    """Another process, or another part of this one, holds the lock."""
+
+
+def lock_file(path: Path, shared: bool = False, wait: bool = True, mode: str = "a+") -> IO[str]:
+    """Open a file and lock it until it is closed, or this process dies.
+
+    shared: together with others who share it. mode: `a+` makes the file where there is none, `r`
+    does not. Raises Busy when another one holds it and `wait` is false.
+    """
+    file = path.open(mode, encoding="utf-8")
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise Busy(str(path)) from error
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 @contextmanager
 def locked(path: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
-    """Hold a lock that the kernel gives back when its process dies.
-
-    shared: together with others who share it. Raises Busy when it is held and `wait` is false.
-    """
-    with path.open("a") as file:
-        try:
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(str(path)) from error
+    """Hold a lock for a block, as in `lock_file`."""
+    with lock_file(path, shared, wait):
         yield

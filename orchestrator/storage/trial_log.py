@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import read_json, write_json
 from trainables.engine.early_stopping import best_epoch
 from trainables.metrics import Mode
@@ -114,16 +113,6 @@ class Trials:
         ended = [trial for trial in trials if trial.state != "RUNNING"]
         wanted = count if self.most is None else min(count, self.most)
         return len(ended) >= wanted and bool(ranked(ended, "max"))
-
-
-def history_of(store: Store, key: str) -> list[dict[str, float]]:
-    """One entry an epoch that a Run has behind it, whoever trained it; none where nothing is left
-    that verifies."""
-    done = store.result(key)
-    if done is not None:
-        return list(done["history"])
-    newest = store.newest(key)
-    return list(newest.info["history"]) if newest else []
 
 
 def ranked(trials: Sequence[Trial], mode: Mode) -> list[Trial]:

@@ -11,8 +11,9 @@ from typing import Any
 import trainables
 from orchestrator.planning.run import Run
 from orchestrator.reporting.plots import run_curves, save
-from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint, Store
+from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.manifest import MANIFEST
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import ModelFiles, TrackedRun, Tracker, TrackingError
 from trainables.engine.early_stopping import best_epoch
 from trainables.metrics import metric_of
@@ -30,7 +31,7 @@ class Publisher:
     def origin(self, run: Run) -> str | None:
         """The MLflow run of whoever has trained a Run, if this server has it: another one, or one
         whose database was lost, is sent all of it."""
-        origin = self.store.origin(run.key)
+        origin = self.store.run(run.key).origin()
         try:
             return self.tracker.run(origin["run_id"]).run_id if origin else None
         except TrackingError as error:
@@ -79,7 +80,7 @@ class Publisher:
 
     def _artifacts(self, run: Run, tracked: TrackedRun) -> None:
         """What a producer has made; its manifest names every file with its sha256."""
-        checkpoint = self.store.best(run.key)
+        checkpoint = self.store.run(run.key).best()
         if checkpoint is None:
             log.warning("%s: what it made is damaged, and is not sent", run.name)
         else:
@@ -87,7 +88,7 @@ class Publisher:
 
     def logs(self, run: Run, tracked: TrackedRun) -> None:
         """What every rank of every attempt had to say; a reused Run's stand with the original."""
-        logs = self.store.logs(run.key)
+        logs = self.store.run(run.key).logs()
         if logs and tracked.tags.get("kind") != "reused":
             self.tracker.log_files(tracked.run_id, next(iter(logs.values())).parent, "logs")
 
@@ -104,7 +105,7 @@ class Publisher:
 
     def _model(self, run: Run, tracked: TrackedRun, name: str, epoch: int) -> str:
         """The best checkpoint as a model that predicts; the last one as its files."""
-        checkpoint = self.store.load(run.key, epoch)
+        checkpoint = self.store.run(run.key).load(epoch)
         if checkpoint is None:
             log.warning("%s: no model of epoch %d is logged: it is damaged", run.name, epoch)
             return "damaged"

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from orchestrator.planning.run import Run
-from orchestrator.storage.checkpoints import Store
-from orchestrator.storage.trial_log import history_of
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
 from orchestrator.tracking.publisher import Epoch, Publisher
 from orchestrator.tracking.render_process import RenderProcess
@@ -78,7 +77,7 @@ class Mirror:
         parameters of what it starts from, where a search chose them too. ancestry: as a trial of a
         population has it."""
         with self._guard:
-            attempt = self.store.attempt(run.key)
+            attempt = self.store.run(run.key).attempt()
             entry = Entry(run, attempt, end, drawn=drawn or {}, ancestry=ancestry)
             self._entries[run.label, str(run.seed)] = entry
 
@@ -104,7 +103,7 @@ class Mirror:
             entry = self._entries.get(name)
             # another end than the one that was sent, or that of an heir, is news
             if entry is None or entry.run.key != run.key or (entry.closed and entry.end != end):
-                attempt = self.store.attempt(run.key)
+                attempt = self.store.run(run.key).attempt()
                 entry = Entry(run, attempt, drawn=drawn or {}, ancestry=ancestry)
                 self._entries[name] = entry
             entry.end, entry.outcome = end, outcome
@@ -218,8 +217,8 @@ class Mirror:
     ) -> tuple[dict[str, Any] | None, Sequence[Epoch]]:
         """What the store says of a Run: its result, and its epochs so far."""
         if end is not None and self._kind == "trial":
-            return None, history_of(self.store, run.key)
-        result = self.store.result(run.key) if end and end[0] == "FINISHED" else None
+            return None, self.store.run(run.key).history()
+        result = self.store.run(run.key).result() if end and end[0] == "FINISHED" else None
         return result, result["history"] if result else progress["history"] if progress else []
 
     def _close(
@@ -241,7 +240,7 @@ class Mirror:
         entry.closed = True
 
     def _progress(self, entry: Entry) -> dict[str, Any] | None:
-        found = self.store.progress(entry.run.key)
+        found = self.store.run(entry.run.key).progress()
         return found if found and found["attempt"] >= entry.attempt else None
 
     def _show(self, entry: Entry, run_id: str, progress: Mapping[str, Any]) -> None:
@@ -314,7 +313,7 @@ class Mirror:
         self._log_config(run, run_id)
         self._tell_ancestry(entry, run_id)
         if not reused and self._kind == "run":  # a trial's has no model to be used
-            self.store.set_origin(run.key, {"run_id": run_id, "uri": self.tracker.uri})
+            self.store.run(run.key).set_origin({"run_id": run_id, "uri": self.tracker.uri})
         self.tracker.set_tags(run_id, {"opened": "true"})
 
     def _tell_ancestry(self, entry: Entry, run_id: str) -> None:
@@ -333,7 +332,7 @@ class Mirror:
         """Pictures, once another process has drawn them: nothing waits for it. A trial has none:
         what it has kept is the Run's that goes on from it."""
         assert entry.tracked is not None and entry.end is not None
-        run_id, folder = entry.tracked.run_id, self.store.features(entry.run.key)
+        run_id, folder = entry.tracked.run_id, self.store.run(entry.run.key).features()
         finished = entry.end[0] == "FINISHED" and self._kind == "run"
         if folder is None or not finished or "maps" in entry.tracked.tags:
             entry.done = True

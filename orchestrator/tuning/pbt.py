@@ -19,10 +19,9 @@ from typing import Any
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.sampling.dimension import Dimension, typed
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import write_json
-from orchestrator.storage.manifest import sync
-from orchestrator.storage.trial_log import Trial, Trials, history_of
+from orchestrator.storage.run_records import Store
+from orchestrator.storage.trial_log import Trial, Trials
 from trainables.config import as_plain
 from trainables.numerics.randomness import derived_seed
 
@@ -85,11 +84,11 @@ class PbtPopulation:
                     exploited[trial.key] = changed
             self.trials.evolve(list(exploited.values()), epoch, seconds)
         for key in exploited:
-            shutil.rmtree(self.store.folder(key), ignore_errors=True)  # no trial has it any more
+            shutil.rmtree(self.store.run(key).path, ignore_errors=True)  # no trial has it any more
 
     def _score(self, trial: Trial) -> float:
         """Return a figure of which higher is better; -inf when the checkpoints are lost."""
-        history = history_of(self.store, trial.key)
+        history = self.store.run(trial.key).history()
         sign = 1 if self.search.mode == "max" else -1
         return sign * history[-1][self.search.metric] if history else -math.inf
 
@@ -102,8 +101,8 @@ class PbtPopulation:
         owned: holds the new key until the trial log names it, so that `clean` leaves it alone.
         """
         key = self.key_of(trial.index, len(trial.ancestry) + 1)
-        shutil.rmtree(self.store.folder(key), ignore_errors=True)  # left by a driver that died
-        owner = self.store.own(key, f"the search for {trial.label}")
+        shutil.rmtree(self.store.run(key).path, ignore_errors=True)  # left by a driver that died
+        owner = self.store.run(key).acquire(f"the search for {trial.label}")
         if owner is None:
             raise RuntimeError(f"another process has key {key} of {trial.label}: submit again")
         owned.enter_context(owner)
@@ -129,7 +128,7 @@ class PbtPopulation:
             became={**donor.recipe, "changes": changes},
             ancestry=[*trial.ancestry, {"epoch": epoch, "trial": donor.index, "values": values}],
         )
-        history = history_of(self.store, key)
+        history = self.store.run(key).history()
         return changed.with_history(history, self.search.metric, self.search.mode)
 
     def explore(self, values: Mapping[str, Any], draw: random.Random) -> dict[str, Any]:
@@ -152,16 +151,16 @@ def continue_from(store: Store, key: str, previous: str, donor: str, epoch: int)
 
     Returns whether the donor's checkpoint of that epoch verifies; if not, nothing is begun.
     """
-    folder = store.folder(key)
-    parts = [path for path in store.folder(donor).glob("[es]*_*") if _epoch_of(path) <= epoch]
-    for path in (*parts, store.folder(previous) / "logs"):
+    folder = store.run(key).path
+    parts = [path for path in store.run(donor).path.glob("[es]*_*") if _epoch_of(path) <= epoch]
+    for path in (*parts, store.run(previous).path / "logs"):
         copy = folder / path.name
         copy.mkdir(parents=True)
         for file in path.glob("*"):
             shutil.copyfile(file, copy / file.name)
-        sync(copy)
-    write_json(folder / "attempt", {"attempt": store.attempt(previous)})
-    newest = store.newest(key)
+        sync_folder(copy)
+    write_json(folder / "attempt", {"attempt": store.run(previous).attempt()})
+    newest = store.run(key).newest()
     if newest is None or newest.epoch != epoch:
         shutil.rmtree(folder)
         return False

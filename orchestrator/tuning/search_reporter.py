@@ -7,8 +7,8 @@ from typing import Any
 from orchestrator.config.search_schema import owner_of
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
-from orchestrator.storage.checkpoints import Store
-from orchestrator.storage.trial_log import State, Trial, counts, history_of, ranked
+from orchestrator.storage.run_records import Store
+from orchestrator.storage.trial_log import State, Trial, counts, ranked
 from orchestrator.tracking.sync import Mirror
 from trainables.engine.early_stopping import has_ended
 from trainables.tasks.registry import TRAINABLES
@@ -59,12 +59,12 @@ class SearchReporter:
     def _end_upstream(self, run: Run, state: State) -> None:
         """Report an upstream Run of a trial that ended in `state`. Another trial may still train
         it, and `clean` may have removed its checkpoints by now."""
-        failed = self.store.ended(run.key, self.job)
+        failed = self.store.run(run.key).ended(self.job)
         if state in ("FINISHED", "STOPPED"):
             self.mirror.end(run, "FINISHED", "", "finished")
         elif failed is not None:
             self.mirror.end(run, failed[0], failed[1])
-        elif has_ended(history_of(self.store, run.key), _config_of(run)):
+        elif has_ended(self.store.run(run.key).history(), _config_of(run)):
             self.mirror.end(run, "FINISHED", "", "finished")
         else:
             self._followed.discard(run.key)  # followed again when the next trial trains it

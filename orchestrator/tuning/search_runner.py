@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from orchestrator.planning.plan import digest_of
 from orchestrator.planning.search_plan import PlannedSearch
-from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
 from orchestrator.tracking.sync import Mirror
 from orchestrator.tuning.report import write_search
@@ -72,7 +72,7 @@ class SearchRunner:
         if already_done and run.status == "FINISHED":
             self.ended[stage] = ("FINISHED", "")
             return
-        while (owned := store.own(planned.key, f"study {self.facts['study']}")) is None:
+        while (owned := store.run(planned.key).acquire(f"study {self.facts['study']}")) is None:
             log.info("search %s: waits for another study that runs the same search", stage)
             time.sleep(_POLL_SECONDS)
         with owned:

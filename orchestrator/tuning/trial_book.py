@@ -11,8 +11,8 @@ from orchestrator.execution.failures import one_line, root_cause
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.sampling.registry import SAMPLERS
-from orchestrator.storage.checkpoints import Store
-from orchestrator.storage.trial_log import State, Trial, Trials, causes, history_of
+from orchestrator.storage.run_records import Store
+from orchestrator.storage.trial_log import State, Trial, Trials, causes
 from orchestrator.tuning.pbt import PbtPopulation
 from orchestrator.tuning.search_reporter import SearchReporter
 from trainables.engine.early_stopping import has_ended
@@ -33,7 +33,7 @@ class TrialBook:
         """slots: trials that run at once; last: whether no later try of this submission starts
         trials whose process died before they began."""
         self.planned, self.search, self.store = planned, planned.search, store
-        self.trials = Trials(store.folder(planned.key))
+        self.trials = Trials(store.run(planned.key).path)
         self.reporter, self._slots, self._last = reporter, slots, last
         # trials that ended well under an earlier driver: index → trial
         self.known = {t.index: t for t in self.trials.all() if t.state in ("FINISHED", "STOPPED")}
@@ -119,7 +119,7 @@ class TrialBook:
         which."""
         trial = self.get(index)
         if index not in self.known:
-            history = history_of(self.store, trial.key)
+            history = self.store.run(trial.key).history()
             whole = has_ended(history, self.planned.config_of(trial.values))
             trial = trial.with_history(history, self.search.metric, self.search.mode)
             state: State = "FINISHED" if whole else "STOPPED"
@@ -139,7 +139,7 @@ class TrialBook:
         2.60). Such a trial is `lost`, and is tried again unless this is the `last` try.
         """
         trial, seed = self.get(index), self.planned.seed
-        ended = self.store.ended(trial.key, self.reporter.job)
+        ended = self.store.run(trial.key).ended(self.reporter.job)
         if not (ended or self._last or index in self._running):
             log.warning("%s seed %d: its process died before the trial began", trial.label, seed)
             self.lost.append(index)

@@ -21,9 +21,8 @@ from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import ResourceRequest, wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.run_log import recorded
-from orchestrator.storage.trial_log import history_of
+from orchestrator.storage.run_records import Store
 from trainables.engine.checkpoints import Report, Unrecoverable
 from trainables.engine.early_stopping import best_epoch, has_ended
 from trainables.metrics import metric_of
@@ -63,7 +62,7 @@ def run_trial(config: Mapping[str, Any]) -> None:
     }
     spec = TrialSpec(**{**config, **parts})
     task, store = spec.task, Store(Path(spec.task.store))
-    ended = store.ended(task.key, spec.job)
+    ended = store.run(task.key).ended(spec.job)
     if ended is not None:
         raise Unrecoverable(ended[1])
     if task.until is not None:
@@ -74,7 +73,7 @@ def run_trial(config: Mapping[str, Any]) -> None:
 
 def _train_to_end(spec: TrialSpec, task: Task, store: Store) -> None:
     with _owning(spec, task, store):
-        history = history_of(store, task.key)[: spec.epochs]
+        history = store.run(task.key).history()[: spec.epochs]
         for figures in history:
             _report(figures)
         if spec.epochs is not None or _is_over(history, task):
@@ -89,10 +88,10 @@ def _train_to_boundary(spec: TrialSpec, task: Task, store: Store) -> None:
     """Train a trial of PBT up to the boundary. Ray Tune gets the figures after the key is released,
     since another process may continue the trial."""
     with _owning(spec, task, store):
-        history = history_of(store, task.key)
+        history = store.run(task.key).history()
         if not _is_over(history, task) and len(history) < (task.until or 0):
             _train(spec, task, store, reported=False)
-            history = history_of(store, task.key)
+            history = store.run(task.key).history()
     _report({**history[-1], "ended": float(_is_over(history, task))})
 
 
@@ -106,21 +105,21 @@ def _train_upstream(spec: TrialSpec, task: Task, select: str, store: Store) -> i
 
     select: the metric that chooses the epoch.
     """
-    ended = store.ended(task.key, spec.job)
+    ended = store.run(task.key).ended(spec.job)
     if ended is not None:
         raise Unrecoverable(f"{task.label}: {ended[1]}")
     with _owning(spec, task, store):
-        history = history_of(store, task.key)
+        history = store.run(task.key).history()
         if _is_over(history, task):
             epoch = best_epoch(history, select, metric_of(select).mode)
-            if store.load(task.key, epoch) is not None:
+            if store.run(task.key).load(epoch) is not None:
                 return epoch
-            store.forget(task.key)
+            store.run(task.key).forget()
         try:
             _train(spec, task, store, reported=False)
         except Unrecoverable as error:
             raise Unrecoverable(f"{task.label}: {error}") from error
-        return best_epoch(history_of(store, task.key), select, metric_of(select).mode)
+        return best_epoch(store.run(task.key).history(), select, metric_of(select).mode)
 
 
 def _report(figures: Mapping[str, float]) -> None:
@@ -129,7 +128,7 @@ def _report(figures: Mapping[str, float]) -> None:
 
 def _train(spec: TrialSpec, task: Task, store: Store, reported: bool) -> None:
     """Train a task. reported: whether Ray Tune gets the figures of every epoch."""
-    task = replace(task, attempt=store.claim(task.key))
+    task = replace(task, attempt=store.run(task.key).begin_attempt())
     with _stall_watchdog(spec, task, store):
         try:
             if spec.request.workers == 1:
@@ -137,7 +136,7 @@ def _train(spec: TrialSpec, task: Task, store: Store, reported: bool) -> None:
             else:
                 _train_in_workers(spec, task, reported)
         except Unrecoverable as error:
-            store.end(task.key, task.attempt, "FAILED", str(error), spec.job)
+            store.run(task.key).writer(task.attempt).end("FAILED", str(error), spec.job)
             raise
     if spec.request.gpus:
         torch.cuda.empty_cache()  # the next trial may get this process
@@ -151,7 +150,7 @@ def _train_here(request: ResourceRequest, task: Task, store: Store, report: Repo
     """Train in this process: no worker has to be started."""
     torch.set_num_threads(request.cpus)
     world = World(0, 1, torch.device("cuda" if request.gpus else "cpu"))
-    with recorded(store.log(task.key, task.attempt, 0)):
+    with recorded(store.run(task.key).log_file(task.attempt, 0)):
         train(task, world, report)
 
 
@@ -175,9 +174,9 @@ def _owning(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
     too long: it may be waiting for the resources that this trial holds.
     """
     since = time.time()
-    while (owned := store.own(task.key, f"a trial of {task.label}")) is None:
+    while (owned := store.run(task.key).acquire(f"a trial of {task.label}")) is None:
         if _is_stalled(spec, task, store, since):
-            owner = store.owner(task.key) or "another study"
+            owner = store.run(task.key).owner() or "another study"
             raise Unrecoverable(f"{owner} has the same Run and makes no progress")
         time.sleep(_POLL_SECONDS)
     with owned:
@@ -187,7 +186,7 @@ def _owning(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
 def _is_stalled(spec: TrialSpec, task: Task, store: Store, since: float) -> bool:
     """Return whether a Run has made no progress for too long. since: Unix time in seconds, before
     which nothing counts."""
-    progress = store.progress(task.key) or {}
+    progress = store.run(task.key).progress() or {}
     return time.time() - max(since, float(progress.get("time", 0.0))) > spec.stall_seconds
 
 
@@ -200,7 +199,7 @@ def _stall_watchdog(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]
         while not over.wait(min(_POLL_SECONDS, spec.stall_seconds)):
             if _is_stalled(spec, task, store, since):
                 reason = f"no progress for {spec.stall_seconds / 60:g} minutes"
-                store.end(task.key, task.attempt, "FAILED", reason, spec.job)
+                store.run(task.key).writer(task.attempt).end("FAILED", reason, spec.job)
                 os._exit(1)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()

@@ -14,8 +14,8 @@ from orchestrator.execution.resources import ResourceRequest, wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trial
 from orchestrator.tracking.sync import Mirror
 from orchestrator.tuning.pbt import PbtPopulation

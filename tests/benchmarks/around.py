@@ -13,7 +13,7 @@ import ray.train.torch
 from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
-from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_records import Store
 from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 
@@ -39,13 +39,13 @@ def _measure(folder: Path, table: Path, turns: int) -> list[Line]:
 
     def run() -> float:
         key = f"run{next(numbers)}"
-        task = Task(key, store.claim(key), "bench", "classify", CONFIG, 0, str(table),
+        task = Task(key, store.run(key).begin_attempt(), "bench", "classify", CONFIG, 0, str(table),
                     str(store.root), None, None)  # fmt: skip
         started = time.time()
         outcome = launch(task, SHARE, folder / "ray_train")
         ended = time.time()
         assert outcome.state == "finished", outcome
-        result = store.result(key)
+        result = store.run(key).result()
         assert result is not None
         return ended - started - float(result["seconds"])
 

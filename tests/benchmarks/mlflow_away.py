@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import read_json
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from tests.integration.command import Command
 
 EPOCHS, PAIRS, BLOCK_SECONDS = 10_000, 4, 30.0
@@ -38,14 +38,14 @@ def main() -> None:
     file.write_text(STUDY)
     submit = command.start("submit", str(file))
     store = Store(home.store)
-    while not [key for key in os.listdir(home.store) if store.epochs(key)]:
+    while not [key for key in os.listdir(home.store) if store.run(key).epochs()]:
         time.sleep(0.5)
     (key,) = os.listdir(home.store)
 
     def block() -> Block:
-        first = store.progress(key)["epoch"] + 2
+        first = store.run(key).progress()["epoch"] + 2
         time.sleep(BLOCK_SECONDS)
-        return first, store.progress(key)["epoch"]
+        return first, store.run(key).progress()["epoch"]
 
     def up() -> None:
         assert command.run("up").returncode == 0
@@ -57,7 +57,7 @@ def main() -> None:
     }
     assert command.run("stop", "away").returncode == 0
     submit.communicate()
-    history = store.progress(key)["history"]
+    history = store.run(key).progress()["history"]
     speeds = {entry["epoch"]: entry["system/images_per_s"] for entry in history}
     for kind, pairs in blocks.items():
         ratios = [_speed(speeds, away) / _speed(speeds, there) for there, away in pairs]

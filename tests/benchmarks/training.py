@@ -17,7 +17,7 @@ from torch import nn
 
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import Training, build_training
-from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_records import Store
 from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 from trainables.loading.batches import training_steps
@@ -38,8 +38,8 @@ def training() -> Iterator[Training]:
         make_photographs(folder / "images", IMAGES, SIDE)
         path = build_table(folder / "images", SIDE, folder / "cache")
         store = Store(folder / "store")
-        task = Task("key", store.claim("key"), "bench", "classify", CONFIG, 0, str(path),
-                    str(store.root), None, None)  # fmt: skip
+        task = Task("key", store.run("key").begin_attempt(), "bench", "classify", CONFIG, 0,
+                    str(path), str(store.root), None, None)  # fmt: skip
         yield build_training(task, World(0, 1, device))
 
 

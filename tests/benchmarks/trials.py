@@ -14,8 +14,8 @@ import ray.tune
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.execution.resources import ResourceRequest
 from orchestrator.planning.prepare import build_caches, prepare
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.sync import Mirror
 from orchestrator.tuning.tuner import SearchContext, Tuner
 from tests.benchmarks.around import one_step
@@ -75,7 +75,7 @@ def _measure(folder: Path, turns: int) -> list[Line]:
         started = time.time()
         assert tuner.run() == ("FINISHED", "")
         taken, store = time.time() - started, Store(home.store)
-        newest = [store.newest(trial.key) for trial in tuner.book.trials.all()]
+        newest = [store.run(trial.key).newest() for trial in tuner.book.trials.all()]
         return (taken - sum(each.info["seconds"] for each in newest if each)) / TRIALS
 
     def nested() -> float:

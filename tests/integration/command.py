@@ -15,8 +15,8 @@ import psutil
 from mlflow import MlflowClient
 
 from orchestrator.cli.main import main
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 
 STUDY = """
 study: {name}
@@ -94,7 +94,9 @@ class Command:
         """Wait until a study's Run `full` has trained so many epochs; its key."""
         planned = json.loads(self.run("plan", *study, "--json").stdout)
         (key,) = [item["key"] for item in planned if item["label"] == "full"]
-        wait_for(lambda: (Store(self.home / "store").progress(key) or {}).get("epoch", 0) >= epochs)
+        wait_for(
+            lambda: (Store(self.home / "store").run(key).progress() or {}).get("epoch", 0) >= epochs
+        )
         return key
 
     def driver(self) -> psutil.Process | None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.storage.checkpoints import Store
+from orchestrator.storage.run_records import Store
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def test_the_comparison_is_of_the_five_settings(small, command):
 
 def test_a_backbone_that_comes_as_a_file_replaces_the_training_of_its_stage(small, command):
     store = Store(command.home / "store")
-    file = store.best(small["supervised"]["key"]).weights
+    file = store.run(small["supervised"]["key"]).best().weights
     setting = f"stages.supervised.weights={file}"
     plan = command.run("plan", "byol_digits", *FEW, "--set", setting, "--json")
     assert plan.returncode == 0, plan.stderr

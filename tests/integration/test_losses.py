@@ -17,9 +17,9 @@ from orchestrator.execution.ray_jobs import LOCAL, Job
 from orchestrator.execution.services import find, stop
 from orchestrator.planning.prepare import prepare
 from orchestrator.planning.run import Run
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import locked, read_json
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import Tracker, TrackingError
 from orchestrator.tracking.run_states import newest
 from orchestrator.tracking.sync import Mirror
@@ -37,7 +37,7 @@ def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again
     assert other.returncode == 2 and "is running with another plan" in other.stderr
     assert "stop busy" in other.stderr
     key = command.training(study)
-    pid = Store(command.home / "store").progress(key)["pid"]
+    pid = Store(command.home / "store").run(key).progress()["pid"]
     stopped = command.run("stop", "busy")
     assert stopped.returncode == 0 and "stopped busy: submit it again" in stopped.stdout
     ends = [process.communicate(timeout=60) for process in both]
@@ -68,7 +68,7 @@ def test_two_studies_at_once_train_what_they_share_once(command):
     runs = {name: command.runs(name) for name in "pq"}
     for label in ("rotation", "late", "full"):
         assert runs["p"][label]["key"] == runs["q"][label]["key"]
-        assert store.attempt(runs["p"][label]["key"]) == 1
+        assert store.run(runs["p"][label]["key"]).attempt() == 1
         kinds = [client.get_run(runs[name][label]["mlflow_run_id"]).data.tags["orchestrator.kind"]
                  for name in "pq"]  # fmt: skip
         assert sorted(kinds) == ["reused", "run"]
@@ -182,7 +182,7 @@ def _opened(server: Tracker, home: Home, name: str, epochs: int = 1) -> tuple[Mi
     job = Job("gone", study.mapping, "", None, str(home.root), LOCAL, server.uri, "", None)
     store, (run,) = Store(home.store), prepared.runs
     mirror = Mirror(server, store, open_submission(server, prepared, job, home), {"study": name})
-    store.claim(run.key)
+    store.run(run.key).begin_attempt()
     mirror.follow(run)
     mirror.flush()
     return mirror, run, store
@@ -191,7 +191,7 @@ def _opened(server: Tracker, home: Home, name: str, epochs: int = 1) -> tuple[Mi
 def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(server, home, study):
     mirror, run, store = _opened(server, home, study)
     _kill(home)
-    store.end(run.key, 1, "FAILED", "too hot", mirror.submission.run_id)
+    store.run(run.key).writer(1).end("FAILED", "too hot", mirror.submission.tags["job"])
     mirror.end(run, "FAILED", "too hot")
     with pytest.raises(TrackingError):
         mirror.flush()
@@ -266,12 +266,12 @@ def test_what_a_driver_left_half_made_is_made_whole(server, home, study):
     mirror, run, store = _opened(server, home, study)
     (child,) = server.children(mirror.submission)
     server.client.delete_tag(child.run_id, "orchestrator.opened")
-    (store.folder(run.key) / "origin.json").unlink()
+    (store.run(run.key).path / "origin.json").unlink()
     again = Mirror(server, store, mirror.submission, {})
     again.follow(run)
     again.flush()
     (child,) = server.children(mirror.submission)
-    assert child.tags["opened"] and store.origin(run.key)["run_id"] == child.run_id
+    assert child.tags["opened"] and store.run(run.key).origin()["run_id"] == child.run_id
 
 
 def test_the_submission_of_another_plan_closes_what_was_left_running(server, home, study):

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.storage.checkpoints import Store
-from orchestrator.storage.trial_log import Trials, history_of
+from orchestrator.storage.run_records import Store
+from orchestrator.storage.trial_log import Trials
 from tests.integration.command import Command, wait_for
 from tests.ledger import held
 
@@ -98,7 +98,7 @@ def test_a_killed_search_is_told_truly_and_goes_on(searched, command):
 def test_every_epoch_of_every_trial_was_trained_once(searched, command):
     store = Store(command.home / "store")
     for trial in trials_of(command).all():
-        texts = [path.read_text() for path in store.logs(trial.key).values()]
+        texts = [path.read_text() for path in store.run(trial.key).logs().values()]
         done = Counter(re.findall(r"INFO epoch (\d+):", "".join(texts)))
         # the one that was at work when its driver died may do that epoch again
         assert max(done.values()) <= 2
@@ -164,7 +164,7 @@ def test_nothing_is_left_and_nothing_is_trained_again(searched, command):
     assert search_of(command, "searched_too")["counts"] == search_of(command, "searched")["counts"]
     assert {run["state"] for run in command.runs("searched_too").values()} == {"FINISHED"}
     store = Store(command.home / "store")
-    assert all(store.attempt(trial.key) <= 3 for trial in trials_of(command).all())
+    assert all(store.run(trial.key).attempt() <= 3 for trial in trials_of(command).all())
 
 
 def test_a_search_without_a_success_says_the_first_cause_once(command):
@@ -203,7 +203,7 @@ def test_a_population_learns_and_its_best_can_be_trained_again(command):
     best = max(trials, key=lambda trial: (trial.figure, -trial.index))
     (winner,) = command.runs("population").values()
     store = Store(command.home / "store")
-    again = store.result(winner["key"])["history"]
-    learnt = history_of(store, best.key)
+    again = store.run(winner["key"]).result()["history"]
+    learnt = store.run(best.key).history()
     assert [entry["val/loss"] for entry in again] == [entry["val/loss"] for entry in learnt]
     wait_for(lambda: not held(command.status()["ray"]), 30)

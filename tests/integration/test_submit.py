@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from tests.integration.command import ALONE, HANGS, Command, wait_for
 
 
@@ -233,7 +233,7 @@ def test_two_homes_at_once_do_not_meet(command, other):
     here, there = command.runs("near")["full"], other.runs("near")["full"]
     assert here["key"] == there["key"]  # the same work, done twice
     assert here["mlflow_run_id"] != there["mlflow_run_id"]
-    assert Store(other.home / "store").attempt(there["key"]) == 1
+    assert Store(other.home / "store").run(there["key"]).attempt() == 1
     assert "stopped ray and mlflow" in other.run("down").stdout
     shutil.rmtree(Home(other.home).ray_temp.parent)
     assert command.status()["ray"]["address"] == mine["ray"]["address"]

@@ -19,9 +19,9 @@ from orchestrator.driver.garbage_collector import clean, find_waste, remove
 from orchestrator.planning.plan import examine, make_plan
 from orchestrator.planning.prepare import Prepared, remember
 from orchestrator.planning.run import Inputs, Run
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.files import write_json
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trial, Trials
 
 STAGES = {
@@ -29,7 +29,9 @@ STAGES = {
     "A": {"trainable": "classify", "after": "P", "config": {"dataset": "x"}},
 }
 OLD, NEW, OTHER = "a" * 16, "b" * 16, "c" * 16  # fingerprints
-OWN = "from orchestrator.store import Store; held = Store(Path(sys.argv[1])).own(sys.argv[2], 'me')"
+OWN = """
+from orchestrator.storage.run_records import Store
+held = Store(Path(sys.argv[1])).run(sys.argv[2]).acquire("me")"""
 LOCK = """
 from orchestrator.storage.home import locked
 held = locked(Path(sys.argv[1]), shared=len(sys.argv) > 2); held.__enter__()"""
@@ -63,11 +65,12 @@ def trained(home: Home, *runs: Run) -> list[Path]:
     store = Store(home.store)
     for run in runs:
         files = {"weights.pt": lambda path: path.write_bytes(b"w" * 5000) and None}
-        store.save(run.key, store.claim(run.key), 1, files, {"history": []})
+        folder = store.run(run.key)
+        folder.writer(folder.begin_attempt()).save(1, files, {"history": []})
         (home.cache / run.dataset).mkdir(exist_ok=True)
         (home.cache / run.dataset / "images.npy").write_bytes(b"i" * 9000)
         (home.cache / f"{run.dataset}.lock").touch()
-    return [store.folder(run.key) for run in runs]
+    return [store.run(run.key).path for run in runs]
 
 
 def changed(home: Home) -> list[Path]:
@@ -133,7 +136,7 @@ def test_trials_stay_with_what_they_start_from_until_their_search_has_found(home
     plan = home.plans / "one.json"
     searches = [{"key": "thesearch", "count": 2}]
     write_json(plan, {**json.loads(plan.read_text()), "searches": searches})
-    trials = Trials(Store(home.store).folder("thesearch"))
+    trials = Trials(Store(home.store).run("thesearch").path)
     trial = Trial(0, {}, child.name, "A", "FINISHED", 1, 0.5, ahead=[parent.name])
     trials.put(trial, 1.0)
     assert {parent, child} & {item.path for item in find_waste(home)} == set()

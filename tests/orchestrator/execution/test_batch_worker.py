@@ -18,8 +18,8 @@ from orchestrator.execution.batch_worker import means, produce
 from orchestrator.execution.task import Task
 from orchestrator.planning.prepare import Prepared, build_caches, prepare
 from orchestrator.storage.artifacts import NOTE, PRODUCED
-from orchestrator.storage.checkpoints import StaleWriter, Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import StaleWriter, Store
 from tests.conftest import ALONE
 from tests.trainables.tasks.test_sam import EVERYTHING, photograph, small_sam
 from trainables.data.datasets import DatasetConfig, read
@@ -61,8 +61,9 @@ def task(home: Home, root: Path, data: Any = None, **config: Any) -> Task:
     plan = prepared(home, root, data, **config)
     tables = build_caches(plan, home, lambda name, done, total: None)
     (run,) = plan.runs
+    attempt = Store(home.store).run(run.key).begin_attempt()
     return Task(
-        key=run.key, attempt=Store(home.store).claim(run.key), label="sam", trainable="sam",
+        key=run.key, attempt=attempt, label="sam", trainable="sam",
         config=run.config, seed=run.seed, parent=None, parent_label=None, store=str(home.store),
         table=str(tables.get(f"files-{run.dataset}") or tables[run.dataset]),
     )  # fmt: skip
@@ -71,14 +72,14 @@ def task(home: Home, root: Path, data: Any = None, **config: Any) -> Task:
 def run(given: Task) -> dict[str, Any]:
     """Returns its result."""
     produce(given, ALONE, lambda figures: None)
-    found = Store(Path(given.store)).result(given.key)
+    found = Store(Path(given.store)).run(given.key).result()
     assert found is not None
     return found
 
 
 def made(given: Task) -> dict[str, bytes]:
     """File → content of a finished Run."""
-    best = Store(Path(given.store)).best(given.key)
+    best = Store(Path(given.store)).run(given.key).best()
     assert best is not None
     return {name: (best.path / name).read_bytes() for name in best.files}
 
@@ -283,7 +284,7 @@ def test_two_ranks_make_what_one_makes(home: Home, root: Path, tmp_path: Path) -
     given = task(home, root)
     multiprocessing.spawn(_rank, (asdict(given), str(tmp_path)), nprocs=2)
     assert made(given) == made(alone)
-    found = Store(home.store).result(given.key)
+    found = Store(home.store).run(given.key).result()
     assert found is not None and found["facts"]["workers"] == "2"
 
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import ray.exceptions
 
-from orchestrator.execution import launcher as launch
+from orchestrator.execution import resources
 from orchestrator.execution.failures import explain
 from orchestrator.execution.resources import Orphans
 from orchestrator.execution.task import Task
-from orchestrator.storage.checkpoints import StaleWriter, Store
+from orchestrator.storage.run_records import StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
 
 KEY = "0123456789abcdef0123"
@@ -64,7 +64,7 @@ def test_a_death_is_told_with_what_is_known_of_it(task, message, reason):
 
 
 def test_a_crash_is_told_with_its_signal_from_the_log(task):
-    log = Store(Path(task.store)).log(KEY, 1, 0)
+    log = Store(Path(task.store)).run(KEY).log_file(1, 0)
     log.write_text("INFO epoch 1\nFatal Python error: Segmentation fault\n\nThread 0x1:\n")
     assert explain({0: died()}, task, 0).reason == (
         "worker 0 crashed: Segmentation fault (see its log)"
@@ -73,9 +73,9 @@ def test_a_crash_is_told_with_its_signal_from_the_log(task):
 
 def test_the_kernel_is_named_when_it_killed_something_on_this_machine(task, monkeypatch):
     store = Store(Path(task.store))
-    store.claim(KEY)
-    monkeypatch.setattr("orchestrator.launch.kernel_kills", lambda: 8)
-    store.report(KEY, 1, {"host": "elsewhere"})
+    store.run(KEY).begin_attempt()
+    monkeypatch.setattr("orchestrator.execution.failures.kernel_kills", lambda: 8)
+    store.run(KEY).writer(1).report({"host": "elsewhere"})
     assert "from outside" in explain({0: died()}, task, 7).reason
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
     assert "by the kernel: out of memory" in explain({0: died()}, task, 7).reason
@@ -105,13 +105,13 @@ def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     jobs = [SimpleNamespace(job_id=job, status=status) for job, status in states.items()]
     found: list[str] = []
     context = SimpleNamespace(get_job_id=lambda: "ours")
-    monkeypatch.setattr(launch.ray, "get_runtime_context", lambda: context)
-    monkeypatch.setattr(launch, "list_actors", lambda **_: actors)
-    monkeypatch.setattr(launch, "list_placement_groups", lambda **_: groups)
-    monkeypatch.setattr(launch, "list_jobs", lambda **_: jobs)
-    monkeypatch.setattr(launch.ray, "PlacementGroupID", lambda raw: raw.decode())
-    monkeypatch.setattr(launch, "PlacementGroup", lambda name: name)
-    monkeypatch.setattr(launch, "remove_placement_group", found.append)
+    monkeypatch.setattr(resources.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(resources, "list_actors", lambda **_: actors)
+    monkeypatch.setattr(resources, "list_placement_groups", lambda **_: groups)
+    monkeypatch.setattr(resources, "list_jobs", lambda **_: jobs)
+    monkeypatch.setattr(resources.ray, "PlacementGroupID", lambda raw: raw.decode())
+    monkeypatch.setattr(resources, "PlacementGroup", lambda name: name)
+    monkeypatch.setattr(resources, "remove_placement_group", found.append)
     return found
 
 
@@ -126,7 +126,7 @@ def test_what_waits_longer_than_a_start_may_take_is_given_back(
     orphans = Orphans()
     orphans.give_back()
     given_back.clear()
-    later = launch.time.monotonic() + launch._ORPHAN_SECONDS + 1
-    monkeypatch.setattr(launch.time, "monotonic", lambda: later)
+    later = resources.time.monotonic() + resources._ORPHAN_SECONDS + 1
+    monkeypatch.setattr(resources.time, "monotonic", lambda: later)
     orphans.give_back()
     assert given_back == ["pending", "left"]

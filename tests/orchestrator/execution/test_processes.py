@@ -52,7 +52,7 @@ def test_ending_a_process_ends_its_children(tmp_path: Path) -> None:
 def test_a_process_that_ignores_the_request_is_made_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.processes._GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("orchestrator.execution.processes._GRACE_SECONDS", 0.5)
     ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     code = f"{ignore}; print(1, flush=True); time.sleep(600)"
     process = spawn([sys.executable, "-c", code], tmp_path / "log", "stubborn", {})

@@ -12,7 +12,7 @@ import torch.multiprocessing as multiprocessing
 
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import build_training, train
-from orchestrator.storage.checkpoints import StaleWriter, Store
+from orchestrator.storage.run_records import StaleWriter, Store
 from tests.conftest import ALONE, Tasks
 from trainables.engine.checkpoints import Unrecoverable
 from trainables.engine.early_stopping import best_epoch
@@ -39,7 +39,7 @@ def kill_after(epochs: int):
 
 
 def learnt(store: Store, task: Task) -> dict[str, torch.Tensor]:
-    return torch.load(store.best(task.key).weights, weights_only=True)
+    return torch.load(store.run(task.key).best().weights, weights_only=True)
 
 
 def same(one: dict, other: dict) -> bool:
@@ -54,12 +54,12 @@ def figures_of(result: dict) -> list[dict]:
 def test_a_run_ends_with_a_result_of_the_chosen_epoch(tasks: Tasks):
     task, reported = tasks.make(), []
     train(task, ALONE, reported.append)
-    result = tasks.store.result(task.key)
+    result = tasks.store.run(task.key).result()
     assert [entry["epoch"] for entry in result["history"]] == [1, 2]
     assert len(reported) == 2
     assert result["best_epoch"] == best_epoch(result["history"], "val/accuracy", "max")
     assert 0 <= result["test"]["test/accuracy"] <= 1
-    assert tasks.store.best(task.key).epoch == result["best_epoch"]
+    assert tasks.store.run(task.key).best().epoch == result["best_epoch"]
 
 
 def test_test_figures_are_those_of_the_chosen_checkpoint(tasks: Tasks):
@@ -67,7 +67,7 @@ def test_test_figures_are_those_of_the_chosen_checkpoint(tasks: Tasks):
     train(task, ALONE, lambda figures: None)
     checked = build_training(task, ALONE)
     checked.trainable.model.load_state_dict(learnt(tasks.store, task))
-    assert checked.evaluate("test") == tasks.store.result(task.key)["test"]
+    assert checked.evaluate("test") == tasks.store.run(task.key).result()["test"]
 
 
 # plain SGD: AdamW's first step is the gradient's sign, which rounding turns where it is zero
@@ -87,13 +87,13 @@ def test_a_killed_run_that_goes_on_equals_one_that_was_not(tasks, tmp_path, trai
     train(task, ALONE, lambda figures: None)
     other = Store(tmp_path / "other")
     for attempt, report in enumerate([kill_after(1), kill_after(1), lambda figures: None]):
-        again = replace(task, store=str(other.root), attempt=other.claim(task.key))
+        again = replace(task, store=str(other.root), attempt=other.run(task.key).begin_attempt())
         if attempt < 2:
             with pytest.raises(Killed):
                 train(again, ALONE, report)
         else:
             train(again, ALONE, report)
-    undisturbed, resumed = tasks.store.result(task.key), other.result(task.key)
+    undisturbed, resumed = tasks.store.run(task.key).result(), other.run(task.key).result()
     assert figures_of(resumed) == figures_of(undisturbed)
     assert resumed["best_epoch"] == undisturbed["best_epoch"]
     assert resumed["test"] == undisturbed["test"]
@@ -105,7 +105,9 @@ def test_a_change_is_felt_from_its_epoch_on(tasks: Tasks):
     for change in ({}, {"lr": 0.001}, {"momentum": 0.0}, {"weight_decay": 0.1}, {"batch_size": 30}):
         task = tasks.make(epochs=3, changes=[{"epoch": 2, **change}] if change else [])
         train(task, ALONE, lambda figures: None)
-        losses.append([each["train/loss"] for each in tasks.store.result(task.key)["history"]])
+        losses.append(
+            [each["train/loss"] for each in tasks.store.run(task.key).result()["history"]]
+        )
     assert len({first for first, *_ in losses}) == 1
     assert len({third for _, _, third in losses}) == 5
 
@@ -114,10 +116,10 @@ def test_a_damaged_newest_checkpoint_costs_one_epoch(tasks: Tasks, caplog):
     task = tasks.make(epochs=3)
     with pytest.raises(Killed):
         train(task, ALONE, kill_after(2))
-    newest = tasks.store.folder(task.key) / "epoch_00002" / "training.pt"
+    newest = tasks.store.run(task.key).path / "epoch_00002" / "training.pt"
     newest.write_bytes(newest.read_bytes()[:100])
     reported: list = []
-    train(replace(task, attempt=tasks.store.claim(task.key)), ALONE, reported.append)
+    train(replace(task, attempt=tasks.store.run(task.key).begin_attempt()), ALONE, reported.append)
     assert len(reported) == 2  # epochs 2 and 3
     assert "training.pt" in caplog.text
 
@@ -125,14 +127,14 @@ def test_a_damaged_newest_checkpoint_costs_one_epoch(tasks: Tasks, caplog):
 def test_a_second_seed_learns_something_else(tasks: Tasks):
     task = tasks.make(epochs=1)
     train(task, ALONE, lambda figures: None)
-    other = replace(task, seed=1, key="other", attempt=tasks.store.claim("other"))
+    other = replace(task, seed=1, key="other", attempt=tasks.store.run("other").begin_attempt())
     train(other, ALONE, lambda figures: None)
     assert not same(learnt(tasks.store, task), learnt(tasks.store, other))
 
 
 def test_an_older_attempt_cannot_write_any_more(tasks: Tasks):
     task = tasks.make()
-    tasks.store.claim(task.key)
+    tasks.store.run(task.key).begin_attempt()
     with pytest.raises(StaleWriter, match="attempt 2 has taken over"):
         train(task, ALONE, lambda figures: None)
 
@@ -149,7 +151,7 @@ def test_early_stopping_counts_from_the_best_epoch(tasks: Tasks):
     stop = {"metric": "val/accuracy", "patience": 1}
     task, reported = tasks.make(epochs=50, lr=1e-12, early_stopping=stop), []
     train(task, ALONE, reported.append)
-    best = best_epoch(tasks.store.result(task.key)["history"], "val/accuracy", "max")
+    best = best_epoch(tasks.store.run(task.key).result()["history"], "val/accuracy", "max")
     assert len(reported) == best + 1
 
 
@@ -180,12 +182,12 @@ def test_a_parent_that_is_gone_is_named(tasks: Tasks):
 def test_a_renamed_tensor_of_the_parent_is_refused(tasks: Tasks):
     parent = tasks.make("rotation", epochs=1)
     train(parent, ALONE, lambda figures: None)
-    best = tasks.store.best(parent.key)
+    best = tasks.store.run(parent.key).best()
     state = torch.load(best.weights, weights_only=True)
     state["encoder.convolution"] = state.pop("encoder.conv1.weight")
-    attempt = tasks.store.claim(parent.key)
+    attempt = tasks.store.run(parent.key).begin_attempt()
     files = {"weights.pt": lambda path: torch.save(state, path)}
-    tasks.store.save(parent.key, attempt, best.epoch, files, best.info)
+    tasks.store.run(parent.key).writer(attempt).save(best.epoch, files, best.info)
     with pytest.raises(Unrecoverable, match="missing conv1.weight"):
         build_training(replace(tasks.make(), parent=parent.key, parent_label="rotation"), ALONE)
 
@@ -201,12 +203,12 @@ def test_fewer_images_than_workers_is_said(tasks: Tasks):
 def test_probes_are_in_the_history_and_features_of_the_first_and_last_epoch_are_kept(tasks: Tasks):
     task = tasks.make("byol", epochs=3, **{**BYOL, "probe_every": 2})
     train(task, ALONE, lambda figures: None)
-    history = tasks.store.result(task.key)["history"]
+    history = tasks.store.run(task.key).result()["history"]
     assert ["val/knn_accuracy" in entry for entry in history] == [True, True, False]
     for entry in history[:2]:
         assert 0 <= entry["val/knn_accuracy"] <= 1
         assert entry["val/embedding_std"] > 0 and entry["val/effective_rank"] >= 1
-    kept = kept_features(tasks.store.features(task.key))
+    kept = kept_features(tasks.store.run(task.key).features())
     assert list(kept) == [1, 3]
     with np.load(kept[1]) as first, np.load(kept[3]) as last:
         assert first["features"].shape == last["features"].shape == (len(first["rows"]), 128)
@@ -221,7 +223,11 @@ def test_what_is_only_looked_at_changes_no_key_and_no_weight(tasks: Tasks, tmp_p
     assert looked.key == task.key
     train(looked, ALONE, lambda figures: None)
     other = Store(tmp_path / "other")
-    train(replace(task, store=str(other.root), attempt=other.claim(task.key)), ALONE, print)
+    train(
+        replace(task, store=str(other.root), attempt=other.run(task.key).begin_attempt()),
+        ALONE,
+        print,
+    )
     assert same(learnt(other, task), learnt(tasks.store, task))
 
 
@@ -230,19 +236,21 @@ def test_a_collapse_is_said_and_ends_the_run_if_asked_to(tasks: Tasks, caplog):
     settings = {**BYOL, "epochs": 2, "lr": 30.0, "target_momentum": 0.0}
     task = tasks.make("byol", **settings)
     train(task, ALONE, lambda figures: None)
-    said = tasks.store.result(task.key)["facts"]["warning"]
+    said = tasks.store.run(task.key).result()["facts"]["warning"]
     assert said.startswith("the embedding has collapsed by epoch")
     task = tasks.make("byol", on_collapse="stop", **{**settings, "lr": 31.0})
     with pytest.raises(
         Unrecoverable, match="collapsed by epoch .*: lower lr or raise target_momentum"
     ):
         train(task, ALONE, print)
-    epochs = tasks.store.epochs(task.key)
+    epochs = tasks.store.run(task.key).epochs()
     with pytest.raises(
         Unrecoverable, match="collapsed by epoch"
     ):  # submitted again, it is no better
         train(task, ALONE, print)
-    assert tasks.store.epochs(task.key) == epochs and tasks.store.result(task.key) is None
+    assert (
+        tasks.store.run(task.key).epochs() == epochs and tasks.store.run(task.key).result() is None
+    )
 
 
 def _rank(rank: int, size: int, task: dict, folder: str, epochs: int) -> None:
@@ -308,9 +316,9 @@ def test_one_step_of_two_ranks_is_the_one_process_gradient(tasks, tmp_path, trai
 def test_a_run_keeps_what_its_model_is_made_of(tasks: Tasks, trainable: str):
     task = tasks.make(trainable)
     train(task, ALONE, lambda figures: None)
-    with np.load(tasks.store.folder(task.key) / ARCHITECTURE) as kept:
+    with np.load(tasks.store.run(task.key).path / ARCHITECTURE) as kept:
         one = from_plain(json.loads(str(kept["json"])))
-    weights = torch.load(tasks.store.best(task.key).weights, weights_only=True)
+    weights = torch.load(tasks.store.run(task.key).best().weights, weights_only=True)
     learnt = [w for name, w in weights.items() if not name.endswith(BUFFERS)]
     assert one.parameters == sum(weight.numel() for weight in learnt)
 
@@ -322,6 +330,6 @@ def test_a_model_that_cannot_be_traced_costs_its_diagram_alone(tasks: Tasks, mon
     monkeypatch.setattr(looks, "architecture", fails)
     task = tasks.make()
     train(task, ALONE, lambda figures: None)
-    assert tasks.store.result(task.key) is not None
-    assert not (tasks.store.folder(task.key) / ARCHITECTURE).exists()
+    assert tasks.store.run(task.key).result() is not None
+    assert not (tasks.store.run(task.key).path / ARCHITECTURE).exists()
     assert "no diagram of the model: RuntimeError: no graph" in caplog.text

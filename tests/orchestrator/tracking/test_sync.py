@@ -48,19 +48,19 @@ def test_a_trial_leaves_models_and_pictures_to_the_run_that_goes_on_from_it(
     trial = Mirror(tracker, store, opened(tracker, "search"), {}, "trial")
     found = sent(trial, run, outcome="stopped_early")
     assert found.tags["model_last"] and "maps" not in found.tags
-    features = store.features(run.key)
+    features = store.run(run.key).features()
     assert features is not None and not (features / MAPS).exists()  # they would be half of it
-    assert store.origin(run.key) is None
+    assert store.run(run.key).origin() is None
 
-    train(replace(task, attempt=store.claim(task.key)), ALONE, lambda figures: None)
+    train(replace(task, attempt=store.run(task.key).begin_attempt()), ALONE, lambda figures: None)
     found = sent(Mirror(tracker, store, opened(tracker, "study"), {}), run)
     assert (found.tags["kind"], found.tags["maps"]) == ("run", "plots/")
     names = {Path(path).name for path in tracker.files(found.run_id, "plots")}
     assert {"tsne_epoch1.png", "tsne_epoch2.png", "architecture.svg"} <= names
-    assert store.origin(run.key)["run_id"] == found.run_id
+    assert store.run(run.key).origin()["run_id"] == found.run_id
     # the same again as a trial is no news of where its model is
     sent(Mirror(tracker, store, opened(tracker, "more"), {}, "trial"), run, outcome="finished")
-    assert store.origin(run.key)["run_id"] == found.run_id
+    assert store.run(run.key).origin()["run_id"] == found.run_id
 
 
 def test_a_run_is_used_again_where_its_model_is_and_sent_whole_to_another_server(
@@ -77,7 +77,7 @@ def test_a_run_is_used_again_where_its_model_is_and_sent_whole_to_another_server
     other = tracker_in(tmp_path / "other")
     moved = sent(Mirror(other, store, opened(other, "one"), {}), run)
     assert moved.tags["kind"] == "run" and moved.tags["model_best"]
-    assert store.origin(run.key)["run_id"] == moved.run_id
+    assert store.run(run.key).origin()["run_id"] == moved.run_id
 
 
 def test_an_experiment_that_was_deleted_is_taken_back(tracker: Tracker) -> None:

@@ -9,8 +9,8 @@ from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.planning.prepare import build_caches, prepare
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_records import Store
 from orchestrator.tuning.tuner import SearchContext, Tuner
 from tests.conftest import ALONE
 
@@ -79,5 +79,7 @@ def run_one(tuner: Tuner, index: int, epochs: int) -> None:
             raise SystemExit
 
     with pytest.raises(SystemExit):
-        train(Task(**{**task.__dict__, "attempt": store.claim(task.key)}), ALONE, report)
+        train(
+            Task(**{**task.__dict__, "attempt": store.run(task.key).begin_attempt()}), ALONE, report
+        )
     tuner.book.on_trial_complete(index)

@@ -11,9 +11,8 @@ from orchestrator.execution.worker import train
 from orchestrator.planning.prepare import winners
 from orchestrator.planning.search_plan import config_of
 from orchestrator.sampling.dimension import Dimension
-from orchestrator.storage.checkpoints import Store
 from orchestrator.storage.home import Home
-from orchestrator.storage.trial_log import history_of
+from orchestrator.storage.run_records import Store
 from orchestrator.tuning import trial_worker as trial
 from orchestrator.tuning.pbt import continue_from
 from orchestrator.tuning.ray_tune import TrialFeed
@@ -62,7 +61,7 @@ def test_the_worst_copy_from_the_best_and_a_run_with_the_recipe_reaches_the_same
     assert len({each.key for each in before} | {tuner.planned.run_of(before[0].values).key}) == 5
     to_boundary(tuner, range(4))
     assert [(entry["epoch"], entry["ended"]) for entry in reported] == [(1, 0.0)] * 4
-    scores = {each.index: history_of(tuner.book.store, each.key)[-1] for each in before}
+    scores = {each.index: tuner.book.store.run(each.key).history()[-1] for each in before}
     order = sorted(scores, key=lambda index: (scores[index]["val/accuracy"], -index))
     tuner.book.population.evolve(range(4), 1.0)
     after = tuner.book.trials.all()
@@ -74,9 +73,9 @@ def test_the_worst_copy_from_the_best_and_a_run_with_the_recipe_reaches_the_same
         (step,) = new.ancestry
         assert (step["epoch"], step["trial"] in order[2:]) == (1, True)
         assert new.label == old.label
-        assert not tuner.book.store.folder(old.key).exists()
+        assert not tuner.book.store.run(old.key).path.exists()
         donor = before[step["trial"]]
-        assert history_of(tuner.book.store, new.key) == [scores[donor.index]]
+        assert tuner.book.store.run(new.key).history() == [scores[donor.index]]
         assert new.current == {**donor.values, **step["values"]}
     to_boundary(tuner, range(4))
     assert [(entry["epoch"], entry["ended"]) for entry in reported[4:]] == [(2, 1.0)] * 4
@@ -89,10 +88,12 @@ def test_the_worst_copy_from_the_best_and_a_run_with_the_recipe_reaches_the_same
     config = as_plain(config_of(tuner.planned.stage, copier.recipe))
     assert config["changes"]
     alone = {**tuner.config_of(copier)["task"], "key": "alone", "config": config, "until": None}
-    task = Task(**{**alone, "attempt": tuner.book.store.claim("alone"), "tested": True})
+    task = Task(
+        **{**alone, "attempt": tuner.book.store.run("alone").begin_attempt(), "tested": True}
+    )
     train(task, ALONE, lambda figures: None)
-    expected = history_of(tuner.book.store, run.key)
-    found = tuner.book.store.result("alone")["history"]
+    expected = tuner.book.store.run(run.key).history()
+    found = tuner.book.store.run("alone").result()["history"]
     for name in ("train/loss", "val/loss", "val/accuracy"):
         assert [entry[name] for entry in found] == [entry[name] for entry in expected]
     (winner,) = winners(tuner.book.store, tuner.planned)
@@ -117,10 +118,12 @@ def test_a_driver_that_died_at_a_boundary_continues_with_the_same_trials(
     again, _ = open_search(digits_home, form)
     assert again.book.trials.all() == tuner.book.trials.all()
     reported.clear()
-    attempts = [again.book.store.attempt(each.key) for each in again.book.trials.all()]
+    attempts = [again.book.store.run(each.key).attempt() for each in again.book.trials.all()]
     to_boundary(again, range(3))
     assert [entry["epoch"] for entry in reported] == [1, 1, 1]  # reported again, and not trained
-    assert [again.book.store.attempt(each.key) for each in again.book.trials.all()] == attempts
+    assert [
+        again.book.store.run(each.key).attempt() for each in again.book.trials.all()
+    ] == attempts
     again.book.population.evolve(range(3), 1.0)
     assert sum(bool(each.ancestry) for each in again.book.trials.all()) == 1
     third, _ = open_search(digits_home, form)
@@ -135,7 +138,7 @@ def test_a_trial_whose_checkpoint_is_lost_is_the_worst(
     for index in range(2):
         tuner.book.draw(index)
     to_boundary(tuner, range(2))
-    tuner.book.store.forget(tuner.book.trials.get(0).key)
+    tuner.book.store.run(tuner.book.trials.get(0).key).forget()
     tuner.book.population.evolve(range(2), 1.0)
     assert [step["trial"] for step in tuner.book.trials.get(0).ancestry] == [1]
 
@@ -149,11 +152,11 @@ def test_a_trial_continues_as_it_is_when_the_checkpoint_of_the_better_one_is_dam
     to_boundary(tuner, range(2))
     before = tuner.book.trials.all()
     scores = {
-        each.key: history_of(tuner.book.store, each.key)[-1]["val/accuracy"] for each in before
+        each.key: tuner.book.store.run(each.key).history()[-1]["val/accuracy"] for each in before
     }
     better = max(before, key=lambda each: (scores[each.key], -each.index))
     monkeypatch.setattr(tuner.book.population, "_score", lambda trial: scores[trial.key])
-    damage(tuner.book.store.folder(better.key) / "epoch_00001" / "weights.pt", "one bit")
+    damage(tuner.book.store.run(better.key).path / "epoch_00001" / "weights.pt", "one bit")
     tuner.book.population.evolve(range(2), 1.0)
     assert tuner.book.trials.all() == before
     assert tuner.book.population.boundary == 2
@@ -162,15 +165,15 @@ def test_a_trial_continues_as_it_is_when_the_checkpoint_of_the_better_one_is_dam
 def test_a_trial_that_copies_keeps_its_logs_and_its_attempt_number(tasks: Tasks):
     store, donor, own = tasks.store, tasks.make(epochs=3), tasks.make(epochs=2)
     train(donor, ALONE, lambda figures: None)
-    store.claim(own.key)
-    store.log(own.key, 2, 0).write_text("of its own")
+    store.run(own.key).begin_attempt()
+    store.run(own.key).log_file(2, 0).write_text("of its own")
     assert continue_from(store, "new", own.key, donor.key, 3)
-    assert store.attempt("new") == 2
-    assert store.logs("new")[2, 0].read_text() == "of its own"
-    assert store.newest("new").epoch == 3
-    assert store.load("new", 3).files == store.load(donor.key, 3).files
+    assert store.run("new").attempt() == 2
+    assert store.run("new").logs()[2, 0].read_text() == "of its own"
+    assert store.run("new").newest().epoch == 3
+    assert store.run("new").load(3).files == store.run(donor.key).load(3).files
     assert not continue_from(store, "another", own.key, donor.key, 2)  # pruned
-    assert not store.folder("another").exists()
+    assert not store.run("another").path.exists()
 
 
 @pytest.mark.parametrize("axis", [{"log": [1e-4, 1.0]}, {"uniform": [0.0, 0.95]}])

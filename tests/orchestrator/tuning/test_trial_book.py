@@ -12,7 +12,7 @@ def test_trials_are_written_down_as_they_end(digits_home: Home):
     tuner, sync = open_search(digits_home, {**SEARCH, "seed": 11})
     run_one(tuner, 0, epochs=2)
     run_one(tuner, 1, epochs=1)
-    found = Trials(tuner.book.store.folder(tuner.planned.key)).all()
+    found = Trials(tuner.book.store.run(tuner.planned.key).path).all()
     assert [trial.state for trial in found] == ["FINISHED", "STOPPED"]
     assert [trial.epochs for trial in found] == [2, 1]
     assert sync.ends[found[0].label] == ("FINISHED", "", "finished")

@@ -11,8 +11,7 @@ import torch
 from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
-from orchestrator.storage.checkpoints import Store
-from orchestrator.storage.trial_log import history_of
+from orchestrator.storage.run_records import Store
 from orchestrator.tuning import trial_worker as trial
 from orchestrator.tuning.trial_worker import TrialSpec, run_trial, to_config
 from tests.conftest import ALONE, Tasks, damage
@@ -56,8 +55,8 @@ def test_a_trial_trains_every_epoch_and_meets_no_test_image(
     run_trial(spec(task))
     assert reported == [1, 2]
     assert set(parts) == {"val"}
-    assert tasks.store.result(task.key) is None
-    assert [entry["epoch"] for entry in history_of(tasks.store, task.key)] == [1, 2]
+    assert tasks.store.run(task.key).result() is None
+    assert [entry["epoch"] for entry in tasks.store.run(task.key).history()] == [1, 2]
 
 
 def test_one_that_is_done_is_reported_again_and_not_trained(tasks: Tasks, reported: list[int]):
@@ -74,10 +73,10 @@ def test_one_that_was_stopped_is_reported_as_far_as_it_came(tasks: Tasks, report
     trial._report.stop = 2
     with pytest.raises(SystemExit):
         run_trial(spec(task))
-    assert tasks.store.owner(task.key) is None
-    (log,) = [p for (number, _), p in tasks.store.logs(task.key).items() if number == 2]
+    assert tasks.store.run(task.key).owner() is None
+    (log,) = [p for (number, _), p in tasks.store.run(task.key).logs().items() if number == 2]
     assert log.read_text().endswith("stopped early\n")
-    assert [entry["epoch"] for entry in history_of(tasks.store, task.key)] == [1, 2]
+    assert [entry["epoch"] for entry in tasks.store.run(task.key).history()] == [1, 2]
     trial._report.stop, reported[:] = None, []
     before = tasks.store.spec(task.key)
     run_trial(spec(task, epochs=2))
@@ -90,17 +89,17 @@ def test_a_full_run_goes_on_from_a_stopped_trial_as_if_nothing_had_been(
 ):
     whole = tasks.make(epochs=3)
     train(whole, ALONE, lambda figures: None)
-    expected = torch.load(tasks.store.best(whole.key).weights, weights_only=True)
-    tasks.store.forget(whole.key)
+    expected = torch.load(tasks.store.run(whole.key).best().weights, weights_only=True)
+    tasks.store.run(whole.key).forget()
 
     trial._report.stop = 1
     with pytest.raises(SystemExit):
         run_trial(spec(whole))
     trained = []
-    train(replace(whole, attempt=tasks.store.claim(whole.key)), ALONE, trained.append)
+    train(replace(whole, attempt=tasks.store.run(whole.key).begin_attempt()), ALONE, trained.append)
     assert [entry["epoch"] for entry in trained] == [2, 3]
-    assert "test/accuracy" in tasks.store.result(whole.key)["test"]
-    found = torch.load(tasks.store.best(whole.key).weights, weights_only=True)
+    assert "test/accuracy" in tasks.store.run(whole.key).result()["test"]
+    found = torch.load(tasks.store.run(whole.key).best().weights, weights_only=True)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -112,7 +111,7 @@ def test_an_interrupted_trial_goes_on_where_it_was(tasks: Tasks, reported: list[
     trial._report.stop, reported[:] = None, []
     run_trial(spec(task))
     assert reported == [1, 2, 3]
-    assert tasks.store.newest(task.key).info["history"][0]["epoch"] == 1
+    assert tasks.store.run(task.key).newest().info["history"][0]["epoch"] == 1
 
 
 def test_what_cannot_go_on_is_not_tried_again_by_the_same_submission(
@@ -132,7 +131,7 @@ def test_what_cannot_go_on_is_not_tried_again_by_the_same_submission(
 
 def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, reported: list[int]):
     task, over = tasks.make(), threading.Event()
-    owned = tasks.store.own(task.key, "another study")
+    owned = tasks.store.run(task.key).acquire("another study")
     assert owned is not None
 
     def work():
@@ -150,14 +149,14 @@ def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, reporte
 
 def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(tasks: Tasks):
     task = tasks.make()
-    owned = tasks.store.own(task.key, "study other")
+    owned = tasks.store.run(task.key).acquire("study other")
     assert owned is not None
     with (
         owned,
         pytest.raises(Unrecoverable, match="study other has the same Run and makes no progress"),
     ):
         run_trial(spec(task, stall_seconds=0.3))
-    assert tasks.store.ended(task.key, "job") is None  # it is the other's to say how it ended
+    assert tasks.store.run(task.key).ended("job") is None  # it is the other's to say how it ended
 
 
 def test_the_watchdog_ends_a_trial_that_says_nothing(
@@ -173,7 +172,7 @@ def test_the_watchdog_ends_a_trial_that_says_nothing(
     monkeypatch.setattr(trial, "train", hang)
     run_trial(spec(task, stall_seconds=0.3))
     assert ended.is_set()
-    state, reason = Store(tasks.store.root).ended(task.key, "job")
+    state, reason = Store(tasks.store.root).run(task.key).ended("job")
     assert (state, reason) == ("FAILED", "no progress for 0.005 minutes")
 
 
@@ -190,13 +189,13 @@ def test_what_a_trial_starts_from_is_trained_once_for_all_and_not_reported(
     first, second, config = chain(tasks)
     run_trial(config)
     assert reported == [1, 2]  # of the second alone
-    assert [len(history_of(tasks.store, task.key)) for task in (first, second)] == [2, 2]
-    assert tasks.store.result(first.key) is None  # nor tested
-    attempts = tasks.store.attempt(first.key)
+    assert [len(tasks.store.run(task.key).history()) for task in (first, second)] == [2, 2]
+    assert tasks.store.run(first.key).result() is None  # nor tested
+    attempts = tasks.store.run(first.key).attempt()
     third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
     run_trial(spec(third, upstream=[(first, "val/loss")]))
     assert reported == [1, 2, 1, 2]
-    assert tasks.store.attempt(first.key) == attempts
+    assert tasks.store.run(first.key).attempt() == attempts
 
 
 @pytest.mark.parametrize(("select", "better"), [("val/loss", min), ("val/accuracy", max)])
@@ -208,7 +207,7 @@ def test_the_epoch_that_the_parent_chooses_is_handed_on(
     trained, real = [], trial.train
     monkeypatch.setattr(trial, "train", lambda *a: (trained.append(a[0]), real(*a)))
     run_trial(config)
-    figures = {int(entry["epoch"]): entry[select] for entry in history_of(tasks.store, first.key)}
+    figures = {int(entry["epoch"]): entry[select] for entry in tasks.store.run(first.key).history()}
     assert [task.parent_epoch for task in trained][0] is None
     assert figures[trained[1].parent_epoch] == better(figures.values())
 
@@ -218,17 +217,17 @@ def test_a_trial_whose_parent_fails_says_whose_fault_it_is(tasks: Tasks, reporte
     for _ in range(2):
         with pytest.raises(Unrecoverable, match=f"^{first.label}: the loss is not finite"):
             run_trial(config)
-    assert tasks.store.attempt(first.key) == 2  # `make` had the first one
+    assert tasks.store.run(first.key).attempt() == 2  # `make` had the first one
     assert reported == []
 
 
 def test_a_parent_whose_checkpoint_is_damaged_is_trained_again(tasks: Tasks, reported: list[int]):
     first, second, config = chain(tasks)
     run_trial(config)
-    for folder in tasks.store.folder(first.key).glob("[es]p*_0*"):
+    for folder in tasks.store.run(first.key).path.glob("[es]p*_0*"):
         for file in folder.glob("*.pt"):
             damage(file, "cut")
     third = replace(tasks.make(lr=0.03), parent=first.key, parent_label="P[lr=0.01]")
     run_trial(spec(third, upstream=[(first, "val/loss")]))
     assert reported == [1, 2, 1, 2]
-    assert tasks.store.newest(first.key) is not None
+    assert tasks.store.run(first.key).newest() is not None

@@ -1,0 +1,348 @@
+"""The folder of a Run in the store: who trains it, how far it is, how it ended, its checkpoints.
+
+<store>/<key>/attempt                           number of the newest attempt
+<store>/<key>/.owner                            lock of the process that has the Run trained
+<store>/<key>/{epoch_00012, spare_00009}/       checkpoints and the backup copy (see `checkpoints`)
+<store>/<key>/progress.json                     how far the running attempt is, seconds old
+<store>/<key>/done.json                         the result of a finished Run
+<store>/<key>/ended.json                        why the newest attempt ended without a result
+<store>/<key>/origin.json                       the MLflow run that holds the training
+<store>/<key>/logs/attempt_0001_rank_0.log      what a rank printed and logged (see `run_log`)
+<store>/<key>/features/epoch_00001.npz          what plots are drawn from; may be lost
+<store>/<key>/produced/0013.{json,png,done}     a producer's images, until it has all
+
+`Store` names the folders, `RunFolder` reads one, and `RunWriter` writes one on behalf of an
+attempt. Attempts are numbered, and a writer whose number is not the newest is refused: a process
+that was thought dead can never write over the work of its successor.
+"""
+
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from orchestrator.storage.checkpoints import (
+    FOLDERS,
+    TRAINING,
+    Checkpoint,
+    backup_of,
+    drop_training_state,
+    epochs_in,
+    folder_of,
+    read_checkpoint,
+    seems_whole,
+)
+from orchestrator.storage.files import (
+    Busy,
+    lock_file,
+    locked,
+    read_json,
+    replace_folder,
+    replacing,
+    sync_folder,
+    temporary_folder,
+    write_json,
+)
+from orchestrator.storage.manifest import describe, has_its_files, read_manifest, write_manifest
+from orchestrator.storage.run_log import named_logs
+from trainables.monitoring.record_files import FEATURES
+
+log = logging.getLogger(__name__)
+_KEY = re.compile(r"[0-9a-z_-]{1,64}")
+_ATTEMPT, _OWNER, _LOCK = "attempt", ".owner", ".lock"
+_PROGRESS, _DONE, _ENDED, _ORIGIN = "progress.json", "done.json", "ended.json", "origin.json"
+Write = Callable[[Path], object]  # writes one file to a path
+
+
+class StaleWriter(Exception):
+    """A newer attempt trains the Run: this writer must stop."""
+
+
+class Store:
+    """The folders of all Runs, below one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, key: str) -> "RunFolder":
+        """The folder of a Run, which need not exist. Raises ValueError where the key is no plain
+        word, which could lead out of the store."""
+        return RunFolder(self.root, key)
+
+
+class RunFolder:
+    """What the store holds of one Run. Reading needs no lock and changes nothing."""
+
+    def __init__(self, store: Path, key: str) -> None:
+        """Raises ValueError where the key is no plain word."""
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"not a key: {key!r}")
+        self.key, self.path = key, store / key
+
+    # --- who trains it -------------------------------------------------------------------------
+
+    def acquire(self, holder: str) -> IO[str] | None:
+        """Become the only one to train the Run until the returned file is closed, or this process
+        dies; None while another process, or another part of this one, is it.
+
+        holder: a few words for those who wait, such as `study digits`.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            file = lock_file(self.path / _OWNER, wait=False)
+        except Busy:
+            return None
+        try:
+            if (self.path / _OWNER).stat().st_ino != os.fstat(file.fileno()).st_ino:
+                raise FileNotFoundError  # `clean` has removed it meanwhile: others lock another
+            file.truncate(0)
+            file.write(holder)
+            file.flush()
+        except FileNotFoundError:
+            file.close()
+            return None
+        except OSError:
+            file.close()
+            raise
+        return file
+
+    def owner(self) -> str | None:
+        """The holder that trains the Run now; None when there is none."""
+        try:
+            lock_file(self.path / _OWNER, shared=True, wait=False, mode="r").close()
+        except FileNotFoundError:
+            return None
+        except Busy:
+            return (self.path / _OWNER).read_text(encoding="utf-8") or "another process"
+        return None
+
+    def begin_attempt(self) -> int:
+        """Begin the next attempt. Returns its number, from 1; writers of older ones are refused
+        from now on."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path / _LOCK):
+            attempt = self.attempt() + 1
+            write_json(self.path / _ATTEMPT, {"attempt": attempt})
+        return attempt
+
+    def attempt(self) -> int:
+        """The newest attempt's number, 0 before the first. Where the file that says so is damaged,
+        the highest number in any other file of the Run: a number is never given twice."""
+        record = read_json(self.path / _ATTEMPT)
+        if record is not None and isinstance(record.get("attempt"), int):
+            return int(record["attempt"])
+        if not self.path.is_dir():
+            return 0
+        records = [read_json(self.path / name) for name in (_PROGRESS, _DONE, _ENDED)]
+        records += [read_manifest(path) for path in self.path.glob("epoch_*")]
+        numbers = [int(record.get("attempt", 0)) for record in records if record]
+        return max([0, *numbers, *(attempt for attempt, _ in self.logs())])
+
+    def writer(self, attempt: int) -> "RunWriter":
+        """What writes on behalf of an attempt."""
+        return RunWriter(self, attempt)
+
+    # --- how far it is, and how it ended -------------------------------------------------------
+
+    def progress(self) -> dict[str, Any] | None:
+        """What the running attempt last reported, with its attempt, time, host and pid."""
+        return read_json(self.path / _PROGRESS)
+
+    def history(self) -> list[dict[str, float]]:
+        """The figures of every epoch that is done, one entry an epoch; empty where no checkpoint
+        verifies."""
+        result = self.result()
+        if result is not None:
+            return list(result["history"])
+        newest = self.newest()
+        return list(newest.info["history"]) if newest else []
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished Run; None when it is not finished or its best checkpoint is
+        gone."""
+        done = read_json(self.path / _DONE)
+        if done is None or not seems_whole(self.path, int(done["best_epoch"])):
+            return None
+        return done
+
+    def ended(self, job: str) -> tuple[str, str] | None:
+        """State and reason of the newest attempt, if it was this job's and has ended without a
+        result.
+
+        job: id of the Ray job whose driver or trial began the attempt. Earlier versions wrote it as
+        `submission`, of a Run that no search tried as the submission's MLflow run id.
+        """
+        note = read_json(self.path / _ENDED) or {}
+        if note.get("job", note.get("submission")) != job or note.get("attempt") != self.attempt():
+            return None
+        return str(note["state"]), str(note["reason"])
+
+    def origin(self) -> dict[str, Any] | None:
+        """Which MLflow run (`run_id` at `uri`) holds the Run's training; None where none does."""
+        return read_json(self.path / _ORIGIN)
+
+    def set_origin(self, origin: dict[str, str]) -> None:
+        """Write down which MLflow run (`run_id` at `uri`) holds the Run's training."""
+        self.path.mkdir(parents=True, exist_ok=True)  # there may have been no attempt yet
+        write_json(self.path / _ORIGIN, origin)
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def log_file(self, attempt: int, rank: int) -> Path:
+        """Where a rank of an attempt logs; its folder is made."""
+        folder = self.path / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"attempt_{attempt:04d}_rank_{rank}.log"
+
+    def logs(self) -> dict[tuple[int, int], Path]:
+        """(attempt, rank) → log file, oldest attempt first."""
+        return named_logs(self.path / "logs")
+
+    def features(self) -> Path | None:
+        """The folder of arrays that plots are drawn from; None where the Run has stored none."""
+        folder = self.path / FEATURES
+        return folder if folder.is_dir() else None
+
+    def epochs(self) -> list[int]:
+        """Epochs that have a checkpoint folder, verified or not, ascending."""
+        return epochs_in(self.path)
+
+    def load(self, epoch: int) -> Checkpoint | None:
+        """The checkpoint of an epoch if every file verifies, else its backup copy, else None; a
+        warning names the damaged file."""
+        return read_checkpoint(self.path, epoch)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that verifies and has what training goes on from."""
+        for epoch in reversed(self.epochs()):
+            checkpoint = self.load(epoch)
+            if checkpoint is not None and TRAINING in checkpoint.files:
+                return checkpoint
+        return None
+
+    def best(self) -> Checkpoint | None:
+        """The chosen checkpoint of a finished Run, verified."""
+        result = self.result()
+        return self.load(result["best_epoch"]) if result else None
+
+    def forget(self) -> None:
+        """Remove every checkpoint and the result, so that the Run is trained anew."""
+        (self.path / _DONE).unlink(missing_ok=True)
+        for path in self.path.glob(FOLDERS):
+            shutil.rmtree(path)
+
+
+class RunWriter:
+    """Writes the folder of a Run on behalf of one attempt.
+
+    Every method but `end` raises StaleWriter when a newer attempt has begun, and changes nothing
+    then.
+    """
+
+    def __init__(self, run: RunFolder, attempt: int) -> None:
+        self.run, self.attempt = run, attempt
+
+    def save(self, epoch: int, files: Mapping[str, Write], info: Mapping[str, Any]) -> Checkpoint:
+        """Write the checkpoint of an epoch. files: name → function that writes it to a path; info:
+        JSON to be read with it."""
+        return self._place(folder_of(self.run.path, epoch), epoch, files, info)
+
+    def back_up(self, epoch: int) -> None:
+        """Copy a checkpoint without its optimizer state, and remove the copy of any other: of the
+        best epoch, from when it is no longer the newest. Does nothing where it is damaged, which
+        `load` warns of."""
+        backup = backup_of(self.run.path, epoch)
+        if not has_its_files(backup):
+            source = self.run.load(epoch)
+            if source is None:
+                return
+            copies: dict[str, Write] = {
+                name: lambda path, name=name: shutil.copyfile(source.path / name, path)  # type: ignore[misc]
+                for name in source.files
+                if name != TRAINING
+            }
+            self._place(backup, epoch, copies, source.info)
+        with self._fenced():
+            for other in self.run.path.glob("spare_*"):
+                if other != backup:
+                    shutil.rmtree(other)
+
+    def prune(self, best: int, keep: int = 2) -> None:
+        """Keep the newest `keep` checkpoints whole and the weights of the best one; remove the
+        rest, and what killed writers have left."""
+        with self._fenced():
+            for left in self.run.path.glob(f".{FOLDERS}.*"):
+                shutil.rmtree(left, ignore_errors=True)  # its writer may still be at it
+            for epoch in self.run.epochs()[:-keep]:
+                path = folder_of(self.run.path, epoch)
+                if epoch == best:
+                    drop_training_state(path)
+                else:
+                    shutil.rmtree(path)
+
+    def put_optional(self, name: str, write: Write) -> None:
+        """Write a file below the Run's folder that may be lost: whole or absent, and not synced."""
+        path = self.run.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, self.attempt) as temporary:
+            write(temporary)
+            self._check_newest()
+
+    def report(self, progress: Mapping[str, Any]) -> None:
+        """Write how far the Run is, for those who watch; not synced."""
+        self._check_newest()
+        who = {"time": time.time(), "host": platform.node(), "pid": os.getpid()}
+        record = {"attempt": self.attempt, **who, **progress}
+        with replacing(self.run.path / _PROGRESS, self.attempt) as temporary:
+            temporary.write_text(json.dumps(record), encoding="utf-8")
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result of the finished Run, which its MLflow run is made from."""
+        with self._fenced():
+            write_json(self.run.path / _DONE, {"attempt": self.attempt, **result})
+
+    def end(self, state: str, reason: str, job: str) -> None:
+        """Write how the attempt has ended without a result, until MLflow has heard of it.
+
+        state: FAILED or KILLED. job: as in `RunFolder.ended`. It is not refused when a newer
+        attempt has begun: `ended` passes over it then.
+        """
+        note = {"attempt": self.attempt, "state": state, "reason": reason, "job": job}
+        write_json(self.run.path / _ENDED, note)
+
+    def _place(
+        self, final: Path, epoch: int, files: Mapping[str, Write], info: Mapping[str, Any]
+    ) -> Checkpoint:
+        """Write a checkpoint under a temporary name, sync it, and rename it to `final`."""
+        with temporary_folder(final, self.attempt) as temporary:
+            for name, write in files.items():
+                write(temporary / name)
+            sums = {name: describe(temporary / name) for name in files}
+            manifest = {"epoch": epoch, "attempt": self.attempt, "files": sums, "info": dict(info)}
+            write_manifest(temporary, manifest)
+            sync_folder(temporary)
+            with self._fenced():
+                replace_folder(temporary, final)
+        sync_folder(final.parent)
+        return Checkpoint(final, epoch, info, sums)
+
+    @contextmanager
+    def _fenced(self) -> Iterator[None]:
+        """Keep other attempts from beginning. Raises StaleWriter when one has begun."""
+        with locked(self.run.path / _LOCK):
+            self._check_newest()
+            yield
+
+    def _check_newest(self) -> None:
+        newest = self.run.attempt()
+        if newest != self.attempt:
+            raise StaleWriter(
+                f"attempt {self.attempt} of {self.run.key}: attempt {newest} has taken over"
+            )
