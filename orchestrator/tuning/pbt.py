@@ -19,7 +19,7 @@ from typing import Any
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.sampling.dimension import Dimension, typed
-from orchestrator.storage.files import write_json
+from orchestrator.storage.files import sync_folder, write_json
 from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trial, Trials
 from trainables.config import as_plain
