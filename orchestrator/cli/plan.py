@@ -14,7 +14,7 @@ from orchestrator.config.errors import Refused, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
 from orchestrator.config.yaml_loader import built_in_studies, read_file
-from orchestrator.planning.plan import Planned, behind
+from orchestrator.planning.plan import PlannedRun, downstream_stages
 from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.planning.run import Run
 from orchestrator.reporting.schema_reference import markdown, names_text, topic_text, topics
@@ -69,7 +69,7 @@ def data_root(options: argparse.Namespace) -> str | None:
     return str(Path(options.data).expanduser().resolve()) if options.data else None
 
 
-def _planned_json(item: Planned) -> dict[str, Any]:
+def _planned_json(item: PlannedRun) -> dict[str, Any]:
     run = item.run
     return {
         "stage": run.stage,
@@ -104,7 +104,7 @@ def _searches_planned(prepared: Prepared) -> list[str]:
     lines = []
     for name, search in prepared.study.searches.items():
         if name in prepared.pending:
-            later = ", ".join(behind(prepared.study, name))
+            later = ", ".join(downstream_stages(prepared.study, name))
             then = f"; planned when it has found: {later}" if later else ""
             space = ", ".join(search.space)
             lines.append(

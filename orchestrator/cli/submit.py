@@ -22,7 +22,7 @@ from orchestrator.execution.ray_jobs import LOCAL, Job, Jobs
 from orchestrator.execution.services import RayService, Services
 from orchestrator.planning.code_version import git_commit, tree_version
 from orchestrator.planning.plan import UnknownPlan
-from orchestrator.planning.prepare import Prepared, build_caches, remember
+from orchestrator.planning.prepare import Prepared, build_caches, store_plan
 from orchestrator.reporting.comparison import tables, unfinished
 from orchestrator.reporting.tables import as_json, as_text
 from orchestrator.storage.files import locked
@@ -55,7 +55,7 @@ def submit(options: argparse.Namespace) -> int:
                     return _conclude(options, last)
             job_id = _start(options, home, jobs, _job(options, study, prepared, found, home))
             if prepared is not None:
-                remember(prepared, home)
+                store_plan(prepared, home)
     return _watch(options, study.name, home, jobs, tracker, job_id)
 
 
@@ -70,7 +70,7 @@ def _job(
     return Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
-        plan=prepared.asked if prepared else _asked(study, options),
+        plan=prepared.request_digest if prepared else _asked(study, options),
         data_root=data_root(options),
         home=str(home.root),
         cluster=LOCAL if found.ray.local else found.ray.dashboard_url,
@@ -197,7 +197,7 @@ def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> S
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:
     """Whether the last submission was of the same plan and all of it is done."""
-    same = last.tracked.tags.get("plan") == prepared.asked
+    same = last.tracked.tags.get("plan") == prepared.request_digest
     stored = not prepared.pending and all(item.state == "done" for item in prepared.planned)
     return same and stored and last.finished
 

@@ -23,7 +23,7 @@ from orchestrator.driver.submission import close_submission, log_plan, open_subm
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.execution.resources import at_once, cluster_nodes, share_of
 from orchestrator.planning.code_version import tree_version
-from orchestrator.planning.prepare import Prepared, build_caches, prepare, remember
+from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.storage.files import NO_ROOM, Busy, locked
 from orchestrator.storage.home import Home
@@ -72,7 +72,7 @@ def run(job: Job) -> int:
             tables = build_caches(prepared, home, lambda name, done, total: None)
             tracker = Tracker(job.tracking_uri)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
-            remember(prepared, home)
+            store_plan(prepared, home)
         facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
         mirror = Mirror(tracker, Store(home.store), submission, facts)
         walk = Scheduler(prepared, share, tables, home, mirror, job.job_id)
@@ -113,7 +113,7 @@ def replan(
 ) -> Prepared:
     """The plan with what a search has found, kept where the last one was."""
     prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
-    remember(prepared, home)
+    store_plan(prepared, home)
     retry_mlflow(lambda: log_plan(tracker, submission.run_id, prepared))
     return prepared
 

@@ -12,7 +12,7 @@ from orchestrator.execution.failures import Outcome
 from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import ResourceRequest, wait_for_room
 from orchestrator.execution.task import Task
-from orchestrator.planning.plan import Planned
+from orchestrator.planning.plan import PlannedRun
 from orchestrator.planning.prepare import Prepared
 from orchestrator.planning.run import Run
 from orchestrator.storage.home import Home
@@ -45,7 +45,7 @@ class Scheduler:
     def run(self, slots: int) -> dict[str, str]:
         """Returns how every Run ended, those of earlier calls too. slots: Runs at once."""
         waiting = self._verified()
-        going: dict[Future[str | None], Planned] = {}
+        going: dict[Future[str | None], PlannedRun] = {}
         with ThreadPoolExecutor(max_workers=max(1, slots)) as pool:
             while waiting or going:
                 waiting = [item for item in waiting if not self._skip(item)]
@@ -64,7 +64,7 @@ class Scheduler:
                         self.states[item.run.key] = state
         return self.states
 
-    def _verified(self) -> list[Planned]:
+    def _verified(self) -> list[PlannedRun]:
         """What of the plan was not walked yet. A parent whose checkpoint turns out to be damaged is
         new again."""
         planned = [item for item in self.prepared.planned if item.run.key not in self.states]
@@ -76,7 +76,7 @@ class Scheduler:
                 planned[place] = replace(item, state="new")
         return planned
 
-    def _skip(self, item: Planned) -> bool:
+    def _skip(self, item: PlannedRun) -> bool:
         """Whether a Run needs no training: it is done, or can never begin."""
         run, parent = item.run, item.run.parent
         if item.state == "done" or self.states.get(run.key) == "FINISHED":

@@ -8,7 +8,7 @@ import yaml
 
 from orchestrator.config.errors import Refused
 from orchestrator.execution.ray_jobs import Job
-from orchestrator.planning.plan import digest_of, to_plain
+from orchestrator.planning.plan import json_digest, to_plain
 from orchestrator.planning.prepare import Prepared
 from orchestrator.storage.home import Home
 from orchestrator.tracking.comparison_report import write_comparison
@@ -21,7 +21,7 @@ log = logging.getLogger("orchestrator")
 def log_plan(tracker: Tracker, run_id: str, prepared: Prepared) -> None:
     plan = to_plain(prepared.study, prepared.runs, prepared.keys)
     tracker.log_text(run_id, json.dumps(plan), "plan.json")
-    tracker.set_tags(run_id, {"plan_version": digest_of(plan)})  # whoever follows reads it anew
+    tracker.set_tags(run_id, {"plan_version": json_digest(plan)})  # whoever follows reads it anew
 
 
 def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) -> TrackedRun:
@@ -30,7 +30,7 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     The caller is the study's only driver: whatever else of it is RUNNING has lost its own.
     """
     study = prepared.study
-    plan = prepared.asked
+    plan = prepared.request_digest
     ours = {"job": job.job_id, "cluster": job.cluster, "home": home.name, "reason": ""}
     mine = (plan, home.name)
     last = tracker.submissions(study.name, 1)

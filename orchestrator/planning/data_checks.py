@@ -1,4 +1,4 @@
-"""Check a study against its data before anything starts."""
+"""Check that the configurations of a study fit its data, before anything starts."""
 
 import itertools
 import os
@@ -24,7 +24,7 @@ from trainables.training_config import TrainableConfig
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of a study: what was found, and the hash of its content."""
+    """A data set of a study: its images and splits, and the fingerprint of its content."""
 
     name: str
     source: Source
@@ -32,12 +32,12 @@ class DataSet:
 
 
 def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
-    """Configurations must fit their data. Raises StudyError."""
+    """Check batch sizes, and what each trainable needs of its data. Raises StudyError."""
     errors = ErrorList()
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
             if not isinstance(config, TrainableConfig):
-                continue  # a producer's study has checked it
+                continue  # the study loader has checked producers
             source = data[config.dataset].source
             info = DataInfo(source.classes, study.data[config.dataset].side)
             batch = min(config.batch_size, len(source.parts["train"]))
@@ -50,41 +50,43 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
         raise StudyError(study.name, errors.lines)
 
 
-def check_apart(study: Study, data: Mapping[str, DataSet]) -> None:
-    """Nothing may start from weights that have seen what it is validated or tested with. Raises
-    StudyError."""
+def check_held_out(study: Study, data: Mapping[str, DataSet]) -> None:
+    """Check that no stage is validated or tested on images that a stage before it trained on.
+
+    Raises StudyError.
+    """
     errors, stages = ErrorList(), {stage.name: stage for stage in study.stages}
 
-    @cache  # of thousands of files, asked for by every stage
+    @cache  # thousands of files, and every stage needs them
     def images(name: str, part: str) -> frozenset[str]:
         return _images(data[name].source, study.data[name].type, part)
 
     for stage in study.stages:
-        before = stage.after
-        while before is not None:
-            pairs = itertools.product(_learns_from(stages[before]), _learns_from(stage))
+        ancestor = stage.after
+        while ancestor is not None:
+            pairs = itertools.product(_training_data(stages[ancestor]), _training_data(stage))
             for theirs, own in pairs:
                 for part in ("val", "test") if theirs != own else ():
-                    if seen := images(theirs, "train") & images(own, part):
+                    if shared := images(theirs, "train") & images(own, part):
                         errors.add(
                             f"stages.{stage.name}.after",
-                            f"{before!r} trains on {len(seen)} of the {part} images of {own!r}: "
-                            "use one entry of `data` for both, or keep those of "
-                            f"{theirs!r} apart from them",
+                            f"{ancestor!r} trains on {len(shared)} of the {part} images of "
+                            f"{own!r}: use one entry of `data` for both, or remove these images "
+                            f"from {theirs!r}",
                         )
-            before = stages[before].after
+            ancestor = stages[ancestor].after
     if errors.lines:
         raise StudyError(study.name, errors.lines)
 
 
-def _learns_from(stage: Stage) -> list[str]:
-    """Names of the data sets that its configurations are trained on."""
+def _training_data(stage: Stage) -> list[str]:
+    """Return the names of the data sets that a stage's configurations are trained on."""
     configs = [variant.config for variant in stage.variants]
     return sorted({c.dataset for c in configs if isinstance(c, TrainableConfig)})
 
 
 def _images(source: Source, kind: str, part: str) -> frozenset[str]:
-    """What tells images from all others: their files, or their names in a set that has no files."""
+    """Identify the images of a part: by their files, or by name where the set has no files."""
     rows = source.parts[part]
     if source.files:
         return frozenset(os.path.realpath(source.files[row]) for row in rows)
@@ -92,19 +94,19 @@ def _images(source: Source, kind: str, part: str) -> frozenset[str]:
 
 
 def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
-    """Weights that come as a file must fit, tensor by tensor. Raises StudyError."""
+    """Check that weights from files fit their encoders, tensor by tensor. Raises StudyError."""
     errors = ErrorList()
     files: dict[str, Mapping[str, Tensor]] = {}
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
             path = config.weights
             if path in ("random", "imagenet") or not isinstance(config, TrainableConfig):
-                continue  # a producer's official file is known by its sha256
+                continue  # a producer checks its own file
             info = DataInfo(data[config.dataset].source.classes, study.data[config.dataset].side)
             try:
                 if path not in files:
                     files[path] = read_state_file(Path(path))
-                with torch.device("meta"):  # names and shapes alone
+                with torch.device("meta"):  # only names and shapes
                     encoder = TRAINABLES[stage.trainable](config, info).model.encoder
                 fitting(encoder.state_dict(), files[path], path)
             except WeightsError as error:
@@ -114,7 +116,7 @@ def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
 
 
 def check_watched(study: Study, runs: Iterable[Run], data: Mapping[str, DataSet]) -> None:
-    """Images to watch must be there. Raises StudyError."""
+    """Check that the images to watch exist and are not trained on. Raises StudyError."""
     errors = ErrorList()
     for stage, names, dataset in {
         (run.stage, tuple(run.config.get("watch", ())), run.config["dataset"]) for run in runs

@@ -1,4 +1,7 @@
-"""Study → ordered Runs with content keys, and why each Run must still be trained. No Ray here."""
+"""Make the plan: the Runs of a study in order, and why each one must still be trained.
+
+Nothing here needs Ray, MLflow or the data itself.
+"""
 
 import hashlib
 import json
@@ -18,62 +21,65 @@ State = Literal["new", "done", "resumable"]
 
 
 class UnknownPlan(UserError):
-    """A stored plan of another version; one line."""
+    """A stored plan was written by another version; the message is one line."""
 
 
 def make_plan(study: "Study", inputs: Inputs) -> tuple[Run, ...]:
-    """Every Run of a study, parents first, seeds innermost; none of a stage that a search is yet to
-    configure, or that starts from one."""
-    made: dict[str, list[Run]] = {}
+    """Return every Run of a study, parents first, seeds innermost.
+
+    A stage whose search has not ended has no Runs yet, and neither have the stages downstream.
+    """
+    runs_of: dict[str, list[Run]] = {}
     for stage in study.stages:
-        if stage.search is not None or (stage.after is not None and stage.after not in made):
+        if stage.search is not None or (stage.after is not None and stage.after not in runs_of):
             continue
         runs = [
-            make_run(stage, (variant.values, config), parent, seed, inputs)
+            make_run(stage, variant.values, config, parent, seed, inputs)
             for variant, config in [(v, as_plain(v.config)) for v in stage.variants]
             for seed in stage.seeds
-            for parent in _parents(stage, seed, made)
+            for parent in _parents(stage, seed, runs_of)
         ]
         order = {label: place for place, label in enumerate(dict.fromkeys(r.label for r in runs))}
-        made[stage.name] = sorted(runs, key=lambda run: order[run.label])
-    return tuple(run for runs in made.values() for run in runs)
+        runs_of[stage.name] = sorted(runs, key=lambda run: order[run.label])
+    return tuple(run for runs in runs_of.values() for run in runs)
 
 
-def _parents(stage: "Stage", seed: int, made: Mapping[str, list[Run]]) -> Iterable[Run | None]:
+def _parents(stage: "Stage", seed: int, runs_of: Mapping[str, list[Run]]) -> Iterable[Run | None]:
+    """Return the Runs that a stage's Runs of a seed start from; [None] where it has no parent."""
     if stage.after is None:
         return [None]
-    return [run for run in made[stage.after] if run.seed == seed]
+    return [run for run in runs_of[stage.after] if run.seed == seed]
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A Run and what submitting will do with it."""
+class PlannedRun:
+    """A Run, whether it is done, and why it is not or how far it is."""
 
     run: Run
     state: State
     why: str
 
 
-def examine(
+def plan_states(
     runs: Iterable[Run],
     state_of: Callable[[str], tuple[State, str]],
     previous: Mapping[tuple[str, int], Run],
-) -> tuple[Planned, ...]:
-    """What is done, what goes on and what is new, each with its reason.
+) -> tuple[PlannedRun, ...]:
+    """Return every Run with its state and the reason for it.
 
-    state_of: key → state and detail, from the store. previous: (label, seed) → the Run of the
+    state_of: Run key → state and detail, from the store. previous: (label, seed) → the Run in the
     study's last plan.
     """
     planned = []
     for run in runs:
         state, detail = state_of(run.key)
-        why = detail if state != "new" else _changed(run, previous.get((run.label, run.seed)))
-        planned.append(Planned(run, state, why))
+        why = detail if state != "new" else _reason_to_run(run, previous.get((run.label, run.seed)))
+        planned.append(PlannedRun(run, state, why))
     return tuple(planned)
 
 
-def _changed(run: Run, before: Run | None) -> str:
-    """Why a Run without a result is not the one of the last plan."""
+def _reason_to_run(run: Run, before: Run | None) -> str:
+    """Say what changed since the last plan. before: the Run of the same label and seed in it."""
     if before is None:
         return "first time"
     if before.key == run.key:
@@ -96,10 +102,11 @@ def _changed(run: Run, before: Run | None) -> str:
     return ", ".join(reasons) or "trainable changed"
 
 
-def digest(study: "Study", runs: Sequence[Run], inputs: Inputs) -> str:
-    """16 hexadecimal digits that name a plan: two submissions with the same one are the same. What
-    a search is to configure has no Runs yet, nor has what stands behind it: it is named by all else
-    that decides them."""
+def plan_digest(study: "Study", runs: Sequence[Run], inputs: Inputs) -> str:
+    """Return 16 hexadecimal digits: two submissions with the same digest ask for the same.
+
+    Stages that wait for a search have no Runs yet; they count with all that will decide their Runs.
+    """
     planned = {run.stage for run in runs}
     waiting = [
         {
@@ -122,35 +129,37 @@ def digest(study: "Study", runs: Sequence[Run], inputs: Inputs) -> str:
         if stage.name not in planned
     ]
     plan = to_plain(study, runs)
-    return digest_of(plan | {"waiting": waiting} if waiting else plan)
+    return json_digest(plan | {"waiting": waiting} if waiting else plan)
 
 
-def digest_of(plain: Any) -> str:
-    """16 hexadecimal digits that name JSON-ready data."""
+def json_digest(plain: Any) -> str:
+    """Return 16 hexadecimal digits that are the same for the same JSON-ready data."""
     text = json.dumps(plain, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def behind(study: "Study", name: str) -> list[str]:
-    """Stages that start from a stage, and from those."""
-    found = [name]
+def downstream_stages(study: "Study", name: str) -> list[str]:
+    """Return the names of the stages that start from a stage, directly or not."""
+    names = [name]
     for stage in study.stages:  # parents first
-        if stage.after in found:
-            found.append(stage.name)
-    return found[1:]
+        if stage.after in names:
+            names.append(stage.name)
+    return names[1:]
 
 
 def to_plain(
     study: "Study", runs: Iterable[Run], keys: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The plan as JSON-ready data: what compare, status and the next plan read. keys: stage → key
-    of its search, where it is known."""
+    """Return the plan as JSON-ready data, which `compare`, `status` and the next plan read.
+
+    keys: stage → key of its search, where it is known.
+    """
     searches = [
         {
             "stage": name,
-            "after": _start(study, search.over[0] if search.over else name),
+            "after": _parent_of(study, search.over[0] if search.over else name),
             "key": (keys or {}).get(name),
-            "behind": behind(study, name),
+            "behind": downstream_stages(study, name),
             "count": search.count,
             **search.model_dump(mode="json"),
         }
@@ -167,13 +176,13 @@ def to_plain(
     }
 
 
-def _start(study: "Study", name: str) -> str | None:
-    """What a stage starts from."""
+def _parent_of(study: "Study", name: str) -> str | None:
+    """Return the stage that a stage starts from."""
     return next((stage.after for stage in study.stages if stage.name == name), None)
 
 
 def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:
-    """The Runs of a plan that `to_plain` wrote. Raises UnknownPlan for another version's."""
+    """Return the Runs of a plan that `to_plain` wrote. Raises UnknownPlan for another version."""
     if plan.get("format") != FORMAT:
         raise UnknownPlan(
             f"the plan of study {plan.get('study')} was written by another version of the "

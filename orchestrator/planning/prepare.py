@@ -1,4 +1,7 @@
-"""Where the data is: read and fingerprint the data sets, build their caches, make the plan."""
+"""Read and fingerprint the data of a study, make its plan, build the caches of its images.
+
+Runs where the data is: in the command, or in the driver on the cluster.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -11,19 +14,19 @@ from orchestrator.config.study_schema import Study
 from orchestrator.planning.code_version import BATCH_INFERENCE, TRAINING, code_version
 from orchestrator.planning.data_checks import (
     DataSet,
-    check_apart,
     check_fit,
+    check_held_out,
     check_watched,
     check_weights,
 )
 from orchestrator.planning.plan import (
     FORMAT,
-    Planned,
+    PlannedRun,
     State,
-    digest,
-    examine,
     from_plain,
     make_plan,
+    plan_digest,
+    plan_states,
     to_plain,
 )
 from orchestrator.planning.run import Inputs, Run
@@ -57,66 +60,95 @@ class Prepared:
 
     study: Study
     data: Mapping[str, DataSet]
-    planned: tuple[Planned, ...]
-    searches: tuple[PlannedSearch, ...] = ()  # those that have found, and those that could begin
-    asked: str = ""  # digest of the plan before any search had found: names what was asked for
+    planned: tuple[PlannedRun, ...]
+    searches: tuple[PlannedSearch, ...] = ()  # those that ended, and those that can begin
+    request_digest: str = ""  # of the plan before any search has ended: names what was asked for
 
     @property
     def keys(self) -> dict[str, str]:
-        """Stage → key of its search, as far as it is known."""
+        """Stage → key of its search, where it is known."""
         return {search.stage.name: search.key for search in self.searches}
 
     @property
     def pending(self) -> list[str]:
-        """Stages that have no Runs as yet, for want of what a search is to find."""
+        """Stages that have no Runs yet, because they wait for a search."""
         return pending_stages(self.study)
 
     @property
     def runs(self) -> tuple[Run, ...]:
+        """The Runs of the plan, parents first."""
         return tuple(item.run for item in self.planned)
 
 
 def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
-    """Read the data and make the plan; nothing is decoded or trained. Raises StudyError."""
+    """Read the data and make the plan. Nothing is decoded or trained. Raises StudyError.
+
+    data_root: the folder of `--data`, if any.
+    """
+    store = Store(home.store)
+    data = _read_data(study, data_root, home)
+    inputs = _inputs_of(study, data)
+    runs = make_plan(study, inputs)
+    request_digest = plan_digest(study, runs, inputs)
+    study, runs, searches = _with_finished_searches(study, runs, inputs, store)
+    check_fit(study, data)
+    check_held_out(study, data)
+    check_weights(study, data)
+    check_watched(study, runs, data)
+    previous = _previous_runs(home, study.name)
+    planned = plan_states(runs, lambda key: stored_state(store, key), previous)
+    return Prepared(study, data, planned, searches, request_digest)
+
+
+def _read_data(study: Study, data_root: Path | None, home: Home) -> dict[str, DataSet]:
+    """List and fingerprint every data set. Raises StudyError with the errors of all of them."""
     errors = ErrorList()
     data: dict[str, DataSet] = {}
-    learnt = _learnt(study)
+    trained_on = _trained_on(study)
     for name, config in study.data.items():
         try:
-            source = read(config, data_root, cut=name in learnt)
-            manifest = home.cache / f"manifest-{_place(config, data_root)}.json"
+            source = read(config, data_root, cut=name in trained_on)
+            manifest = home.cache / f"manifest-{_location_id(config, data_root)}.json"
             data[name] = DataSet(name, source, fingerprint(source, config, manifest))
         except DataError as error:
             errors.add(f"data.{name}", str(error))
     if errors.lines:
         raise StudyError(study.name, errors.lines)
-    inputs = Inputs(
+    return data
+
+
+def _inputs_of(study: Study, data: Mapping[str, DataSet]) -> Inputs:
+    """Collect what decides the keys of Runs beside the study."""
+    return Inputs(
         {name: item.fingerprint for name, item in data.items()},
-        _weight_files(study),
-        code_of,
-        {name: _facts(name) for name in TRAINABLES | PRODUCERS},
+        _weight_hashes(study),
+        run_code_version,
+        {name: _facts_of(name) for name in TRAINABLES | PRODUCERS},
     )
-    runs = make_plan(study, inputs)
-    asked, store = digest(study, runs, inputs), Store(home.store)
+
+
+def _with_finished_searches(
+    study: Study, runs: tuple[Run, ...], inputs: Inputs, store: Store
+) -> tuple[Study, tuple[Run, ...], tuple[PlannedSearch, ...]]:
+    """Replace the stages of searches that have ended by their best configurations.
+
+    One search may wait for another one, so this goes on until none has ended anew. Returns the
+    study, its Runs, and every search that has ended or can begin.
+    """
     searches: dict[str, PlannedSearch] = {}
     while ready := plan_searches(study, inputs, runs):
         searches |= {search.stage.name: search for search in ready}
-        found = [search for search in ready if winners(store, search)]
-        if not found:
+        ended = [search for search in ready if best_configurations(store, search)]
+        if not ended:
             break
-        for search in found:
-            study = apply_winners(study, search.stage.name, winners(store, search))
+        for search in ended:
+            study = apply_winners(study, search.stage.name, best_configurations(store, search))
         runs = make_plan(study, inputs)
-    check_fit(study, data)
-    check_apart(study, data)
-    check_weights(study, data)
-    check_watched(study, runs, data)
-    planned = examine(runs, lambda key: state_of(store, key), _previous(home, study.name))
-    return Prepared(study, data, planned, tuple(searches.values()), asked)
+    return study, runs, tuple(searches.values())
 
 
-def winners(store: Store, planned: PlannedSearch) -> list[Mapping[str, Any]]:
-    """The best configurations of a search, the best first; none while it has not ended."""
+def best_configurations(store: Store, planned: PlannedSearch) -> list[Mapping[str, Any]]:
+    """Return the best configurations of a search, best first; none while it has not ended."""
     search, trials = planned.search, Trials(store.run(planned.key).path)
     if not trials.have_found(search.count):
         return []
@@ -124,14 +156,17 @@ def winners(store: Store, planned: PlannedSearch) -> list[Mapping[str, Any]]:
     return [trial.recipe for trial in ranked(trials.all(search.count), search.mode)[:best]]
 
 
-def _learnt(study: Study) -> set[str]:
-    """Names of the data sets that something is trained on."""
+def _trained_on(study: Study) -> set[str]:
+    """Return the names of the data sets that a trainable learns from."""
     stages = [stage for stage in study.stages if stage.trainable in TRAINABLES]
     return {variant.config.dataset for stage in stages for variant in stage.variants}
 
 
-def code_of(task: str, config: Mapping[str, Any]) -> str:
-    """The version of the code that decides the figures of a Run of a trainable or producer."""
+def run_code_version(task: str, config: Mapping[str, Any]) -> str:
+    """Return the version of the code that decides the figures of a Run.
+
+    task: name of a trainable or producer; config: its configuration, whole.
+    """
     if task in PRODUCERS:
         return code_version(BATCH_INFERENCE, PRODUCERS[task].__module__)
     kind = TRAINABLES[task]
@@ -143,7 +178,8 @@ def code_of(task: str, config: Mapping[str, Any]) -> str:
     return code_version(*modules, choice=metric_of(stop["metric"]).mode if stop else "")
 
 
-def _facts(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]:
+def _facts_of(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]:
+    """Return the function from a configuration to `select`, `predicts` and `artifacts` of a Run."""
     if name in PRODUCERS:
         producer = PRODUCERS[name]
         return lambda config: (producer.FIGURES[0], False, producer.FOLDER)
@@ -152,13 +188,14 @@ def _facts(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]:
 
 
 def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str, Path]:
-    """Decode every data set once; returns fingerprint → folder. Raises StudyError.
+    """Decode every data set once. Returns fingerprint → folder. Raises StudyError.
 
-    What looks at whole pictures gets the list of a data set's files, under `files-<fingerprint>`.
+    A data set of files also gets a list of them for producers and masks, `files-<fingerprint>`.
+    progress: called with the name of a data set, images done, images in all.
     """
     errors = ErrorList()
     folders: dict[str, Path] = {}
-    learnt = _learnt(prepared.study)
+    trained_on = _trained_on(prepared.study)
     for name, item in prepared.data.items():
         config = prepared.study.data[name]
         try:
@@ -166,7 +203,7 @@ def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str
                 listing = home.cache / f"files-{item.fingerprint}.json"
                 list_pictures(item.source, config.on_corrupt, listing)
                 folders[listing.stem] = listing
-                if name not in learnt:
+                if name not in trained_on:
                     continue
             folders[item.fingerprint] = build(
                 item.source,
@@ -182,14 +219,14 @@ def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str
     return folders
 
 
-def remember(prepared: Prepared, home: Home) -> None:
-    """Keep the plan, so that the next one can say what changed."""
+def store_plan(prepared: Prepared, home: Home) -> None:
+    """Write the plan into the home, so that the next one can say what changed."""
     plan = to_plain(prepared.study, prepared.runs, prepared.keys)
     write_json(home.plans / f"{prepared.study.name}.json", plan)
 
 
-def state_of(store: Store, key: str) -> tuple[State, str]:
-    """What the store holds of a Run, and a few words on it."""
+def stored_state(store: Store, key: str) -> tuple[State, str]:
+    """Return the state of a Run in the store, and a few words on how far it is."""
     result = store.run(key).result()
     if result is not None:
         if images := result["facts"].get("images"):
@@ -201,25 +238,26 @@ def state_of(store: Store, key: str) -> tuple[State, str]:
     return "new", ""
 
 
-def _place(config: DatasetConfig, root: Path | None) -> str:
-    """A short name for where a data set lies."""
+def _location_id(config: DatasetConfig, root: Path | None) -> str:
+    """Return 12 hexadecimal digits that name the place of a data set on the disk."""
     text = f"{config.type} {config.path or root} {config.subfolder}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _previous(home: Home, study: str) -> dict[tuple[str, int], Run]:
+def _previous_runs(home: Home, study: str) -> dict[tuple[str, int], Run]:
+    """Return (label, seed) → Run of the study's last plan; empty if another version wrote it."""
     plan = read_json(home.plans / f"{study}.json")
     if plan is None or plan.get("format") != FORMAT:
         return {}
     return {(run.label, run.seed): run for run in from_plain(plan)}
 
 
-def _weight_files(study: Study) -> dict[str, str]:
-    """sha256 of every state-dict file that a stage starts from."""
-    found: dict[str, str] = {}
+def _weight_hashes(study: Study) -> dict[str, str]:
+    """Return file → sha256 of every state-dict file that a stage starts from."""
+    hashes: dict[str, str] = {}
     for stage in study.stages:
         for path in {variant.config.weights for variant in stage.variants}:
             if path not in ("random", "imagenet"):
                 with open(path, "rb") as file:
-                    found[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+                    hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes

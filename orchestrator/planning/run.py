@@ -1,4 +1,4 @@
-"""One training with its final configuration, and the key that identifies it."""
+"""A Run: one training with its final configuration, and the key that identifies it."""
 
 import hashlib
 import json
@@ -17,7 +17,10 @@ Values = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Run:
-    """One training with its final configuration. `key` is the hash of all that decides it."""
+    """One training, or one batch inference, with its final configuration.
+
+    `key` is a hash of everything that decides its figures.
+    """
 
     stage: str
     label: str  # the stage plus the values of its own and its parents' grids
@@ -27,44 +30,43 @@ class Run:
     parent_label: str | None
     trainable: str
     select: str  # the metric that chooses its checkpoint
-    predicts: bool  # whether its model says something of an image
-    artifacts: str  # of a producer, the folder of what it makes; empty for what learns
+    predicts: bool  # whether its model predicts something for an image
+    artifacts: str  # folder of what a producer makes; empty for a trainable
     config: Mapping[str, Any]
-    dataset: str  # fingerprint
+    dataset: str  # fingerprint of its data set
     weights: str | None  # sha256 of the state-dict file it starts from
     code: str
 
     @property
     def name(self) -> str:
+        """Label and seed, as tables show them."""
         return f"{self.label} seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a plan needs to know beside the study; all of it is read where the data is."""
+    """What decides a plan beside the study. It is read where the data is."""
 
     fingerprints: Mapping[str, str]  # name under `data:` → fingerprint
     weights: Mapping[str, str]  # path of a state-dict file → sha256
-    code: Callable[
-        [str, Mapping[str, Any]], str
-    ]  # name of a trainable, its configuration → version
+    code: Callable[[str, Mapping[str, Any]], str]  # trainable, configuration → code version
     # name of a trainable → configuration → Run.select, Run.predicts, Run.artifacts
     facts: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, bool, str]]]
 
 
 def make_run(
     stage: "Stage",
-    point: tuple[Values, dict[str, Any]],
+    values: Values,
+    config: dict[str, Any],
     parent: Run | None,
     seed: int,
     inputs: Inputs,
 ) -> Run:
-    """One training. point: the stage's grid values, and its configuration with them."""
-    values, config = point
+    """Build a Run and its key. values: those of the stage's grid, for the label; config: whole."""
     weights = inputs.weights.get(config["weights"])
     select, predicts, artifacts = inputs.facts[stage.trainable](config)
-    looks = () if artifacts else ONLY_LOOKS  # what a producer looks at is what it makes
-    hashed = {k: v for k, v in config.items() if k != "dataset" and k not in looks}
+    not_deciding = () if artifacts else ONLY_LOOKS  # they decide what a producer makes
+    hashed = {k: v for k, v in config.items() if k != "dataset" and k not in not_deciding}
     if weights is not None:  # the file's content decides, not where it lies
         hashed["weights"] = "file"
     parts = {
@@ -95,12 +97,13 @@ def make_run(
     )
 
 
-def _label(stage: str, point: Values, parent: Run | None) -> str:
-    values = [f"{key}={_short(value)}" for key, value in point]
+def _label(stage: str, values: Values, parent: Run | None) -> str:
+    """The stage with its grid values and its parents': `late[lr=0.1,rotation.epochs=5]`."""
+    parts = [f"{key}={_short(value)}" for key, value in values]
     if parent and "[" in parent.label:
         name, _, inherited = parent.label[:-1].partition("[")
-        values += [v if "." in v.split("=")[0] else f"{name}.{v}" for v in inherited.split(",")]
-    return f"{stage}[{','.join(values)}]" if values else stage
+        parts += [v if "." in v.split("=")[0] else f"{name}.{v}" for v in inherited.split(",")]
+    return f"{stage}[{','.join(parts)}]" if parts else stage
 
 
 def _short(value: Any) -> str:

@@ -135,7 +135,7 @@ class PlannedSearch:
             part = values_of(values, "" if stage is self.stage else stage.name)
             point = (tuple(part.items()), as_plain(config_of(stage, part)))
             parent = runs[-1] if runs else self.parent
-            runs.append(make_run(stage, point, parent, self.seed, self.inputs))
+            runs.append(make_run(stage, *point, parent, self.seed, self.inputs))
         return runs
 
     def run_of(self, values: Mapping[str, Any]) -> Run:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from orchestrator.planning.code_version import tree_version
-from orchestrator.planning.plan import digest_of
+from orchestrator.planning.plan import json_digest
 from orchestrator.reporting.comparison import RunRecord, Table, tables, unfinished
 from orchestrator.reporting.mask_plots import Strip, draw_grid, strips_data
 from orchestrator.reporting.plots import PLOTS, Pixels, curves_data, draw_curves, draw_maps, save
@@ -65,7 +65,7 @@ def _source(tracker: Tracker, submission: Submission) -> str:
         if item.tracked is not None:
             facts = [item.fact(name) for name in ("epochs", "maps")]
             runs[-1] += [dict(item.tracked.metrics), facts, _pictures(tracker, item)]
-    return digest_of([tree_version(), submission.plan, runs])
+    return json_digest([tree_version(), submission.plan, runs])
 
 
 def _pictures(tracker: Tracker, item: RunState) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from orchestrator.config.errors import Refused
-from orchestrator.planning.plan import digest_of, from_plain
+from orchestrator.planning.plan import from_plain, json_digest
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import Comparison, RunRecord
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
@@ -126,7 +126,7 @@ def _kept(tracker: Tracker, submission: TrackedRun) -> list[TrackedRun] | None:
 
 def _seal(text: str) -> str:
     """Digest of a file and of the names of what it has of a Run."""
-    return digest_of([[each.name for each in fields(TrackedRun)], text])
+    return json_digest([[each.name for each in fields(TrackedRun)], text])
 
 
 def search_states(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from orchestrator.planning.plan import digest_of
+from orchestrator.planning.plan import json_digest
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
@@ -105,7 +105,7 @@ class SearchRunner:
         """Return the search's MLflow run: the one that an earlier driver of the submission made, or
         a new one."""
         search, stage = planned.search, planned.stage.name
-        asked = digest_of([planned.key, search.count])
+        asked = json_digest([planned.key, search.count])
         for child in self.tracker.children(self.submission):
             if child.tags.get("kind") == "search" and child.tags.get("asked") == asked:
                 if child.status != "FINISHED":

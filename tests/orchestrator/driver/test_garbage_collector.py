@@ -16,8 +16,8 @@ import pytest
 from orchestrator.config.errors import Refused
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.driver.garbage_collector import clean, find_waste, remove
-from orchestrator.planning.plan import examine, make_plan
-from orchestrator.planning.prepare import Prepared, remember
+from orchestrator.planning.plan import make_plan, plan_states
+from orchestrator.planning.prepare import Prepared, store_plan
 from orchestrator.planning.run import Inputs, Run
 from orchestrator.storage.files import write_json
 from orchestrator.storage.home import Home
@@ -56,7 +56,7 @@ def remembered(home: Home, study: str, dataset: str) -> tuple[Run, ...]:
     code = {"rotation": "c1", "classify": "c2"}
     facts = {name: (lambda config: ("val/accuracy", False, "")) for name in code}
     runs = make_plan(made, Inputs({"x": dataset}, {}, lambda task, config: code[task], facts))
-    remember(Prepared(made, {}, examine(runs, lambda key: ("new", ""), {})), home)
+    store_plan(Prepared(made, {}, plan_states(runs, lambda key: ("new", ""), {})), home)
     return runs
 
 

@@ -52,9 +52,9 @@ def version(task: str = "rotation", **config: object) -> str:
 
 def remembered(task: str, **config: object) -> str:
     if task in PRODUCERS:
-        return prepare.code_of(task, {})
+        return prepare.run_code_version(task, {})
     config = {"dataset": "d", **NEEDED.get(task, {}), **config}
-    return prepare.code_of(task, as_plain(TRAINABLES[task].Config.model_validate(config)))
+    return prepare.run_code_version(task, as_plain(TRAINABLES[task].Config.model_validate(config)))
 
 
 def every() -> dict[str, str]:

@@ -15,10 +15,10 @@ from orchestrator.config.yaml_loader import apply_setting
 from orchestrator.planning.plan import (
     FORMAT,
     UnknownPlan,
-    digest,
-    examine,
     from_plain,
     make_plan,
+    plan_digest,
+    plan_states,
     to_plain,
 )
 from orchestrator.planning.run import Inputs, Run
@@ -206,7 +206,7 @@ def test_ten_thousand_runs_have_different_keys_and_names() -> None:
 
 def why(now: Run, before: Run | None, state: Any = ("new", "")) -> str:
     previous = {(now.label, now.seed): before} if before else {}
-    (planned,) = examine([now], lambda key: state, previous)
+    (planned,) = plan_states([now], lambda key: state, previous)
     assert planned.run is now
     assert planned.state == state[0]
     return planned.why
@@ -283,13 +283,15 @@ def test_a_plan_of_another_version_is_refused(version: dict[str, int]) -> None:
 
 def test_the_digest_names_the_plan() -> None:
     runs, study = plan("seeds=[0, 1]"), from_mapping(STUDY)
-    assert digest(study, runs, INPUTS) == digest(from_mapping(STUDY), plan("seeds=[0, 1]"), INPUTS)
-    asked = digest(from_mapping(STUDY | {"question": "Another?"}), runs, INPUTS)
+    assert plan_digest(study, runs, INPUTS) == plan_digest(
+        from_mapping(STUDY), plan("seeds=[0, 1]"), INPUTS
+    )
+    asked = plan_digest(from_mapping(STUDY | {"question": "Another?"}), runs, INPUTS)
     others = [
         (*runs[:place], replace(runs[place], key="0" * 20), *runs[place + 1 :])
         for place in range(len(runs))
     ]
-    digests = [digest(study, item, INPUTS) for item in (runs, runs[:-1], *others)]
+    digests = [plan_digest(study, item, INPUTS) for item in (runs, runs[:-1], *others)]
     assert len({asked, *digests}) == len(runs) + 3
 
 
@@ -316,5 +318,5 @@ def test_the_digest_names_what_waits_for_a_search_too(
             apply_setting(mapping, setting)
         study = from_mapping(mapping)
         assert make_plan(study, INPUTS) == ()
-        found.append(digest(study, (), replace(INPUTS, **given)))
+        found.append(plan_digest(study, (), replace(INPUTS, **given)))
     assert found[0] != found[1]

@@ -8,7 +8,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
-from orchestrator.planning.prepare import winners
+from orchestrator.planning.prepare import best_configurations
 from orchestrator.planning.search_plan import config_of
 from orchestrator.sampling.dimension import Dimension
 from orchestrator.storage.home import Home
@@ -96,7 +96,7 @@ def test_the_worst_copy_from_the_best_and_a_run_with_the_recipe_reaches_the_same
     found = tuner.book.store.run("alone").result()["history"]
     for name in ("train/loss", "val/loss", "val/accuracy"):
         assert [entry[name] for entry in found] == [entry[name] for entry in expected]
-    (winner,) = winners(tuner.book.store, tuner.planned)
+    (winner,) = best_configurations(tuner.book.store, tuner.planned)
     assert winner in [each.recipe for each in tuner.book.trials.all()]
 
 

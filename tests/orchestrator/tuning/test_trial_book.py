@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.planning.prepare import winners
+from orchestrator.planning.prepare import best_configurations
 from orchestrator.storage.home import Home
 from orchestrator.storage.trial_log import Trials
 from tests.orchestrator.tuning.searches import SEARCH, open_search, run_one
@@ -18,12 +18,12 @@ def test_trials_are_written_down_as_they_end(digits_home: Home):
     assert sync.ends[found[0].label] == ("FINISHED", "", "finished")
     assert sync.ends[found[1].label] == ("FINISHED", "", "stopped_early")
     assert '"FINISHED": 1, "STOPPED": 1' in sync.tags["progress"]
-    assert winners(tuner.book.store, tuner.planned) == []  # one is not tried yet
+    assert best_configurations(tuner.book.store, tuner.planned) == []  # one is not tried yet
     tuner.book.draw(2)
     tuner.book.on_trial_start(2)
     tuner.book.on_trial_error(2, RuntimeError("the third"))
     assert sync.ends[tuner.book.trials.all()[2].label] == ("FAILED", "the third", "")
-    assert winners(tuner.book.store, tuner.planned) == [found[0].values]
+    assert best_configurations(tuner.book.store, tuner.planned) == [found[0].values]
 
 
 def test_a_second_driver_continues_with_the_trials_of_the_first(digits_home: Home):
