@@ -9,7 +9,8 @@ from orchestrator.storage.run_records import Store
 pytestmark = pytest.mark.slow
 
 LABELS = {"supervised", "byol", "A", "B", "C", "D", "E"}
-FEW = [  # images, of the study's own data set
+FEW = [  # images of the study's own data set, and a small encoder
+    *(f"--set=stages.{stage}.config.backbone=resnet10_slim" for stage in sorted(LABELS)),
     *("--set", "data.pretrain={type: digits, limit: 300}"),
     *("--set", "data.target={type: digits, limit: 300}"),
 ]
