@@ -62,7 +62,7 @@ def test_a_snapshot_holds_what_a_map_is_drawn_from(tasks: Tasks):
     kept = snapshot(run.table, found)
     assert np.array_equal(kept["rows"], run.table.parts["val"])
     assert np.array_equal(kept["labels"], run.table.labels[kept["rows"]])
-    assert kept["features"].shape == (len(kept["rows"]), 512)
+    assert kept["features"].shape == (len(kept["rows"]), 128)
 
 
 def test_a_sample_is_always_the_same_and_in_order():
