@@ -91,7 +91,7 @@ def test_a_study_whose_file_says_no_name_is_called_as_it_was_given(text: str) ->
 
 
 def test_finding_a_study_loads_neither_torch_nor_the_stack() -> None:
-    code = "import sys, orchestrator.library; print(*sys.modules)"
+    code = "import sys, orchestrator.config.yaml_loader; print(*sys.modules)"
     repository = Path(__file__).parents[3]
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
