@@ -69,7 +69,7 @@ class Round:
         """Wait until a Run is so far; a submit that ends meanwhile ends the waiting."""
         while self.followers[-1].poll() is None:
             progress = self.store.run(self.keys[label]).progress()
-            if progress and progress["epoch"] + progress["part"] >= epochs:
+            if progress and progress["done"] >= epochs:
                 return
             time.sleep(0.02)
 

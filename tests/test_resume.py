@@ -81,7 +81,7 @@ def go_on(task: Task, store: Store) -> list[object]:
 
 def at(store: Store, key: str, epochs: float) -> bool:
     progress = store.run(key).progress()
-    return progress is not None and progress["epoch"] + progress["part"] >= epochs
+    return progress is not None and progress["done"] >= epochs
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

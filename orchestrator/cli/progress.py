@@ -14,6 +14,7 @@ from rich.table import Table
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
 from orchestrator.reporting.tables import number
+from orchestrator.storage.run_records import current_progress
 from orchestrator.tracking.mlflow_client import Tracker, TrackingError
 from orchestrator.tracking.run_states import RunState, SearchState, Submission, load
 from trainables.metrics import in_percent
@@ -159,7 +160,7 @@ def finding(item: SearchState) -> str:
 
 def _epochs_in_all(item: RunState) -> str:
     if item.run.artifacts:
-        return item.fact("images") or str(item.progress.get("epochs", "?"))
+        return item.fact("images") or str(current_progress(item.progress).get("total") or "?")
     return str(item.run.config["epochs"])
 
 
@@ -171,10 +172,10 @@ def _start_of(item: RunState) -> str:
 def epochs_done(item: RunState) -> int:
     """Epochs that a Run has behind it, or images of a producer."""
     if item.run.artifacts:
-        return int(item.fact("images") or item.progress.get("epoch", 0))
+        return int(item.fact("images") or current_progress(item.progress).get("done", 0))
     if item.tracked is not None and "epochs" in item.tracked.tags:
         return int(item.tracked.tags["epochs"])
-    return int(item.progress.get("epoch", 0))
+    return int(current_progress(item.progress).get("done", 0))
 
 
 def _print_searches(

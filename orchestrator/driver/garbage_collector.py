@@ -31,7 +31,7 @@ _KEY = re.compile(r"[0-9a-f]{20}")  # as a plan makes them; the store alone woul
 _ATTEMPT = re.compile(r"([0-9a-f]{20})-\d+")
 _CACHE = re.compile(r"([0-9a-f]{16})(\.tmp|\.lock)?")
 _WRITING = re.compile(r"\.(epoch|spare)_\d+\.\d+")
-_NOTE = re.compile(r"\.(progress|attempt|(done|ended|origin|manifest)\.json)\.\w+")
+_NOTE = re.compile(r"\.(progress|attempt|(done|ended|origin|manifest|progress)\.json)\.\w+")
 _NOTE_SECONDS = 600.0  # a note is written in less; its writer need not own the key
 _HIDDEN = ".clean-"
 

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from orchestrator.storage.manifest import describe, read_manifest
 from orchestrator.storage.run_records import Store
 from trainables.data.images import UnreadableImage
 from trainables.dataset import Indices
-from trainables.engine.checkpoints import Report, Unrecoverable
+from trainables.engine.checkpoints import Progress, Report, Unrecoverable
 from trainables.loading.image_files import Pictures, open_pictures, short_names
 from trainables.monitoring.watched_masks import watched_rows
 from trainables.numerics.distributed import World
@@ -149,18 +150,17 @@ class Production:
         folder = self.folder / PRODUCED
         done = sum(1 for _ in folder.glob(f"*{NOTE}"))
         speed = (done - self.done_before) / (time.perf_counter() - self.started)
-        self.writer.report(
-            {
-                "epoch": done,
-                "part": 0.0,
-                "epochs": len(self.names),
-                "loss": None,
-                "images_per_s": speed,
-                "seconds_left": (len(self.names) - done) / speed if speed > 0 else None,
-                "history": [],
-                "facts": worker_facts(self.world),
-            }
+        progress = Progress(
+            done=done,
+            total=len(self.names),
+            unit="images",
+            loss=None,
+            images_per_s=speed,
+            seconds_left=(len(self.names) - done) / speed if speed > 0 else None,
+            history=[],
+            facts=worker_facts(self.world),
         )
+        self.writer.report(asdict(progress))
 
 
 def chosen_rows(pictures: Pictures, config: ProducerConfig) -> Indices:

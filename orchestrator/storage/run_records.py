@@ -17,7 +17,6 @@ that was thought dead can never write over the work of its successor.
 """
 
 import json
-import logging
 import os
 import platform
 import re
@@ -54,7 +53,6 @@ from orchestrator.storage.manifest import describe, has_its_files, read_manifest
 from orchestrator.storage.run_log import named_logs
 from trainables.monitoring.record_files import FEATURES
 
-log = logging.getLogger(__name__)
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
 _ATTEMPT, _OWNER, _LOCK = "attempt", ".owner", ".lock"
 _PROGRESS, _DONE, _ENDED, _ORIGIN = "progress.json", "done.json", "ended.json", "origin.json"
@@ -63,6 +61,16 @@ Write = Callable[[Path], object]  # writes one file to a path
 
 class StaleWriter(Exception):
     """A newer attempt trains the Run: this writer must stop."""
+
+
+def current_progress(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a record of progress the fields of `Progress`. Earlier versions wrote `epoch` plus `part`
+    for `done`, and `epochs` for `total`, of images too."""
+    if "epoch" not in record:
+        return dict(record)
+    rest = {name: v for name, v in record.items() if name not in ("epoch", "part", "epochs")}
+    done = record["epoch"] + record.get("part", 0.0)
+    return {**rest, "done": done, "total": record.get("epochs"), "unit": "epochs"}
 
 
 class Store:
@@ -85,8 +93,6 @@ class RunFolder:
         if not _KEY.fullmatch(key):
             raise ValueError(f"not a key: {key!r}")
         self.key, self.path = key, store / key
-
-    # --- who trains it -------------------------------------------------------------------------
 
     def acquire(self, holder: str) -> IO[str] | None:
         """Become the only one to train the Run until the returned file is closed, or this process
@@ -124,8 +130,7 @@ class RunFolder:
         return None
 
     def begin_attempt(self) -> int:
-        """Begin the next attempt. Returns its number, from 1; writers of older ones are refused
-        from now on."""
+        """Begin the next attempt. Returns its number, from 1; older writers are refused now."""
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path / _LOCK):
             attempt = self.attempt() + 1
@@ -149,11 +154,11 @@ class RunFolder:
         """What writes on behalf of an attempt."""
         return RunWriter(self, attempt)
 
-    # --- how far it is, and how it ended -------------------------------------------------------
-
     def progress(self) -> dict[str, Any] | None:
-        """What the running attempt last reported, with its attempt, time, host and pid."""
-        return read_json(self.path / _PROGRESS)
+        """What the running attempt last reported: the fields of `Progress`, and its attempt, time
+        (s since 1970), host and pid."""
+        record = read_json(self.path / _PROGRESS)
+        return None if record is None else current_progress(record)
 
     def history(self) -> list[dict[str, float]]:
         """The figures of every epoch that is done, one entry an epoch; empty where no checkpoint
@@ -189,11 +194,9 @@ class RunFolder:
         return read_json(self.path / _ORIGIN)
 
     def set_origin(self, origin: dict[str, str]) -> None:
-        """Write down which MLflow run (`run_id` at `uri`) holds the Run's training."""
+        """Write what `origin` reads."""
         self.path.mkdir(parents=True, exist_ok=True)  # there may have been no attempt yet
         write_json(self.path / _ORIGIN, origin)
-
-    # --- files ---------------------------------------------------------------------------------
 
     def log_file(self, attempt: int, rank: int) -> Path:
         """Where a rank of an attempt logs; its folder is made."""
@@ -215,12 +218,11 @@ class RunFolder:
         return epochs_in(self.path)
 
     def load(self, epoch: int) -> Checkpoint | None:
-        """The checkpoint of an epoch if every file verifies, else its backup copy, else None; a
-        warning names the damaged file."""
+        """The checkpoint of an epoch, verified, else its backup copy, else None with a warning."""
         return read_checkpoint(self.path, epoch)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that verifies and has what training goes on from."""
+        """The newest checkpoint that verifies and still has its training state."""
         for epoch in reversed(self.epochs()):
             checkpoint = self.load(epoch)
             if checkpoint is not None and TRAINING in checkpoint.files:

@@ -43,9 +43,9 @@ def main() -> None:
     (key,) = os.listdir(home.store)
 
     def block() -> Block:
-        first = store.run(key).progress()["epoch"] + 2
+        first = store.run(key).progress()["done"] + 2
         time.sleep(BLOCK_SECONDS)
-        return first, store.run(key).progress()["epoch"]
+        return first, store.run(key).progress()["done"]
 
     def up() -> None:
         assert command.run("up").returncode == 0

@@ -27,7 +27,8 @@ FACTS = {  # what the product says of a Run beside what it is
     "parent_keys": "none", "model_best": "models:/m-" + "0" * 32,
     "model_last": "models:/m-" + "1" * 32, "precision": "float32, 1 thread",
     "weight_transfer": "random weights", "git_commit": "0" * 40,
-    "progress": json.dumps({"epoch": 1, "epochs": 1, "loss": 0.3, "images_per_s": 1234.5,
+    "progress": json.dumps({"done": 1.0, "total": 1, "unit": "epochs",
+                            "loss": 0.3, "images_per_s": 1234.5,
                             "seconds_left": 0.0, "attempt": 1, "time": 0.0, "facts": {}}),
 }  # fmt: skip
 

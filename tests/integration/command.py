@@ -95,7 +95,7 @@ class Command:
         planned = json.loads(self.run("plan", *study, "--json").stdout)
         (key,) = [item["key"] for item in planned if item["label"] == "full"]
         wait_for(
-            lambda: (Store(self.home / "store").run(key).progress() or {}).get("epoch", 0) >= epochs
+            lambda: (Store(self.home / "store").run(key).progress() or {}).get("done", 0) >= epochs
         )
         return key
 

@@ -6,7 +6,7 @@ Every rank calls `newest`, `read` and `weights`; only rank 0 calls what writes.
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -34,13 +34,17 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is. epoch: epochs done; part: fraction of the running one, in [0, 1];
-    loss: mean over the running epoch; facts: as `Result.facts`."""
+    """How far a Run is.
 
-    epoch: int
-    part: float
-    epochs: int
-    loss: float
+    done: of `total`, in [0, total]: epochs plus the fraction of the running one, or a producer's
+    images; loss: mean over the running epoch, None without one; seconds_left: None before the speed
+    is known; history: figures of the epochs done; facts: as `Result.facts`.
+    """
+
+    done: float
+    total: int
+    unit: Literal["epochs", "images"]
+    loss: float | None
     images_per_s: float
     seconds_left: float | None
     history: Epochs

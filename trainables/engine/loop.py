@@ -268,13 +268,13 @@ class Training:
         self._shown = time.perf_counter()
         if self.world.rank != 0:
             return
-        done = len(self.history)
-        left = (self.config.epochs - done - part) * len(self.table.parts["train"])
+        done = len(self.history) + part
+        left = (self.config.epochs - done) * len(self.table.parts["train"])
         self.checkpoints.report(
             Progress(
-                epoch=done,
-                part=part,
-                epochs=self.config.epochs,
+                done=done,
+                total=self.config.epochs,
+                unit="epochs",
                 loss=loss,
                 images_per_s=speed,
                 seconds_left=left / speed if speed else None,

@@ -43,7 +43,7 @@ def state(
 
 
 FIGURES = {"train/loss": 0.25, "val/accuracy": 0.5, "test/accuracy": 0.75}
-RUNNING = {"epoch": 2, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 61.4}
+RUNNING = {"done": 2.0, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 61.4}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ RUNNING = {"epoch": 2, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 61
             ("A seed 0", "running", "2/4", "0.125", "val/accuracy 0.500", "1234", "0:01:01"),
         ),
         (
-            state(status="RUNNING", metrics={}, epoch=0, loss=0.0, images_per_s=0.0),
+            state(status="RUNNING", metrics={}, done=0.0, loss=0.0, images_per_s=0.0),
             ("A seed 0", "running", "0/4", "", "", "", ""),
         ),
         (
@@ -72,7 +72,7 @@ RUNNING = {"epoch": 2, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 61
             ("A seed 0", "failed: diverged", "2/4", "0.125", "", "", ""),
         ),
         (
-            state(status="KILLED", metrics={}, reason="", epoch=1),
+            state(status="KILLED", metrics={}, reason="", done=1.3),
             ("A seed 0", "killed", "1/4", "", "", "", ""),
         ),
         (
@@ -88,8 +88,9 @@ def test_a_run_s_cells_say_how_it_is(item: RunState, expected: tuple[str, ...]) 
 
 def test_epochs_are_counted_by_the_result_else_by_the_progress() -> None:
     assert epochs_done(state()) == 0
-    assert epochs_done(state(metrics={}, epoch=2)) == 2
-    assert epochs_done(state(metrics={}, tags={"epochs": "3"}, epoch=2)) == 3
+    assert epochs_done(state(metrics={}, done=2.9)) == 2
+    assert epochs_done(state(metrics={}, epoch=2, part=0.9)) == 2  # as earlier versions wrote it
+    assert epochs_done(state(metrics={}, tags={"epochs": "3"}, done=2.0)) == 3
 
 
 def rendered(items: list[RunState], width: int = 80) -> str:
@@ -155,7 +156,7 @@ def printed(*looks: list[RunState]) -> list[str]:
 
 
 def test_without_a_terminal_a_line_tells_each_change_once() -> None:
-    begun = state("A", "RUNNING", metrics={}, epoch=0)
+    begun = state("A", "RUNNING", metrics={}, done=0.0)
     later = state("A", "RUNNING", metrics=FIGURES, **RUNNING)
     done = state("A", "FINISHED", metrics=FIGURES, tags={"epochs": "4"})
     waiting = state("B")
@@ -168,7 +169,9 @@ def test_without_a_terminal_a_line_tells_each_change_once() -> None:
 
 
 def test_a_producer_counts_images_and_says_even_a_slow_speed() -> None:
-    sam = state("sam", "RUNNING", metrics={}, epoch=5, epochs=12, images_per_s=0.04321)
+    sam = state(
+        "sam", "RUNNING", metrics={}, done=5.0, total=12, unit="images", images_per_s=0.04321
+    )
     producing = replace(sam, run=replace(sam.run, artifacts="sam"))
     assert printed([producing]) == ["sam seed 0: running, images 5/12, 0.043 images/s"]
 

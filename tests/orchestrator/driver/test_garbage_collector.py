@@ -202,7 +202,13 @@ def test_names_that_nobody_here_gives_stay(home: Home) -> None:
 def test_what_killed_writers_left_goes_unless_the_key_is_trained(home: Home) -> None:
     folder, _ = trained(home, *remembered(home, "one", OLD))
     halves = [written(folder / f".{name}_00002.1" / "w").parent for name in ("epoch", "spare")]
-    names = (".progress.1", ".done.json.x_1y", ".attempt.abc", "epoch_00001/.manifest.json.abc")
+    names = (
+        ".progress.1",
+        ".progress.json.1",
+        ".done.json.x_1y",
+        ".attempt.abc",
+        "epoch_00001/.manifest.json.abc",
+    )
     notes = [written(folder / name, age=3600) for name in names]
     written(folder / ".ended.json.abc")  # maybe being written: that takes no ownership
     whole = everything(home.root) - {path for top in halves for path in (top, top / "w")}

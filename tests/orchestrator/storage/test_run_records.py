@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
+from orchestrator.storage.files import write_json
 from orchestrator.storage.manifest import MANIFEST
 from orchestrator.storage.run_records import RunFolder, StaleWriter, Store
 from tests.conftest import damage
@@ -269,9 +270,9 @@ def test_a_result_does_not_stand_when_its_weights_are_gone(run: RunFolder, how: 
 def test_progress_is_what_was_said_last(run: RunFolder) -> None:
     run.begin_attempt()
     for epoch in (1, 2):
-        run.writer(1).report({"epoch": epoch, "loss": 0.5})
+        run.writer(1).report({"done": epoch, "loss": 0.5})
     said = run.progress() or {}
-    assert (said["attempt"], said["epoch"], said["loss"]) == (1, 2, 0.5)
+    assert (said["attempt"], said["done"], said["loss"]) == (1, 2, 0.5)
     assert (said["host"], said["pid"]) == (platform.node(), os.getpid())
     damage(run.path / "progress.json", "cut")
     assert run.progress() is None
@@ -338,7 +339,7 @@ def test_an_attempts_number_is_never_given_twice(run: RunFolder, trace: str, how
     if trace == "checkpoint":
         save(run, 1, 2)
     elif trace == "progress":
-        run.writer(2).report({"epoch": 0})
+        run.writer(2).report({"done": 0.0})
     elif trace == "log":
         run.log_file(2, 0).write_text("hello")
     else:
@@ -352,7 +353,7 @@ def test_an_older_attempt_can_not_say_how_far_it_is(run: RunFolder) -> None:
     run.begin_attempt()
     run.begin_attempt()
     with pytest.raises(StaleWriter):
-        run.writer(1).report({"epoch": 1})
+        run.writer(1).report({"done": 1.0})
     assert run.progress() is None
 
 
@@ -383,7 +384,7 @@ def test_a_key_has_one_owner_until_that_process_dies(run: RunFolder) -> None:
     assert run.owner() is None
 
 
-def test_how_an_attempt_ended_is_kept_for_its_submission_alone(run: RunFolder) -> None:
+def test_how_an_attempt_ended_is_kept_for_its_job_alone(run: RunFolder) -> None:
     attempt = run.begin_attempt()
     run.writer(attempt).end("FAILED", "too hot", "run-1")
     assert run.ended("run-1") == ("FAILED", "too hot")
@@ -397,3 +398,18 @@ def test_logs_are_listed_by_attempt_and_rank(run: RunFolder) -> None:
         run.log_file(attempt, rank).touch()
     (run.path / "logs" / "notes.log").touch()
     assert list(run.logs()) == [(2, 0), (2, 1), (10, 0)]
+
+
+def test_progress_that_an_earlier_version_wrote_is_read(run: RunFolder) -> None:
+    attempt = run.begin_attempt()
+    run.writer(attempt).report({"epoch": 2, "part": 0.25, "epochs": 4, "loss": 0.5})
+    progress = run.progress() or {}
+    assert (progress["done"], progress["total"], progress["unit"]) == (2.25, 4, "epochs")
+    assert progress["attempt"] == attempt and "epoch" not in progress
+
+
+def test_how_an_attempt_ended_is_read_as_earlier_versions_wrote_it(run: RunFolder) -> None:
+    note = {"attempt": run.begin_attempt(), "state": "FAILED", "reason": "too hot"}
+    write_json(run.path / "ended.json", {**note, "submission": "run-1"})
+    assert run.ended("run-1") == ("FAILED", "too hot")
+    assert run.ended("job-1") is None

@@ -57,7 +57,7 @@ def test_a_run_that_mlflow_does_not_know_waits() -> None:
 
 @pytest.mark.parametrize("status", ["RUNNING", "FINISHED", "FAILED", "KILLED"])
 def test_a_run_is_as_mlflow_says(status: str) -> None:
-    progress = {"epoch": 2, "loss": 0.5, "seconds_left": None}
+    progress = {"done": 2.0, "loss": 0.5, "seconds_left": None}
     tracked = child(A, status, progress=json.dumps(progress), reason="because")
     (state,) = run_states([A], [tracked])
     assert state == RunState(A, status, tracked.run_id, progress, "because", tracked)
