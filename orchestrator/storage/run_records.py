@@ -64,8 +64,8 @@ class StaleWriter(Exception):
 
 
 def current_progress(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a record of progress the fields of `Progress`. Earlier versions wrote `epoch` plus `part`
-    for `done`, and `epochs` for `total`, of images too."""
+    """Give a record of progress the fields of `Progress`. Earlier versions wrote `epoch`, `part`
+    (added up: `done`) and `epochs` (`total`), of images too."""
     if "epoch" not in record:
         return dict(record)
     rest = {name: v for name, v in record.items() if name not in ("epoch", "part", "epochs")}
