@@ -144,6 +144,10 @@ def test_collapsed_is_a_spread_near_zero_or_a_rank_near_one(
 
 
 def test_workers_do_not_load_tsne() -> None:
-    command = [sys.executable, "-c", "import sys, trainables.monitoring.feature_quality; print(*sys.modules)"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, trainables.monitoring.feature_quality; print(*sys.modules)",
+    ]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert not {"openTSNE", "sklearn", "scipy"} & set(loaded)
