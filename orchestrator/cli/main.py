@@ -23,7 +23,7 @@ from orchestrator.storage.files import NO_ROOM
 COMMANDS = {
     "submit": ("submit", "study set data address json", "run what is not done, then compare"),
     "plan": ("plan", "study set data json", "show what submit would run; start nothing"),
-    "status": ("status", "json", "show the state of every study, Run and search"),
+    "status": ("status", "study? json", "show the state of every study, or all details of one"),
     "compare": ("status", "study json", "print the table that answers the study's question"),
     "stop": ("runs", "study", "stop a study; submit it again to go on"),
     "logs": ("runs", "run", "print the log of a Run, also of a failed one"),

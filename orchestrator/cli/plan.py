@@ -2,14 +2,14 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from orchestrator.cli.console import ERRORS
+from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row
 from orchestrator.config.errors import Refused, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
@@ -23,7 +23,7 @@ from trainables.data.datasets import DATASETS
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Show what `submit` would do; starts nothing."""
+    """Show what `submit` would run; start nothing."""
     prepared = prepare_study(options, read_study(options))
     if options.json:
         print(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
@@ -33,7 +33,7 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace) -> int:
-    """List the types of data sets, or describe what a study's data folders hold."""
+    """List the data set types, or describe the data of a study."""
     if options.study is None:
         for name, kind in DATASETS.items():
             print(f"{name:14} {kind.about}")
@@ -50,22 +50,22 @@ def data(options: argparse.Namespace) -> int:
 
 
 def read_study(options: argparse.Namespace) -> Study:
-    """The study of the command line; old keys in it are named on standard error."""
+    """Read the study of the command line; print a warning for each old key in it."""
     study = read(options.study, options.set)
     for line in study.warnings:
-        ERRORS.print(f"warning: {line}", markup=False)
+        MESSAGES.print(f"warning: {line}", markup=False)
     return study
 
 
 def prepare_study(options: argparse.Namespace, study: Study) -> Prepared:
-    """The study with its data and its plan; read where this command runs."""
+    """Read the study's data and make its plan on this machine."""
     home = find_home(options.home).create()
     root = data_root(options)
     return prepare(study, Path(root) if root else None, home)
 
 
 def data_root(options: argparse.Namespace) -> str | None:
-    """Where `--data` says that the data sets are."""
+    """Absolute path of the folder given as `--data`, else None."""
     return str(Path(options.data).expanduser().resolve()) if options.data else None
 
 
@@ -84,28 +84,40 @@ def _planned_json(item: PlannedRun) -> dict[str, Any]:
 
 
 def show_plan(prepared: Prepared, out: Console) -> None:
-    """A row a Run, and a line for every search that is yet to find."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("Run", "parent", "seed", "state", "why"):
-        table.add_column(name)
-    for item in prepared.planned:
-        run = item.run
-        style = "dim" if item.state == "done" else ""
-        row = (run.label, _start_of(run), str(run.seed), item.state, item.why)
-        table.add_row(*map(escape, row), style=style)
-    out.print(f"[bold]{prepared.study.name}[/bold]  {escape(prepared.study.question)}\n")
-    out.print(table)
+    """Print a row for each Run, and a line for each search whose Runs are not known yet."""
+    out.print(Text.assemble((prepared.study.name, "bold"), "  ", prepared.study.question))
+    out.print()
+    out.print(plan_table(prepared.planned))
     for line in _searches_planned(prepared):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(line, highlight=False, markup=False)
+
+
+def plan_table(planned: Iterable[Planned]) -> FittedTable:
+    """A row for each Run: what it starts from, whether it is done, and why not."""
+    columns = (
+        Column("Run"),
+        Column("seed", right=True),
+        Column("state"),
+        Column("starts from", rank=2),
+        Column("why", rank=1),
+    )
+    rows = [
+        Row(
+            (item.run.label, str(item.run.seed), item.state, _start_of(item.run), item.why),
+            "dim" if item.state == "done" else "",
+        )
+        for item in planned
+    ]
+    return FittedTable(columns, rows, details=True)
 
 
 def _searches_planned(prepared: Prepared) -> list[str]:
-    """A line for every search that has not found yet."""
+    """A line for each search that has not ended."""
     lines = []
     for name, search in prepared.study.searches.items():
         if name in prepared.pending:
             later = ", ".join(downstream_stages(prepared.study, name))
-            then = f"; planned when it has found: {later}" if later else ""
+            then = f"; planned after the search: {later}" if later else ""
             space = ", ".join(search.space)
             lines.append(
                 f"search {name}: {search.count} trials of {search.algorithm} over {space}{then}"
@@ -114,7 +126,7 @@ def _searches_planned(prepared: Prepared) -> list[str]:
 
 
 def _start_of(run: Run) -> str:
-    """Whose weights a Run starts from: its parent's, or a file's with its fingerprint."""
+    """Label of the Run whose weights this one starts from, or a file's name and fingerprint."""
     if run.weights is None:
         return run.parent_label or ""
     return f"{Path(run.config['weights']).name} (sha256 {run.weights[:12]})"

@@ -1,4 +1,4 @@
-"""The command that uses what was trained: predict."""
+"""Predicts classes or masks of image files with the model of a Run: predict."""
 
 import argparse
 import tempfile
@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 from PIL import Image
 
-from orchestrator.cli.console import ERRORS
+from orchestrator.cli.console import MESSAGES
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.execution import services
@@ -21,30 +21,35 @@ from trainables.data.images import UnreadableImage, open_image
 from trainables.tasks.predictor import Classifier, Segmenter, load
 
 _CSV = "predictions.csv"
-_SHARE = 0.5  # of the mask's colours in an overlay
+_MASK_OPACITY = 0.5  # in an overlay
 
 
 def predict(options: argparse.Namespace) -> int:
-    """What a Run's model says of images: class and probability, or a mask and an overlay."""
+    """Print class and probability of each image, or write its mask and an overlay."""
     paths = [Path(name) for name in options.images]
     _check_names(paths)
-    for path in paths:  # all errors before anything starts, one image in memory at a time
+    for path in paths:  # report unreadable files before anything starts
         _open(path)
     home = find_home(options.home).create()
     settings = read_settings(options.mlflow)
-    uri = services.start(home, settings, ERRORS.print, only=("mlflow",)).mlflow_uri
+    uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
     _, run_id = find_run(tracker, options.run)
     with tempfile.TemporaryDirectory() as folder:
-        model = load(_files(tracker, options.run, run_id, Path(folder)))
+        model = load(_download_model(tracker, options.run, run_id, Path(folder)))
     if model is None:
-        raise Refused(f"{options.run} is a pretraining: predict with a Run that starts from it", 2)
+        raise Refused(
+            f"{options.run} is a pretraining: predict with a Run that starts from it",
+            2,
+        )
     out = Path(options.out) if options.out else None
     if out:
         out.mkdir(parents=True, exist_ok=True)
     if isinstance(model, Segmenter):
         if out is None:
-            raise Refused(f"{options.run} predicts masks: say where to put them with --out DIR", 2)
+            raise Refused(
+                f"{options.run} predicts masks: give the folder to write them to with --out DIR", 2
+            )
         _write_masks(model, paths, out)
     else:
         _write_classes(model, paths, out)
@@ -52,6 +57,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _check_names(paths: list[Path]) -> None:
+    """Raises Refused when two images would be written to one file."""
     stems = dict[str, Path]()
     for path in paths:
         if path.stem in stems:
@@ -60,7 +66,7 @@ def _check_names(paths: list[Path]) -> None:
 
 
 def _open(path: Path) -> Pixels:
-    """(H, W, 3). Raises Refused, which names the file."""
+    """Read an image: (H, W, 3) uint8. Raises Refused, which names the file."""
     try:
         return np.asarray(open_image(path))
     except UnreadableImage as error:
@@ -69,31 +75,38 @@ def _open(path: Path) -> Pixels:
         raise Refused(f"cannot read {path}: {error.strerror or error}", 2) from error
 
 
-def _files(tracker: Tracker, name: str, run_id: str | None, folder: Path) -> Path:
-    """The best checkpoint of a Run as MLflow has it."""
+def _download_model(tracker: Tracker, name: str, run_id: str | None, folder: Path) -> Path:
+    """Download the best checkpoint of a Run from MLflow. Returns its folder."""
     tags: Any = tracker.run(run_id).tags if run_id else {}
-    if "reused_from" in tags:  # the models stand with the original
+    if "reused_from" in tags:  # the model belongs to the original Run
         tags = tracker.run(tags["reused_from"]).tags
     uri = tags.get("model_best", "damaged")
     if uri == "damaged":
-        raise Refused(f"{name} has no model in MLflow: it has not finished, or was damaged", 1)
+        raise Refused(
+            f"{name} has no model in MLflow: it has not finished, or its checkpoint is damaged", 1
+        )
     return tracker.download_model(uri, folder)
 
 
 def _write_classes(model: Classifier, paths: list[Path], out: Path | None) -> None:
-    width, found = max(len(str(path)) for path in paths), []
-    for path in paths:  # one at a time: they are of many sizes
+    """Print the class of each image; with a folder also `predictions.csv` with every class."""
+    width, tables = max(len(str(path)) for path in paths), []
+    for path in paths:  # one at a time: their sizes differ
         row = model.predict(_open(path))
         row.insert(0, "image", str(path))
-        found.append(row)
-        said, share = str(row["class"][0]), 100 * float(row["probability"][0])
-        print(f"{str(path):{width}}  {said}  {share:.1f} %")
+        tables.append(row)
+        name, percent = str(row["class"][0]), 100 * float(row["probability"][0])
+        print(f"{str(path):{width}}  {name}  {percent:.1f} %")
     if out:
-        pandas.concat(found, ignore_index=True).to_csv(out / _CSV, index=False)
+        pandas.concat(tables, ignore_index=True).to_csv(out / _CSV, index=False)
 
 
 def _write_masks(model: Segmenter, paths: list[Path], out: Path) -> None:
-    """`<image>_mask.png` holds the ids of the classes, with their colours as its palette."""
+    """Write two files for each image and print its three largest classes.
+
+    `<image>_mask.png` holds class ids, with the classes' colors as its palette;
+    `<image>_overlay.png` is the image with the mask over it.
+    """
     colours = np.array(model.colours or default_colours(len(model.classes)), dtype=np.uint8)
     width = max(len(str(path)) for path in paths)
     for path in paths:
@@ -102,8 +115,9 @@ def _write_masks(model: Segmenter, paths: list[Path], out: Path) -> None:
         indexed = Image.fromarray(mask)
         indexed.putpalette(colours.tobytes())
         indexed.save(out / f"{path.stem}_mask.png")
-        overlay = (1 - _SHARE) * pixels + _SHARE * painted(mask, colours)
+        overlay = (1 - _MASK_OPACITY) * pixels + _MASK_OPACITY * painted(mask, colours)
         Image.fromarray(overlay.astype(np.uint8)).save(out / f"{path.stem}_overlay.png")
         shares = np.bincount(mask.ravel(), minlength=len(model.classes)) / mask.size
-        most = [f"{model.classes[k]} {100 * shares[k]:.1f} %" for k in shares.argsort()[::-1][:3]]
-        print(f"{str(path):{width}}  {', '.join(most)}")
+        largest = shares.argsort()[::-1][:3]
+        texts = [f"{model.classes[k]} {100 * shares[k]:.1f} %" for k in largest]
+        print(f"{str(path):{width}}  {', '.join(texts)}")

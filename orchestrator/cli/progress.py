@@ -1,28 +1,43 @@
-"""Watch a submitted study until its job ends: a row a Run, live on a terminal, else a line a
-change. Watching changes nothing, so it can end and begin at any time."""
+"""Follows a submitted study until its job ends: one row per Run in a live table on a terminal,
+else one line per change. Following changes nothing, so it can stop and start again at any time.
+"""
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
+from orchestrator.cli.console import Column, FittedTable, Row
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
 from orchestrator.reporting.tables import number
 from orchestrator.storage.run_records import current_progress
 from orchestrator.tracking.mlflow_client import Tracker, TrackingError
 from orchestrator.tracking.run_states import RunState, SearchState, Submission, load
-from trainables.metrics import in_percent
+from trainables.metrics import KNN, LOSS, in_percent
 
-_PERIOD = 2.0
-_SILENCE_SECONDS = 20.0
-_ROWS = 40  # more would not fit a terminal: finished and waiting Runs are summed up
+_PERIOD_SECONDS = 2.0  # between two looks at MLflow
+_SILENCE_SECONDS = 20.0  # a cluster that does not answer for so long is taken for dead
+_ROWS = 40  # more would not fit a terminal: finished and waiting Runs are only counted
 _STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "RUNNING": "bold"}
+_COLUMNS = (
+    Column("Run"),
+    Column("state"),
+    Column("epoch", right=True),
+    Column("metric"),
+    Column("time left", right=True, rank=1),
+    Column("loss", right=True, rank=2),
+    Column("img/s", right=True, rank=3),
+)
+_DETAILS = (
+    Column("weights", rank=4),
+    Column("key", rank=5),
+    Column("MLflow run", rank=6),
+)
 
 
 def follow(
@@ -32,145 +47,171 @@ def follow(
 
     Raises ServiceError when the cluster stops answering.
     """
-    shown: dict[str, tuple[object, ...]] = {}
+    printed: dict[str, tuple[object, ...]] = {}
     submission: Submission | None = None
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
             ended = not _is_alive(jobs, job_id)
-            submission = _look(tracker, study, job_id, submission)
+            submission = _current(tracker, study, job_id, submission)
             if submission is not None and console.is_terminal:
                 live.update(progress_table(submission.runs, submission.searches))
             elif submission is not None:
-                _print_changes(submission.runs, shown, console)
-                _print_searches(submission.searches, shown, console)
+                _print_changes(submission.runs, printed, console)
+                _print_searches(submission.searches, printed, console)
             if ended:
                 return submission
-            time.sleep(_PERIOD)
+            time.sleep(_PERIOD_SECONDS)
 
 
 def _is_alive(jobs: Jobs, job_id: str) -> bool:
-    """Whether the job runs. A busy cluster is asked again for a while; a dead one is said."""
+    """Whether the job runs. Asks a busy cluster again for 20 seconds, then raises ServiceError."""
     deadline = time.monotonic() + _SILENCE_SECONDS
     while True:
         try:
             return jobs.alive(job_id)
         except ServiceError as error:
             if time.monotonic() > deadline:
-                raise ServiceError(f"{error}\nsubmit the study again and it goes on") from error
-            time.sleep(_PERIOD)
+                raise ServiceError(f"{error}\nsubmit the study again to go on") from error
+            time.sleep(_PERIOD_SECONDS)
 
 
-def _look(
+def _current(
     tracker: Tracker, study: str, job_id: str, before: Submission | None
 ) -> Submission | None:
-    """The job's submission as it is now; None until it is open. While MLflow does not answer, what
-    it said before."""
+    """The job's submission as MLflow has it now; None until the driver has opened it.
+
+    before: what the last call returned, which is returned again while MLflow does not answer.
+    """
     try:
-        found = tracker.submissions(study, 1)
-        if not found or found[0].tags.get("job") != job_id:
+        newest = tracker.submissions(study, 1)
+        if not newest or newest[0].tags.get("job") != job_id:
             return before
-        version = found[0].tags.get("plan_version")
+        version = newest[0].tags.get("plan_version")
         same = before is not None and before.tracked.tags.get("plan_version") == version
-        return load(tracker, found[0], before.plan if before and same else tracker.plan(found[0]))
+        plan = before.plan if before and same else tracker.plan(newest[0])
+        return load(tracker, newest[0], plan)
     except TrackingError:
         return before
 
 
 def progress_table(
-    runs: Iterable[RunState], searches: Iterable[SearchState] = (), weights: bool = False
-) -> Table:
-    """A row a Run; waiting ones only as a number when there are many; and a row a search. weights:
-    with whose weights a Run started, and their fingerprint."""
+    runs: Iterable[RunState], searches: Iterable[SearchState] = (), details: bool = False
+) -> FittedTable:
+    """A row for each Run and each search.
+
+    details: every column and every reason in full. Without, of more than 40 Runs those that wait
+    or have finished are only counted, in the caption.
+    """
     runs = list(runs)
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for name in ("Run", "state", "epoch", "loss", "metric", "img/s", "time left"):
-        side: Literal["left", "right"] = "left" if name in ("Run", "state", "metric") else "right"
-        table.add_column(name, justify=side, no_wrap=name not in ("Run", "state"), overflow="fold")
-    if weights:
-        table.add_column("starts from")
-    shown = (
-        runs if len(runs) <= _ROWS else [r for r in runs if r.state not in ("PENDING", "FINISHED")]
-    )
-    for item in shown[:_ROWS]:
-        row = (*cells(item), *([_start_of(item)] if weights else []))
-        table.add_row(*map(escape, row), style=_STYLES.get(item.state, "dim"))
+    shown, caption = runs, ""
+    if len(runs) > _ROWS and not details:
+        shown = [item for item in runs if item.state not in ("PENDING", "FINISHED")][:_ROWS]
+        counts = Counter(item.state for item in runs)
+        caption = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    columns = [*_COLUMNS, *(_DETAILS if details else ())]
+    rows = []
+    for item in shown:
+        run_cells = cells(item)
+        more = _details(item) if details else ()
+        style = _STYLES.get(item.state, "dim")
+        rows.append(Row((*run_cells[:-1], *more), style, run_cells.note))
     for search in searches:
+        search_row = search_cells(search)
+        more = ("",) * (len(columns) - len(_COLUMNS))
         style = _STYLES.get(search.state, "dim")
-        table.add_row(*map(escape, search_cells(search)), *([""] if weights else []), style=style)
-    if len(runs) > _ROWS:
-        counts = {state: sum(r.state == state for r in runs) for state in {r.state for r in runs}}
-        table.caption = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-    return table
+        rows.append(Row((*search_row[:-1], *more), style, search_row.note))
+    return FittedTable(columns, rows, details, caption)
 
 
-def cells(item: RunState) -> tuple[str, ...]:
-    """label and seed, state, epoch, loss, main metric, images/s, time left."""
+class Cells(NamedTuple):
+    """What a row shows of a Run or a search. The order is that of _COLUMNS, then the note."""
+
+    name: str
+    state: str
+    epoch: str  # of a producer, images; of a search, trials
+    metric: str
+    left: str
+    loss: str = ""
+    speed: str = ""
+    note: str = ""  # why it failed or waits, and warnings
+
+
+def cells(item: RunState) -> Cells:
+    """What a row shows of a Run."""
     progress, metrics = item.progress, item.tracked.metrics if item.tracked else {}
-    select = item.run.select
-    name = f"test/{select.partition('/')[2]}" if item.state == "FINISHED" else select
-    name = next((each for each in (name, "val/knn_accuracy") if each in metrics), "")
-    metric = f"{name} {metrics[name]:.3f}" if name else ""
-    loss = progress.get("loss") or metrics.get("train/loss")
-    state = item.state.lower()
-    if item.tracked is not None and item.tracked.tags.get("kind") == "reused":
-        state = "reused"
-    if item.state not in ("RUNNING", "FINISHED", "PENDING") and item.reason:
-        state = f"{state}: {item.reason}"
-    if warning := item.fact("warning"):
-        state = f"{state}: {warning}"
+    loss = progress.get("loss") or metrics.get(LOSS)
     running = item.state == "RUNNING"
     left = progress.get("seconds_left") if running else None
     speed = progress.get("images_per_s") if running else None
-    return (
-        item.run.name,
-        state,
-        f"{epochs_done(item)}/{_epochs_in_all(item)}",
-        f"{loss:.3f}" if loss else "",
-        metric,
-        (f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}") if speed else "",
-        str(timedelta(seconds=round(left))) if left is not None else "",
+    reused = item.tracked is not None and item.tracked.tags.get("kind") == "reused"
+    return Cells(
+        name=item.run.name,
+        state="reused" if reused else item.state.lower(),
+        epoch=f"{epochs_done(item)}/{_epochs_in_all(item)}",
+        metric=_main_metric(item, metrics),
+        left=str(timedelta(seconds=round(left))) if left is not None else "",
+        loss=f"{loss:.3f}" if loss else "",
+        speed=(f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}") if speed else "",
+        note=_note(item),
     )
 
 
-def search_cells(item: SearchState) -> tuple[str, ...]:
-    """The same for a search, whose epochs are its trials."""
+def _main_metric(item: RunState, metrics: Mapping[str, float]) -> str:
+    """The metric that chooses the checkpoint, of a finished Run its test figure; else kNN."""
+    name = item.run.select
+    if item.state == "FINISHED":
+        name = f"test/{name.partition('/')[2]}"
+    shown = next((candidate for candidate in (name, KNN) if candidate in metrics), None)
+    return f"{shown} {metrics[shown]:.3f}" if shown else ""
+
+
+def _note(item: RunState) -> str:
+    """The reason of a Run that failed, was stopped or is blocked, and its warning; a line each."""
+    ended = item.state not in ("RUNNING", "FINISHED", "PENDING")
+    return "\n".join(filter(None, [item.reason if ended else "", item.fact("warning")]))
+
+
+def _details(item: RunState) -> tuple[str, ...]:
+    """The cells of _DETAILS."""
+    return (item.fact("weight_transfer"), item.run.key, item.run_id or "")
+
+
+def search_cells(item: SearchState) -> Cells:
+    """What a row shows of a search, whose epochs are its trials."""
     words = {"RUNNING": "running", "STOPPED": "stopped early", "FAILED": "failed"}
-    parts = [
+    counts = [
         f"{item.counts[state]} {word}" for state, word in words.items() if item.counts.get(state)
     ]
-    state = item.state.lower() + (f": {item.reason}" if item.reason else "")
-    if parts:
-        state = f"{state} ({', '.join(parts)})"
-    metric = ""
-    if item.best:
-        metric = f"{item.spec['metric']} {item.best['figure']:.3f}"
-    return item.name, state, f"{item.ended}/{item.spec['count']}", "", metric, "", ""
+    return Cells(
+        name=item.name,
+        state=item.state.lower(),
+        epoch=f"{item.ended}/{item.spec['count']}",
+        metric=f"{item.spec['metric']} {item.best['figure']:.3f}" if item.best else "",
+        left="",
+        note="\n".join(filter(None, [", ".join(counts), item.reason])),
+    )
 
 
-def finding(item: SearchState) -> str:
-    """What a search has found, in a line; empty before anything has."""
+def best_trial(item: SearchState) -> str:
+    """One line about the best trial of a search; empty where no trial has a figure yet."""
     if not item.best:
         return ""
     metric = item.spec["metric"]
-    shown = number(metric, item.best["figure"]) + " %" * in_percent(metric)
+    figure = number(metric, item.best["figure"]) + " %" * in_percent(metric)
     early = item.counts.get("STOPPED", 0)
-    of = f"{item.ended} trials" + (f", {early} stopped early" if early else "")
-    return f"{item.name}: best {metric} {shown} of {of}: {item.best['label']}"
+    trials = f"{item.ended} trials" + (f", {early} stopped early" if early else "")
+    return f"{item.name}: best {metric} {figure} of {trials}: {item.best['label']}"
 
 
 def _epochs_in_all(item: RunState) -> str:
+    """Epochs that a Run is to train, or images of a producer; `?` until it has counted them."""
     if item.run.artifacts:
         return item.fact("images") or str(current_progress(item.progress).get("total") or "?")
     return str(item.run.config["epochs"])
 
 
-def _start_of(item: RunState) -> str:
-    """`byol epoch 4, 3f2a90c1d2e3` of "122 encoder tensors from byol epoch 4, fingerprint ..."."""
-    return item.fact("weight_transfer").partition(" from ")[2].replace("fingerprint ", "")
-
-
 def epochs_done(item: RunState) -> int:
-    """Epochs that a Run has behind it, or images of a producer."""
+    """Epochs that a Run has finished, or images that a producer has."""
     if item.run.artifacts:
         return int(item.fact("images") or current_progress(item.progress).get("done", 0))
     if item.tracked is not None and "epochs" in item.tracked.tags:
@@ -179,31 +220,37 @@ def epochs_done(item: RunState) -> int:
 
 
 def _print_searches(
-    searches: Iterable[SearchState], shown: dict[str, tuple[object, ...]], console: Console
+    searches: Iterable[SearchState], printed: dict[str, tuple[object, ...]], console: Console
 ) -> None:
-    """A line for every search of which a trial has ended."""
+    """Print a line for every search of which a trial has ended since the last call."""
     for item in searches:
-        now = (item.state, *(n for state, n in sorted(item.counts.items()) if state != "RUNNING"))
-        if item.state != "PENDING" and shown.get(item.name) != now:
-            shown[item.name] = now
-            name, state, trials, _, metric, *_ = search_cells(item)
-            line = ", ".join(
-                part for part in (f"{name}: {state}", f"trial {trials}", metric) if part
-            )
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        ended = sorted(pair for pair in item.counts.items() if pair[0] != "RUNNING")
+        state = (item.state, *ended)
+        if item.state != "PENDING" and printed.get(item.name) != state:
+            printed[item.name] = state
+            row = search_cells(item)
+            _print_line(console, row, [f"trial {row.epoch}", row.metric])
 
 
 def _print_changes(
-    runs: Iterable[RunState], shown: dict[str, tuple[object, ...]], console: Console
+    runs: Iterable[RunState], printed: dict[str, tuple[object, ...]], console: Console
 ) -> None:
-    """A line for every Run whose state or epoch has changed."""
+    """Print a line for every Run whose state or epoch has changed since the last call."""
     for item in runs:
-        now = (item.state, epochs_done(item))
-        if item.state != "PENDING" and shown.get(item.run.key) != now:
-            shown[item.run.key] = now
-            name, state, epoch, loss, metric, speed, left = cells(item)
-            what = "images" if item.run.artifacts else "epoch"
-            parts = [f"{name}: {state}", f"{what} {epoch}", f"loss {loss}" if loss else "", metric]
-            parts += [f"{speed} images/s" if speed else "", f"{left} left" if left else ""]
-            line = ", ".join(part for part in parts if part)
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        state = (item.state, epochs_done(item))
+        if item.state != "PENDING" and printed.get(item.run.key) != state:
+            printed[item.run.key] = state
+            row = cells(item)
+            unit = "images" if item.run.artifacts else "epoch"
+            loss = f"loss {row.loss}" if row.loss else ""
+            speed = f"{row.speed} images/s" if row.speed else ""
+            left = f"{row.left} left" if row.left else ""
+            parts = [f"{unit} {row.epoch}", loss, row.metric, speed, left]
+            _print_line(console, row, parts)
+
+
+def _print_line(console: Console, row: Cells, parts: Iterable[str]) -> None:
+    """Print `name: state: note, part, part` without the parts that are empty."""
+    state = ": ".join([row.name, row.state, *row.note.splitlines()])
+    line = ", ".join(part for part in (state, *parts) if part)
+    console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -1,10 +1,10 @@
-"""Commands that tend what was submitted: stop, logs, clean. They import neither torch nor data."""
+"""Commands for the Runs of a submitted study: stop, logs. They load no torch."""
 
 import argparse
 import tempfile
 from pathlib import Path
 
-from orchestrator.cli.console import ERRORS
+from orchestrator.cli.console import MESSAGES
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
@@ -19,44 +19,46 @@ from orchestrator.tracking.run_states import find_run, newest
 
 
 def stop(options: argparse.Namespace) -> int:
-    """End a study's job; what is trained stays, and submitting goes on from there."""
+    """Stop a study's job. Its checkpoints stay, and submitting it again goes on from them."""
     home, study = find_home(options.home), study_name(options.study)
-    found = services.find(home, read_settings(options.mlflow))
-    tracker = Tracker(found.mlflow_uri) if found.mlflow_uri else None
+    services_up = services.find(home, read_settings(options.mlflow))
+    tracker = Tracker(services_up.mlflow_uri) if services_up.mlflow_uri else None
     submission = newest(tracker, study) if tracker else None
-    jobs = jobs_of(submission, found.ray) if submission else found.ray and Jobs(found.ray)
+    ray = services_up.ray
+    jobs = jobs_of(submission, ray) if submission else ray and Jobs(ray)
     if not jobs:
-        raise Refused(f"the cluster that {study} was sent to does not answer: nothing to stop", 1)
+        raise Refused(f"the Ray cluster of {study} does not answer: nothing was stopped", 1)
     running = jobs.running(study, home)
     if running:
         jobs.stop(running.job_id)
     elif tracker and submission is None:
-        raise Refused(f"study {study} was never submitted to {found.mlflow_uri}", 1)
+        raise Refused(f"study {study} was never submitted to {services_up.mlflow_uri}", 1)
     if tracker and submission:
-        last = newest(tracker, study) or submission  # the job may have opened one meanwhile
+        last = newest(tracker, study) or submission  # the job may have opened a new one
         last = settle(tracker, home, last, jobs.ending(last.tracked.tags["job"]))
         done = sum(item.state == "FINISHED" for item in last.runs)
-        ERRORS.print(f"{done} of {len(last.runs)} Runs are done")
+        MESSAGES.print(f"{done} of {len(last.runs)} Runs are done")
         for search in last.searches:
-            ERRORS.print(
+            MESSAGES.print(
                 f"{search.ended} of {search.spec['count']} trials of {search.name} have ended"
             )
-    print(f"stopped {study}: submit it again and it goes on" if running else "it was not running")
+    print(f"stopped {study}: submit it again to go on" if running else f"{study} was not running")
     return 0
 
 
 def logs(options: argparse.Namespace) -> int:
-    """What a Run itself said: every attempt, every rank; also after it died."""
+    """Print a Run's log of every attempt and every worker, also of a Run that has failed."""
     home = find_home(options.home).create()
-    found = services.start(home, read_settings(options.mlflow), ERRORS.print, only=("mlflow",))
-    tracker, store = Tracker(str(found.mlflow_uri)), Store(home.store)
+    settings = read_settings(options.mlflow)
+    uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
+    tracker, store = Tracker(str(uri)), Store(home.store)
     key, run_id = find_run(tracker, options.run)
     with tempfile.TemporaryDirectory() as folder:
         files = store.run(key).logs()
-        if not files and run_id:  # it was trained elsewhere
+        if not files and run_id:  # trained on another machine
             files = named_logs(tracker.download(run_id, "logs", Path(folder)))
         if not files:
-            raise Refused(f"{options.run} has said nothing yet: it has not started", 1)
+            raise Refused(f"no logs yet for {options.run}: it has not started", 1)
         for (attempt, rank), path in files.items():
             print(f"==> attempt {attempt}, rank {rank} <==")
             print(path.read_text(encoding="utf-8", errors="replace"))

@@ -1,10 +1,10 @@
-"""Commands for this home and its services: up, down, clean."""
+"""Commands for a home and its services: up, down, clean."""
 
 import argparse
 
 from rich.console import Console
 
-from orchestrator.cli.console import ERRORS, show_services
+from orchestrator.cli.console import MESSAGES, show_services
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.driver.garbage_collector import clean as clean_home
 from orchestrator.execution import services
@@ -12,27 +12,27 @@ from orchestrator.storage.home import find_home
 
 
 def up(options: argparse.Namespace) -> int:
-    """Start the local Ray head and MLflow server, or find them."""
+    """Start Ray and MLflow on this machine if they do not run yet, and print their addresses."""
     home = find_home(options.home).create()
-    found = services.start(home, read_settings(options.mlflow), ERRORS.print)
-    show_services(found, Console(highlight=False))
+    running = services.start(home, read_settings(options.mlflow), MESSAGES.print)
+    show_services(running, Console(highlight=False))
     return 0
 
 
 def down(options: argparse.Namespace) -> int:
-    """Stop the local services of this home, and nothing else."""
+    """Stop the Ray and MLflow that belong to this home, and no other."""
     stopped = services.stop(find_home(options.home))
     print(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
     return 0
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Remove what no study's newest plan needs."""
+    """Remove the stored files that no study's newest plan needs."""
     home = find_home(options.home).create()
-    waste = clean_home(home, options.dry_run)
-    for item in waste:
+    removed = clean_home(home, options.dry_run)
+    for item in removed:
         print(f"{item.bytes / 1e6:10.1f} MB  {item.path}  {item.why}")
-    total = sum(item.bytes for item in waste) / 1e6
+    total = sum(item.bytes for item in removed) / 1e6
     word = "would be freed" if options.dry_run else "freed"
-    print(f"{total:10.1f} MB {word}" if waste else "nothing to clean")
+    print(f"{total:10.1f} MB {word}" if removed else "nothing to clean")
     return 0

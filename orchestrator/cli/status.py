@@ -1,4 +1,4 @@
-"""Commands that look: status, compare, up, down, studies. They import neither torch nor data."""
+"""Commands that read MLflow and change no training: status, compare. They load no torch."""
 
 import argparse
 import json
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-from orchestrator.cli.console import ERRORS, show_services
-from orchestrator.cli.progress import epochs_done, finding, progress_table
+from orchestrator.cli.console import MESSAGES, show_services
+from orchestrator.cli.progress import best_trial, epochs_done, progress_table
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
@@ -22,6 +23,7 @@ from orchestrator.storage.home import Home, find_home
 from orchestrator.tracking.comparison_report import write_comparison
 from orchestrator.tracking.mlflow_client import Tracker
 from orchestrator.tracking.run_states import (
+    RunState,
     SearchState,
     Submission,
     comparison,
@@ -32,68 +34,106 @@ from orchestrator.tracking.run_states import (
 
 
 def status(options: argparse.Namespace) -> int:
-    """What runs and what has run, from MLflow."""
+    """Show the state of every study, or all details of one, from MLflow."""
     home, settings = find_home(options.home), read_settings(options.mlflow)
-    found = services.find(home, settings)
-    states = _settled(home, found) if found.mlflow_uri else []
+    running = services.find(home, settings)
+    name = study_name(options.study) if options.study else None
+    submissions = _reconciled(home, running, name)
+    if name and not submissions:
+        raise Refused(_unknown_study(name, running), 1)
     if options.json:
-        print(json.dumps(_status_json(found, states), indent=1))
+        print(json.dumps(_status_json(running, submissions), indent=1))
         return 0
     console = Console(highlight=False)
-    show_services(found, console)
-    for submission in states:
-        console.print(f"\n[bold]{submission.plan['study']}[/bold] {submission.tracked.status}")
-        console.print(progress_table(submission.runs, submission.searches, True))
+    show_services(running, console)
+    for submission in submissions:
+        details = name is not None
+        console.print()
+        console.print(Text.assemble((_name_of(submission), "bold"), " ", submission.tracked.status))
+        if details:
+            _show_study(submission, str(running.mlflow_uri), console)
+        console.print(progress_table(submission.runs, submission.searches, details))
+    if submissions and not name:
+        console.print("\nDetails of one study: python -m orchestrator status STUDY", style="dim")
     return 0
 
 
+def _name_of(submission: Submission) -> str:
+    """The name of the study that was submitted."""
+    return str(submission.plan["study"])
+
+
+def _unknown_study(name: str, running: Services) -> str:
+    if running.mlflow_uri is None:
+        return f"MLflow does not run: start it with `up` to see study {name}"
+    return f"study {name} was never submitted to {running.mlflow_uri}"
+
+
+def _show_study(submission: Submission, uri: str, console: Console) -> None:
+    """Print the question, the address in MLflow, and what each search has found."""
+    question = str(submission.plan["question"]).strip()
+    best = filter(None, map(best_trial, submission.searches))
+    for line in filter(None, (question, _address(uri, submission), *best)):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print()
+
+
+def _address(uri: str, submission: Submission) -> str:
+    """The page of a submission in MLflow."""
+    tracked = submission.tracked
+    return f"{uri}/#/experiments/{tracked.experiment_id}/runs/{tracked.run_id}"
+
+
 def compare(options: argparse.Namespace) -> int:
-    """The table that answers the study's question, from MLflow."""
+    """Print the table that answers the study's question, and store it with its figures."""
     home, settings = find_home(options.home).create(), read_settings(options.mlflow)
-    uri = services.start(home, settings, ERRORS.print, only=("mlflow",)).mlflow_uri
+    uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
     submission = newest(tracker, study_name(options.study))
     if submission is None:
         raise Refused(f"study {options.study} was never submitted to {uri}", 1)
-    spec, found = comparison(submission.plan), records(submission)
-    made = tables(found, spec)
+    spec, runs = comparison(submission.plan), records(submission)
+    compared = tables(runs, spec)
     if options.json:
-        print(json.dumps(as_json(made), indent=1))
+        print(json.dumps(as_json(compared), indent=1))
     else:
-        print(f"{submission.plan['question']}\n\n{as_text(made)}")
-        for line in filter(None, map(finding, submission.searches)):
+        print(f"{submission.plan['question']}\n\n{as_text(compared)}")
+        for line in filter(None, map(best_trial, submission.searches)):
             print(line)
-        print(unfinished(found, spec) or "")
+        print(unfinished(runs, spec) or "")
     write_comparison(tracker, submission)
-    where = (
-        f"{uri}/#/experiments/{submission.tracked.experiment_id}/runs/{submission.tracked.run_id}"
-    )
-    ERRORS.print(f"tables and figures: {where}/artifacts")
+    MESSAGES.print(f"tables and figures: {_address(str(uri), submission)}/artifacts")
     return 0
 
 
-def _settled(home: Home, found: Services) -> list[Submission]:
-    """The newest submission of every study, with what dead processes left behind put right."""
-    assert found.mlflow_uri is not None
-    tracker = Tracker(found.mlflow_uri)
-    states = []
-    for tracked in tracker.newest_submissions().values():
+def _reconciled(home: Home, running: Services, study: str | None) -> list[Submission]:
+    """The newest submission of every study, or of one, in its true state.
+
+    A Run whose process has died is marked so in MLflow first.
+    """
+    if running.mlflow_uri is None:
+        return []
+    tracker = Tracker(running.mlflow_uri)
+    submissions = []
+    for name, tracked in tracker.newest_submissions().items():
+        if study not in (None, name):
+            continue
         try:
             submission = load(tracker, tracked)
         except UnknownPlan as error:
-            ERRORS.print(f"warning: {error}", markup=False)
+            MESSAGES.print(f"warning: {error}", markup=False)
             continue
-        whole = tracked.status == "FINISHED" and submission.finished  # nothing can be wrong with it
-        if not (whole or is_alive(submission, home, found.ray)):
-            submission = settle(tracker, home, submission, ending(submission, found.ray))
-        states.append(submission)
-    return states
+        complete = tracked.status == "FINISHED" and submission.finished  # no process is left
+        if not (complete or is_alive(submission, home, running.ray)):
+            submission = settle(tracker, home, submission, ending(submission, running.ray))
+        submissions.append(submission)
+    return submissions
 
 
-def _status_json(found: Services, states: Sequence[Submission]) -> dict[str, Any]:
-    ray = found.ray
+def _status_json(running: Services, submissions: Sequence[Submission]) -> dict[str, Any]:
+    ray = running.ray
     return {
-        "mlflow": {"tracking_uri": found.mlflow_uri},
+        "mlflow": {"tracking_uri": running.mlflow_uri},
         "ray": {
             "address": ray.address if ray else None,
             "dashboard_url": ray.dashboard_url if ray else None,
@@ -101,27 +141,28 @@ def _status_json(found: Services, states: Sequence[Submission]) -> dict[str, Any
         },
         "studies": [
             {
-                "study": submission.plan["study"],
+                "study": _name_of(submission),
                 "state": submission.tracked.status,
-                "runs": [
-                    {
-                        "stage": item.run.stage,
-                        "label": item.run.label,
-                        "seed": item.run.seed,
-                        "key": item.run.key,
-                        "state": item.state,
-                        "epoch": epochs_done(item),
-                        "mlflow_run_id": item.run_id,
-                        "reason": item.reason,
-                        "weight_transfer": item.fact("weight_transfer"),
-                        "warning": item.fact("warning"),
-                    }
-                    for item in submission.runs
-                ],
+                "runs": [_run_json(item) for item in submission.runs],
                 "searches": [_search_json(item) for item in submission.searches],
             }
-            for submission in states
+            for submission in submissions
         ],
+    }
+
+
+def _run_json(item: RunState) -> dict[str, Any]:
+    return {
+        "stage": item.run.stage,
+        "label": item.run.label,
+        "seed": item.run.seed,
+        "key": item.run.key,
+        "state": item.state,
+        "epoch": epochs_done(item),
+        "mlflow_run_id": item.run_id,
+        "reason": item.reason,
+        "weight_transfer": item.fact("weight_transfer"),
+        "warning": item.fact("warning"),
     }
 
 

@@ -1,4 +1,4 @@
-"""The command that trains: submit."""
+"""Submits a study as a job, follows it to its end and prints the comparison: submit."""
 
 import argparse
 import hashlib
@@ -7,12 +7,13 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from typing import NamedTuple
 
 from rich.console import Console
 
-from orchestrator.cli.console import ERRORS, show_services
+from orchestrator.cli.console import MESSAGES, show_services
 from orchestrator.cli.plan import data_root, prepare_study, read_study, show_plan
-from orchestrator.cli.progress import finding, follow
+from orchestrator.cli.progress import best_trial, follow
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
 from orchestrator.config.study_schema import Study
@@ -32,28 +33,28 @@ from orchestrator.tracking.run_states import Submission, comparison, newest, rec
 
 
 def submit(options: argparse.Namespace) -> int:
-    """Train what is not done yet and compare; follows until the study ends."""
-    out = ERRORS if options.json else Console(highlight=False)
+    """Run what is not done yet, follow it until the study ends, and print the comparison."""
+    out = MESSAGES if options.json else Console(highlight=False)
     study = read_study(options)
     settings = read_settings(options.mlflow)
     home = find_home(options.home).create()
-    with locked(home.planning, shared=True):  # `clean` keeps away until the plan is remembered
+    with locked(home.planning, shared=True):  # `clean` waits until the plan is stored
         prepared = None
         if options.address is None:
             prepared = prepare_study(options, study)
             show_plan(prepared, out)
-            build_caches(prepared, home, _decoding(out))
-        found = _services(options, settings, home, out)
-        assert found.ray is not None and found.mlflow_uri is not None
-        show_services(found, out)
-        jobs, tracker = Jobs(found.ray), Tracker(found.mlflow_uri)
-        with locked(home.root / f".submitting-{study.name}.lock"):  # another one follows this one
+            build_caches(prepared, home, _show_decoding(out))
+        running = _start_services(options, settings, home, out)
+        show_services(Services(running.ray, running.mlflow_uri), out)
+        jobs, tracker = Jobs(running.ray), Tracker(running.mlflow_uri)
+        # a second `submit` of the study waits here, then follows the job of the first
+        with locked(home.root / f".submitting-{study.name}.lock"):
             if prepared is not None and jobs.running(study.name, home) is None:
-                last = _settle_last(tracker, home, study.name, found.ray)
+                last = _reconcile_last(tracker, home, study.name, running.ray)
                 if last is not None and _is_done(last, prepared):
                     out.print(f"every Run of {study.name} is done: nothing to train")
                     return _conclude(options, last)
-            job_id = _start(options, home, jobs, _job(options, study, prepared, found, home))
+            job_id = _send_job(options, home, jobs, _job(options, study, prepared, running, home))
             if prepared is not None:
                 store_plan(prepared, home)
     return _watch(options, study.name, home, jobs, tracker, job_id)
@@ -63,49 +64,63 @@ def _job(
     options: argparse.Namespace,
     study: Study,
     prepared: Prepared | None,
-    found: Services,
+    running: "_Running",
     home: Home,
 ) -> Job:
-    assert found.ray is not None and found.mlflow_uri is not None
+    """The job that trains a study: what its driver needs to know, as plain data."""
     return Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
-        plan=prepared.request_digest if prepared else _asked(study, options),
+        plan=prepared.request_digest if prepared else _plan_digest(study, options),
         data_root=data_root(options),
         home=str(home.root),
-        cluster=LOCAL if found.ray.local else found.ray.dashboard_url,
-        tracking_uri=found.mlflow_uri,
+        cluster=LOCAL if running.ray.local else running.ray.dashboard_url,
+        tracking_uri=running.mlflow_uri,
         tree=tree_version(),
         git_commit=git_commit(),
     )
 
 
-def _services(
+class _Running(NamedTuple):
+    """The two services that a job needs, both running."""
+
+    ray: RayService
+    mlflow_uri: str
+
+
+def _start_services(
     options: argparse.Namespace, settings: MlflowSettings, home: Home, out: Console
-) -> Services:
+) -> _Running:
+    """Start Ray and MLflow on this machine; with `--address` only MLflow. Raises Refused."""
     if options.address is None:
-        return services.start(home, settings, out.print)
+        running = services.start(home, settings, out.print)
+        if running.ray is None or running.mlflow_uri is None:
+            raise Refused("Ray or MLflow did not start: see their logs in the home", 1)
+        return _Running(running.ray, running.mlflow_uri)
     if "@" in options.address:
-        raise Refused("--address must hold no user and no password", 2)
-    uri = services.start(home, settings, out.print, only=("mlflow",)).mlflow_uri
+        raise Refused("--address must contain no user and no password", 2)
+    uri = str(services.start(home, settings, out.print, only=("mlflow",)).mlflow_uri)
     ray = RayService("", options.address.rstrip("/"), None, local=False)
-    if services.is_loopback(str(uri)) and not services.is_loopback(ray.dashboard_url):
+    if services.is_loopback(uri) and not services.is_loopback(ray.dashboard_url):
         raise Refused(
-            f"the cluster at {ray.dashboard_url} cannot reach MLflow at {uri}: name a server that "
-            "it can reach as tracking_uri in mlflow.yaml",
+            f"the cluster at {ray.dashboard_url} cannot reach MLflow at {uri}: give the address of "
+            "a server that it can reach as tracking_uri in mlflow.yaml",
             2,
         )
-    return Services(ray, uri)
+    return _Running(ray, uri)
 
 
-def _asked(study: Study, options: argparse.Namespace) -> str:
-    """Stands for the plan where only the cluster has the data to make it."""
+def _plan_digest(study: Study, options: argparse.Namespace) -> str:
+    """Digest that stands for the plan where only the cluster has the data to make one."""
     text = json.dumps([dict(study.mapping), options.data], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _start(options: argparse.Namespace, home: Home, jobs: Jobs, job: Job) -> str:
-    """Send the job, or find the one that does the same already. Returns its id."""
+def _send_job(options: argparse.Namespace, home: Home, jobs: Jobs, job: Job) -> str:
+    """Send the job, or find a running one with the same plan. Returns the job's id.
+
+    Raises Refused when the study runs with another plan.
+    """
     study = str(job.study["study"])
     running = jobs.running(study, home)
     if running is None:
@@ -113,11 +128,11 @@ def _start(options: argparse.Namespace, home: Home, jobs: Jobs, job: Job) -> str
         return job.job_id
     if running.plan != job.plan:
         raise Refused(
-            f"study {study} is running with another plan (job {running.job_id}): let it end, "
-            f"`stop {study}`, or give this one another name under `study:`",
+            f"study {study} is running with another plan (job {running.job_id}): wait for its end, "
+            f"stop it with `stop {study}`, or give this study another name under `study:`",
             2,
         )
-    ERRORS.print(f"{options.study} runs already: following job {running.job_id}")
+    MESSAGES.print(f"{options.study} is running already: following job {running.job_id}")
     return running.job_id
 
 
@@ -135,59 +150,60 @@ def _watch(
         submission = follow(jobs, tracker, study, job_id, console)
     except KeyboardInterrupt:
         command = f"python -m orchestrator submit {' '.join(sys.argv[2:])}"
-        ERRORS.print(f"\nstopped following; the study goes on. Follow again with\n  {command}")
+        MESSAGES.print(f"\nstopped following; the study goes on. Follow again with\n  {command}")
         return 130
     status = jobs.status(job_id)
     if status == "STOPPED":
-        ERRORS.print(f"{study} was stopped: submit it again and it goes on")
-    elif status != "SUCCEEDED" and (why := _why(jobs, job_id)):
-        ERRORS.print(why, markup=False)
+        MESSAGES.print(f"{study} was stopped: submit it again to go on")
+    elif status != "SUCCEEDED" and (reason := _failure(jobs, job_id)):
+        MESSAGES.print(reason, markup=False)
     if submission is None:
         return 1
     try:
         last = newest(tracker, study) or submission
-        if last.tracked.tags["job"] == job_id:  # else another one has taken over meanwhile
+        if last.tracked.tags["job"] == job_id:  # else another job has taken over
             last = settle(tracker, home, last, jobs.ending(job_id))
         return _conclude(options, last)
     except TrackingError as error:
-        ERRORS.print(f"MLflow does not answer at {tracker.uri}: {error}", markup=False)
-        ERRORS.print("what it lacks waits in the store; submit again and it is sent")
+        MESSAGES.print(f"MLflow does not answer at {tracker.uri}: {error}", markup=False)
+        MESSAGES.print("results it has not received are in the store: submit again to send them")
         return 1
 
 
-def _why(jobs: Jobs, job_id: str) -> str:
-    """What the driver said of its failure, else how it ended."""
+def _failure(jobs: Jobs, job_id: str) -> str:
+    """The driver's error lines or the end of its traceback, else how its process ended."""
     lines = jobs.logs(job_id).strip().splitlines()
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if not said and any(line.startswith("Traceback") for line in lines):
-        said = lines[-15:]
-    elif not said and jobs.exit_status(job_id) != 1:  # else each Run has said it for itself
-        said = [f"{jobs.ending(job_id)}; submit the study again and it goes on"]
-    return "\n".join(said)
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if not errors and any(line.startswith("Traceback") for line in lines):
+        errors = lines[-15:]
+    elif not errors and jobs.exit_status(job_id) != 1:  # 1: the reasons stand with the Runs
+        errors = [f"{jobs.ending(job_id)}; submit the study again to go on"]
+    return "\n".join(errors)
 
 
 def _conclude(options: argparse.Namespace, submission: Submission) -> int:
     """Print the comparison. Returns 0 when every Run has finished, else 1."""
     spec, runs = comparison(submission.plan), records(submission)
-    made, left = tables(runs, spec), unfinished(runs, spec)
+    compared, missing = tables(runs, spec), unfinished(runs, spec)
     if options.json:
-        print(json.dumps(as_json(made), indent=1))
+        print(json.dumps(as_json(compared), indent=1))
     else:
-        print(f"\n{submission.plan['question']}\n\n{as_text(made)}")
+        print(f"\n{submission.plan['question']}\n\n{as_text(compared)}")
     for search in submission.searches:
-        said = finding(search) if search.state == "FINISHED" else f"{search.name}: {search.reason}"
-        ERRORS.print(said, markup=False)
-    if left:
-        ERRORS.print(left)
+        ended = search.state == "FINISHED"
+        line = best_trial(search) if ended else f"{search.name}: {search.reason}"
+        MESSAGES.print(line, markup=False)
+    if missing:
+        MESSAGES.print(missing)
     return 0 if submission.finished else 1
 
 
-def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> Submission | None:
-    """The study's last submission, with what a dead driver left behind put right."""
+def _reconcile_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> Submission | None:
+    """The study's last submission in its true state, also where its driver has died."""
     try:
         last = newest(tracker, study)
     except UnknownPlan as error:
-        ERRORS.print(f"warning: {error}", markup=False)
+        MESSAGES.print(f"warning: {error}", markup=False)
         return None
     local = ray if ray.local else None
     if last is None or is_alive(last, home, local):
@@ -196,14 +212,14 @@ def _settle_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> S
 
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:
-    """Whether the last submission was of the same plan and all of it is done."""
+    """Whether the last submission has the same plan and all its Runs are done."""
     same = last.tracked.tags.get("plan") == prepared.request_digest
     stored = not prepared.pending and all(item.state == "done" for item in prepared.planned)
     return same and stored and last.finished
 
 
-def _decoding(out: Console) -> Callable[[str, int, int], None]:
-    """Says how far decoding is, every two seconds."""
+def _show_decoding(out: Console) -> Callable[[str, int, int], None]:
+    """A function that prints the progress of decoding, at most every two seconds."""
     last = [time.monotonic()]
 
     def show(name: str, done: int, total: int) -> None:

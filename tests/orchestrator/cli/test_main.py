@@ -18,7 +18,7 @@ EVERYWHERE = "--home DIR, --mlflow FILE"
 FLAGS = {
     "submit": "STUDY, --set KEY=VALUE, --data DIR, --address URL, --json",
     "plan": "STUDY, --set KEY=VALUE, --data DIR, --json",
-    "status": "--json",
+    "status": "[STUDY], --json",
     "compare": "STUDY, --json",
     "stop": "STUDY",
     "logs": "RUN",
@@ -113,7 +113,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             ["submit", "digits", "--add", "http://x"],
             "error: unrecognized arguments: --add http://x",
         ),
-        (["status", "digits"], "error: unrecognized arguments: digits"),
+        (["status", "a", "digits"], "error: unrecognized arguments: digits"),
         (["--json", "status"], "error: unrecognized arguments: --json"),
         (["plan", "digits", "--set"], "error: argument --set: expected one argument"),
     ],
@@ -152,6 +152,15 @@ def test_a_wrong_mlflow_file_is_exit_2(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["status"]) == 2
     line = "error: mlflow.yaml: 1 error\n  prot: unknown key (did you mean 'port'?)\n"
     assert capsys.readouterr().err == line
+
+
+def test_status_of_a_study_that_was_never_submitted_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for flags in ([], ["--json"]):
+        assert main(["status", "digits", *flags]) == 1
+        line = "error: MLflow does not run: start it with `up` to see study digits\n"
+        assert capsys.readouterr() == ("", line)
 
 
 def test_studies_lists_every_built_in_study(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,10 +222,21 @@ def test_plan_shows_every_run_and_starts_nothing(
     assert list((tmp_path / "home" / "store").iterdir()) == []
 
 
-def test_a_plan_shows_labels_with_their_grids(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_plan_fits_the_terminal_and_shows_labels_with_their_grids(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     grid = "stages.rotation.grid.lr=[0.1, 0.2]"
     assert main(["plan", "digits", "--set", "seeds=[7]", "--set", grid]) == 0
-    assert "rotation[lr=0.2]" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width, text
+    for stage in ("rotation", "late_rotation", "full_rotation"):
+        name = f"{stage}[lr=0.2]" if stage == "rotation" else f"{stage}[rotation.lr=0.2]"
+        assert any(line.startswith(name) and "new" in line for line in lines), text
+    assert text.count("first time") == 8, text
+    assert text.count("rotation[lr=0.2]") == 3, text  # the Run itself, and two start from it
 
 
 def test_where_nothing_runs_status_and_down_say_so(capsys: pytest.CaptureFixture[str]) -> None:

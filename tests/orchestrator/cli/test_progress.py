@@ -1,6 +1,7 @@
-"""What is seen while a study runs: a row a Run, or a line a change, with nothing left out."""
+"""Tests of the live table and of the lines that are printed where there is no terminal."""
 
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli.progress import _print_changes, cells, epochs_done, progress_table
+from orchestrator.config.yaml_loader import built_in_studies, read_file
 from orchestrator.planning.run import Run
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.run_states import RunState
@@ -49,35 +51,35 @@ RUNNING = {"done": 2.0, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 6
 @pytest.mark.parametrize(
     ("item", "expected"),
     [
-        (state(), ("A seed 0", "pending", "0/4", "", "", "", "")),
-        (state(status="RUNNING", metrics={}), ("A seed 0", "running", "0/4", "", "", "", "")),
+        (state(), ("A seed 0", "pending", "0/4", "", "", "", "", "")),
+        (state(status="RUNNING", metrics={}), ("A seed 0", "running", "0/4", "", "", "", "", "")),
         (
             state(status="RUNNING", metrics=FIGURES, **RUNNING),
-            ("A seed 0", "running", "2/4", "0.125", "val/accuracy 0.500", "1234", "0:01:01"),
+            ("A seed 0", "running", "2/4", "val/accuracy 0.500", "0:01:01", "0.125", "1234", ""),
         ),
         (
             state(status="RUNNING", metrics={}, done=0.0, loss=0.0, images_per_s=0.0),
-            ("A seed 0", "running", "0/4", "", "", "", ""),
+            ("A seed 0", "running", "0/4", "", "", "", "", ""),
         ),
         (
             state(status="FINISHED", metrics=FIGURES, tags={"epochs": "3"}, **RUNNING),
-            ("A seed 0", "finished", "3/4", "0.125", "test/accuracy 0.750", "", ""),
+            ("A seed 0", "finished", "3/4", "test/accuracy 0.750", "", "0.125", "", ""),
         ),
         (
             state(status="FINISHED", metrics=FIGURES, tags={"epochs": "4", "kind": "reused"}),
-            ("A seed 0", "reused", "4/4", "0.250", "test/accuracy 0.750", "", ""),
+            ("A seed 0", "reused", "4/4", "test/accuracy 0.750", "", "0.250", "", ""),
         ),
         (
             state(status="FAILED", metrics={}, reason="diverged", **RUNNING),
-            ("A seed 0", "failed: diverged", "2/4", "0.125", "", "", ""),
+            ("A seed 0", "failed", "2/4", "", "", "0.125", "", "diverged"),
         ),
         (
             state(status="KILLED", metrics={}, reason="", done=1.3),
-            ("A seed 0", "killed", "1/4", "", "", "", ""),
+            ("A seed 0", "killed", "1/4", "", "", "", "", ""),
         ),
         (
             state(status="BLOCKED", reason="P seed 0 FAILED"),
-            ("A seed 0", "blocked: P seed 0 FAILED", "0/4", "", "", "", ""),
+            ("A seed 0", "blocked", "0/4", "", "", "", "", "P seed 0 FAILED"),
         ),
     ],
     ids=lambda value: value.state.lower() if isinstance(value, RunState) else "",
@@ -93,11 +95,65 @@ def test_epochs_are_counted_by_the_result_else_by_the_progress() -> None:
     assert epochs_done(state(metrics={}, tags={"epochs": "3"}, done=2.0)) == 3
 
 
-def rendered(items: list[RunState], width: int = 80) -> str:
+def rendered(items: list[RunState], width: int = 80, details: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(progress_table(items))
+    console.print(progress_table(items, details=details))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def built_in_labels() -> list[str]:
+    """Labels of all built-in studies, with the grids of a stage and of its parents."""
+    labels = []
+    for path in built_in_studies().values():
+        stages = read_file(path)["stages"]
+        for name, stage in stages.items():
+            values = [f"{key}={options[-1]}" for key, options in stage.get("grid", {}).items()]
+            parent = stage.get("after")
+            while parent:
+                grid = stages[parent].get("grid", {})
+                values += [f"{parent}.{key}={options[-1]}" for key, options in grid.items()]
+                parent = stages[parent].get("after")
+            labels.append(f"{name}[{','.join(values)}]" if values else name)
+    return labels
+
+
+GRID = "late_rotation[optimizer=adamw,batch_size=128,rotation.weight_decay=0.0005]"
+
+
+@pytest.mark.parametrize("details", [False, True])
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_table_fits_the_terminal_and_breaks_no_word(width: int, details: bool) -> None:
+    names = [*sorted(built_in_labels(), key=len)[-8:], GRID, "x" * 60]
+    items = [state(name, "RUNNING", metrics=FIGURES, **RUNNING) for name in names]
+    items.append(state("broken", "FAILED", metrics={}, reason="out of memory; " * 12, **RUNNING))
+    text = rendered(items, width, details)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width, text
+    for name in names:
+        for piece in re.findall(r"[^\[,]+[\[,]?", f"{name} seed 0"):
+            assert any(piece.rstrip() in line for line in lines), f"{piece} is broken:\n{text}"
+    for word in ("running", "failed", "0.500", "state", "epoch", "metric", "memory;"):
+        assert any(word in line.split() for line in lines), f"{word} is broken:\n{text}"
+    assert ("…" in text) != details, text
+    assert not details or " ".join(text.split()).count("out of memory;") == 12, text
+
+
+def test_columns_leave_a_narrow_table_in_their_order() -> None:
+    item = state("late_rotation", "RUNNING", metrics=FIGURES, **RUNNING)
+    headers = {width: rendered([item], width).splitlines()[0] for width in (60, 70, 80, 90)}
+    assert {width: " ".join(line.split()) for width, line in headers.items()} == {
+        60: "Run state epoch metric",
+        70: "Run state epoch metric time left",
+        80: "Run state epoch metric time left loss",
+        90: "Run state epoch metric time left loss img/s",
+    }
+
+
+def test_details_name_what_has_no_room_in_the_row() -> None:
+    item = state("late_rotation", "RUNNING", metrics=FIGURES, **RUNNING)
+    text = rendered([item], 80, details=True)
+    assert "img/s: 1234 · key: key-late_rotation · MLflow run: id" in text
 
 
 def test_every_run_of_a_small_study_has_a_row_in_the_order_of_the_plan() -> None:
@@ -135,14 +191,20 @@ REASON = "no space left [Errno 28] in [/tmp/store]"
 
 
 def test_a_reason_is_shown_as_it_was_given() -> None:
-    assert REASON in rendered([state(status="FAILED", metrics={}, reason=REASON)], width=200)
+    failed = [state(status="FAILED", metrics={}, reason=REASON)]
+    assert f"\n    {REASON}\n" in rendered(failed)
+    assert f"\n    {REASON}\n" in rendered(failed, details=True)
 
 
-def test_a_long_reason_does_not_push_the_name_out() -> None:
-    text = rendered([state("full_random", "FAILED", metrics={}, reason="word " * 60, **RUNNING)])
+def test_a_long_reason_takes_one_line_and_all_lines_in_the_details() -> None:
+    failed = [state("full_random", "FAILED", metrics={}, reason="word " * 60, **RUNNING)]
+    text = rendered(failed)
     assert "full_random seed 0" in text
     assert "2/4" in text
+    assert text.endswith("word …\n")
+    assert len(text.splitlines()) == 3
     assert max(map(len, text.splitlines())) <= 80
+    assert rendered(failed, details=True).split().count("word") == 60
 
 
 def printed(*looks: list[RunState]) -> list[str]:
@@ -184,17 +246,20 @@ def test_a_line_holds_labels_and_reasons_whole() -> None:
 def test_a_collapse_is_said_while_it_runs_and_after():
     facts = {"warning": "the embedding has collapsed by epoch 5"}
     running = state(status="RUNNING", metrics={}, facts=facts, **RUNNING)
-    assert cells(running)[1] == "running: the embedding has collapsed by epoch 5"
+    assert cells(running).note == "the embedding has collapsed by epoch 5"
+    assert printed([running])[0].startswith("A seed 0: running: the embedding has collapsed by ")
     done = state(status="FINISHED", metrics=FIGURES, tags=facts)
-    assert cells(done)[1] == "finished: the embedding has collapsed by epoch 5"
+    assert cells(done).note == "the embedding has collapsed by epoch 5"
 
 
 def test_a_run_without_accuracy_shows_what_its_neighbours_say():
     item = state(status="RUNNING", metrics={"val/knn_accuracy": 0.875}, **RUNNING)
-    assert cells(item)[4] == "val/knn_accuracy 0.875"
+    assert cells(item).metric == "val/knn_accuracy 0.875"
 
 
-def test_status_shows_with_whose_weights_a_run_started():
-    said = {"weight_transfer": "122 encoder tensors from byol epoch 4, fingerprint 67e33aef9c23"}
-    table = progress_table([state(status="FINISHED", metrics=FIGURES, tags=said)], weights=True)
-    assert [list(column.cells) for column in table.columns][-1] == ["byol epoch 4, 67e33aef9c23"]
+def test_the_details_show_whose_weights_a_run_started_from() -> None:
+    fact = "122 encoder tensors from byol epoch 4, fingerprint 67e33aef9c23"
+    item = state(status="FINISHED", metrics=FIGURES, tags={"weight_transfer": fact})
+    assert fact in rendered([item], 140, details=True)
+    assert f"weights: {fact}" in " ".join(rendered([item], 80, details=True).split())
+    assert fact not in rendered([item], 140)
