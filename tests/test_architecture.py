@@ -46,7 +46,8 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator.tuning": {
         "execution", "tracking", "reporting", "planning", "storage", "config", "sampling",
     },
-    "orchestrator.tracking": {"reporting", "planning", "storage", "config"},
+    "orchestrator.tracking": {"plots", "reporting", "planning", "storage", "config"},
+    "orchestrator.plots": {"reporting"},
     "orchestrator.execution": {"planning", "storage", "config"},
     "orchestrator.reporting": {"storage", "config", "sampling"},
     "orchestrator.planning": {"storage", "config", "sampling"},

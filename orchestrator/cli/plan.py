@@ -92,7 +92,7 @@ def show_plan(prepared: Prepared, out: Console) -> None:
         out.print(line, highlight=False, markup=False)
 
 
-def plan_table(planned: Iterable[Planned]) -> FittedTable:
+def plan_table(planned: Iterable[PlannedRun]) -> FittedTable:
     """A row for each Run: what it starts from, whether it is done, and why not."""
     columns = (
         Column("Run"),

@@ -13,7 +13,7 @@ from orchestrator.cli.console import MESSAGES
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.execution import services
-from orchestrator.reporting.mask_plots import Pixels, default_colours, painted
+from orchestrator.reporting.mask_plots import Pixels, default_colors, painted
 from orchestrator.storage.home import find_home
 from orchestrator.tracking.mlflow_client import Tracker
 from orchestrator.tracking.run_states import find_run
@@ -107,15 +107,15 @@ def _write_masks(model: Segmenter, paths: list[Path], out: Path) -> None:
     `<image>_mask.png` holds class ids, with the classes' colors as its palette;
     `<image>_overlay.png` is the image with the mask over it.
     """
-    colours = np.array(model.colours or default_colours(len(model.classes)), dtype=np.uint8)
+    colors = np.array(model.colours or default_colors(len(model.classes)), dtype=np.uint8)
     width = max(len(str(path)) for path in paths)
     for path in paths:
         pixels = _open(path)
         mask = model.predict(pixels)[0]
         indexed = Image.fromarray(mask)
-        indexed.putpalette(colours.tobytes())
+        indexed.putpalette(colors.tobytes())
         indexed.save(out / f"{path.stem}_mask.png")
-        overlay = (1 - _MASK_OPACITY) * pixels + _MASK_OPACITY * painted(mask, colours)
+        overlay = (1 - _MASK_OPACITY) * pixels + _MASK_OPACITY * painted(mask, colors)
         Image.fromarray(overlay.astype(np.uint8)).save(out / f"{path.stem}_overlay.png")
         shares = np.bincount(mask.ravel(), minlength=len(model.classes)) / mask.size
         largest = shares.argsort()[::-1][:3]

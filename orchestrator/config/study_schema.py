@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -41,6 +41,21 @@ class Resources(Config):
         return value
 
 
+# Plot of a comparison → what it shows. To add one: a line here, and a file of that name in
+# orchestrator/plots/, which draws it.
+PLOTS = {
+    "bars": "mean of each row, with standard deviation, single seeds and reference",
+    "curves": "the compared metric over the epochs",
+    "loss": "validation loss over the epochs, of every stage",
+    "tsne": "t-SNE maps of the validation features after the last epoch",
+    "masks": "watched images with ground truth and the masks that each model predicts",
+}
+if TYPE_CHECKING:
+    PlotName = str
+else:
+    PlotName = Literal[tuple(PLOTS)]
+
+
 class CompareSpec(Config):
     """What `compare` shows: the table and figures that answer the study's question."""
 
@@ -55,7 +70,7 @@ class CompareSpec(Config):
     rows: Literal["stage", "label"] = Field(
         default="label", description="one row per stage, or per label (a stage and its grid values)"
     )
-    plots: list[Literal["bars", "curves", "loss", "tsne", "masks"]] = Field(
+    plots: list[PlotName] = Field(
         default=["bars", "curves", "loss"], description="figures that are drawn"
     )
 

@@ -1,9 +1,8 @@
-"""What a Run has left behind → pictures beside it: t-SNE maps of its features, masks of watched
-images, a diagram of its model.
+"""Draws what a Run has recorded: t-SNE maps of its features, masks of watched images, its model.
 
     python -m orchestrator.reporting.render <store>/<key>/features
 
-A process of its own, and a patient one: neither training nor tracking waits for it.
+Runs as a process of its own at low priority: neither training nor tracking waits for it.
 """
 
 import json
@@ -18,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.reporting.architecture_plot import draw_architecture
-from orchestrator.reporting.mask_plots import draw_confusion, draw_strip, strips_data
-from orchestrator.reporting.plots import save
+from orchestrator.reporting.mask_plots import draw_confusion, draw_mask_row, mask_rows
+from orchestrator.reporting.style import save
 from orchestrator.reporting.tsne_plot import Snapshot, draw_tsne, tsne_data, tsne_page
 from trainables.monitoring.architecture import as_text, from_plain
 from trainables.monitoring.record_files import (
@@ -34,8 +33,11 @@ from trainables.monitoring.tsne import LEAST
 
 
 def main(folder: Path) -> int:
-    """Draw what is not there yet: the folder of the pictures is whole or absent. Returns the exit
-    status: 1 where a file is damaged or holds too little, with a line on standard error."""
+    """Draw into `<folder>/maps`, which is renamed into place once it is complete.
+
+    Returns the exit status: 1 where a file is damaged or cannot be drawn, with one line on
+    standard error that says which.
+    """
     os.nice(10)
     temporary = folder / f".{MAPS}.{os.getpid()}"
     try:
@@ -43,8 +45,8 @@ def main(folder: Path) -> int:
         _draw_maps(kept_features(folder), temporary / "plots")
         _draw_masks(kept_masks(folder), temporary / "masks")
         if (folder.parent / CONFUSION).is_file():
-            found = _read(folder.parent / CONFUSION, "confusion", "classes")
-            figure = draw_confusion(found["confusion"], [str(name) for name in found["classes"]])
+            arrays = _read(folder.parent / CONFUSION, "confusion", "classes")
+            figure = draw_confusion(arrays["confusion"], [str(name) for name in arrays["classes"]])
             save(figure, temporary / "plots" / "confusion.png")
         _draw_model(folder.parent / ARCHITECTURE, temporary)
         if not (folder / MAPS).is_dir():
@@ -57,53 +59,60 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _draw_model(kept: Path, into: Path) -> None:
-    """`plots/architecture.svg` and `.png`, `tables/architecture.txt`."""
-    if not kept.is_file():
+def _draw_model(recorded: Path, into: Path) -> None:
+    """Write `plots/architecture.svg` and `.png`, and `tables/architecture.txt`."""
+    if not recorded.is_file():
         return
-    one = from_plain(json.loads(str(_read(kept, "json")["json"])))
-    figure = draw_architecture(one)
+    model = from_plain(json.loads(str(_read(recorded, "json")["json"])))
+    figure = draw_architecture(model)
     for ending in ("svg", "png"):
         save(figure, into / "plots" / f"architecture.{ending}")
     (into / "tables").mkdir()
-    (into / "tables" / "architecture.txt").write_text(as_text(one), encoding="utf-8")
+    (into / "tables" / "architecture.txt").write_text(as_text(model), encoding="utf-8")
 
 
-def _draw_masks(kept: Mapping[int, Path], into: Path) -> None:
-    """`<image>_epoch<k>.png` of every watched image and epoch; `last.npz` is what the last ones
-    are drawn from, so that models can be compared."""
-    for epoch, path in kept.items():
-        found = _read(path, "images", "truth", "predicted", "names", "classes", "colours")
-        for strip in strips_data(epoch, found):
-            save(draw_strip(strip), into / f"{strip.name}_epoch{epoch}.png")
-    if kept:
+def _draw_masks(recorded: Mapping[int, Path], into: Path) -> None:
+    """Write `<image>_epoch<k>.png` for every watched image and epoch.
+
+    `last.npz` is a copy of the last epoch's arrays, from which a comparison of models is drawn.
+    """
+    for epoch, path in recorded.items():
+        arrays = _read(path, "images", "truth", "predicted", "names", "classes", "colours")
+        for row in mask_rows(epoch, arrays):
+            save(draw_mask_row(row), into / f"{row.name}_epoch{epoch}.png")
+    if recorded:
         shutil.copyfile(path, into / LAST_MASKS)
 
 
-def _draw_maps(kept: Mapping[int, Path], into: Path) -> None:
-    """`tsne_epoch<k>.png` and `.html` of every epoch; of too few images `tsne.txt`, to say so."""
-    if not kept:
+def _draw_maps(recorded: Mapping[int, Path], into: Path) -> None:
+    """Write `tsne_epoch<k>.png` and `.html` for every epoch.
+
+    Too few images for t-SNE: write `tsne.txt`, which says so.
+    """
+    if not recorded:
         return
     snapshots = []
-    for epoch, path in kept.items():
-        found = _read(path, "features", "labels", "rows", "classes")
-        snapshots.append(Snapshot(epoch, found["features"]))
-    if len(found["rows"]) < LEAST:
-        text = f"no t-SNE map: {len(found['rows'])} validation images, and it needs {LEAST}\n"
+    for epoch, path in recorded.items():
+        arrays = _read(path, "features", "labels", "rows", "classes")
+        snapshots.append(Snapshot(epoch, arrays["features"]))
+    if len(arrays["rows"]) < LEAST:
+        text = f"no t-SNE map: {len(arrays['rows'])} validation images, and it needs {LEAST}\n"
         into.mkdir(parents=True)
         (into / "tsne.txt").write_text(text, encoding="utf-8")
         return
-    names = [f"image {row}" for row in found["rows"]]
-    for one in tsne_data(snapshots, found["labels"], [str(name) for name in found["classes"]]):
-        save(draw_tsne(one), into / f"tsne_epoch{one.epoch}.png")
-        page = tsne_page(one, names)
-        (into / f"tsne_epoch{one.epoch}.html").write_text(page, encoding="utf-8")
+    names = [f"image {row}" for row in arrays["rows"]]
+    classes = [str(name) for name in arrays["classes"]]
+    for tsne_map in tsne_data(snapshots, arrays["labels"], classes):
+        stem = into / f"tsne_epoch{tsne_map.epoch}"
+        save(draw_tsne(tsne_map), stem.with_suffix(".png"))
+        stem.with_suffix(".html").write_text(tsne_page(tsne_map, names), encoding="utf-8")
 
 
 def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Arrays of an NPZ file by name. Raises ValueError where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in names}
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path.name} is damaged") from error
 

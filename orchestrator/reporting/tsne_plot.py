@@ -1,7 +1,7 @@
-"""t-SNE pictures of a Run's validation features: `tsne_data` says what is drawn, `draw_tsne`
-draws a PNG's figure, `tsne_page` writes a page that names the image under the pointer.
+"""Draws t-SNE maps of a Run's validation features.
 
-Loads torch and openTSNE: for whoever has features, not for commands that only look.
+`tsne_data` computes what is drawn, `draw_tsne` draws the figure of a PNG, `tsne_page` writes a page
+that names the image under the pointer. Loads torch and openTSNE, which takes seconds.
 """
 
 import html
@@ -20,7 +20,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox, BboxBase, IdentityTransform
 from plotly.io import to_html
 
-from orchestrator.reporting.plots import COLOURS
+from orchestrator.reporting.style import COLORS
 from trainables.monitoring.feature_quality import NEIGHBOURS, knn_accuracy
 from trainables.monitoring.tsne import Features, Points, tsne
 
@@ -101,8 +101,8 @@ def tsne_data(
 def style(number: int) -> Style:
     """Of a class, or of -1; the same in every picture."""
     number = max(0, number)
-    hollow = number // (len(COLOURS) * len(SHAPES)) % 2 == 1
-    return Style(COLOURS[number % len(COLOURS)], *SHAPES[number % len(SHAPES)], hollow)
+    hollow = number // (len(COLORS) * len(SHAPES)) % 2 == 1
+    return Style(COLORS[number % len(COLORS)], *SHAPES[number % len(SHAPES)], hollow)
 
 
 def caption(found: Map) -> str:

@@ -1,24 +1,24 @@
 """The comparison of a submission, written as its artifacts: tables and figures."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.plan import json_digest
+from orchestrator.plots.contract import load_plot
 from orchestrator.reporting.comparison import RunRecord, Table, tables, unfinished
-from orchestrator.reporting.mask_plots import Strip, draw_grid, strips_data
-from orchestrator.reporting.plots import PLOTS, Pixels, curves_data, draw_curves, draw_maps, save
+from orchestrator.reporting.mask_plots import MaskRow, mask_rows
+from orchestrator.reporting.style import Pixels, save
 from orchestrator.reporting.tables import as_csv, as_markdown
 from orchestrator.tracking.mlflow_client import Tracker
 from orchestrator.tracking.run_states import (
-    LOSS,
     RunState,
     Submission,
     comparison,
@@ -38,19 +38,22 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
     stands = submission.tracked.tags.get("comparison") == source
     if stands and all(tracker.files(run_id, folder) for folder in folders):
         return
-    found = with_curves(records(submission), tracker, spec)
-    made = tables(found, spec)
-    note = unfinished(found, spec)
+    plots = {name: load_plot(name) for name in spec.plots}
+    always = [metric for plot in plots.values() for metric in plot.histories]
+    data = ComparisonData(
+        tracker, submission, with_curves(records(submission), tracker, spec, always)
+    )
+    note = unfinished(data.runs, spec)
     plan = submission.plan
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in ("tables", "plots"):
             (folder / name).mkdir()
-        (folder / "tables/comparison.csv").write_text(as_csv(made), encoding="utf-8")
-        text = as_markdown(made, plan["question"], plan["study"], note)
+        (folder / "tables/comparison.csv").write_text(as_csv(data.tables), encoding="utf-8")
+        text = as_markdown(data.tables, plan["question"], plan["study"], note)
         (folder / "tables/comparison.md").write_text(text, encoding="utf-8")
-        for name, figure in _figures(tracker, submission, found, made):
-            save(figure, folder / f"plots/{name}.png")
+        for name, plot in plots.items():
+            save(plot.draw(data), folder / f"plots/{name}.png")
         tracker.log_files(run_id, folder)
     tracker.describe(run_id, text)
     tracker.set_tags(run_id, {"comparison": source})
@@ -77,80 +80,73 @@ def _pictures(tracker: Tracker, item: RunState) -> list[tuple[str, str]]:
     return [(run_id, path) for path in tracker.files(run_id, item.run.artifacts)]
 
 
-def _figures(
-    tracker: Tracker, submission: Submission, found: Sequence[RunRecord], made: Sequence[Table]
-) -> Iterator[tuple[str, Figure]]:
-    """Those that the study asks for, by name."""
-    spec = comparison(submission.plan)
-    for name in spec.plots:
-        if name == "loss":  # of every stage, also of those that are not compared
-            every = tables(found, replace(spec, metric=LOSS, stages=None, reference={}))
-            yield name, draw_curves(curves_data(every, made))
-        elif name == "tsne":
-            yield name, draw_maps(_last_maps(tracker, submission, made))
-        elif name == "masks":
-            masks = _last_masks(tracker, submission, made)
-            yield name, draw_grid(masks, _produced(tracker, submission, masks))
-        else:
-            yield name, PLOTS[name](made)
+@dataclass(frozen=True)
+class ComparisonData:
+    """What the plots of a comparison draw: files are read from MLflow when a plot asks for them."""
 
+    tracker: Tracker
+    submission: Submission
+    runs: Sequence[RunRecord]
 
-def _last_maps(
-    tracker: Tracker, submission: Submission, made: Sequence[Table]
-) -> dict[str, Pixels]:
-    """label → the t-SNE picture after the last epoch, of the first seed that has one."""
-    epochs = {item.run_id: item.fact("epochs") for item in submission.runs}
-    found = _first_files(tracker, made, lambda run: f"plots/tsne_epoch{epochs[run.run_id]}.png")
-    with tempfile.TemporaryDirectory() as folder:
-        return {
-            f"{label}, seed {run.seed}": imread(
-                tracker.download_file(str(run.run_id), path, Path(folder))
-            )
-            for label, run, path in found
-        }
+    @cached_property
+    def tables(self) -> list[Table]:
+        """The compared rows."""
+        return tables(self.runs, comparison(self.submission.plan))
 
+    def tables_of(self, metric: str) -> list[Table]:
+        """Rows of another metric, over every stage of the study."""
+        spec = comparison(self.submission.plan)
+        return tables(self.runs, replace(spec, metric=metric, stages=None, reference={}))
 
-def _last_masks(
-    tracker: Tracker, submission: Submission, made: Sequence[Table]
-) -> dict[str, list[Strip]]:
-    """label → the watched images' masks after the last epoch, of the first seed that has them."""
-    epochs = {item.run_id: item.fact("epochs") for item in submission.runs}
-    masks = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for label, run, path in _first_files(tracker, made, lambda run: f"masks/{LAST_MASKS}"):
-            file = tracker.download_file(str(run.run_id), path, Path(folder))
-            with np.load(file, allow_pickle=False) as kept:
-                strips = strips_data(int(epochs[run.run_id]), dict(kept))
-            masks[f"{label}, seed {run.seed}"] = strips
-    return masks
-
-
-def _produced(
-    tracker: Tracker, submission: Submission, masks: Mapping[str, Sequence[Strip]]
-) -> dict[str, dict[str, Pixels]]:
-    """label of a producer → watched image → its picture, of those that it has looked at."""
-    wanted = {strip.name for strips in masks.values() for strip in strips}
-    found: dict[str, dict[str, Pixels]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for item in submission.runs:
-            names = {f"{item.run.artifacts}/{name}.png": name for name in sorted(wanted)}
-            pictures = {
-                names[path]: imread(tracker.download_file(run_id, path, Path(folder)))
-                for run_id, path in _pictures(tracker, item)
-                if path in names
+    def tsne_maps(self) -> dict[str, Pixels]:
+        """Label and seed → the t-SNE picture after the last epoch, of the first seed with one."""
+        epochs = self._epochs()
+        files = self._first_files(lambda run: f"plots/tsne_epoch{epochs[run.run_id]}.png")
+        with tempfile.TemporaryDirectory() as folder:
+            return {
+                f"{label}, seed {run.seed}": imread(
+                    self.tracker.download_file(str(run.run_id), path, Path(folder))
+                )
+                for label, run, path in files
             }
-            if pictures:
-                found[item.run.label] = pictures
-    return found
 
+    def masks(self) -> dict[str, list[MaskRow]]:
+        """Label and seed → masks after the last epoch, of the first seed that has them."""
+        epochs, masks = self._epochs(), {}
+        with tempfile.TemporaryDirectory() as folder:
+            for label, run, path in self._first_files(lambda run: f"masks/{LAST_MASKS}"):
+                file = self.tracker.download_file(str(run.run_id), path, Path(folder))
+                with np.load(file, allow_pickle=False) as kept:
+                    rows = mask_rows(int(epochs[run.run_id]), dict(kept))
+                masks[f"{label}, seed {run.seed}"] = rows
+        return masks
 
-def _first_files(
-    tracker: Tracker, made: Sequence[Table], path_of: Callable[[RunRecord], str]
-) -> Iterator[tuple[str, RunRecord, str]]:
-    """Of every row the first Run that has the file: label, Run, path."""
-    for row in (row for one in made for row in one.rows):
-        for run in row.runs:
-            path = path_of(run)
-            if path in tracker.files(str(run.run_id), path.partition("/")[0]):
-                yield row.label, run, path
-                break
+    def produced_pictures(self, images: Sequence[str]) -> dict[str, dict[str, Pixels]]:
+        """Label of a producer → name of an image → its picture, where the producer has made one."""
+        produced: dict[str, dict[str, Pixels]] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for item in self.submission.runs:
+                names = {f"{item.run.artifacts}/{name}.png": name for name in images}
+                pictures = {
+                    names[path]: imread(self.tracker.download_file(run_id, path, Path(folder)))
+                    for run_id, path in _pictures(self.tracker, item)
+                    if path in names
+                }
+                if pictures:
+                    produced[item.run.label] = pictures
+        return produced
+
+    def _epochs(self) -> dict[str | None, str]:
+        """MLflow run → number of epochs that it was trained for."""
+        return {item.run_id: item.fact("epochs") for item in self.submission.runs}
+
+    def _first_files(
+        self, path_of: Callable[[RunRecord], str]
+    ) -> Iterator[tuple[str, RunRecord, str]]:
+        """Of every compared row the first Run that has the file: label, Run, path."""
+        for row in (row for table in self.tables for row in table.rows):
+            for run in row.runs:
+                path = path_of(run)
+                if path in self.tracker.files(str(run.run_id), path.partition("/")[0]):
+                    yield row.label, run, path
+                    break

@@ -10,7 +10,8 @@ from typing import Any
 
 import trainables
 from orchestrator.planning.run import Run
-from orchestrator.reporting.plots import run_curves, save
+from orchestrator.reporting.curve_plots import run_curves
+from orchestrator.reporting.style import save
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.manifest import MANIFEST
 from orchestrator.storage.run_records import Store

@@ -12,7 +12,6 @@ from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import Comparison, RunRecord
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
 
-LOSS = "val/loss"  # what the overlay of all Runs shows
 _FINISHED, _MANY = "finished.json", 100  # see `keep`
 _CALLS_AT_ONCE = 8  # MLflow's client asks for one curve a call
 
@@ -209,12 +208,13 @@ def records(submission: Submission) -> list[RunRecord]:
     ]
 
 
-def with_curves(found: Iterable[RunRecord], tracker: Tracker, spec: Comparison) -> list[RunRecord]:
-    """The same with the history of the compared metric and of its validation twin, and of every
-    Run's loss if that is to be drawn."""
+def with_curves(
+    found: Iterable[RunRecord], tracker: Tracker, spec: Comparison, always: Iterable[str]
+) -> list[RunRecord]:
+    """The same Runs with histories: of compared Runs that of the metric, over its own split and
+    over validation; of every Run those of the metrics `always`."""
     figure = spec.metric.partition("/")[2]
     names = [name for name in (f"val/{figure}", spec.metric) if not name.startswith("/")]
-    always = [LOSS] if "loss" in spec.plots else []
 
     def with_curve(record: RunRecord) -> RunRecord:
         wanted = {*always, *(names if record.stage in (spec.stages or ()) else ())}

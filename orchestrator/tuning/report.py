@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.planning.search_plan import PlannedSearch
-from orchestrator.reporting.plots import save
 from orchestrator.reporting.search_plots import draw_best, draw_importance, draw_parallel
+from orchestrator.reporting.style import save
 from orchestrator.sampling.importance import importance
 from orchestrator.storage.trial_log import Trial, ranked
 from orchestrator.tracking.mlflow_client import TrackedRun, Tracker

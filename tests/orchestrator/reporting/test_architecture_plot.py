@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.reporting.architecture_plot import draw_architecture, in_units, lanes_of
-from orchestrator.reporting.plots import save
+from orchestrator.reporting.style import save
 from tests.trainables.monitoring.test_trace import CASES, drawn
 
 

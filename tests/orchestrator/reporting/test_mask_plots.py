@@ -1,15 +1,15 @@
-"""A strip shows the picture, the truth, the prediction and what is wrong, and names its classes."""
+"""Tests of mask figures: image, ground truth, prediction and errors, with the classes named."""
 
 import numpy as np
 import pytest
 
 from orchestrator.reporting.mask_plots import (
-    default_colours,
+    default_colors,
     draw_confusion,
-    draw_grid,
-    draw_strip,
+    draw_mask_grid,
+    draw_mask_row,
+    mask_rows,
     painted,
-    strips_data,
 )
 from trainables.dataset import IGNORED
 
@@ -32,16 +32,16 @@ def kept(**changes):
     return found | changes
 
 
-def test_a_strip_an_image_with_all_four_panels():
-    strips = strips_data(7, kept())
-    assert [strip.name for strip in strips] == ["0013", "a$b"]
-    figure = draw_strip(strips[0])
+def test_a_watched_image_has_four_panels():
+    rows = mask_rows(7, kept())
+    assert [row.name for row in rows] == ["0013", "a$b"]
+    figure = draw_mask_row(rows[0])
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [
         "0013",
         "ground truth",
         "prediction, epoch 7",
-        "errors: 91.7 % of pixels right",
+        "errors in red: 91.7 % of pixels right",
     ]
     errors = figure.axes[3].images[0].get_array()
     assert (errors == [200, 30, 30]).all(axis=-1).sum() == 1
@@ -50,20 +50,20 @@ def test_a_strip_an_image_with_all_four_panels():
     assert names == ["land", "water", "not counted"]
 
 
-def test_classes_have_their_own_colours_or_ones_that_differ():
-    strip = strips_data(1, kept())[0]
-    assert painted(strip.truth, strip.colours)[0, 0].tolist() == [10, 20, 30]
-    bare = strips_data(1, kept(colours=np.zeros((0, 3), dtype=np.uint8)))[0]
-    assert np.array_equal(bare.colours, default_colours(2))
+def test_classes_have_their_own_colors_or_ones_that_differ():
+    row = mask_rows(1, kept())[0]
+    assert painted(row.truth, row.colors)[0, 0].tolist() == [10, 20, 30]
+    bare = mask_rows(1, kept(colours=np.zeros((0, 3), dtype=np.uint8)))[0]
+    assert np.array_equal(bare.colors, default_colors(2))
     for count in (7, 8, 21, 60):
-        assert len({tuple(colour) for colour in default_colours(count)}) == count
+        assert len({tuple(color) for color in default_colors(count)}) == count
 
 
 @pytest.mark.parametrize("count", [2, 12])
 def test_the_legend_names_every_class(count):
     classes = np.array([f"class {k}" for k in range(count)])
-    strip = strips_data(1, kept(classes=classes, colours=default_colours(count)))[0]
-    names = [text.get_text() for text in draw_strip(strip).legends[0].get_texts()]
+    row = mask_rows(1, kept(classes=classes, colours=default_colors(count)))[0]
+    names = [text.get_text() for text in draw_mask_row(row).legends[0].get_texts()]
     assert names[:-1] == list(classes)
 
 
@@ -81,12 +81,12 @@ def test_a_confusion_matrix_is_in_percent_of_each_true_class():
 
 
 def test_a_grid_has_a_row_an_image_and_a_column_a_model():
-    both = strips_data(7, kept())
-    figure = draw_grid({"fcn32s, seed 0": both, "deeplabv3, seed 0": both[:1]})
+    both = mask_rows(7, kept())
+    figure = draw_mask_grid({"fcn32s, seed 0": both, "deeplabv3, seed 0": both[:1]})
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [
-        "0013", "ground truth", "fcn32s, seed 0: 91.7 % right", "deeplabv3, seed 0: 91.7 % right",
-        "a$b", "ground truth", "fcn32s, seed 0: 91.7 % right", "",
+        "0013", "ground truth", "fcn32s, seed 0\n91.7 % right", "deeplabv3, seed 0\n91.7 % right",
+        "a$b", "ground truth", "fcn32s, seed 0\n91.7 % right", "",
     ]  # fmt: skip
     assert [len(axes.images) for axes in figure.axes] == [1] * 7 + [0]
-    assert "No compared Run" in draw_grid({}).texts[0].get_text()
+    assert "No compared Run" in draw_mask_grid({}).texts[0].get_text()

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
-from orchestrator.reporting.plots import COLOURS, save
+from orchestrator.reporting.style import COLORS, save
 from orchestrator.reporting.tsne_plot import Map, Snapshot, draw_tsne, style, tsne_data, tsne_page
 from trainables.monitoring.feature_quality import knn_accuracy
 
@@ -156,7 +156,7 @@ def test_an_unlabelled_map_has_one_colour_and_no_legend() -> None:
     assert not figure.legends and not names_of(figure)
     (points,) = figure.axes[0].collections
     faces = {matplotlib.colors.to_hex(each).upper() for each in points.get_facecolor()}
-    assert faces == {COLOURS[0]}
+    assert faces == {COLORS[0]}
     assert figure.texts[0].get_text() == "epoch 7, 1,300 images"
 
 

@@ -1,0 +1,53 @@
+"""Defines what a plot of a comparison is, and finds one by its name.
+
+To add a plot: a file `orchestrator/plots/NAME.py` with `PLOT = Plot(draw)`, and one line in PLOTS
+of `orchestrator/config/study_schema.py`. A study asks for it by its name under `compare.plots`.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from matplotlib.figure import Figure
+
+from orchestrator.reporting.comparison import Table
+from orchestrator.reporting.mask_plots import MaskRow
+from orchestrator.reporting.style import Pixels
+
+
+class PlotData(Protocol):
+    """What a plot can draw of a submission. Each call reads from MLflow only what it returns."""
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The compared rows; their Runs have the history of the compared metric."""
+
+    def tables_of(self, metric: str) -> Sequence[Table]:
+        """Rows of another metric, over every stage of the study."""
+
+    def tsne_maps(self) -> Mapping[str, Pixels]:
+        """Label and seed → the t-SNE picture after the last epoch, (H, W, 4) in [0, 1]."""
+
+    def masks(self) -> Mapping[str, Sequence[MaskRow]]:
+        """Label and seed → the masks of the watched images after the last epoch."""
+
+    def produced_pictures(self, images: Sequence[str]) -> Mapping[str, Mapping[str, Pixels]]:
+        """Label of a producer → name of an image → its picture, (H, W, 3 or 4) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure of a comparison.
+
+    histories: full names of metrics whose curve it needs of every Run, beside the compared metric.
+    """
+
+    draw: Callable[[PlotData], Figure]
+    histories: tuple[str, ...] = ()
+
+
+def load_plot(name: str) -> Plot:
+    """The plot of a name in PLOTS."""
+    plot: Plot = importlib.import_module(f"orchestrator.plots.{name}").PLOT
+    return plot
