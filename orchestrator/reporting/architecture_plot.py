@@ -1,7 +1,7 @@
-"""A model as a picture: a box a block, an arrow for what flows, with shapes, size and cost.
+"""Draws a model: a box per block with shape, size and cost, an arrow per flow of data.
 
-To be read from top to bottom. What rejoins the main way stands to its right, what ends elsewhere
-(an auxiliary head) to its left.
+The figure reads from top to bottom. Branches that rejoin the main path stand to its right, branches
+that end elsewhere (an auxiliary head) to its left.
 """
 
 from matplotlib.axes import Axes
@@ -16,10 +16,10 @@ _FILLS = {"trained": "#CFE3F5", "frozen": "#D9D9D9", "no parameters": "#FFFFFF"}
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def draw_architecture(one: Architecture) -> Figure:
-    """One figure of a whole model."""
-    lanes = lanes_of(one)
-    left, right, deepest = min(lanes), max(lanes), max(one.levels)
+def draw_architecture(model: Architecture) -> Figure:
+    """The figure of a whole model."""
+    lanes = lanes_of(model)
+    left, right, deepest = min(lanes), max(lanes), max(model.levels)
     step = _HEIGHT + _GAP
     size = ((right - left + 1) * (_WIDTH + 0.3) + 0.4, (deepest + 1) * step + 1.1)
     figure = Figure(figsize=size, layout="constrained")
@@ -30,13 +30,13 @@ def draw_architecture(one: Architecture) -> Figure:
         ylim=((deepest + 0.5) * step, -0.5 * step),
     )
     unit = 1 / (_WIDTH + 0.3)  # of an inch, where a lane is 1 wide
-    for block, lane, level in zip(one.blocks, lanes, one.levels, strict=True):
+    for block, lane, level in zip(model.blocks, lanes, model.levels, strict=True):
         _draw_box(axes, block, lane, level * step, unit)
-    for start, end in one.flows:
-        ends = [(lanes[place], one.levels[place] * step) for place in (start, end)]
+    for start, end in model.flows:
+        ends = [(lanes[place], model.levels[place] * step) for place in (start, end)]
         _draw_arrow(axes, *ends)
-    axes.set_title(_title(one), fontsize=11, loc="center", parse_math=False)
-    used = {_state(block) for block in one.blocks}
+    axes.set_title(_title(model), fontsize=11, loc="center", parse_math=False)
+    used = {_state(block) for block in model.blocks}
     handles = [
         Patch(facecolor=fill, edgecolor="#555555", label=label)
         for label, fill in _FILLS.items()
@@ -46,31 +46,32 @@ def draw_architecture(one: Architecture) -> Figure:
     return figure
 
 
-def lanes_of(one: Architecture) -> list[int]:
-    """The column of every block, 0 for the main way, which is the longest."""
-    after: dict[int, list[int]] = {place: [] for place in range(len(one.blocks))}
-    before: dict[int, list[int]] = {place: [] for place in range(len(one.blocks))}
-    for start, end in one.flows:
+def lanes_of(model: Architecture) -> list[int]:
+    """The column of every block; 0 is the main path, the longest model."""
+    after: dict[int, list[int]] = {place: [] for place in range(len(model.blocks))}
+    before: dict[int, list[int]] = {place: [] for place in range(len(model.blocks))}
+    for start, end in model.flows:
         after[start].append(end)
         before[end].append(start)
-    left = [0] * len(one.blocks)  # levels still to go
-    goal = max(range(len(one.blocks)), key=lambda place: one.levels[place])
-    leads = {goal}
-    for place in reversed(range(len(one.blocks))):
-        left[place] = max((left[end] + 1 for end in after[place]), default=0)
-        if leads & set(after[place]):
-            leads.add(place)
-    lanes, taken = [0] * len(one.blocks), set()
-    for place in sorted(after, key=lambda place: (one.levels[place], -left[place], place)):
+    remaining = [0] * len(model.blocks)  # levels below a block
+    goal = max(range(len(model.blocks)), key=lambda place: model.levels[place])
+    on_path = {goal}  # blocks from which data reaches the end of the main path
+    for place in reversed(range(len(model.blocks))):
+        remaining[place] = max((remaining[end] + 1 for end in after[place]), default=0)
+        if on_path & set(after[place]):
+            on_path.add(place)
+    lanes, taken = [0] * len(model.blocks), set()
+    for place in sorted(after, key=lambda place: (model.levels[place], -remaining[place], place)):
         lane = min((lanes[start] for start in before[place]), key=abs, default=0)
-        while (lane, one.levels[place]) in taken:
-            lane += 1 if place in leads else -1
+        while (lane, model.levels[place]) in taken:
+            lane += 1 if place in on_path else -1
         lanes[place] = lane
-        taken.add((lane, one.levels[place]))
+        taken.add((lane, model.levels[place]))
     return lanes
 
 
 def _draw_box(axes: Axes, block: Block, lane: int, y: float, unit: float) -> None:
+    """Draw a block with its name, kind, shape, parameters and mult-adds. unit: of an inch in x."""
     width = _WIDTH * unit
     axes.add_patch(
         FancyBboxPatch(
@@ -92,11 +93,11 @@ def _draw_box(axes: Axes, block: Block, lane: int, y: float, unit: float) -> Non
 
 
 def _draw_arrow(axes: Axes, start: tuple[int, float], end: tuple[int, float]) -> None:
-    """Along its own lane where that is the outer one: there is nothing in its way."""
-    (one, top), (two, bottom) = start, end
+    """Draw an arrow that runs along the outer of its two lanes, where no box is in its way."""
+    (first, top), (second, bottom) = start, end
     top, bottom = top + _HEIGHT / 2, bottom - _HEIGHT / 2
-    turn = top + _GAP / 2 if abs(two) > abs(one) else bottom - _GAP / 2
-    corners = [(one, top), (one, turn), (two, turn), (two, bottom)]
+    turn = top + _GAP / 2 if abs(second) > abs(first) else bottom - _GAP / 2
+    corners = [(first, top), (first, turn), (second, turn), (second, bottom)]
     axes.add_patch(
         FancyArrowPatch(
             path=Path(corners), arrowstyle="-|>", mutation_scale=11, color="#555555",
@@ -105,12 +106,12 @@ def _draw_arrow(axes: Axes, start: tuple[int, float], end: tuple[int, float]) ->
     )  # fmt: skip
 
 
-def _title(one: Architecture) -> str:
-    trained = sum(block.trained for block in one.blocks)
-    frozen = "" if trained == one.parameters else f", {in_units(trained)} of them trained"
+def _title(model: Architecture) -> str:
+    trained = sum(block.trained for block in model.blocks)
+    frozen = "" if trained == model.parameters else f", {in_units(trained)} of them trained"
     return (
-        f"{one.title}: {in_units(one.parameters)} parameters{frozen}; "
-        f"{in_units(one.mult_adds)} mult-adds a sample"
+        f"{model.title}: {in_units(model.parameters)} parameters{frozen}; "
+        f"{in_units(model.mult_adds)} mult-adds per sample"
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs → tables: mean, standard deviation and n over seeds, beside the figures of a report.
+"""Turns Runs into tables: mean, standard deviation and n over seeds, beside reference figures.
 
 Plain data in, plain data out. Runs of different tasks or data sets never share a table, and Runs
 of different configurations never share a row.
@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-_LISTED = 8  # Runs named in a note before it says "and 3 more"
+_LISTED = 8  # Runs that a note names; of more it says "and 3 more"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What happened to one Run. state: PENDING RUNNING FINISHED FAILED KILLED BLOCKED."""
+    """One Run and its figures. state: PENDING, RUNNING, FINISHED, FAILED, KILLED or BLOCKED."""
 
     stage: str
     label: str  # stage plus grid values: one configuration
@@ -34,9 +34,10 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a study compares. stages None: every stage of the given Runs.
+    """What a study compares.
 
-    rows `label`: in the order of the plan; `stage`: one stage after the other, as `stages` says.
+    stages: None for every stage. rows: `label` for the order of the plan, `stage` for the order of
+    `stages`.
     """
 
     metric: str
@@ -44,18 +45,20 @@ class Comparison:
     rows: Literal["stage", "label"]
     plots: tuple[str, ...]
     reference: Mapping[str, float]  # label or stage → figure of a report, in the metric's unit
-    differences: tuple[tuple[str, str], ...] = ()  # pairs of stages: the first minus the second
+    differences: tuple[tuple[str, str], ...] = ()  # pairs of stages: first minus second
 
 
 class Sample(ABC):
-    """Figures of the same thing, one a seed."""
+    """A quantity measured once per seed."""
 
     @property
     @abstractmethod
-    def values(self) -> tuple[float, ...]: ...
+    def values(self) -> tuple[float, ...]:
+        """One value per seed."""
 
     @property
     def n(self) -> int:
+        """Number of seeds."""
         return len(self.values)
 
     @property
@@ -102,29 +105,33 @@ class Row(Sample):
 
 @dataclass(frozen=True)
 class PairedDifference(Sample):
-    """How far one configuration is ahead of another, over the seeds that both have. A paired
-    difference: what a seed does to both alike (its split, its order) is not in its spread."""
+    """The difference of two configurations, seed by seed, over the seeds that both have.
 
-    one: Row
-    other: Row
+    What a seed does to both alike (its order of images, its initialization) is not in the standard
+    deviation of a paired difference.
+    """
+
+    first: Row
+    second: Row
 
     @property
     def values(self) -> tuple[float, ...]:
-        theirs = self.other.by_seed
-        return tuple(v - theirs[seed] for seed, v in self.one.by_seed.items() if seed in theirs)
+        second = self.second.by_seed
+        pairs = [(v, second[seed]) for seed, v in self.first.by_seed.items() if seed in second]
+        return tuple(value - other for value, other in pairs)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one trainable on one data set, and the differences that were asked for."""
+    """Rows of one trainable on one data set, and the paired differences that the study asks for."""
 
     title: str
     rows: tuple[Row, ...]
     differences: tuple[PairedDifference, ...] = ()
 
 
-def table(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
-    """One row a label, also without a finished Run; none for a stage that lacks the metric."""
+def compared_rows(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
+    """One row per label, also without a finished Run; none for a stage that lacks the metric."""
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in _compared(runs, spec):
         group = (run.stage, run.label, run.trainable, run.dataset)
@@ -137,9 +144,9 @@ def table(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
 
 
 def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
-    """The rows of `table`, one Table for each trainable and data set."""
+    """The compared rows, one Table for each trainable and data set."""
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in table(runs, spec):
+    for row in compared_rows(runs, spec):
         groups.setdefault((row.trainable, row.dataset), []).append(row)
     return [
         Table(f"{trainable} on {rows[0].data_name}", tuple(rows), tuple(_differences(rows, spec)))
@@ -148,55 +155,65 @@ def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
 
 
 def _differences(rows: Sequence[Row], spec: Comparison) -> Iterator[PairedDifference]:
-    """Of stages with several configurations those of the same grid values, or one with all."""
+    """The differences between the rows of each pair of stages.
+
+    Rows with the same grid values are paired; the only row of a stage is paired with every row of
+    the other.
+    """
     for pair in spec.differences:
-        ones, others = ([row for row in rows if row.stage == stage] for stage in pair)
-        for one, other in itertools.product(ones, others):
-            same = one.label[len(one.stage) :] == other.label[len(other.stage) :]
-            if same or min(len(ones), len(others)) == 1:
-                yield PairedDifference(one, other)
+        firsts, seconds = ([row for row in rows if row.stage == stage] for stage in pair)
+        for first, second in itertools.product(firsts, seconds):
+            same = first.label[len(first.stage) :] == second.label[len(second.stage) :]
+            if same or min(len(firsts), len(seconds)) == 1:
+                yield PairedDifference(first, second)
 
 
 def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:
-    """One line that names the compared Runs no row counts, with the reason; None if all count."""
-    asked = _compared(runs, spec)
+    """One line that names the compared Runs that no row counts, and why; None if all count."""
+    compared = _compared(runs, spec)
     waiting, lacking = [], []
-    for run in asked:
+    for run in compared:
         if run.state != "FINISHED":
             waiting.append(f"{run.label} seed {run.seed} ({run.state})")
         elif spec.metric not in run.metrics:
             lacking.append(f"{run.label} seed {run.seed}")
     parts = []
     if waiting:
-        parts.append(f"{len(waiting)} of {len(asked)} Runs not finished: {_some(waiting)}")
+        parts.append(f"{len(waiting)} of {len(compared)} Runs not finished: {_listed(waiting)}")
     if lacking:
-        parts.append(f"{len(lacking)} finished without {spec.metric}: {_some(lacking)}")
+        parts.append(f"{len(lacking)} finished without {spec.metric}: {_listed(lacking)}")
     return "; ".join(parts) or None
 
 
 def _compared(runs: Iterable[RunRecord], spec: Comparison) -> list[RunRecord]:
-    """Runs of the stages asked for, without those whose finished Runs all lack the metric."""
-    asked = [run for run in runs if spec.stages is None or run.stage in spec.stages]
-    finished = [run for run in asked if run.state == "FINISHED"]
+    """Runs of the compared stages, without stages whose finished Runs all lack the metric."""
+    wanted = [run for run in runs if spec.stages is None or run.stage in spec.stages]
+    finished = [run for run in wanted if run.state == "FINISHED"]
     reporting = {run.stage for run in finished if spec.metric in run.metrics}
-    silent = {run.stage for run in finished} - reporting
-    return [run for run in asked if run.stage not in silent]
+    lacking = {run.stage for run in finished} - reporting
+    return [run for run in wanted if run.stage not in lacking]
 
 
 def _row(runs: Sequence[RunRecord], spec: Comparison) -> Row:
-    """runs: of one configuration."""
-    one, metric = runs[0], spec.metric
-    done = tuple(run for run in runs if run.state == "FINISHED" and metric in run.metrics)
-    reference = spec.reference.get(one.label, spec.reference.get(one.stage))
+    """The row of the Runs of one configuration."""
+    run, metric = runs[0], spec.metric
     return Row(
-        one.stage, one.label, one.trainable, one.dataset, one.data_name, metric, done, reference
+        stage=run.stage,
+        label=run.label,
+        trainable=run.trainable,
+        dataset=run.dataset,
+        data_name=run.data_name,
+        metric=metric,
+        runs=tuple(run for run in runs if run.state == "FINISHED" and metric in run.metrics),
+        reference=spec.reference.get(run.label, spec.reference.get(run.stage)),
     )
 
 
 def finite(value: float | None) -> float | None:
+    """The value, or None where it is missing, infinite or not a number."""
     return value if value is not None and math.isfinite(value) else None
 
 
-def _some(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more

@@ -1,4 +1,4 @@
-"""Tables of a comparison as text, Markdown, CSV and JSON."""
+"""Writes the tables of a comparison as text, Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -8,23 +8,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator.reporting.comparison import Row, RunRecord, Sample, Table, finite
-from trainables.metrics import in_percent
+from trainables.metrics import METRICS, in_percent, metric_of
 
 JSON_KEYS = ("stage", "label", "metric", "n", "mean", "std", "reference")
-
-
 _CSV_COLUMNS = (*JSON_KEYS, "trainable", "dataset")
-
-
 _EMPTY = "No Run of the compared stages reports the metric."
 
 
 def shown(row: Row) -> str:
-    """`71.23 ± 0.45` for people: percent with two decimals, else four significant digits."""
+    """`71.23 ± 0.45`: mean and deviation, percent with two decimals, else four digits."""
     return _with_spread(row, row.metric) if row.runs else "no finished Run"
 
 
 def _with_spread(sample: Sample, metric: str, sign: str = "") -> str:
+    """Mean ± standard deviation. sign: `+` to write the sign of a difference."""
     if sample.mean is None:
         return "-"
     if not math.isfinite(sample.mean):
@@ -34,12 +31,12 @@ def _with_spread(sample: Sample, metric: str, sign: str = "") -> str:
 
 
 def as_json(tables: Iterable[Table]) -> list[dict[str, Any]]:
-    """Rows with exactly the keys JSON_KEYS; raw fractions, null for what is not a finite number."""
+    """Rows with the keys JSON_KEYS; shares in [0, 1], null for a number that is not finite."""
     return [{key: _plain(row, key) for key in JSON_KEYS} for row in _rows(tables)]
 
 
 def as_csv(tables: Iterable[Table]) -> str:
-    """The rows as in JSON, empty for null, and which trainable and data set they belong to."""
+    """The rows as in JSON, empty for null, with trainable and data set."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
@@ -48,12 +45,12 @@ def as_csv(tables: Iterable[Table]) -> str:
 
 
 def as_text(tables: Sequence[Table]) -> str:
-    """Aligned columns for the terminal."""
+    """Tables with aligned columns for the terminal."""
     return "\n\n".join(f"{title}\n{_aligned(cells)}" for title, cells in _printed(tables)) or _EMPTY
 
 
 def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | None = None) -> str:
-    """The report page: the study's question and its tables. note: a line under them."""
+    """A page with the study's question and its tables. note: a line below them."""
     parts = [f"# {study}", question.strip()]
     for title, cells in _printed(tables):
         header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
@@ -65,16 +62,17 @@ def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | 
 
 
 def _rows(tables: Iterable[Table]) -> list[Row]:
-    return [row for each in tables for row in each.rows]
+    return [row for table in tables for row in table.rows]
 
 
 def _plain(row: Row, key: str) -> Any:
+    """A value of a row as JSON can hold it."""
     value = getattr(row, key)
     return finite(value) if isinstance(value, float) else value
 
 
 def number(metric: str, value: float | None, sign: str = "") -> str:
-    """sign `+` for a difference. A missing value is a dash."""
+    """The figure of a metric without its unit; `-` where it is missing. sign: `+` to write it."""
     if value is None:
         return "-"
     if in_percent(metric):
@@ -83,7 +81,7 @@ def number(metric: str, value: float | None, sign: str = "") -> str:
 
 
 def _cells(table: Table) -> list[list[str]]:
-    """The header and the rows, as text; the reference's columns only where there is one."""
+    """Header and rows as text; with columns of the reference where a row has one."""
     metric = table.rows[0].metric
     lines = [["label", f"{metric} (%)" if in_percent(metric) else metric, "n"]]
     lines += [[row.label, shown(row), str(row.n)] for row in table.rows]
@@ -95,42 +93,48 @@ def _cells(table: Table) -> list[list[str]]:
 
 
 def _printed(tables: Sequence[Table]) -> list[tuple[str, list[list[str]]]]:
-    """Title and cells of every table, each with its differences; those of each class after the
-    means that hide them."""
-    found = []
-    for each in tables:
-        found.append((each.title, _cells(each)))
-        if each.differences:
-            found.append((f"{each.title}: difference, paired by seed", _difference_cells(each)))
-    return found + _classes(tables)
+    """Title and cells of all tables, each followed by its differences, then the IoU per class."""
+    printed = []
+    for table in tables:
+        printed.append((table.title, _cells(table)))
+        if table.differences:
+            title = f"{table.title}: difference, paired by seed"
+            printed.append((title, _difference_cells(table)))
+    return printed + _class_tables(tables)
 
 
 def _difference_cells(table: Table) -> list[list[str]]:
     metric = table.rows[0].metric
     lines = [["labels", f"{metric} (percentage points)" if in_percent(metric) else metric, "n"]]
-    for pair in table.differences:
-        figure = _with_spread(pair, metric, "+")
-        lines.append([f"{pair.one.label} - {pair.other.label}", figure, str(pair.n)])
+    for difference in table.differences:
+        labels = f"{difference.first.label} - {difference.second.label}"
+        lines.append([labels, _with_spread(difference, metric, "+"), str(difference.n)])
     return lines
 
 
-def _classes(tables: Iterable[Table]) -> list[tuple[str, list[list[str]]]]:
-    """Of tables of mean IoU: a row a label and a column a class, in percent, over the seeds that
-    have a figure of it. A class of which the split shows no pixel has no column."""
-    found = []
-    for one in tables:
-        part, _, figure = one.rows[0].metric.partition("/")
-        prefix = f"{part}/iou/"
-        runs = [run for row in one.rows for run in row.runs]
+def _class_tables(tables: Iterable[Table]) -> list[tuple[str, list[list[str]]]]:
+    """For tables of mean IoU, the IoU of each class in percent: a row per label.
+
+    Means are over the seeds that have the class's figure. A class without pixels in the split has
+    no column.
+    """
+    printed = []
+    for table in tables:
+        metric = table.rows[0].metric
+        split = metric.partition("/")[0]
+        prefix = f"{split}/{METRICS['iou'].name}/"
+        runs = [run for row in table.rows for run in row.runs]
         names = sorted({name for run in runs for name in run.metrics if name.startswith(prefix)})
-        if figure == "miou" and names:
+        if metric_of(metric) is METRICS["miou"] and names:
             cells = [["label", *(name.removeprefix(prefix) for name in names)]]
-            cells += [[row.label, *(_spread(row.runs, name) for name in names)] for row in one.rows]
-            found.append((f"{one.title}: {part} IoU of each class (%)", cells))
-    return found
+            for row in table.rows:
+                cells.append([row.label, *(_class_figure(row.runs, name) for name in names)])
+            printed.append((f"{table.title}: {split} IoU of each class (%)", cells))
+    return printed
 
 
-def _spread(runs: Sequence[RunRecord], name: str) -> str:
+def _class_figure(runs: Sequence[RunRecord], name: str) -> str:
+    """Mean ± standard deviation of a metric over the Runs that have it."""
     values = [run.metrics[name] for run in runs if name in run.metrics]
     if not values or not all(map(math.isfinite, values)):
         return "-"
@@ -139,7 +143,7 @@ def _spread(runs: Sequence[RunRecord], name: str) -> str:
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """First column to the left, numbers to the right."""
+    """Cells as lines: the first column aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
     return "\n".join("  ".join(row) for row in rows)

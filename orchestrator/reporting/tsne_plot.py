@@ -28,8 +28,9 @@ Labels = npt.NDArray[np.int64]
 Limits = tuple[float, float]
 
 MOST = 10_000  # images: a page of more is slow to draw
-# matplotlib's name, plotly's, and the area that looks as large as a circle's. Ten and seven colours
-# have no common divisor: a class and the next differ in both, and 70 pass before a pair comes again
+# Name in matplotlib, name in plotly, area at which it looks as large as a circle. Ten shapes and
+# seven colors have no common divisor: two classes in a row differ in both, and a pair of shape and
+# color comes again after 70 classes.
 SHAPES = (
     *(("o", "circle", 1.0), ("s", "square", 0.9), ("^", "triangle-up", 1.2)),
     *(("D", "diamond", 0.7), ("v", "triangle-down", 1.2), ("P", "cross", 1.3)),
@@ -55,15 +56,19 @@ script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src dat
 
 
 class Snapshot(NamedTuple):
-    """What a Run made of its images after an epoch. features: (N, D) float32."""
+    """The features of a Run's images after an epoch. features: (N, D) float32."""
 
     epoch: int
     features: Features
 
 
 class Map(NamedTuple):
-    """points: (N, 2); labels: (N,) from 0, or all -1 where there are none; knn: leave-one-out
-    accuracy of the features in [0, 1]; limits: of x and of y, the same in all maps of a Run."""
+    """One t-SNE map, ready to be drawn.
+
+    points: (N, 2). labels: (N,) class ids from 0, or all -1 where there are none. knn:
+    leave-one-out accuracy of the features in [0, 1], None without labels. limits: of x and of y,
+    the same in all maps of a Run.
+    """
 
     epoch: int
     points: Points
@@ -74,10 +79,13 @@ class Map(NamedTuple):
 
 
 class Style(NamedTuple):
-    """Of a class's points. mark, symbol: matplotlib's and plotly's name of the shape; area: 1 for a
-    circle; hollow: white inside."""
+    """How the points of a class are drawn.
 
-    colour: str
+    mark, symbol: the shape's name in matplotlib and in plotly. area: relative to a circle, so that
+    all shapes look equally large. hollow: white inside.
+    """
+
+    color: str
     mark: str
     symbol: str
     area: float
@@ -87,60 +95,67 @@ class Style(NamedTuple):
 def tsne_data(
     snapshots: Sequence[Snapshot], labels: Labels, classes: Sequence[str], seed: int = 0
 ) -> list[Map]:
-    """A map of each snapshot of the same images, at most 10,000, in the order given: each starts
-    from the one before. Raises ValueError on features, labels or numbers that do not fit."""
+    """Compute a map for each snapshot of the same images, in the order given.
+
+    Each map starts from the positions of the one before, so that clusters keep their places.
+    labels: (N,) class ids, or all -1. Raises ValueError where features, labels and classes do not
+    fit together, or for more than 10,000 images.
+    """
     _check(snapshots, labels, classes)
-    maps = tsne([each.features for each in snapshots], seed)
-    limits = _limits(maps)
+    maps = tsne([snapshot.features for snapshot in snapshots], seed)
+    limits, names = _limits(maps), tuple(classes)
     return [
-        Map(each.epoch, points, labels, tuple(classes), _knn(each.features, labels), limits)
-        for each, points in zip(snapshots, maps, strict=True)
+        Map(shot.epoch, points, labels, names, _knn(shot.features, labels), limits)
+        for shot, points in zip(snapshots, maps, strict=True)
     ]
 
 
 def style(number: int) -> Style:
-    """Of a class, or of -1; the same in every picture."""
+    """The style of a class, the same in every figure; -1 has the style of class 0."""
     number = max(0, number)
     hollow = number // (len(COLORS) * len(SHAPES)) % 2 == 1
     return Style(COLORS[number % len(COLORS)], *SHAPES[number % len(SHAPES)], hollow)
 
 
-def caption(found: Map) -> str:
-    """One line: epoch, images, classes, kNN accuracy."""
-    text = f"epoch {found.epoch}, {len(found.points):,} images"
-    if found.knn is None:
+def caption(tsne_map: Map) -> str:
+    """One line with epoch, number of images and classes, and kNN accuracy."""
+    text = f"epoch {tsne_map.epoch}, {len(tsne_map.points):,} images"
+    if tsne_map.knn is None:
         return text
-    count, nearest = len(np.unique(found.labels)), min(NEIGHBOURS, len(found.points) - 1)
+    count, nearest = len(np.unique(tsne_map.labels)), min(NEIGHBOURS, len(tsne_map.points) - 1)
     text += f" of {count:,} class{'es' if count > 1 else ''}"
-    return f"{text}, kNN accuracy {100 * found.knn:.1f} % (leave-one-out, {nearest} neighbours)"
+    return f"{text}, kNN accuracy {100 * tsne_map.knn:.1f} % (leave-one-out, {nearest} neighbours)"
 
 
-def draw_tsne(found: Map) -> Figure:
-    """The map, classes named where they prevail, a legend beside it, the caption below it."""
+def draw_tsne(tsne_map: Map) -> Figure:
+    """The map with class names on it where they fit, a legend beside it, a caption below it."""
     height = _GAP + _SIDE + _FOOT
     figure = Figure(figsize=(2 * _GAP + _SIDE, height))
-    if found.knn is not None:
-        figure.set_figwidth(figure.get_figwidth() + _GAP + _draw_legend(figure, found.classes))
+    if tsne_map.knn is not None:
+        figure.set_figwidth(figure.get_figwidth() + _GAP + _draw_legend(figure, tsne_map.classes))
     width = figure.get_figwidth()
     axes = figure.add_axes((_GAP / width, _FOOT / height, _SIDE / width, _SIDE / height))
-    axes.set(xlim=found.limits[0], ylim=found.limits[1], aspect="equal", xticks=[], yticks=[])
+    axes.set(xlim=tsne_map.limits[0], ylim=tsne_map.limits[1], aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_color("#BBBBBB")
-    _draw_points(axes, found)
-    if found.knn is not None:
-        _draw_names(axes, found)
+    _draw_points(axes, tsne_map)
+    if tsne_map.knn is not None:
+        _draw_names(axes, tsne_map)
     inches = figure.dpi_scale_trans
-    figure.text(_GAP, _FOOT / 2, caption(found), transform=inches, va="center", fontsize=9)
+    figure.text(_GAP, _FOOT / 2, caption(tsne_map), transform=inches, va="center", fontsize=9)
     return figure
 
 
-def tsne_page(found: Map, names: Sequence[str]) -> str:
-    """The map as an HTML page that loads nothing: about 5 MB, most of it plotly.js. It names the
-    image (`names`, one each) and the class under the pointer; a click in the legend hides a class.
+def tsne_page(tsne_map: Map, names: Sequence[str]) -> str:
+    """The map as an HTML page that loads nothing else: about 5 MB, most of it plotly.js.
+
+    It names the image and the class under the pointer; a click in the legend hides a class.
+    names: one per image. Raises ValueError for another number of names.
     """
-    if len(names) != len(found.points):
-        raise ValueError(f"{len(names)} names for {len(found.points)} images")
-    shown = range(len(found.classes)) if found.knn is not None else [-1]
-    figure = {"data": [_trace(found, names, each) for each in shown], "layout": _layout(found)}
+    if len(names) != len(tsne_map.points):
+        raise ValueError(f"{len(names)} names for {len(tsne_map.points)} images")
+    shown = range(len(tsne_map.classes)) if tsne_map.knn is not None else [-1]
+    traces = [_trace(tsne_map, names, number) for number in shown]
+    figure = {"data": traces, "layout": _layout(tsne_map)}
     config = {
         "showSendToCloud": False,  # plotly's default is a button that uploads the picture
         "displaylogo": False,
@@ -148,16 +163,16 @@ def tsne_page(found: Map, names: Sequence[str]) -> str:
         "modeBarButtonsToRemove": ["select2d", "lasso2d"],
     }
     division = to_html(figure, config, full_html=False, validate=False, div_id="map")
-    return _PAGE.format(title=html.escape(caption(found)), division=division)
+    return _PAGE.format(title=html.escape(caption(tsne_map)), division=division)
 
 
 def _check(snapshots: Sequence[Snapshot], labels: Labels, classes: Sequence[str]) -> None:
-    """`tsne` looks at the features themselves."""
+    """Raises ValueError where numbers do not fit together; `tsne` checks the features."""
     if not snapshots:
         raise ValueError("no snapshots to draw")
     if len(labels) > MOST:
         raise ValueError(f"{len(labels)} images are too many to tell apart: at most {MOST}")
-    wrong = [each.epoch for each in snapshots if len(each.features) != len(labels)]
+    wrong = [shot.epoch for shot in snapshots if len(shot.features) != len(labels)]
     if wrong:
         raise ValueError(f"not {len(labels)} images, as there are labels, in epochs {wrong}")
     known = (labels >= 0) & (labels < len(classes))
@@ -181,30 +196,30 @@ def _limits(maps: Sequence[Points]) -> tuple[Limits, Limits]:
 
 
 def _area(count: int) -> float:
-    """Of a point, in square points: smaller the more there are."""
+    """Area of one of `count` points, in square points: the more, the smaller."""
     return float(np.clip(24_000 / count, 5, 40))
 
 
-def _draw_points(axes: Axes, found: Map) -> None:
-    """In an order of chance, so that no class lies above the others."""
-    order = np.random.default_rng(0).permutation(len(found.points))
-    looks = [style(number) for number in found.labels[order]]
-    marks = [MarkerStyle(look.mark) for look in looks]
+def _draw_points(axes: Axes, tsne_map: Map) -> None:
+    """Draw all points in random order, so that no class covers the others."""
+    order = np.random.default_rng(0).permutation(len(tsne_map.points))
+    styles = [style(number) for number in tsne_map.labels[order]]
+    marks = [MarkerStyle(look.mark) for look in styles]
     drawn = PathCollection(
         [mark.get_path().transformed(mark.get_transform()) for mark in marks],
-        sizes=[look.area * _area(len(order)) for look in looks],
-        offsets=found.points[order],
+        sizes=[look.area * _area(len(order)) for look in styles],
+        offsets=tsne_map.points[order],
         offset_transform=axes.transData,
-        facecolors=["white" if look.hollow else look.colour for look in looks],
-        edgecolors=[look.colour if look.hollow else "white" for look in looks],
-        linewidths=[0.8 if look.hollow else 0.25 for look in looks],
+        facecolors=["white" if look.hollow else look.color for look in styles],
+        edgecolors=[look.color if look.hollow else "white" for look in styles],
+        linewidths=[0.8 if look.hollow else 0.25 for look in styles],
     )
     drawn.set_transform(IdentityTransform())
     axes.add_collection(drawn, autolim=False)
 
 
 def _draw_legend(figure: Figure, classes: Sequence[str]) -> float:
-    """Right of the map, every class, as they are numbered. Returns its width in inches."""
+    """Name every class to the right of the map. Returns the legend's width in inches."""
     columns = -(-len(classes) // _ROWS)
     legend = figure.legend(
         [_mark(style(number)) for number in range(len(classes))],
@@ -226,17 +241,17 @@ def _draw_legend(figure: Figure, classes: Sequence[str]) -> float:
 
 
 def _mark(look: Style) -> Line2D:
-    face, size = "white" if look.hollow else look.colour, 5.5 * look.area**0.5
-    return Line2D([], [], ls="", marker=look.mark, ms=size, mfc=face, mec=look.colour, mew=0.8)
+    face, size = "white" if look.hollow else look.color, 5.5 * look.area**0.5
+    return Line2D([], [], ls="", marker=look.mark, ms=size, mfc=face, mec=look.color, mew=0.8)
 
 
-def _draw_names(axes: Axes, found: Map) -> None:
-    """Class names on the map, the clearest first, as long as there is room."""
+def _draw_names(axes: Axes, tsne_map: Map) -> None:
+    """Write class names on the map, the best separated first, where there is room."""
     taken: list[Bbox] = []
-    size = 10.0 if len(found.classes) <= 12 else 7.0
-    for number, spot, radius in _spots(found):
+    size = 10.0 if len(tsne_map.classes) <= 12 else 7.0
+    for number, spot, radius in _spots(tsne_map):
         name = axes.annotate(
-            _short(found.classes[number], 16),
+            _short(tsne_map.classes[number], 16),
             (float(spot[0]), float(spot[1])),
             xytext=(0, 0),
             textcoords="offset points",
@@ -256,23 +271,26 @@ def _draw_names(axes: Axes, found: Map) -> None:
             name.remove()
 
 
-def _spots(found: Map) -> list[tuple[int, Points, float]]:
-    """(class, the median of its points, in points of type how far most lie from it), where most of
-    the points around it are the class's own."""
+def _spots(tsne_map: Map) -> list[tuple[int, Points, float]]:
+    """Where to write class names: (class, median of its points, radius of 90 % of them).
+
+    Only of classes that hold most of the points around their median, the best separated first. The
+    radius is in points of type.
+    """
     spots = []
-    scale = 72 * _SIDE / (found.limits[0][1] - found.limits[0][0])
-    for number in np.unique(found.labels):
-        own = found.labels == number
-        spot = np.median(found.points[own], axis=0)
-        far = np.linalg.norm(found.points - spot, axis=1)
+    scale = 72 * _SIDE / (tsne_map.limits[0][1] - tsne_map.limits[0][0])
+    for number in np.unique(tsne_map.labels):
+        own = tsne_map.labels == number
+        spot = np.median(tsne_map.points[own], axis=0)
+        far = np.linalg.norm(tsne_map.points - spot, axis=1)
         share = float(own[far.argsort()[: min(10, max(3, own.sum()))]].mean())
         spots.append((share, int(number), spot, scale * float(np.quantile(far[own], 0.9))))
-    spots.sort(key=lambda each: -each[0])
+    spots.sort(key=lambda spot: -spot[0])
     return [(number, spot, radius) for share, number, spot, radius in spots if share > 0.5]
 
 
 def _lifts(radius: float, size: float) -> tuple[float, ...]:
-    """Where to try a name, in points of type: within large groups, above or below small ones."""
+    """Vertical offsets to try for a name, in points: inside large groups, else above or below."""
     clear = radius + size
     return (0, size, -size) if radius > 3 * size else (clear, -clear, clear + size, -clear - size)
 
@@ -282,45 +300,45 @@ def _inside(box: Bbox, room: BboxBase) -> bool:
 
 
 def _short(name: str, most: int) -> str:
-    """In one printable line of at most `most` characters: its start and its end."""
-    name = "".join(each if each.isprintable() else "?" for each in name)
+    """The name in at most `most` printable characters: its start and its end."""
+    name = "".join(char if char.isprintable() else "?" for char in name)
     return name if len(name) <= most else f"{name[: most - 5]}…{name[-4:]}"
 
 
-def _trace(found: Map, names: Sequence[str], number: int) -> dict[str, Any]:
-    """One class."""
-    own, look = np.flatnonzero(found.labels == number), style(number)
-    name = found.classes[number] if number >= 0 else "unlabelled"
+def _trace(tsne_map: Map, names: Sequence[str], number: int) -> dict[str, Any]:
+    """Plotly's description of the points of one class."""
+    own, look = np.flatnonzero(tsne_map.labels == number), style(number)
+    name = tsne_map.classes[number] if number >= 0 else "unlabelled"
     return {
         "type": "scattergl",
         "mode": "markers",
         "name": _escaped(name, 40),
         "meta": [_escaped(name, 100)],
-        "x": found.points[own, 0].round(3).tolist(),
-        "y": found.points[own, 1].round(3).tolist(),
-        "text": [_escaped(names[each], 100) for each in own.tolist()],
+        "x": tsne_map.points[own, 0].round(3).tolist(),
+        "y": tsne_map.points[own, 1].round(3).tolist(),
+        "text": [_escaped(names[image], 100) for image in own.tolist()],
         "hovertemplate": "%{text}<br>%{meta[0]}<extra></extra>",
         "marker": {
-            "color": look.colour,
+            "color": look.color,
             "symbol": look.symbol + "-open" * look.hollow,
-            "size": 1.4 * _area(len(found.points)) ** 0.5 + 2,
-            "line": {"color": look.colour if look.hollow else "white", "width": 0.5},
+            "size": 1.4 * _area(len(tsne_map.points)) ** 0.5 + 2,
+            "line": {"color": look.color if look.hollow else "white", "width": 0.5},
         },
     }
 
 
 def _escaped(name: str, most: int) -> str:
-    """plotly reads some tags in texts, and <, > and & as entities, but no quotes."""
+    """The name shortened, with <, > and & escaped: plotly reads HTML tags in its texts."""
     return html.escape(_short(name, most), quote=False)
 
 
-def _layout(found: Map) -> dict[str, Any]:
-    (x, y), axis = found.limits, {"visible": False, "constrain": "domain"}
+def _layout(tsne_map: Map) -> dict[str, Any]:
+    (x, y), axis = tsne_map.limits, {"visible": False, "constrain": "domain"}
     return {
-        "title": {"text": caption(found), "font": {"size": 14}},
+        "title": {"text": caption(tsne_map), "font": {"size": 14}},
         "xaxis": {**axis, "range": x},
         "yaxis": {**axis, "range": y, "scaleanchor": "x"},
-        "showlegend": found.knn is not None,
+        "showlegend": tsne_map.knn is not None,
         "legend": {"itemsizing": "constant"},
         "margin": {"l": 10, "r": 10, "t": 50, "b": 10},
         "font": {"family": "sans-serif"},

@@ -11,7 +11,14 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.reporting.comparison import Comparison, Row, RunRecord, table, tables, unfinished
+from orchestrator.reporting.comparison import (
+    Comparison,
+    Row,
+    RunRecord,
+    compared_rows,
+    tables,
+    unfinished,
+)
 from orchestrator.reporting.tables import as_csv, as_json, as_markdown, as_text, shown
 from trainables.metrics import in_percent
 
@@ -36,7 +43,7 @@ def labels(rows):
 
 def test_mean_and_sample_deviation_are_taken_over_seeds():
     values = [0.70, 0.72, 0.77]
-    (row,) = table([record("A", seed, value) for seed, value in enumerate(values)], spec())
+    (row,) = compared_rows([record("A", seed, value) for seed, value in enumerate(values)], spec())
     assert row.n == 3
     assert row.mean == pytest.approx(0.73)
     assert row.std == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
@@ -44,35 +51,35 @@ def test_mean_and_sample_deviation_are_taken_over_seeds():
 
 
 def test_one_seed_has_no_deviation():
-    (row,) = table([record("A")], spec())
+    (row,) = compared_rows([record("A")], spec())
     assert (row.n, row.mean, row.std) == (1, 0.5, None)
 
 
 def test_only_finished_runs_count():
     states = ("PENDING", "RUNNING", "FAILED", "KILLED", "BLOCKED")
     runs = [record("A", seed, 0.9, state=state) for seed, state in enumerate(states)]
-    (row,) = table([record("A", 9, 0.5), *runs], spec())
+    (row,) = compared_rows([record("A", 9, 0.5), *runs], spec())
     assert row.values == (0.5,)
 
 
 def test_a_stage_that_has_not_finished_keeps_its_row_without_a_mean():
-    (row,) = table([record("A", state="RUNNING"), record("A", 1, state="KILLED")], spec())
+    (row,) = compared_rows([record("A", state="RUNNING"), record("A", 1, state="KILLED")], spec())
     assert (row.n, row.mean, row.std) == (0, None, None)
 
 
 def test_a_stage_whose_finished_runs_lack_the_metric_has_no_row():
     runs = [record("A"), record("byol", 0, None), record("byol", 1, None, state="RUNNING")]
-    assert labels(table(runs, spec())) == ["A"]
+    assert labels(compared_rows(runs, spec())) == ["A"]
 
 
 def test_a_finished_run_without_the_metric_does_not_count_where_others_have_it():
-    (row,) = table([record("A", 0, 0.4), record("A", 1, None)], spec())
+    (row,) = compared_rows([record("A", 0, 0.4), record("A", 1, None)], spec())
     assert (row.n, row.mean) == (1, 0.4)
 
 
 def test_only_the_stages_asked_for_have_rows():
     runs = [record("A"), record("B"), record("C")]
-    assert labels(table(runs, spec(stages=("B", "C")))) == ["B", "C"]
+    assert labels(compared_rows(runs, spec(stages=("B", "C")))) == ["B", "C"]
 
 
 @pytest.mark.parametrize(
@@ -81,14 +88,14 @@ def test_only_the_stages_asked_for_have_rows():
 )
 def test_rows_follow_the_plan_or_the_stages_and_a_grid_is_never_averaged(rows, expected):
     runs = [record("A[lr=1]", 0, 0.1), record("B"), record("A[lr=2]", 0, 0.9)]
-    made = table(runs, spec(stages=("B", "A"), rows=rows))
+    made = compared_rows(runs, spec(stages=("B", "A"), rows=rows))
     assert labels(made) == expected
     assert all(row.n == 1 for row in made)
 
 
 def test_a_reference_belongs_to_the_label_else_to_the_stage_else_to_nothing():
     runs = [record("A[lr=1]"), record("A[lr=2]"), record("B")]
-    made = table(runs, spec(**{"A": 0.4, "A[lr=2]": 0.0}))
+    made = compared_rows(runs, spec(**{"A": 0.4, "A[lr=2]": 0.0}))
     assert [row.reference for row in made] == [0.4, 0.0, None]
     assert made[0].difference == pytest.approx(0.1)
     assert made[2].difference is None
@@ -104,7 +111,7 @@ def test_different_data_sets_and_tasks_never_share_a_table():
 
 
 def test_one_label_on_two_data_sets_is_two_rows():
-    made = table([record("A", 0, 0.2), record("A", 1, 0.8, dataset="feedbeef")], spec())
+    made = compared_rows([record("A", 0, 0.2), record("A", 1, 0.8, dataset="feedbeef")], spec())
     assert [row.values for row in made] == [(0.2,), (0.8,)]
 
 
@@ -125,7 +132,7 @@ def test_a_value_that_is_not_finite_makes_the_mean_null(bad):
 
 def test_a_diverged_loss_does_not_overflow():
     runs = [record("A", seed, None, metrics={"test/loss": 1.5e308}) for seed in range(3)]
-    (row,) = table(runs, spec("test/loss"))
+    (row,) = compared_rows(runs, spec("test/loss"))
     assert (row.mean, row.std) == (1.5e308, 0.0)
 
 
@@ -211,7 +218,7 @@ def test_a_paired_difference_is_the_difference_seed_by_seed_over_the_seeds_that_
 
 def test_grids_are_paired_by_their_values_and_one_configuration_with_all():
     runs = [record(label) for label in ("A[lr=1]", "A[lr=2]", "B[lr=2]", "B[lr=3]", "C")]
-    assert [(g.one.label, g.other.label) for g in differences(runs, ("A", "B"), ("A", "C"))] == [
+    assert [(g.first.label, g.second.label) for g in differences(runs, ("A", "B"), ("A", "C"))] == [
         ("A[lr=2]", "B[lr=2]"),
         ("A[lr=1]", "C"),
         ("A[lr=2]", "C"),

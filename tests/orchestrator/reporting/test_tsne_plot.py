@@ -108,7 +108,7 @@ def test_140_classes_look_different_and_neighbours_differ_in_colour_and_shape() 
     looks = [style(number) for number in range(140)]
     assert len(set(looks)) == 140
     for one, other in zip(looks, looks[1:], strict=False):
-        assert one.colour != other.colour and one.mark != other.mark
+        assert one.color != other.color and one.mark != other.mark
     assert not any(look.hollow for look in looks[:70])
     assert style(-1) == style(0) == style(140)
 
@@ -170,7 +170,7 @@ def test_points_have_their_places_and_the_colours_of_their_classes() -> None:
         for place, face in zip(points.get_offsets(), points.get_facecolor(), strict=True)
     }
     places = zip(found.points.tolist(), found.labels, strict=True)
-    assert drawn == {(*place, style(label).colour) for place, label in places}
+    assert drawn == {(*place, style(label).color) for place, label in places}
 
 
 def test_points_are_smaller_the_more_there_are() -> None:
@@ -269,7 +269,7 @@ def test_a_page_has_the_looks_and_the_limits_of_the_picture() -> None:
     assert [trace["name"] for trace in traces] == list(found.classes)
     for number, trace in enumerate(traces):
         look = style(number)
-        assert trace["marker"]["color"] == look.colour
+        assert trace["marker"]["color"] == look.color
         assert trace["marker"]["symbol"] == look.symbol + ("-open" if look.hollow else "")
         own = found.points[found.labels == number]
         np.testing.assert_allclose(np.stack([trace["x"], trace["y"]], 1), own, atol=1e-3)
