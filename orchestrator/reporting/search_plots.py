@@ -144,7 +144,7 @@ def draw_importance(shares: Mapping[str, float], trials: Sequence[Trial], metric
     )
     stopped = sum(trial.state == "STOPPED" for trial in trials)
     if stopped:
-        title = f"with {stopped} trials stopped early, counted by the figure they had reached"
+        title = f"stopped early: {stopped}, counted with their last figure"
         axes.set_title(title, fontsize=8, loc="left")
     axes.spines[["right", "top"]].set_visible(False)
     return figure
