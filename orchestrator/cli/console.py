@@ -72,23 +72,18 @@ class FittedTable:
         shown = self._columns_that_fit(width)
         widths = [self._width(number) for number in shown]
         room = width - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)
-        above = any(len(piece) > room for row in self.rows for piece in pieces(row.cells[0]))
-        widths[0] = len(_INDENT) if above else min(widths[0], room)
+        widths[0] = min(widths[0], max(room, len(_INDENT)))
         header = tuple(column.name for column in self.columns)
-        if above:  # labels stand on lines of their own
-            yield Text(header[0], "dim")
-            header = ("", *header[1:])
         yield self._line(header, shown, widths, "dim")
         for row in self.rows:
-            label = wrapped(row.cells[0], width if above else widths[0])
-            cells = row.cells
-            if above:
-                yield from (Text(part, row.style) for part in label)
-                cells, label = ("", *cells[1:]), []
+            if max(map(cell_len, map(str.strip, pieces(row.cells[0])))) > widths[0]:
+                # a word of the label is wider than its column: the label stands above its row
+                above, below = wrapped(row.cells[0], width), [""]
             else:
-                cells = (label[0], *cells[1:])
-            yield self._line(cells, shown, widths, row.style)
-            yield from (Text(f"  {part}", row.style) for part in label[1:])
+                above, below = [], wrapped(row.cells[0], widths[0])
+            yield from (Text(part, row.style) for part in above)
+            yield self._line((below[0], *row.cells[1:]), shown, widths, row.style)
+            yield from (Text(f"  {part}", row.style) for part in below[1:])
             yield from (Text(_INDENT + part, row.style) for part in self._below(row, shown, width))
         yield from map(Text, textwrap.wrap(self.caption, width))
 
@@ -141,8 +136,8 @@ class FittedTable:
 
 
 def pieces(label: str) -> list[str]:
-    """The parts of a label between which a line may end: after `[`, `,`, `/` or a space."""
-    return re.findall(r"[^\[,/ ]*[\[,/ ]|[^\[,/ ]+", label)
+    """The parts of a label between which a line may end: after `[`, `,`, `/`, before ` seed 0`."""
+    return re.findall(r"(?:[^\[,/ ]| (?=\d))*(?:[\[,/]| (?!\d))|(?:[^\[,/ ]| (?=\d))+", label)
 
 
 def wrapped(label: str, width: int) -> list[str]:
