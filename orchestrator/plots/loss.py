@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from orchestrator.plots.contract import Plot, PlotData
-from orchestrator.reporting.curve_plots import curves_data, draw_curves
+from orchestrator.plots.curves import curves_data, draw_curves
 
 METRIC = "val/loss"
 

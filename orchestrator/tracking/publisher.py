@@ -10,7 +10,7 @@ from typing import Any
 
 import trainables
 from orchestrator.planning.run import Run
-from orchestrator.reporting.curve_plots import run_curves
+from orchestrator.plots.curves import run_curves
 from orchestrator.reporting.style import save
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.manifest import MANIFEST

@@ -12,8 +12,8 @@ import orchestrator.plots
 from orchestrator.config.study_schema import PLOTS
 from orchestrator.plots.bars import bars_data, draw_bars
 from orchestrator.plots.contract import load_plot
+from orchestrator.plots.curves import curves_data, draw_curves
 from orchestrator.plots.tsne import draw_maps
-from orchestrator.reporting.curve_plots import curves_data, draw_curves
 from orchestrator.reporting.mask_plots import mask_rows
 from orchestrator.reporting.style import save
 from tests.orchestrator.reporting.samples import CASES, Data, compared, record, texts

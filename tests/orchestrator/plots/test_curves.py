@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from orchestrator.reporting.curve_plots import curves_data, draw_curves, run_curves
+from orchestrator.plots.curves import curves_data, draw_curves, run_curves
 from orchestrator.reporting.style import axis_label, save
 from tests.orchestrator.reporting.samples import CASES, compared, legend_of, notes, record
 from trainables.metrics import METRICS
@@ -155,7 +155,7 @@ def test_importing_does_not_load_pyplot_or_the_stack():
     command = [
         sys.executable,
         "-c",
-        "import sys, orchestrator.reporting.curve_plots; print(*sys.modules)",
+        "import sys, orchestrator.plots.curves; print(*sys.modules)",
     ]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not {"matplotlib.pyplot", "ray", "mlflow", "torch"} & set(loaded.stdout.split())
