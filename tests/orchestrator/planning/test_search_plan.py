@@ -1,4 +1,4 @@
-"""A search that cannot be made is one line; one that has found gives the study its winners."""
+"""Errors in a search are one line each; a search that has ended puts its winners in the study."""
 
 import copy
 import json
@@ -49,7 +49,7 @@ def errors(*settings: str) -> list[str]:
 
 
 SPACE = "stages.A.search.space"
-FAULT_OF_WHAT_IS_SET = [
+ERRORS_AT_THE_KEY = [
     (f"{SPACE}.lrr={{log: [1, 2]}}", "unknown key (did you mean 'lr'?)"),
     (f"{SPACE}.dataset={{choice: [x]}}", "'dataset' is the same in every trial: it cannot"),
     (f"{SPACE}.watch={{choice: [[a]]}}", "'watch' is the same in every trial"),
@@ -72,14 +72,14 @@ FAULT_OF_WHAT_IS_SET = [
 ]
 
 
-@pytest.mark.parametrize(("setting", "message"), FAULT_OF_WHAT_IS_SET)
-def test_a_fault_stands_by_the_key_that_is_set(setting: str, message: str) -> None:
+@pytest.mark.parametrize(("setting", "message"), ERRORS_AT_THE_KEY)
+def test_an_error_names_the_key_that_is_set(setting: str, message: str) -> None:
     (fault,) = errors(setting)
     assert fault.startswith(setting.split("=")[0] + ": ")
     assert message in fault
 
 
-FAULTS_ELSEWHERE = [
+ERRORS_ELSEWHERE = [
     ("stages.A.search.trials=0", "stages.A.search.trials: input should be greater than or equal"),
     (
         "stages.A.search.algorithm=pbt",
@@ -106,7 +106,7 @@ FAULTS_ELSEWHERE = [
     ("stages.A.search.then.best=2", None),
 ]
 PBT = ["stages.A.search.scheduler=pbt", f"{SPACE}={{lr: {{log: [0.01, 1.0]}}}}"]
-FAULTS_OF_PBT = [
+ERRORS_OF_PBT = [
     (["stages.A.search.trials=1"], "pbt needs at least two trials to exploit"),
     (["stages.A.search.then.best=2"], "the best of a population share weights: set"),
     (["stages.A.search.over=[P, A]"], "pbt changes values during one training: remove"),
@@ -123,15 +123,15 @@ FAULTS_OF_PBT = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "message"), FAULTS_OF_PBT)
-def test_a_fault_of_a_population(settings: list[str], message: str) -> None:
+@pytest.mark.parametrize(("settings", "message"), ERRORS_OF_PBT)
+def test_an_error_of_pbt_is_one_line(settings: list[str], message: str) -> None:
     (fault,) = errors(*PBT, *settings)
     assert fault.startswith("stages.A.search")
     assert message in fault
     from_mapping(changed(*PBT))
 
 
-def test_a_population_of_another_size_finds_something_else() -> None:
+def test_a_population_of_another_size_is_another_search() -> None:
     def key(*settings: str) -> str:
         study, inputs = a_study(*settings)
         (search,) = plan_searches(study, inputs, make_plan(study, inputs))
@@ -151,15 +151,15 @@ def test_the_winner_of_a_population_is_named_by_how_often_it_changed() -> None:
     assert [each["lr"] for each in run.config["changes"]] == [0.25, 0.125]
 
 
-@pytest.mark.parametrize(("setting", "start"), FAULTS_ELSEWHERE)
-def test_a_fault_of_what_does_not_go_together(setting: str, start: str | None) -> None:
+@pytest.mark.parametrize(("setting", "start"), ERRORS_ELSEWHERE)
+def test_keys_that_do_not_fit_together_are_an_error(setting: str, start: str | None) -> None:
     if start is None:
         from_mapping(changed(setting))
     else:
         assert [fault for fault in errors(setting) if fault.startswith(start)]
 
 
-def test_a_figure_that_comes_now_and_then_chooses_no_trial() -> None:
+def test_a_metric_that_is_not_reported_every_epoch_selects_no_trial() -> None:
     byol = [
         "stages.A.trainable=byol",
         "stages.A.after=null",
@@ -198,7 +198,7 @@ def a_study(*settings: str) -> tuple[Study, Inputs]:
     return from_mapping(changed(*settings)), Inputs({"x": "f"}, {}, lambda task, config: "c", facts)
 
 
-def test_nothing_behind_a_search_is_planned_before_it_has_found() -> None:
+def test_stages_downstream_of_a_search_are_planned_when_it_has_ended() -> None:
     study, inputs = a_study()
     runs = make_plan(study, inputs)
     assert {run.stage for run in runs} == {"P"}
@@ -250,7 +250,7 @@ def test_a_winner_like_the_stage_as_written_is_not_trained_twice() -> None:
     }
 
 
-def test_what_does_not_decide_what_is_found_is_not_in_its_key() -> None:
+def test_what_does_not_decide_the_selection_is_not_in_the_key() -> None:
     def key(*settings: str) -> str:
         study, inputs = a_study(*settings)
         return plan_searches(study, inputs, make_plan(study, inputs))[0].key
@@ -294,12 +294,12 @@ OVER = [
          ".space.P.momentum: 'P' is not searched together with 'A': name it in `over`"),
     ],
 )  # fmt: skip
-def test_a_fault_of_what_is_searched_together(settings: list[str], fault: str) -> None:
+def test_an_error_of_over_is_one_line(settings: list[str], fault: str) -> None:
     found = errors(*OVER, *settings)
     assert [line for line in found if line.startswith(f"stages.A.search{fault}")], found
 
 
-def test_the_name_of_a_stage_that_is_found_is_taken() -> None:
+def test_the_name_of_a_stage_that_a_search_makes_is_taken() -> None:
     mapping = changed(*OVER)
     mapping["stages"]["P_for_A"] = mapping["stages"]["P"]
     with pytest.raises(
@@ -328,7 +328,7 @@ def test_a_trial_over_two_stages_is_the_chain_of_both() -> None:
     assert (said["after"], said["behind"]) == (None, ["B"])
 
 
-def test_the_winner_over_two_stages_starts_from_the_parent_that_it_was_found_with() -> None:
+def test_the_winner_over_two_stages_starts_from_the_parent_of_its_trial() -> None:
     values = {"P.momentum": 0.5, "lr": 0.2}
     study, inputs = a_study(*OVER)
     (search,) = plan_searches(study, inputs, make_plan(study, inputs))
@@ -347,7 +347,7 @@ def test_the_winner_over_two_stages_starts_from_the_parent_that_it_was_found_wit
     assert said["after"] is None
 
 
-def test_a_search_over_two_stages_waits_for_what_the_first_one_starts_from() -> None:
+def test_a_search_over_two_stages_waits_for_the_parent_of_the_first() -> None:
     mapping = changed(*OVER)
     mapping["stages"]["O"] = {
         "trainable": "rotation",

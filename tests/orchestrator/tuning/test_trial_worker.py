@@ -28,7 +28,7 @@ def spec(task: Task, **changes) -> dict:
 
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of the epochs that Ray Tune has reported of; it stops a trial after `stop`."""
+    """Epochs that were reported to Ray Tune, which stops a trial after epoch `stop`."""
     found: list[int] = []
 
     def report(figures):
@@ -59,7 +59,7 @@ def test_a_trial_trains_every_epoch_and_meets_no_test_image(
     assert [entry["epoch"] for entry in tasks.store.run(task.key).history()] == [1, 2]
 
 
-def test_one_that_is_done_is_reported_again_and_not_trained(tasks: Tasks, reported: list[int]):
+def test_a_trial_that_is_done_is_reported_again_and_not_trained(tasks: Tasks, reported: list[int]):
     task = tasks.make()
     train(task, ALONE, lambda figures: None)  # as a Run of some other study
     before = tasks.store.spec(task.key)
@@ -68,7 +68,7 @@ def test_one_that_is_done_is_reported_again_and_not_trained(tasks: Tasks, report
     assert tasks.store.spec(task.key) == before
 
 
-def test_one_that_was_stopped_is_reported_as_far_as_it_came(tasks: Tasks, reported: list[int]):
+def test_a_trial_that_was_stopped_is_reported_as_far_as_it_came(tasks: Tasks, reported: list[int]):
     task = tasks.make(epochs=3)
     trial._report.stop = 2
     with pytest.raises(SystemExit):
@@ -84,7 +84,7 @@ def test_one_that_was_stopped_is_reported_as_far_as_it_came(tasks: Tasks, report
     assert tasks.store.spec(task.key) == before
 
 
-def test_a_full_run_goes_on_from_a_stopped_trial_as_if_nothing_had_been(
+def test_a_run_continues_from_a_stopped_trial_and_reaches_the_same_weights(
     tasks: Tasks, reported: list[int]
 ):
     whole = tasks.make(epochs=3)
@@ -103,7 +103,7 @@ def test_a_full_run_goes_on_from_a_stopped_trial_as_if_nothing_had_been(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_an_interrupted_trial_goes_on_where_it_was(tasks: Tasks, reported: list[int]):
+def test_an_interrupted_trial_continues_where_it_was(tasks: Tasks, reported: list[int]):
     task = tasks.make(epochs=3)
     trial._report.stop = 2
     with pytest.raises(SystemExit):
@@ -114,7 +114,7 @@ def test_an_interrupted_trial_goes_on_where_it_was(tasks: Tasks, reported: list[
     assert tasks.store.run(task.key).newest().info["history"][0]["epoch"] == 1
 
 
-def test_what_cannot_go_on_is_not_tried_again_by_the_same_submission(
+def test_an_unrecoverable_trial_is_not_tried_again_by_the_same_submission(
     tasks: Tasks, reported: list[int]
 ):
     task = tasks.make(lr=1e30)
@@ -129,7 +129,7 @@ def test_what_cannot_go_on_is_not_tried_again_by_the_same_submission(
     assert tasks.store.spec(task.key) == before + 1
 
 
-def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, reported: list[int]):
+def test_a_trial_waits_while_another_study_trains_the_same_run(tasks: Tasks, reported: list[int]):
     task, over = tasks.make(), threading.Event()
     owned = tasks.store.run(task.key).acquire("another study")
     assert owned is not None
@@ -147,7 +147,7 @@ def test_a_trial_waits_while_somebody_else_trains_the_same(tasks: Tasks, reporte
     assert reported == [1, 2]
 
 
-def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(tasks: Tasks):
+def test_a_trial_gives_up_waiting_for_an_owner_without_progress(tasks: Tasks):
     task = tasks.make()
     owned = tasks.store.run(task.key).acquire("study other")
     assert owned is not None
@@ -159,7 +159,7 @@ def test_a_trial_does_not_wait_for_ever_for_somebody_who_waits_for_its_room(task
     assert tasks.store.run(task.key).ended("job") is None  # it is the other's to say how it ended
 
 
-def test_the_watchdog_ends_a_trial_that_says_nothing(
+def test_the_watchdog_ends_a_trial_without_progress(
     tasks: Tasks, reported: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     task, ended = tasks.make(), threading.Event()
@@ -177,13 +177,13 @@ def test_the_watchdog_ends_a_trial_that_says_nothing(
 
 
 def chain(tasks: Tasks, **parent) -> tuple[Task, Task, dict]:
-    """A rotation, a classification that starts from it, and the trial of both."""
+    """Return a rotation, a classification that starts from it, and the trial of both."""
     first = replace(tasks.make("rotation", **parent), attempt=0, tested=False)
     second = replace(tasks.make(lr=0.02), parent=first.key, parent_label="P[lr=0.01]")
     return first, second, spec(second, upstream=[(first, "val/loss")])
 
 
-def test_what_a_trial_starts_from_is_trained_once_for_all_and_not_reported(
+def test_an_upstream_run_is_trained_once_for_all_trials_and_not_reported(
     tasks: Tasks, reported: list[int]
 ):
     first, second, config = chain(tasks)
@@ -199,7 +199,7 @@ def test_what_a_trial_starts_from_is_trained_once_for_all_and_not_reported(
 
 
 @pytest.mark.parametrize(("select", "better"), [("val/loss", min), ("val/accuracy", max)])
-def test_the_epoch_that_the_parent_chooses_is_handed_on(
+def test_a_trial_starts_from_the_epoch_that_its_parent_selects(
     tasks: Tasks, reported: list[int], monkeypatch: pytest.MonkeyPatch, select: str, better
 ):
     first, second, config = chain(tasks)
@@ -212,7 +212,7 @@ def test_the_epoch_that_the_parent_chooses_is_handed_on(
     assert figures[trained[1].parent_epoch] == better(figures.values())
 
 
-def test_a_trial_whose_parent_fails_says_whose_fault_it_is(tasks: Tasks, reported: list[int]):
+def test_a_trial_whose_parent_fails_names_the_parent(tasks: Tasks, reported: list[int]):
     first, second, config = chain(tasks, lr=1e30)
     for _ in range(2):
         with pytest.raises(Unrecoverable, match=f"^{first.label}: the loss is not finite"):
