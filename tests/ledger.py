@@ -87,7 +87,7 @@ def _check_run(client: MlflowClient, run, store: Store, key: str, epochs: int) -
         assert [p.value for p in client.get_metric_history(run.info.run_id, name)] == [value]
     for epoch in store.run(key).epochs():
         assert store.run(key).load(epoch) is not None, f"{key} epoch {epoch} is damaged"
-    assert run.data.params and _tag(run, "opened")
+    assert run.data.params and _tag(run, "described")
     models = client.search_logged_models([run.info.experiment_id])
     names = Counter(model.name for model in models if model.source_run_id == run.info.run_id)
     assert set(names.values()) == {1} and len(names) == 2, f"models: {names}"

@@ -42,7 +42,9 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator.cli": {
         "driver", "execution", "tracking", "reporting", "planning", "storage", "config",
     },
-    "orchestrator.driver": {"tuning", "execution", "tracking", "planning", "storage", "config"},
+    "orchestrator.driver": {
+        "tuning", "execution", "tracking", "reporting", "planning", "storage", "config",
+    },
     "orchestrator.tuning": {
         "execution", "tracking", "reporting", "planning", "storage", "config", "sampling",
     },
@@ -85,7 +87,7 @@ ROOMS = {
     name for name in ARROWS if name.count(".") == 1 and (ROOT / name.replace(".", "/")).is_dir()
 }
 DOORS = {
-    "mlflow": {"tracking.mlflow_client", "execution.services"},
+    "mlflow": {"tracking.mlflow_client", "tracking.mlflow_writer", "execution.services"},
     "ray": {
         "driver.driver",
         "tuning.tuner",

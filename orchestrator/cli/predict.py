@@ -15,8 +15,10 @@ from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.execution import services
 from orchestrator.reporting.mask_plots import Pixels, default_colors, painted
 from orchestrator.storage.home import find_home
-from orchestrator.tracking.mlflow_client import Tracker
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.publisher import DAMAGED
 from orchestrator.tracking.run_states import find_run
+from orchestrator.tracking.tags import Tag
 from trainables.data.images import UnreadableImage, open_image
 from trainables.tasks.predictor import Classifier, Segmenter, load
 
@@ -34,7 +36,7 @@ def predict(options: argparse.Namespace) -> int:
     settings = read_settings(options.mlflow)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
-    _, run_id = find_run(tracker, options.run)
+    _, run_id = find_run(tracker.reader, options.run)
     with tempfile.TemporaryDirectory() as folder:
         model = load(_download_model(tracker, options.run, run_id, Path(folder)))
     if model is None:
@@ -77,15 +79,15 @@ def _open(path: Path) -> Pixels:
 
 def _download_model(tracker: Tracker, name: str, run_id: str | None, folder: Path) -> Path:
     """Download the best checkpoint of a Run from MLflow. Returns its folder."""
-    tags: Any = tracker.run(run_id).tags if run_id else {}
-    if "reused_from" in tags:  # the model belongs to the original Run
-        tags = tracker.run(tags["reused_from"]).tags
-    uri = tags.get("model_best", "damaged")
-    if uri == "damaged":
+    tags: Any = tracker.reader.run(run_id).tags if run_id else {}
+    if Tag.REUSED_FROM in tags:  # the model belongs to the original Run
+        tags = tracker.reader.run(tags[Tag.REUSED_FROM]).tags
+    uri = tags.get(Tag.MODEL_BEST, DAMAGED)
+    if uri == DAMAGED:
         raise Refused(
             f"{name} has no model in MLflow: it has not finished, or its checkpoint is damaged", 1
         )
-    return tracker.download_model(uri, folder)
+    return tracker.reader.download_model(uri, folder)
 
 
 def _write_classes(model: Classifier, paths: list[Path], out: Path | None) -> None:

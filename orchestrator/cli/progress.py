@@ -14,16 +14,19 @@ from rich.live import Live
 from orchestrator.cli.console import Column, FittedTable, Row
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
+from orchestrator.reporting.comparison import State
 from orchestrator.reporting.tables import number
 from orchestrator.storage.run_records import current_progress
-from orchestrator.tracking.mlflow_client import Tracker, TrackingError
+from orchestrator.tracking.mlflow_client import TrackingError
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import RunState, SearchState, Submission, load
+from orchestrator.tracking.tags import Kind, Tag
 from trainables.metrics import KNN, LOSS, in_percent
 
 _PERIOD_SECONDS = 2.0  # between two looks at MLflow
 _SILENCE_SECONDS = 20.0  # a cluster that does not answer for so long is taken for dead
 _ROWS = 40  # more would not fit a terminal: finished and waiting Runs are only counted
-_STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "RUNNING": "bold"}
+_STYLES = {State.FINISHED: "green", State.FAILED: "red", State.KILLED: "red", State.RUNNING: "bold"}
 _COLUMNS = (
     Column("Run"),
     Column("state"),
@@ -83,13 +86,13 @@ def _current(
     before: what the last call returned, which is returned again while MLflow does not answer.
     """
     try:
-        newest = tracker.submissions(study, 1)
-        if not newest or newest[0].tags.get("job") != job_id:
+        newest = tracker.reader.submissions(study, 1)
+        if not newest or newest[0].tags.get(Tag.JOB) != job_id:
             return before
-        version = newest[0].tags.get("plan_version")
-        same = before is not None and before.tracked.tags.get("plan_version") == version
-        plan = before.plan if before and same else tracker.plan(newest[0])
-        return load(tracker, newest[0], plan)
+        version = newest[0].tags.get(Tag.PLAN_VERSION)
+        same = before is not None and before.tracked.tags.get(Tag.PLAN_VERSION) == version
+        plan = before.plan if before and same else tracker.reader.plan(newest[0])
+        return load(tracker.reader, newest[0], plan)
     except TrackingError:
         return before
 
@@ -105,7 +108,7 @@ def progress_table(
     runs = list(runs)
     shown, caption = runs, ""
     if len(runs) > _ROWS and not details:
-        shown = [item for item in runs if item.state not in ("PENDING", "FINISHED")][:_ROWS]
+        shown = [item for item in runs if item.state not in (State.PENDING, State.FINISHED)][:_ROWS]
         counts = Counter(item.state for item in runs)
         caption = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     columns = [*_COLUMNS, *(_DETAILS if details else ())]
@@ -140,10 +143,10 @@ def cells(item: RunState) -> Cells:
     """What a row shows of a Run."""
     progress, metrics = item.progress, item.tracked.metrics if item.tracked else {}
     loss = progress.get("loss") or metrics.get(LOSS)
-    running = item.state == "RUNNING"
+    running = item.state == State.RUNNING
     left = progress.get("seconds_left") if running else None
     speed = progress.get("images_per_s") if running else None
-    reused = item.tracked is not None and item.tracked.tags.get("kind") == "reused"
+    reused = item.tracked is not None and item.tracked.tags.get(Tag.KIND) == Kind.REUSED
     return Cells(
         name=item.run.name,
         state="reused" if reused else item.state.lower(),
@@ -159,7 +162,7 @@ def cells(item: RunState) -> Cells:
 def _main_metric(item: RunState, metrics: Mapping[str, float]) -> str:
     """The metric that chooses the checkpoint, of a finished Run its test figure; else kNN."""
     name = item.run.select
-    if item.state == "FINISHED":
+    if item.state == State.FINISHED:
         name = f"test/{name.partition('/')[2]}"
     shown = next((candidate for candidate in (name, KNN) if candidate in metrics), None)
     return f"{shown} {metrics[shown]:.3f}" if shown else ""
@@ -167,18 +170,18 @@ def _main_metric(item: RunState, metrics: Mapping[str, float]) -> str:
 
 def _note(item: RunState) -> str:
     """The reason of a Run that failed, was stopped or is blocked, and its warning; a line each."""
-    ended = item.state not in ("RUNNING", "FINISHED", "PENDING")
-    return "\n".join(filter(None, [item.reason if ended else "", item.fact("warning")]))
+    ended = item.state not in (State.RUNNING, State.FINISHED, State.PENDING)
+    return "\n".join(filter(None, [item.reason if ended else "", item.fact(Tag.WARNING)]))
 
 
 def _details(item: RunState) -> tuple[str, ...]:
     """The cells of _DETAILS."""
-    return (item.fact("weight_transfer"), item.run.key, item.run_id or "")
+    return (item.fact(Tag.WEIGHT_TRANSFER), item.run.key, item.run_id or "")
 
 
 def search_cells(item: SearchState) -> Cells:
     """What a row shows of a search, whose epochs are its trials."""
-    words = {"RUNNING": "running", "STOPPED": "stopped early", "FAILED": "failed"}
+    words = {State.RUNNING: "running", "STOPPED": "stopped early", State.FAILED: "failed"}
     counts = [
         f"{item.counts[state]} {word}" for state, word in words.items() if item.counts.get(state)
     ]
@@ -206,16 +209,16 @@ def best_trial(item: SearchState) -> str:
 def _epochs_in_all(item: RunState) -> str:
     """Epochs that a Run is to train, or images of a producer; `?` until it has counted them."""
     if item.run.artifacts:
-        return item.fact("images") or str(current_progress(item.progress).get("total") or "?")
+        return item.fact(Tag.IMAGES) or str(current_progress(item.progress).get("total") or "?")
     return str(item.run.config["epochs"])
 
 
 def epochs_done(item: RunState) -> int:
     """Epochs that a Run has finished, or images that a producer has."""
     if item.run.artifacts:
-        return int(item.fact("images") or current_progress(item.progress).get("done", 0))
-    if item.tracked is not None and "epochs" in item.tracked.tags:
-        return int(item.tracked.tags["epochs"])
+        return int(item.fact(Tag.IMAGES) or current_progress(item.progress).get("done", 0))
+    if item.tracked is not None and Tag.EPOCHS in item.tracked.tags:
+        return int(item.tracked.tags[Tag.EPOCHS])
     return int(current_progress(item.progress).get("done", 0))
 
 
@@ -224,9 +227,9 @@ def _print_searches(
 ) -> None:
     """Print a line for every search of which a trial has ended since the last call."""
     for item in searches:
-        ended = sorted(pair for pair in item.counts.items() if pair[0] != "RUNNING")
+        ended = sorted(pair for pair in item.counts.items() if pair[0] != State.RUNNING)
         state = (item.state, *ended)
-        if item.state != "PENDING" and printed.get(item.name) != state:
+        if item.state != State.PENDING and printed.get(item.name) != state:
             printed[item.name] = state
             row = search_cells(item)
             _print_line(console, row, [f"trial {row.epoch}", row.metric])
@@ -238,7 +241,7 @@ def _print_changes(
     """Print a line for every Run whose state or epoch has changed since the last call."""
     for item in runs:
         state = (item.state, epochs_done(item))
-        if item.state != "PENDING" and printed.get(item.run.key) != state:
+        if item.state != State.PENDING and printed.get(item.run.key) != state:
             printed[item.run.key] = state
             row = cells(item)
             unit = "images" if item.run.artifacts else "epoch"

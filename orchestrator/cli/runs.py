@@ -8,14 +8,16 @@ from orchestrator.cli.console import MESSAGES
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
-from orchestrator.driver.reconcile import jobs_of, settle
+from orchestrator.driver.reconcile import jobs_of, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Jobs
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import find_home
 from orchestrator.storage.run_log import named_logs
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.mlflow_client import Tracker
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import find_run, newest
+from orchestrator.tracking.tags import Tag
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -23,7 +25,7 @@ def stop(options: argparse.Namespace) -> int:
     home, study = find_home(options.home), study_name(options.study)
     services_up = services.find(home, read_settings(options.mlflow))
     tracker = Tracker(services_up.mlflow_uri) if services_up.mlflow_uri else None
-    submission = newest(tracker, study) if tracker else None
+    submission = newest(tracker.reader, study) if tracker else None
     ray = services_up.ray
     jobs = jobs_of(submission, ray) if submission else ray and Jobs(ray)
     if not jobs:
@@ -34,9 +36,9 @@ def stop(options: argparse.Namespace) -> int:
     elif tracker and submission is None:
         raise Refused(f"study {study} was never submitted to {services_up.mlflow_uri}", 1)
     if tracker and submission:
-        last = newest(tracker, study) or submission  # the job may have opened a new one
-        last = settle(tracker, home, last, jobs.ending(last.tracked.tags["job"]))
-        done = sum(item.state == "FINISHED" for item in last.runs)
+        last = newest(tracker.reader, study) or submission  # the job may have opened a new one
+        last = reconcile(tracker, home, last, jobs.ending(last.tracked.tags[Tag.JOB]))
+        done = sum(item.state == State.FINISHED for item in last.runs)
         MESSAGES.print(f"{done} of {len(last.runs)} Runs are done")
         for search in last.searches:
             MESSAGES.print(
@@ -52,11 +54,11 @@ def logs(options: argparse.Namespace) -> int:
     settings = read_settings(options.mlflow)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker, store = Tracker(str(uri)), Store(home.store)
-    key, run_id = find_run(tracker, options.run)
+    key, run_id = find_run(tracker.reader, options.run)
     with tempfile.TemporaryDirectory() as folder:
         files = store.run(key).logs()
         if not files and run_id:  # trained on another machine
-            files = named_logs(tracker.download(run_id, "logs", Path(folder)))
+            files = named_logs(tracker.reader.download(run_id, "logs", Path(folder)))
         if not files:
             raise Refused(f"no logs yet for {options.run}: it has not started", 1)
         for (attempt, rank), path in files.items():

@@ -13,15 +13,15 @@ from orchestrator.cli.progress import best_trial, epochs_done, progress_table
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
-from orchestrator.driver.reconcile import ending, is_alive, settle
+from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.services import Services
 from orchestrator.planning.plan import UnknownPlan
-from orchestrator.reporting.comparison import tables, unfinished
+from orchestrator.reporting.comparison import State, tables, unfinished
 from orchestrator.reporting.tables import as_json, as_text
 from orchestrator.storage.home import Home, find_home
 from orchestrator.tracking.comparison_report import write_comparison
-from orchestrator.tracking.mlflow_client import Tracker
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
     RunState,
     SearchState,
@@ -31,6 +31,7 @@ from orchestrator.tracking.run_states import (
     newest,
     records,
 )
+from orchestrator.tracking.tags import Tag
 
 
 def status(options: argparse.Namespace) -> int:
@@ -89,7 +90,7 @@ def compare(options: argparse.Namespace) -> int:
     home, settings = find_home(options.home).create(), read_settings(options.mlflow)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
-    submission = newest(tracker, study_name(options.study))
+    submission = newest(tracker.reader, study_name(options.study))
     if submission is None:
         raise Refused(f"study {options.study} was never submitted to {uri}", 1)
     spec, runs = comparison(submission.plan), records(submission)
@@ -115,17 +116,17 @@ def _reconciled(home: Home, running: Services, study: str | None) -> list[Submis
         return []
     tracker = Tracker(running.mlflow_uri)
     submissions = []
-    for name, tracked in tracker.newest_submissions().items():
+    for name, tracked in tracker.reader.newest_submissions().items():
         if study not in (None, name):
             continue
         try:
-            submission = load(tracker, tracked)
+            submission = load(tracker.reader, tracked)
         except UnknownPlan as error:
             MESSAGES.print(f"warning: {error}", markup=False)
             continue
-        complete = tracked.status == "FINISHED" and submission.finished  # no process is left
+        complete = tracked.status == State.FINISHED and submission.finished  # no process is left
         if not (complete or is_alive(submission, home, running.ray)):
-            submission = settle(tracker, home, submission, ending(submission, running.ray))
+            submission = reconcile(tracker, home, submission, ending(submission, running.ray))
         submissions.append(submission)
     return submissions
 
@@ -161,8 +162,8 @@ def _run_json(item: RunState) -> dict[str, Any]:
         "epoch": epochs_done(item),
         "mlflow_run_id": item.run_id,
         "reason": item.reason,
-        "weight_transfer": item.fact("weight_transfer"),
-        "warning": item.fact("warning"),
+        "weight_transfer": item.fact(Tag.WEIGHT_TRANSFER),
+        "warning": item.fact(Tag.WARNING),
     }
 
 

@@ -17,19 +17,21 @@ from orchestrator.cli.progress import best_trial, follow
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
 from orchestrator.config.study_schema import Study
-from orchestrator.driver.reconcile import ending, is_alive, settle
+from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import LOCAL, Job, Jobs
 from orchestrator.execution.services import RayService, Services
 from orchestrator.planning.code_version import git_commit, tree_version
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.planning.prepare import Prepared, build_caches, store_plan
-from orchestrator.reporting.comparison import tables, unfinished
+from orchestrator.reporting.comparison import State, tables, unfinished
 from orchestrator.reporting.tables import as_json, as_text
 from orchestrator.storage.files import locked
 from orchestrator.storage.home import Home, find_home
-from orchestrator.tracking.mlflow_client import Tracker, TrackingError
+from orchestrator.tracking.mlflow_client import TrackingError
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, comparison, newest, records
+from orchestrator.tracking.tags import Tag
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -160,9 +162,9 @@ def _watch(
     if submission is None:
         return 1
     try:
-        last = newest(tracker, study) or submission
-        if last.tracked.tags["job"] == job_id:  # else another job has taken over
-            last = settle(tracker, home, last, jobs.ending(job_id))
+        last = newest(tracker.reader, study) or submission
+        if last.tracked.tags[Tag.JOB] == job_id:  # else another job has taken over
+            last = reconcile(tracker, home, last, jobs.ending(job_id))
         return _conclude(options, last)
     except TrackingError as error:
         MESSAGES.print(f"MLflow does not answer at {tracker.uri}: {error}", markup=False)
@@ -190,7 +192,7 @@ def _conclude(options: argparse.Namespace, submission: Submission) -> int:
     else:
         print(f"\n{submission.plan['question']}\n\n{as_text(compared)}")
     for search in submission.searches:
-        ended = search.state == "FINISHED"
+        ended = search.state == State.FINISHED
         line = best_trial(search) if ended else f"{search.name}: {search.reason}"
         MESSAGES.print(line, markup=False)
     if missing:
@@ -201,19 +203,19 @@ def _conclude(options: argparse.Namespace, submission: Submission) -> int:
 def _reconcile_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> Submission | None:
     """The study's last submission in its true state, also where its driver has died."""
     try:
-        last = newest(tracker, study)
+        last = newest(tracker.reader, study)
     except UnknownPlan as error:
         MESSAGES.print(f"warning: {error}", markup=False)
         return None
     local = ray if ray.local else None
     if last is None or is_alive(last, home, local):
         return last
-    return settle(tracker, home, last, ending(last, local))
+    return reconcile(tracker, home, last, ending(last, local))
 
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:
     """Whether the last submission has the same plan and all its Runs are done."""
-    same = last.tracked.tags.get("plan") == prepared.request_digest
+    same = last.tracked.tags.get(Tag.PLAN) == prepared.request_digest
     stored = not prepared.pending and all(item.state == "done" for item in prepared.planned)
     return same and stored and last.finished
 

@@ -1,6 +1,6 @@
-"""One submission from its plan to its comparison.
+"""Take one submission from its plan to its comparison, as the driver of a Ray job.
 
-Runs as the driver of a Ray job: `python -m orchestrator.driver.driver job.json`.
+python -m orchestrator.driver.driver job.json
 """
 
 import json
@@ -25,12 +25,15 @@ from orchestrator.execution.resources import at_once, cluster_nodes, share_of
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import NO_ROOM, Busy, locked
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
-from orchestrator.tracking.sync import Mirror
-from orchestrator.tuning.search_runner import DRAIN_SECONDS, SearchRunner, retry_mlflow
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.sync import DRAIN_SECONDS, MlflowSync, retry_mlflow
+from orchestrator.tracking.tags import Tag
+from orchestrator.tuning.search_runner import SearchRunner
 from orchestrator.tuning.tuner import SearchContext
 
 log = logging.getLogger("orchestrator")
@@ -38,7 +41,7 @@ _HANDOVER_SECONDS = 60.0
 
 
 def main(path: str) -> int:
-    """The driver. Returns the exit status: 0 all Runs finished, 1 some did not."""
+    """Run the driver. Returns the exit status: 0 when all Runs finished, else 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     job = Job(**json.loads(Path(path).read_text(encoding="utf-8")))
     try:
@@ -48,12 +51,12 @@ def main(path: str) -> int:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        print(f"error: {error}; free some space", file=sys.stderr, flush=True)
+        print(f"error: {error}; free some space and submit again", file=sys.stderr, flush=True)
     return 1
 
 
 def run(job: Job) -> int:
-    """Make the plan where the data is, and walk it."""
+    """Make the plan where the data is, and train what it has. Returns the exit status."""
     if job.tree != tree_version():
         raise Refused("driver and command run different code: install the same on both", 1)
     home = Home(Path(job.home)).create()
@@ -73,36 +76,37 @@ def run(job: Job) -> int:
             tracker = Tracker(job.tracking_uri)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
             store_plan(prepared, home)
-        facts = {"study": study.name} | ({"git_commit": job.git_commit} if job.git_commit else {})
-        mirror = Mirror(tracker, Store(home.store), submission, facts)
-        walk = Scheduler(prepared, share, tables, home, mirror, job.job_id)
-        searching = SearchRunner(tracker, submission, facts)
-        mirror.start()
+        facts: dict[str, str] = {Tag.STUDY: study.name}
+        if job.git_commit:
+            facts[Tag.GIT_COMMIT] = job.git_commit
+        sync = MlflowSync(tracker, Store(home.store), submission, facts)
+        scheduler = Scheduler(prepared, share, tables, home, sync, job.job_id)
+        searches = SearchRunner(tracker, submission, facts)
+        sync.start()
         try:
             slots = at_once(share, nodes)
-            walk.run(slots)
-            while planned := next_search(walk, searching):
-                place = SearchContext(home, share, slots, tables, job.job_id,
-                              study.resources.max_failures)  # fmt: skip
-                searching.run(planned, place, planned.stage.name not in walk.prepared.pending)
+            scheduler.run(slots)
+            while planned := next_search(scheduler, searches):
+                context = SearchContext(home, share, slots, tables, job.job_id,
+                                study.resources.max_failures)  # fmt: skip
+                already_done = planned.stage.name not in scheduler.prepared.pending
+                searches.run(planned, context, already_done)
                 with locked(home.planning, shared=True):
-                    walk.prepared = replan(study, job, home, tracker, submission)
-                walk.run(slots)
+                    scheduler.prepared = replan(study, job, home, tracker, submission)
+                scheduler.run(slots)
         finally:
-            sent = mirror.stop(DRAIN_SECONDS) and searching.sent
-        ends = {**walk.states, **{name: state for name, (state, _) in searching.ended.items()}}
-        ends |= {name: "BLOCKED" for name in walk.prepared.pending if name not in ends}
-        return close_submission(tracker, submission, ends, sent)
+            sent = sync.stop(DRAIN_SECONDS) and searches.sent
+        return close_submission(tracker, submission, _ends(scheduler, searches), sent)
 
 
-def next_search(walk: Scheduler, searching: SearchRunner) -> PlannedSearch | None:
-    """A search of the plan that this submission has not seen to; one whose parent failed never
-    begins."""
-    for planned in walk.prepared.searches:
-        if planned.stage.name in searching.ended:
+def next_search(scheduler: Scheduler, searches: SearchRunner) -> PlannedSearch | None:
+    """Return the next search of the plan that has not ended. One whose parent failed is marked as
+    blocked, and never starts."""
+    for planned in scheduler.prepared.searches:
+        if planned.stage.name in searches.ended:
             continue
-        if planned.parent and walk.states.get(planned.parent.key) != "FINISHED":
-            searching.block(planned, planned.parent.label)
+        if planned.parent and scheduler.states.get(planned.parent.key) != State.FINISHED:
+            searches.block(planned, planned.parent.label)
             continue
         return planned
     return None
@@ -111,17 +115,24 @@ def next_search(walk: Scheduler, searching: SearchRunner) -> PlannedSearch | Non
 def replan(
     study: Study, job: Job, home: Home, tracker: Tracker, submission: TrackedRun
 ) -> Prepared:
-    """The plan with what a search has found, kept where the last one was."""
+    """Make the plan again, now with the values that a search has found, and store it."""
     prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
     store_plan(prepared, home)
-    retry_mlflow(lambda: log_plan(tracker, submission.run_id, prepared))
+    retry_mlflow(lambda: log_plan(tracker.writer, submission.run_id, prepared))
     return prepared
+
+
+def _ends(scheduler: Scheduler, searches: SearchRunner) -> dict[str, str]:
+    """Return the state of every Run (by key) and of every search (by stage)."""
+    ends: dict[str, str] = {**scheduler.states}
+    ends |= {stage: state for stage, (state, _) in searches.ended.items()}
+    return ends | {name: State.BLOCKED for name in scheduler.prepared.pending if name not in ends}
 
 
 @contextmanager
 def _only_driver(home: Home, study: str) -> Iterator[None]:
-    """One driver walks a study, whatever cluster it is on. One that dies with its cluster may need
-    a moment to go."""
+    """Be the study's only driver, on whatever cluster. A driver that dies with its cluster may
+    need a moment to end. Raises Refused where another one goes on."""
     deadline = time.monotonic() + _HANDOVER_SECONDS
     while True:
         try:
@@ -130,7 +141,11 @@ def _only_driver(home: Home, study: str) -> Iterator[None]:
                 return
         except Busy as error:
             if time.monotonic() > deadline:
-                raise Refused(f"another driver walks study {study} in {home.root}", 1) from error
+                raise Refused(
+                    f"another driver works on study {study} in {home.root}: wait until it ends, "
+                    f"or `stop {study}`",
+                    1,
+                ) from error
             time.sleep(1.0)
 
 

@@ -1,43 +1,56 @@
-"""A Run's state is what its process is: what a dead driver left RUNNING is settled here."""
+"""Reconcile MLflow with what is true once a submission's driver has died: a Run is in the state of
+its process, and what the store has is sent."""
 
 import time
 
 from orchestrator.execution.ray_jobs import LOCAL, Jobs
 from orchestrator.execution.services import RayService, ServiceError
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import Busy, locked
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.comparison_report import write_comparison
-from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
-from orchestrator.tracking.run_states import RunState, Submission, keep, load, newest
-from orchestrator.tracking.sync import Mirror
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.run_states import (
+    RunState,
+    Submission,
+    load,
+    newest,
+    store_finished,
+)
+from orchestrator.tracking.run_sync import RunEnd
+from orchestrator.tracking.sync import MlflowSync
+from orchestrator.tracking.tags import Tag
 
-_OTHERS_SECONDS = 5.0  # how long others may settle the same
+_LOCK_SECONDS = 5.0  # how long another process may reconcile the same study
+_POLL_SECONDS = 0.3
 
 
 def is_alive(submission: Submission, home: Home, home_ray: RayService | None) -> bool:
-    """Whether the submission's job waits or runs. home_ray: the home's own cluster, if it answers.
+    """Tell whether the submission's job waits or runs. home_ray: the home's own cluster, if it
+    answers.
 
-    Another home's, or that of a cluster that does not answer, may well work: it is left alone.
+    A job of another home, or of a cluster that does not answer, may be running: it counts as alive.
     """
     tags = submission.tracked.tags
-    if tags.get("cluster", LOCAL) == LOCAL and tags.get("home", home.name) != home.name:
+    cluster = tags.get(Tag.CLUSTER, LOCAL)
+    if cluster == LOCAL and tags.get(Tag.HOME, home.name) != home.name:
         return True
     jobs = jobs_of(submission, home_ray)
-    if jobs is None:
-        return submission.tracked.tags.get("cluster", LOCAL) != LOCAL
-    return jobs.alive(submission.tracked.tags["job"])
+    return jobs.alive(tags[Tag.JOB]) if jobs else cluster != LOCAL
 
 
 def ending(submission: Submission, home_ray: RayService | None) -> str:
-    """Why a submission that is not alive is no more."""
+    """Say why a submission that is not alive has ended."""
     jobs = jobs_of(submission, home_ray)
-    return jobs.ending(submission.tracked.tags["job"]) if jobs else "the Ray head is gone"
+    return jobs.ending(submission.tracked.tags[Tag.JOB]) if jobs else "the Ray head is gone"
 
 
 def jobs_of(submission: Submission, home_ray: RayService | None) -> Jobs | None:
-    """The jobs of the cluster that the submission was sent to; None when it does not answer."""
-    cluster = submission.tracked.tags.get("cluster", LOCAL)
+    """Return the jobs of the cluster that the submission was sent to; None when the cluster does
+    not answer."""
+    cluster = submission.tracked.tags.get(Tag.CLUSTER, LOCAL)
     ray = home_ray if cluster == LOCAL else RayService("", cluster, None, local=False)
     try:
         return Jobs(ray) if ray else None
@@ -45,78 +58,84 @@ def jobs_of(submission: Submission, home_ray: RayService | None) -> Jobs | None:
         return None
 
 
-def settle(tracker: Tracker, home: Home, submission: Submission, why: str) -> Submission:
+def reconcile(tracker: Tracker, home: Home, submission: Submission, why: str) -> Submission:
     """Make MLflow true for a submission whose job has ended: what the store has is sent, and Runs
-    without a process become KILLED. why: the job's end. Returns the submission as it stands then.
+    without a process become KILLED. why: how the job ended. Returns the newest submission then.
 
-    Nothing is touched while a driver lives, whatever its cluster says: it holds the lock. Nor is
-    anything of another home's, whose store and locks are not here.
+    Nothing is changed while a driver of the study lives, which holds the study's lock, whatever the
+    cluster says of its job; nor for a submission of another home, whose store and locks are
+    elsewhere.
     """
-    study, job = str(submission.plan["study"]), submission.tracked.tags["job"]
-    deadline = time.monotonic() + _OTHERS_SECONDS
+    study, job = str(submission.plan["study"]), submission.tracked.tags[Tag.JOB]
+    deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
             with locked(home.driver_lock(study), wait=False):
-                last = newest(tracker, study) or submission
-                ours = last.tracked.tags.get("home", home.name) == home.name
-                if ours and last.tracked.tags["job"] == job:
-                    last = _settle(tracker, Store(home.store), last, why)
+                last = newest(tracker.reader, study) or submission
+                tags = last.tracked.tags
+                if tags.get(Tag.HOME, home.name) == home.name and tags[Tag.JOB] == job:
+                    last = _reconcile(tracker, Store(home.store), last, why)
                 return last
         except Busy:
             if time.monotonic() > deadline:
-                return newest(tracker, study) or submission
-            time.sleep(0.3)
+                return newest(tracker.reader, study) or submission
+            time.sleep(_POLL_SECONDS)
 
 
-def _settle(tracker: Tracker, store: Store, submission: Submission, why: str) -> Submission:
+def _reconcile(tracker: Tracker, store: Store, submission: Submission, why: str) -> Submission:
     tracked, study = submission.tracked, str(submission.plan["study"])
-    mirror = Mirror(tracker, store, tracked, {"study": study})
-    wrong = [(item, end) for item in submission.runs if (end := _end(store, tracked, item, why))]
-    for item, end in wrong:
-        mirror.follow(item.run, end)
-    _end_searches(tracker, submission, why)
-    if not wrong and tracked.status != "RUNNING":
+    sync = MlflowSync(tracker, store, tracked, {Tag.STUDY: study})
+    killed = f"{why}; submit the study again and it goes on"
+    ends = [(item.run, _true_end(store, tracked, item, killed)) for item in submission.runs]
+    wrong = [(run, end) for run, end in ends if end is not None]
+    for run, end in wrong:
+        sync.follow(run, end)
+    _kill_searches(tracker, submission, killed)
+    if not wrong and tracked.status != State.RUNNING:
         return submission
     for item in submission.runs:
-        if _lacks_maps(store, item):  # the driver died before they were drawn
-            mirror.follow(item.run, (item.state, ""))
-    mirror.finish()
-    after = load(tracker, tracker.run(tracked.run_id))
-    if tracked.status == "RUNNING":
-        whole = after.finished
-        if whole:
+        if _lacks_figures(store, item):  # the driver died before they were drawn
+            sync.follow(item.run, RunEnd(item.state))
+    sync.finish()
+    after = load(tracker.reader, tracker.reader.run(tracked.run_id))
+    if tracked.status == State.RUNNING:
+        if after.finished:
             write_comparison(tracker, after)
-            keep(tracker, after)
-        tracker.set_tags(tracked.run_id, {"reason": "" if whole else why})
-        tracker.set_status(tracked.run_id, "FINISHED" if whole else "KILLED")
-    return newest(tracker, study) or after
+            store_finished(tracker.writer, after)
+        reason, status = ("", State.FINISHED) if after.finished else (why, State.KILLED)
+        tracker.writer.set_tags(tracked.run_id, {Tag.REASON: reason})
+        tracker.writer.set_status(tracked.run_id, status)
+    return newest(tracker.reader, study) or after
 
 
-def _lacks_maps(store: Store, item: RunState) -> bool:
-    """Whether an MLflow run of its own lacks pictures that the store has something to draw of."""
-    own = item.tracked is not None and item.tracked.tags["label"] == item.run.label
-    finished = item.state == "FINISHED" and not item.fact("maps")
-    return own and finished and store.run(item.run.key).features() is not None
+def _lacks_figures(store: Store, item: RunState) -> bool:
+    """Tell whether a finished Run's own MLflow run lacks figures that can be drawn from the
+    store."""
+    own = item.tracked is not None and item.tracked.tags[Tag.LABEL] == item.run.label
+    lacks = item.state == State.FINISHED and not item.fact(Tag.FIGURES)
+    return own and lacks and store.run(item.run.key).features() is not None
 
 
-def _end_searches(tracker: Tracker, submission: Submission, why: str) -> None:
-    """Searches and trials without a driver are KILLED."""
+def _kill_searches(tracker: Tracker, submission: Submission, reason: str) -> None:
+    """Set searches and trials without a driver to KILLED."""
     for item in submission.searches:
-        if item.tracked is not None and item.state == "RUNNING":
-            for run in [*tracker.children(item.tracked), item.tracked]:
-                if run.status in ("SCHEDULED", "RUNNING"):
-                    reason = f"{why}; submit the study again and it goes on"
-                    tracker.set_tags(run.run_id, {"reason": reason})
-                    tracker.set_status(run.run_id, "KILLED")
+        if item.tracked is not None and item.state == State.RUNNING:
+            for run in [*tracker.reader.children(item.tracked), item.tracked]:
+                tracker.writer.kill_if_open(run, reason)
 
 
-def _end(store: Store, submission: TrackedRun, item: RunState, why: str) -> tuple[str, str] | None:
-    """State and reason of how a Run really ended; None where MLflow has it right."""
+def _true_end(store: Store, submission: TrackedRun, item: RunState, killed: str) -> RunEnd | None:
+    """Return how a Run really ended; None where MLflow has it right, or the Run has not started.
+    killed: the reason where the Run has lost its process."""
     run = store.run(item.run.key)
-    # earlier versions wrote down the submission, where the job stands now
-    known = run.ended(submission.tags["job"]) or run.ended(submission.run_id)
+    # earlier versions noted the submission instead of the job
+    noted = run.ended(submission.tags[Tag.JOB]) or run.ended(submission.run_id)
     if run.result() is not None:
-        known = ("FINISHED", "")
-    if known is None and item.run_id is not None and item.state in ("RUNNING", "PENDING"):
-        return "KILLED", f"{why}; submit the study again and it goes on"
-    return known if known and known[0] != item.state else None
+        end = RunEnd(State.FINISHED)
+    elif noted is not None:
+        end = RunEnd(State(noted[0]), noted[1])
+    elif item.run_id is not None and item.state in (State.RUNNING, State.PENDING):
+        return RunEnd(State.KILLED, killed)
+    else:
+        return None
+    return end if end.state != item.state else None

@@ -1,4 +1,5 @@
-"""Run a plan: launch each Run when its parents are done, its key is free and there is room."""
+"""Train the Runs of a plan: launch each one when its parent has finished, when no other process
+trains the same, and when the cluster has room."""
 
 import logging
 import time
@@ -15,16 +16,18 @@ from orchestrator.execution.task import Task
 from orchestrator.planning.plan import PlannedRun
 from orchestrator.planning.prepare import Prepared
 from orchestrator.planning.run import Run
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.sync import Mirror
+from orchestrator.tracking.run_sync import RunEnd
+from orchestrator.tracking.sync import MlflowSync
 
 log = logging.getLogger("orchestrator")
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 class Scheduler:
-    """One submission's way through its plan."""
+    """Trains the Runs of one submission, several at once."""
 
     def __init__(
         self,
@@ -32,133 +35,139 @@ class Scheduler:
         share: ResourceRequest,
         tables: Mapping[str, Path],
         home: Home,
-        mirror: Mirror,
+        sync: MlflowSync,
         job: str,
     ) -> None:
-        """tables: fingerprint → folder of the decoded images; job: id of this Ray job."""
-        self.prepared, self.share, self.tables = prepared, share, tables
-        self.home, self.mirror, self.store = home, mirror, Store(home.store)
+        """share: what every Run gets; tables: fingerprint → folder of the decoded images; job: id
+        of this Ray job."""
         self.job = job
-        self.states: dict[str, str] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
-        self._waits: dict[str, str] = {}  # key → who trains it, as was last said
+        self.prepared, self.share, self.tables = prepared, share, tables
+        self.home, self.sync, self.store = home, sync, Store(home.store)
+        self.states: dict[str, State] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
+        self._owners: dict[str, str] = {}  # key → the process that trains it, as last logged
 
-    def run(self, slots: int) -> dict[str, str]:
-        """Returns how every Run ended, those of earlier calls too. slots: Runs at once."""
-        waiting = self._verified()
-        going: dict[Future[str | None], PlannedRun] = {}
+    def run(self, slots: int) -> dict[str, State]:
+        """Train what the plan has left. Returns how every Run ended, those of earlier calls too.
+        slots: how many Runs may train at once."""
+        waiting = self._planned()
+        running: dict[Future[State | None], PlannedRun] = {}
         with ThreadPoolExecutor(max_workers=max(1, slots)) as pool:
-            while waiting or going:
+            while waiting or running:
                 waiting = [item for item in waiting if not self._skip(item)]
-                for item in [item for item in waiting if self._ready(item.run)]:
-                    if len(going) < slots and (owned := self._own(item.run)):
+                for item in [item for item in waiting if self._is_ready(item.run)]:
+                    if len(running) < slots and (lock := self._acquire(item.run)):
                         waiting.remove(item)
-                        going[pool.submit(self._train, item.run, owned)] = item
-                done, _ = wait(going, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
-                if not going and waiting:
-                    time.sleep(_LOOK_SECONDS)
+                        running[pool.submit(self._train, item.run, lock)] = item
+                done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                if not running and waiting:
+                    time.sleep(_POLL_SECONDS)
                 for future in done:
-                    item, state = going.pop(future), future.result()
-                    if state is None:  # somebody else has it
+                    item, state = running.pop(future), future.result()
+                    if state is None:  # another process trains it
                         waiting.append(item)
                     else:
                         self.states[item.run.key] = state
         return self.states
 
-    def _verified(self) -> list[PlannedRun]:
-        """What of the plan was not walked yet. A parent whose checkpoint turns out to be damaged is
-        new again."""
+    def _planned(self) -> list[PlannedRun]:
+        """Return what of the plan was not run yet. A parent whose checkpoint turns out to be
+        damaged is new again."""
         planned = [item for item in self.prepared.planned if item.run.key not in self.states]
-        needed = {item.run.parent for item in planned if item.state != "done"}
-        for place, item in enumerate(planned):
+        parents = {item.run.parent for item in planned if item.state != "done"}
+        for i, item in enumerate(planned):
             key = item.run.key
-            if item.state == "done" and key in needed and self.store.run(key).best() is None:
-                log.warning("%s: its checkpoint is damaged, it is trained anew", item.run.name)
-                planned[place] = replace(item, state="new")
+            if item.state == "done" and key in parents and self.store.run(key).best() is None:
+                log.warning("%s: its checkpoint is damaged, it is trained again", item.run.name)
+                planned[i] = replace(item, state="new")
         return planned
 
     def _skip(self, item: PlannedRun) -> bool:
-        """Whether a Run needs no training: it is done, or can never begin."""
+        """Tell whether a Run needs no training: it is done, or can never start."""
         run, parent = item.run, item.run.parent
-        if item.state == "done" or self.states.get(run.key) == "FINISHED":
+        if item.state == "done" or self.states.get(run.key) == State.FINISHED:
             log.info("%s: done already %s", run.name, item.why)
-            self.states[run.key] = "FINISHED"
-            self.mirror.follow(run, ("FINISHED", ""))
+            self.states[run.key] = State.FINISHED
+            self.sync.follow(run, RunEnd(State.FINISHED))
             return True
         if run.key in self.states:  # the same Run under another label, which failed
             return True
-        if parent is not None and self.states.get(parent, "FINISHED") != "FINISHED":
-            log.error("%s: blocked, its parent %s did not finish", run.name, item.run.parent_label)
-            self.states[run.key] = "BLOCKED"
+        if parent is not None and self.states.get(parent, State.FINISHED) != State.FINISHED:
+            log.error("%s: blocked, its parent %s did not finish", run.name, run.parent_label)
+            self.states[run.key] = State.BLOCKED
             return True
         return False
 
-    def _ready(self, run: Run) -> bool:
-        return run.parent is None or self.states.get(run.parent) == "FINISHED"
+    def _is_ready(self, run: Run) -> bool:
+        return run.parent is None or self.states.get(run.parent) == State.FINISHED
 
-    def _own(self, run: Run) -> IO[str] | None:
-        """The right to train a Run; None while another study, or another label here, has it."""
+    def _acquire(self, run: Run) -> IO[str] | None:
+        """Acquire the lock of a Run's key; None while another study, or another label here, holds
+        it."""
         try:
-            owned = self.store.run(run.key).acquire(f"study {self.prepared.study.name}")
+            lock = self.store.run(run.key).acquire(f"study {self.prepared.study.name}")
         except OSError as error:
-            log.error("%s: the store cannot be written: %s", run.name, error)
-            self.mirror.end(run, "FAILED", f"the store cannot be written: {error}")
-            self.states[run.key] = "FAILED"  # which ends its waiting
+            reason = f"the store cannot be written: {error}"
+            log.error("%s: %s", run.name, reason)
+            self.sync.end(run, RunEnd(State.FAILED, reason))
+            self.states[run.key] = State.FAILED  # so it is not tried again
             return None
-        if owned is None:
-            owner = self.store.run(run.key).owner() or "another"
-            if self._waits.get(run.key) != owner:
-                self._waits[run.key] = owner
-                log.info("%s: waits for %s, which trains the same", run.name, owner)
-        return owned
+        if lock is None:
+            owner = self.store.run(run.key).owner() or "another study"
+            if self._owners.get(run.key) != owner:
+                self._owners[run.key] = owner
+                log.info("%s: waits for %s, which trains the same Run", run.name, owner)
+        return lock
 
-    def _train(self, run: Run, owned: IO[str]) -> str | None:
-        """Train one Run, again after its process died. Returns how it ended; None when a newer
-        attempt of somebody else has taken over."""
-        with owned:
+    def _train(self, run: Run, lock: IO[str]) -> State | None:
+        """Train one Run, again after its process died. Returns how it ended; None when another
+        process has begun a newer attempt."""
+        with lock:
             try:
                 if self._is_done(run):
-                    self.mirror.follow(run, ("FINISHED", ""))
-                    return "FINISHED"
+                    self.sync.follow(run, RunEnd(State.FINISHED))
+                    return State.FINISHED
                 outcome, attempt = self._attempts(run)
-            except Exception as error:  # whatever happens to one Run, the others go on
+            except Exception as error:  # one Run's error must not end the others
                 log.exception("%s", run.name)
                 outcome, attempt = Outcome("failed", f"{type(error).__name__}: {error}"), 0
             if outcome.state == "superseded":
-                self.mirror.drop(run)
+                self.sync.drop(run)
                 return None
-            state = outcome.state.upper()
-            self.mirror.end(run, state, outcome.reason)
-            if state != "FINISHED":
-                self._keep_end(run, attempt, state, outcome.reason)
+            state = State(outcome.state.upper())
+            self.sync.end(run, RunEnd(state, outcome.reason))
+            if state != State.FINISHED:
+                self._note_end(run, attempt, state, outcome.reason)
             return state
 
     def _is_done(self, run: Run) -> bool:
-        """Whether somebody else has trained it by now. A result without its checkpoint goes."""
+        """Tell whether another study has trained a Run meanwhile. A result without its checkpoint
+        is removed."""
         if self.store.run(run.key).result() is None:
             return False
         if self.store.run(run.key).best() is None:
             self.store.run(run.key).forget()
             return False
-        log.info("%s: trained by %s", run.name, self._waits.get(run.key, "another study"))
+        log.info("%s: trained by %s", run.name, self._owners.get(run.key, "another study"))
         return True
 
-    def _keep_end(self, run: Run, attempt: int, state: str, reason: str) -> None:
-        """For the next submit or status, should MLflow not hear of it from this one."""
+    def _note_end(self, run: Run, attempt: int, state: State, reason: str) -> None:
+        """Note in the store how a Run ended: the next submit or status sends it if this driver
+        cannot."""
         try:
             self.store.run(run.key).writer(attempt).end(state, reason, self.job)
         except OSError as error:
-            log.warning("%s: its end could not be written down: %s", run.name, error)
+            log.warning("%s: how it ended could not be stored: %s", run.name, error)
 
     def _attempts(self, run: Run) -> tuple[Outcome, int]:
-        """Attempt after attempt, until one ends by itself or too many have died. Returns the last
-        one's outcome and number."""
+        """Make attempts until one ends by itself or too many have died. Returns the last one's
+        outcome and number."""
         deaths = 0
         while True:
             if not wait_for_room(self.share, run.name):
                 attempt = self.store.run(run.key).attempt()
                 return Outcome("killed", "the cluster has lost a node that it needs"), attempt
             attempt = self.store.run(run.key).begin_attempt()
-            self.mirror.follow(run)
+            self.sync.follow(run)
             log.info("%s: attempt %d starts", run.name, attempt)
             outcome = launch(self._task(run, attempt), self.share, self.home.ray_train)
             log.info("%s: %s %s", run.name, outcome.state, outcome.reason)
@@ -175,14 +184,15 @@ class Scheduler:
             trainable=run.trainable,
             config=run.config,
             seed=run.seed,
-            table=str(self._pictures(run) if run.artifacts else self.tables[run.dataset]),
+            table=str(self._images_of(run)),
             store=str(self.home.store),
             parent=run.parent,
             parent_label=run.parent_label,
             gpus=self.share.gpus,
         )
 
-    def _pictures(self, run: Run) -> Path:
-        """What a producer looks at: the files where a data set has a list of them."""
-        listing = self.tables.get(f"files-{run.dataset}")
-        return listing or self.tables[run.dataset]
+    def _images_of(self, run: Run) -> Path:
+        """Return what a Run reads: decoded images; for a producer the files themselves, where the
+        data set has a list of them."""
+        files = self.tables.get(f"files-{run.dataset}") if run.artifacts else None
+        return files or self.tables[run.dataset]

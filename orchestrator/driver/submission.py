@@ -1,4 +1,4 @@
-"""The MLflow run of a submission: open it, write its plan, close it."""
+"""Open the MLflow run of a submission, store its plan in it, close it."""
 
 import json
 import logging
@@ -10,81 +10,103 @@ from orchestrator.config.errors import Refused
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.planning.plan import json_digest, to_plain
 from orchestrator.planning.prepare import Prepared
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
 from orchestrator.tracking.comparison_report import write_comparison
-from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
-from orchestrator.tracking.run_states import keep, load
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.mlflow_writer import MlflowWriter, Tracker
+from orchestrator.tracking.run_states import load, store_finished
+from orchestrator.tracking.tags import Kind, Tag
 
 log = logging.getLogger("orchestrator")
 
 
-def log_plan(tracker: Tracker, run_id: str, prepared: Prepared) -> None:
+def log_plan(writer: MlflowWriter, run_id: str, prepared: Prepared) -> None:
+    """Store the plan with its version: a command that follows the study reads a new one again."""
     plan = to_plain(prepared.study, prepared.runs, prepared.keys)
-    tracker.log_text(run_id, json.dumps(plan), "plan.json")
-    tracker.set_tags(run_id, {"plan_version": json_digest(plan)})  # whoever follows reads it anew
+    writer.log_text(run_id, json.dumps(plan), "plan.json")
+    writer.set_tags(run_id, {Tag.PLAN_VERSION: json_digest(plan)})
 
 
 def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) -> TrackedRun:
-    """The MLflow run of this submission: the home's newest one goes on if its plan is the same.
+    """Return the MLflow run of this submission: the home's newest one goes on if its plan is the
+    same, else a new one is created.
 
-    The caller is the study's only driver: whatever else of it is RUNNING has lost its own.
+    The caller is the study's only driver: what else of the study is RUNNING has lost its driver.
     """
-    study = prepared.study
-    plan = prepared.request_digest
-    ours = {"job": job.job_id, "cluster": job.cluster, "home": home.name, "reason": ""}
-    mine = (plan, home.name)
-    last = tracker.submissions(study.name, 1)
-    same = [run for run in last if (run.tags.get("plan"), run.tags.get("home")) == mine]
-    _close_lost(tracker, study.name, home, same)
+    study, plan, writer = prepared.study, prepared.request_digest, tracker.writer
+    tags: dict[str, str] = {
+        Tag.JOB: job.job_id,
+        Tag.CLUSTER: job.cluster,
+        Tag.HOME: home.name,
+        Tag.REASON: "",
+    }
+    newest = tracker.reader.submissions(study.name, 1)
+    wanted = (plan, home.name)
+    same = [run for run in newest if (run.tags.get(Tag.PLAN), run.tags.get(Tag.HOME)) == wanted]
+    _kill_abandoned(tracker, study.name, home, same)
     if same:
-        tracker.set_tags(same[0].run_id, ours)
-        tracker.set_status(same[0].run_id, "RUNNING")
-        log_plan(tracker, same[0].run_id, prepared)
-        for child in tracker.children(same[0]):  # it waits to be tried again
-            if child.status in ("FAILED", "KILLED") and child.tags.get("kind") != "search":
-                tracker.set_status(child.run_id, "SCHEDULED")
-        return same[0]
-    tags = {"study": study.name, "plan": plan, "kind": "opening", **ours}
+        return _reopen(tracker, same[0], tags, prepared)
+    tags |= {Tag.STUDY: study.name, Tag.PLAN: plan, Tag.KIND: Kind.OPENING}
     if job.git_commit:
-        tags["git_commit"] = job.git_commit
-    run_id = tracker.create_run(tracker.experiment(study.name), f"submission {job.job_id}", tags)
+        tags[Tag.GIT_COMMIT] = job.git_commit
+    experiment = writer.experiment(study.name)
+    run_id = writer.create_run(experiment, f"submission {job.job_id}", tags)
     text = yaml.safe_dump(dict(study.mapping), sort_keys=False, allow_unicode=True)
-    tracker.log_text(run_id, text, "study.yaml")
-    log_plan(tracker, run_id, prepared)
-    tracker.set_tags(run_id, {"kind": "submission"})  # from now on it is found, with its plan
-    return tracker.run(run_id)
+    writer.log_text(run_id, text, "study.yaml")
+    log_plan(writer, run_id, prepared)
+    # last: commands look for submissions, and then read the plan
+    writer.set_tags(run_id, {Tag.KIND: Kind.SUBMISSION})
+    return tracker.reader.run(run_id)
 
 
-def _close_lost(tracker: Tracker, study: str, home: Home, but: Sequence[TrackedRun]) -> None:
-    """Set to KILLED what drivers that are no more have left RUNNING."""
-    for kind in ("opening", "submission"):
-        for lost in tracker.submissions(study, kind=kind):
-            ours = lost.status == "RUNNING" and lost.tags.get("home") == home.name
-            for run in tracker.tree(lost) if ours and lost not in but else []:
-                if run.status in ("SCHEDULED", "RUNNING"):
-                    tracker.set_tags(run.run_id, {"reason": "its driver is gone"})
-                    tracker.set_status(run.run_id, "KILLED")
+def _reopen(
+    tracker: Tracker, submission: TrackedRun, tags: Mapping[str, str], prepared: Prepared
+) -> TrackedRun:
+    """Set an earlier submission, and its Runs that are tried again, to not ended."""
+    tracker.writer.set_tags(submission.run_id, tags)
+    tracker.writer.set_status(submission.run_id, State.RUNNING)
+    log_plan(tracker.writer, submission.run_id, prepared)
+    for child in tracker.reader.children(submission):
+        failed = child.status in (State.FAILED, State.KILLED)
+        if failed and child.tags.get(Tag.KIND) != Kind.SEARCH:
+            tracker.writer.set_status(child.run_id, "SCHEDULED")
+    return submission
+
+
+def _kill_abandoned(
+    tracker: Tracker, study: str, home: Home, except_for: Sequence[TrackedRun]
+) -> None:
+    """Set to KILLED what drivers of this home that have died left RUNNING."""
+    for kind in (Kind.OPENING, Kind.SUBMISSION):
+        for submission in tracker.reader.submissions(study, kind=kind):
+            ours = submission.tags.get(Tag.HOME) == home.name
+            abandoned = ours and submission.status == State.RUNNING
+            if not abandoned or submission in except_for:
+                continue
+            for run in tracker.reader.tree(submission):
+                tracker.writer.kill_if_open(run, "its driver is gone")
 
 
 def close_submission(
-    tracker: Tracker,
-    submission: TrackedRun,
-    states: Mapping[str, str],
-    sent: bool,
+    tracker: Tracker, submission: TrackedRun, states: Mapping[str, str], sent: bool
 ) -> int:
-    """Write the comparison, set the submission's status, return the exit status."""
-    failed = sum(state != "FINISHED" for state in states.values())
+    """Write the comparison and set the submission's status. Returns the driver's exit status.
+
+    states: of every Run and search, by key or name; sent: whether MLflow has all results. Raises
+    Refused where it has not.
+    """
+    failed = sum(state != State.FINISHED for state in states.values())
     log.info("%d of %d Runs and searches finished", len(states) - failed, len(states))
     if not sent:
         raise Refused("MLflow lacks some results; the next submit or status sends them", 1)
-    for child in tracker.children(submission):  # tried before, and this time not even begun
-        if child.status == "SCHEDULED":
-            tracker.set_tags(child.run_id, {"reason": "its turn never came"})
-            tracker.set_status(child.run_id, "KILLED")
-    found = load(tracker, tracker.run(submission.run_id))
-    write_comparison(tracker, found)
-    keep(tracker, found)
+    for child in tracker.reader.children(submission):
+        if child.status == "SCHEDULED":  # it ended in an earlier submission
+            tracker.writer.kill_if_open(child, "not started in this submission")
+    closed = load(tracker.reader, tracker.reader.run(submission.run_id))
+    write_comparison(tracker, closed)
+    store_finished(tracker.writer, closed)
     reason = f"{failed} of {len(states)} Runs and searches did not finish" if failed else ""
-    tracker.set_tags(submission.run_id, {"reason": reason})
-    tracker.set_status(submission.run_id, "FAILED" if failed else "FINISHED")
+    tracker.writer.set_tags(submission.run_id, {Tag.REASON: reason})
+    tracker.writer.set_status(submission.run_id, State.FAILED if failed else State.FINISHED)
     return 1 if failed else 0

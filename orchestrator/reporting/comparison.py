@@ -10,20 +10,37 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 _LISTED = 8  # Runs that a note names; of more it says "and 3 more"
 
 
+class State(StrEnum):
+    """The state of a Run or of a search, under the names that MLflow and our JSON output show."""
+
+    PENDING = "PENDING"  # not started; MLflow says SCHEDULED where it was tried before
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"  # it ended with an error of its own
+    KILLED = "KILLED"  # its process, its node or its driver was stopped
+    BLOCKED = "BLOCKED"  # what it starts from did not finish
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing can start from a Run or a search in this state."""
+        return self in (State.FAILED, State.KILLED, State.BLOCKED)
+
+
 @dataclass(frozen=True)
 class RunRecord:
-    """One Run and its figures. state: PENDING, RUNNING, FINISHED, FAILED, KILLED or BLOCKED."""
+    """One Run and its figures."""
 
     stage: str
     label: str  # stage plus grid values: one configuration
     seed: int
     key: str
-    state: str
+    state: State
     run_id: str | None  # None: never started
     trainable: str
     dataset: str  # fingerprint
@@ -173,7 +190,7 @@ def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:
     compared = _compared(runs, spec)
     waiting, lacking = [], []
     for run in compared:
-        if run.state != "FINISHED":
+        if run.state != State.FINISHED:
             waiting.append(f"{run.label} seed {run.seed} ({run.state})")
         elif spec.metric not in run.metrics:
             lacking.append(f"{run.label} seed {run.seed}")
@@ -188,7 +205,7 @@ def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:
 def _compared(runs: Iterable[RunRecord], spec: Comparison) -> list[RunRecord]:
     """Runs of the compared stages, without stages whose finished Runs all lack the metric."""
     wanted = [run for run in runs if spec.stages is None or run.stage in spec.stages]
-    finished = [run for run in wanted if run.state == "FINISHED"]
+    finished = [run for run in wanted if run.state == State.FINISHED]
     reporting = {run.stage for run in finished if spec.metric in run.metrics}
     lacking = {run.stage for run in finished} - reporting
     return [run for run in wanted if run.stage not in lacking]
@@ -204,7 +221,7 @@ def _row(runs: Sequence[RunRecord], spec: Comparison) -> Row:
         dataset=run.dataset,
         data_name=run.data_name,
         metric=metric,
-        runs=tuple(run for run in runs if run.state == "FINISHED" and metric in run.metrics),
+        runs=tuple(run for run in runs if run.state == State.FINISHED and metric in run.metrics),
         reference=spec.reference.get(run.label, spec.reference.get(run.stage)),
     )
 

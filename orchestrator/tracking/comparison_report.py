@@ -1,4 +1,4 @@
-"""The comparison of a submission, written as its artifacts: tables and figures."""
+"""Write the comparison of a submission, tables and figures, as artifacts of its MLflow run."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +13,11 @@ from matplotlib.image import imread
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.plan import json_digest
 from orchestrator.plots.contract import load_plot
-from orchestrator.reporting.comparison import RunRecord, Table, tables, unfinished
+from orchestrator.reporting.comparison import RunRecord, State, Table, tables, unfinished
 from orchestrator.reporting.mask_plots import MaskRow, mask_rows
 from orchestrator.reporting.style import Pixels, save
 from orchestrator.reporting.tables import as_csv, as_markdown
-from orchestrator.tracking.mlflow_client import Tracker
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
     RunState,
     Submission,
@@ -25,6 +25,7 @@ from orchestrator.tracking.run_states import (
     records,
     with_curves,
 )
+from orchestrator.tracking.tags import Tag
 from trainables.monitoring.record_files import LAST_MASKS
 
 
@@ -35,13 +36,13 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
     run_id, source = submission.tracked.run_id, _source(tracker, submission)
     spec = comparison(submission.plan)
     folders = ["tables", "plots"] if spec.plots else ["tables"]
-    stands = submission.tracked.tags.get("comparison") == source
-    if stands and all(tracker.files(run_id, folder) for folder in folders):
+    stands = submission.tracked.tags.get(Tag.COMPARISON) == source
+    if stands and all(tracker.reader.files(run_id, folder) for folder in folders):
         return
     plots = {name: load_plot(name) for name in spec.plots}
     always = [metric for plot in plots.values() for metric in plot.histories]
     data = ComparisonData(
-        tracker, submission, with_curves(records(submission), tracker, spec, always)
+        tracker, submission, with_curves(records(submission), tracker.reader, spec, always)
     )
     note = unfinished(data.runs, spec)
     plan = submission.plan
@@ -54,9 +55,9 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
         (folder / "tables/comparison.md").write_text(text, encoding="utf-8")
         for name, plot in plots.items():
             save(plot.draw(data), folder / f"plots/{name}.png")
-        tracker.log_files(run_id, folder)
-    tracker.describe(run_id, text)
-    tracker.set_tags(run_id, {"comparison": source})
+        tracker.writer.log_files(run_id, folder)
+    tracker.writer.describe(run_id, text)
+    tracker.writer.set_tags(run_id, {Tag.COMPARISON: source})
 
 
 def _source(tracker: Tracker, submission: Submission) -> str:
@@ -66,7 +67,7 @@ def _source(tracker: Tracker, submission: Submission) -> str:
     for item in submission.runs:
         runs.append([item.state, item.run_id])
         if item.tracked is not None:
-            facts = [item.fact(name) for name in ("epochs", "maps")]
+            facts = [item.fact(name) for name in (Tag.EPOCHS, Tag.FIGURES)]
             runs[-1] += [dict(item.tracked.metrics), facts, _pictures(tracker, item)]
     return json_digest([tree_version(), submission.plan, runs])
 
@@ -74,10 +75,10 @@ def _source(tracker: Tracker, submission: Submission) -> str:
 def _pictures(tracker: Tracker, item: RunState) -> list[tuple[str, str]]:
     """What a producer has made, as MLflow run and path: what is reused stands with the original,
     which may yet be on its way."""
-    if not item.run.artifacts or item.state != "FINISHED" or item.tracked is None:
+    if not item.run.artifacts or item.state != State.FINISHED or item.tracked is None:
         return []
-    run_id = item.tracked.tags.get("reused_from", item.tracked.run_id)
-    return [(run_id, path) for path in tracker.files(run_id, item.run.artifacts)]
+    run_id = item.tracked.tags.get(Tag.REUSED_FROM, item.tracked.run_id)
+    return [(run_id, path) for path in tracker.reader.files(run_id, item.run.artifacts)]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class ComparisonData:
         with tempfile.TemporaryDirectory() as folder:
             return {
                 f"{label}, seed {run.seed}": imread(
-                    self.tracker.download_file(str(run.run_id), path, Path(folder))
+                    self.tracker.reader.download_file(str(run.run_id), path, Path(folder))
                 )
                 for label, run, path in files
             }
@@ -115,7 +116,7 @@ class ComparisonData:
         epochs, masks = self._epochs(), {}
         with tempfile.TemporaryDirectory() as folder:
             for label, run, path in self._first_files(lambda run: f"masks/{LAST_MASKS}"):
-                file = self.tracker.download_file(str(run.run_id), path, Path(folder))
+                file = self.tracker.reader.download_file(str(run.run_id), path, Path(folder))
                 with np.load(file, allow_pickle=False) as kept:
                     rows = mask_rows(int(epochs[run.run_id]), dict(kept))
                 masks[f"{label}, seed {run.seed}"] = rows
@@ -128,7 +129,9 @@ class ComparisonData:
             for item in self.submission.runs:
                 names = {f"{item.run.artifacts}/{name}.png": name for name in images}
                 pictures = {
-                    names[path]: imread(self.tracker.download_file(run_id, path, Path(folder)))
+                    names[path]: imread(
+                        self.tracker.reader.download_file(run_id, path, Path(folder))
+                    )
                     for run_id, path in _pictures(self.tracker, item)
                     if path in names
                 }
@@ -138,7 +141,7 @@ class ComparisonData:
 
     def _epochs(self) -> dict[str | None, str]:
         """MLflow run → number of epochs that it was trained for."""
-        return {item.run_id: item.fact("epochs") for item in self.submission.runs}
+        return {item.run_id: item.fact(Tag.EPOCHS) for item in self.submission.runs}
 
     def _first_files(
         self, path_of: Callable[[RunRecord], str]
@@ -147,6 +150,6 @@ class ComparisonData:
         for row in (row for table in self.tables for row in table.rows):
             for run in row.runs:
                 path = path_of(run)
-                if path in self.tracker.files(str(run.run_id), path.partition("/")[0]):
+                if path in self.tracker.reader.files(str(run.run_id), path.partition("/")[0]):
                     yield row.label, run, path
                     break

@@ -1,6 +1,7 @@
-"""What a Run leaves when it ends → MLflow: test figures, curves, models, artifacts, logs.
+"""Send what an ended Run leaves to MLflow: test figures, curves, models, artifacts, logs.
 
-What MLflow has already is not sent again."""
+What MLflow has already is not sent again.
+"""
 
 import logging
 import tempfile
@@ -15,26 +16,31 @@ from orchestrator.reporting.style import save
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.manifest import MANIFEST
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.mlflow_client import ModelFiles, TrackedRun, Tracker, TrackingError
+from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
+from orchestrator.tracking.mlflow_writer import ModelFiles, Tracker
+from orchestrator.tracking.render_process import RenderProcess
+from orchestrator.tracking.tags import Kind, Tag, current_names, model_tag
 from trainables.engine.early_stopping import best_epoch
 from trainables.metrics import metric_of
+from trainables.monitoring.record_files import MAPS
 
 log = logging.getLogger(__name__)
-Epoch = Mapping[str, float]
+DAMAGED = "damaged"  # stands in place of a model's address
+Epoch = Mapping[str, float]  # `epoch` and the metrics of that epoch
 
 
 class Publisher:
     """Sends what the store holds of ended Runs."""
 
     def __init__(self, tracker: Tracker, store: Store) -> None:
-        self.tracker, self.store = tracker, store
+        self.tracker, self.store, self.render = tracker, store, RenderProcess()
 
     def origin(self, run: Run) -> str | None:
-        """The MLflow run of whoever has trained a Run, if this server has it: another one, or one
-        whose database was lost, is sent all of it."""
+        """Return the id of the MLflow run under which a Run was trained; None where this server
+        does not have it: another server, or one that lost its database, is sent all of the Run."""
         origin = self.store.run(run.key).origin()
         try:
-            return self.tracker.run(origin["run_id"]).run_id if origin else None
+            return self.tracker.reader.run(origin["run_id"]).run_id if origin else None
         except TrackingError as error:
             if error.answered:
                 return None
@@ -43,55 +49,76 @@ class Publisher:
     def result(
         self, run: Run, tracked: TrackedRun, result: Mapping[str, Any], stamps: dict[int, int]
     ) -> None:
-        """Test figures, plots and models of a finished Run. stamps: as in `Tracker.log_epochs`."""
-        best = int(result["best_epoch"])
-        have = self.tracker.run(tracked.run_id)
-        if not all(name in have.metrics for name in result["test"]):
-            self.tracker.log_epochs(tracked.run_id, [{"epoch": best, **result["test"]}], stamps)
-        self.tracker.set_tags(
-            tracked.run_id,
-            {**result["facts"], "best_epoch": str(best), "epochs": str(len(result["history"]))},
-        )
+        """Send test figures, plots and models of a finished Run. stamps: as in
+        `MlflowWriter.log_epochs`."""
+        best, epochs = int(result["best_epoch"]), len(result["history"])
+        reused = tracked.tags.get(Tag.KIND) == Kind.REUSED
+        now = self.tracker.reader.run(tracked.run_id)
+        tested = {"epoch": best, **result["test"]}
+        if not all(name in now.metrics for name in result["test"]):
+            self.tracker.writer.log_epochs(tracked.run_id, [tested], stamps)
+        facts = current_names(result["facts"])
+        facts |= {Tag.BEST_EPOCH: str(best), Tag.EPOCHS: str(epochs)}
+        self._set_tags(tracked, facts)
         if run.artifacts:
-            if "artifacts" not in have.tags and tracked.tags.get("kind") != "reused":
+            if Tag.ARTIFACTS not in now.tags and not reused:
                 self._artifacts(run, tracked)
-                self.tracker.set_tags(tracked.run_id, {"artifacts": f"{run.artifacts}/"})
+                self._set_tags(tracked, {Tag.ARTIFACTS: f"{run.artifacts}/"})
             return
-        if "plots" not in have.tags:
-            tested = {"epoch": best, **result["test"]}
+        if Tag.PLOTS not in now.tags:
             self._plots(tracked, [*result["history"], tested], best)
-            self.tracker.set_tags(tracked.run_id, {"plots": "plots/"})
-        if tracked.tags.get("kind") == "reused":
-            return
-        last = len(result["history"])
-        for name, epoch in {"best": best, "last": last}.items():
-            if f"model_{name}" not in have.tags:
-                uri = self._model(run, tracked, name, epoch)
-                self.tracker.set_tags(tracked.run_id, {f"model_{name}": uri})
+            self._set_tags(tracked, {Tag.PLOTS: "plots/"})
+        for name, epoch in {} if reused else {"best": best, "last": epochs}.items():
+            tag = model_tag(name)
+            if tag not in now.tags:
+                self._set_tags(tracked, {tag: self._model(run, tracked, name, epoch)})
 
     def trial(self, run: Run, tracked: TrackedRun, history: Sequence[Epoch], outcome: str) -> None:
-        """What a trial leaves: its curves and its last checkpoint. It was not tested."""
-        best = best_epoch(history, run.select, metric_of(run.select).mode)
-        have = self.tracker.run(tracked.run_id).tags
-        facts = {"best_epoch": str(best), "epochs": str(len(history)), "outcome": outcome}
-        if have.get("epochs") != str(len(history)):
+        """Send a trial's curves and its last checkpoint. A trial is not tested."""
+        best, epochs = best_epoch(history, run.select, metric_of(run.select).mode), len(history)
+        tags: dict[str, str] = {
+            Tag.BEST_EPOCH: str(best),
+            Tag.EPOCHS: str(epochs),
+            Tag.OUTCOME: outcome,
+        }
+        if self.tracker.reader.run(tracked.run_id).tags.get(Tag.EPOCHS) != str(epochs):
             self._plots(tracked, history, best)
-            facts["model_last"] = self._model(run, tracked, "last", len(history))
-        self.tracker.set_tags(tracked.run_id, facts)
-
-    def _artifacts(self, run: Run, tracked: TrackedRun) -> None:
-        """What a producer has made; its manifest names every file with its sha256."""
-        checkpoint = self.store.run(run.key).best()
-        if checkpoint is None:
-            log.warning("%s: what it made is damaged, and is not sent", run.name)
-        else:
-            self.tracker.log_files(tracked.run_id, checkpoint.path, run.artifacts)
+            tags[Tag.MODEL_LAST] = self._model(run, tracked, "last", epochs)
+        self._set_tags(tracked, tags)
 
     def logs(self, run: Run, tracked: TrackedRun) -> None:
-        """What every rank of every attempt had to say; a reused Run's stand with the original."""
+        """Send the logs of every rank of every attempt; a reused Run's are with the original."""
         logs = self.store.run(run.key).logs()
-        if logs and tracked.tags.get("kind") != "reused":
-            self.tracker.log_files(tracked.run_id, next(iter(logs.values())).parent, "logs")
+        if logs and tracked.tags.get(Tag.KIND) != Kind.REUSED:
+            folder = next(iter(logs.values())).parent
+            self.tracker.writer.log_files(tracked.run_id, folder, "logs")
+
+    def figures(self, run: Run, tracked: TrackedRun) -> bool:
+        """Send t-SNE, masks and diagram once another process has drawn them. Returns whether
+        nothing is left to be sent."""
+        folder = self.store.run(run.key).features()
+        if folder is None or Tag.FIGURES in tracked.tags:
+            return True
+        if not self.render.has_drawn(folder):
+            return False
+        error = self.render.errors.get(folder)
+        if error is None:
+            self.tracker.writer.log_files(tracked.run_id, folder / MAPS)
+        else:
+            log.warning("%s: no t-SNE, masks or diagram: %s", run.name, error)
+        self._set_tags(tracked, {Tag.FIGURES: f"none: {error}" if error else "plots/"})
+        return True
+
+    def _set_tags(self, tracked: TrackedRun, tags: Mapping[str, str]) -> None:
+        self.tracker.writer.set_tags(tracked.run_id, tags)
+
+    def _artifacts(self, run: Run, tracked: TrackedRun) -> None:
+        """Send what a producer has made; its manifest names every file with its sha256."""
+        checkpoint = self.store.run(run.key).best()
+        if checkpoint is None:
+            log.warning("%s: its artifacts are damaged, and are not sent to MLflow", run.name)
+        else:
+            self.tracker.writer.log_files(tracked.run_id, checkpoint.path, run.artifacts)
 
     def _plots(self, tracked: TrackedRun, history: Sequence[Epoch], best: int) -> None:
         series: dict[str, list[tuple[int, float]]] = {}
@@ -102,32 +129,33 @@ class Publisher:
         with tempfile.TemporaryDirectory() as folder:
             for name, figure in run_curves(series, best).items():
                 save(figure, Path(folder) / f"{name}.png")
-            self.tracker.log_files(tracked.run_id, Path(folder), "plots")
+            self.tracker.writer.log_files(tracked.run_id, Path(folder), "plots")
 
     def _model(self, run: Run, tracked: TrackedRun, name: str, epoch: int) -> str:
-        """The best checkpoint as a model that predicts; the last one as its files."""
+        """Log the best checkpoint as a model that predicts, the last one as its files. Returns its
+        address, or `damaged`."""
         checkpoint = self.store.run(run.key).load(epoch)
         if checkpoint is None:
-            log.warning("%s: no model of epoch %d is logged: it is damaged", run.name, epoch)
-            return "damaged"
+            log.warning("%s: the checkpoint of epoch %d is damaged: no model", run.name, epoch)
+            return DAMAGED
         predicts = name == "best" and run.predicts
-        facts = {
-            "epoch": str(epoch),
-            "metric": f"{run.select}={checkpoint.info['history'][-1][run.select]:.6g}",
-            "run_key": run.key,
-            "address": str(checkpoint.path),
-            "sha256": checkpoint.files[WEIGHTS]["sha256"],
+        facts: dict[str, str] = {
+            Tag.EPOCH: str(epoch),
+            Tag.METRIC: f"{run.select}={checkpoint.info['history'][-1][run.select]:.6g}",
+            Tag.RUN_KEY: run.key,
+            Tag.ADDRESS: str(checkpoint.path),
+            Tag.SHA256: checkpoint.files[WEIGHTS]["sha256"],
         }
-        with tempfile.TemporaryDirectory() as folder:
-            files = _model_files(checkpoint, Path(folder))
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = _model_files(checkpoint, Path(temporary))
             code = Path(trainables.__file__).parent if predicts else None
-            return self.tracker.log_model(
-                tracked, ModelFiles(files, f"{run.stage}-{name}", code, facts, epoch)
-            )
+            model_name = f"{run.stage}-{name}"
+            files = ModelFiles(folder, model_name, code, facts, epoch)
+            return self.tracker.models.log(tracked, files)
 
 
 def _model_files(checkpoint: Checkpoint, folder: Path) -> Path:
-    """A folder with what predicting needs: weights and description, not the optimizer."""
+    """Fill a folder with what predicting needs: weights and description, not the optimizer."""
     for path in checkpoint.path.iterdir():
         if path.name not in (TRAINING, MANIFEST):
             (folder / path.name).symlink_to(path)

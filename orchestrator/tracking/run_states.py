@@ -1,4 +1,4 @@
-"""MLflow → the state and the figures of every Run of a submission."""
+"""Read the state and the figures of every Run of a submission from MLflow."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,42 +9,45 @@ from typing import Any, NamedTuple
 from orchestrator.config.errors import Refused
 from orchestrator.planning.plan import from_plain, json_digest
 from orchestrator.planning.run import Run
-from orchestrator.reporting.comparison import Comparison, RunRecord
-from orchestrator.tracking.mlflow_client import TrackedRun, Tracker, TrackingError
+from orchestrator.reporting.comparison import Comparison, RunRecord, State
+from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun, TrackingError
+from orchestrator.tracking.mlflow_writer import MlflowWriter
+from orchestrator.tracking.tags import Kind, Tag, current_names
 
-_FINISHED, _MANY = "finished.json", 100  # see `keep`
+_FINISHED, _MANY = "finished.json", 100  # see `store_finished`
 _CALLS_AT_ONCE = 8  # MLflow's client asks for one curve a call
+_MOST_NAMES = 8  # Runs named in an error
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A planned Run and what MLflow says of it. state: PENDING (which MLflow calls SCHEDULED when
-    the Run has been tried before), RUNNING, FINISHED, FAILED, KILLED or BLOCKED (its parent
-    failed)."""
+    """A planned Run and what MLflow says of it."""
 
     run: Run
-    state: str
-    run_id: str | None
-    progress: Mapping[str, Any]
-    reason: str
+    state: State
+    run_id: str | None  # MLflow's; None before the Run has started
+    progress: Mapping[str, Any]  # as the worker reports it, empty before it does
+    reason: str  # why it failed, was stopped or is blocked
     tracked: TrackedRun | None
 
     def fact(self, name: str) -> str:
-        """What the Run's last attempt said of itself, such as `hand_off`; empty if nothing yet."""
+        """Return a fact that the Run's last attempt reported; empty if it has not yet. name: of a
+        `Tag`, such as `weight_transfer`."""
         tags = self.tracked.tags if self.tracked else {}
-        return str(tags.get(name) or self.progress.get("facts", {}).get(name, ""))
+        return str(tags.get(name) or current_names(self.progress.get("facts", {})).get(name, ""))
 
 
 @dataclass(frozen=True)
 class SearchState:
-    """A planned search and what MLflow says of it. state: PENDING, RUNNING, FINISHED, FAILED,
-    KILLED or BLOCKED (its parent failed)."""
+    """A planned search and what MLflow says of it."""
 
-    spec: Mapping[str, Any]  # its form, with `stage`, `count` of trials and the stages `behind` it
-    state: str
+    # as in the plan: its settings, with `stage`, `count` of trials, and the stages `behind` it that
+    # start from its result
+    spec: Mapping[str, Any]
+    state: State
     reason: str
     counts: Mapping[str, int]  # RUNNING, FINISHED, STOPPED, FAILED → trials
-    best: Mapping[str, Any] | None  # label, figure and values of the best so far
+    best: Mapping[str, Any] | None  # label, figure and values of the best trial so far
     tracked: TrackedRun | None
 
     @property
@@ -53,13 +56,13 @@ class SearchState:
 
     @property
     def ended(self) -> int:
-        """Trials that have."""
-        return sum(number for state, number in self.counts.items() if state != "RUNNING")
+        """How many trials have ended."""
+        return sum(number for state, number in self.counts.items() if state != State.RUNNING)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The newest submission of a study."""
+    """A submission of a study with its Runs and searches."""
 
     tracked: TrackedRun
     plan: Mapping[str, Any]
@@ -68,114 +71,130 @@ class Submission:
 
     @property
     def finished(self) -> bool:
-        """Whether every Run and every search has."""
+        """Whether every Run and every search has finished."""
         states = [item.state for item in self.runs] + [item.state for item in self.searches]
-        return all(state == "FINISHED" for state in states)
+        return all(state == State.FINISHED for state in states)
 
 
-def newest(tracker: Tracker, study: str) -> Submission | None:
-    """The newest submission of a study with its Runs; None where there is none."""
-    found = tracker.submissions(study, 1)
-    if not found:
-        return None
-    return load(tracker, found[0])
+def newest(reader: MlflowReader, study: str) -> Submission | None:
+    """Return the newest submission of a study with its Runs; None where there is none."""
+    submissions = reader.submissions(study, 1)
+    return load(reader, submissions[0]) if submissions else None
 
 
 def load(
-    tracker: Tracker, submission: TrackedRun, plan: Mapping[str, Any] | None = None
+    reader: MlflowReader, submission: TrackedRun, plan: Mapping[str, Any] | None = None
 ) -> Submission:
-    """A submission with the states of its Runs as MLflow has them now; as it had them at the end
-    when all have finished. plan: the submission's, where it is known."""
-    plan = tracker.plan(submission) if plan is None else plan
-    children = _kept(tracker, submission)
+    """Return a submission with its Runs as MLflow has them now; from one file where all have
+    finished. plan: the submission's, where it is known."""
+    plan = reader.plan(submission) if plan is None else plan
+    children = _stored_finished(reader, submission)
     if children is None:
-        children = tracker.children(submission)
-    runs = run_states(from_plain(plan), [c for c in children if c.tags.get("kind") != "search"])
+        children = reader.children(submission)
+    runs = run_states(from_plain(plan), [c for c in children if not _is_search(c)])
     return Submission(submission, plan, runs, search_states(plan, children, runs))
 
 
-def keep(tracker: Tracker, submission: Submission) -> None:
+def store_finished(writer: MlflowWriter, submission: Submission) -> None:
     """Store how the Runs and searches of a submission ended, once all have FINISHED: one file
-    beside its plan. Nothing of them changes any more, and a file is read where MLflow needs seconds
-    to find a thousand; a few are found as fast. What is deleted in MLflow is seen (but not what
-    `mlflow gc` has removed)."""
-    found = [item.tracked for item in submission.runs]
-    found += [item.tracked for item in submission.searches]
-    once = {each.run_id: dict(vars(each)) for each in found if each is not None}
-    if len(once) < _MANY or not submission.finished:
+    beside its plan.
+
+    Nothing of them changes any more, and MLflow needs seconds to find a thousand Runs; a few are
+    found as fast as the file. A Run that is deleted in MLflow is noticed, but not what `mlflow gc`
+    has removed.
+    """
+    tracked = [item.tracked for item in submission.runs]
+    tracked += [item.tracked for item in submission.searches]
+    by_id = {run.run_id: dict(vars(run)) for run in tracked if run is not None}
+    if len(by_id) < _MANY or not submission.finished:
         return
-    text = json.dumps(list(once.values()))
+    text = json.dumps(list(by_id.values()))
     run_id = submission.tracked.run_id
-    tracker.log_text(run_id, text, _FINISHED)
-    tracker.set_tags(run_id, {"finished": _seal(text)})
+    writer.log_text(run_id, text, _FINISHED)
+    writer.set_tags(run_id, {Tag.FINISHED: _digest(text)})
 
 
-def _kept(tracker: Tracker, submission: TrackedRun) -> list[TrackedRun] | None:
-    """What `keep` has stored of a FINISHED submission; None where it has not, where another version
-    has, where the file is damaged, or where one of the Runs was deleted since."""
-    wanted = submission.tags.get("finished")
-    if submission.status != "FINISHED" or wanted is None or tracker.has_lost(submission):
+def _stored_finished(reader: MlflowReader, submission: TrackedRun) -> list[TrackedRun] | None:
+    """Return what `store_finished` has stored of a FINISHED submission; None where it has not,
+    where another version has, where the file is damaged, or where a Run was deleted since."""
+    digest = submission.tags.get(Tag.FINISHED)
+    if submission.status != State.FINISHED or digest is None or reader.has_deleted(submission):
         return None
     try:
-        text = tracker.text(submission.run_id, _FINISHED)
-    except (TrackingError, UnicodeDecodeError):  # if MLflow is away, the search for them says so
+        text = reader.text(submission.run_id, _FINISHED)
+    except (TrackingError, UnicodeDecodeError):  # if MLflow is away, the search for Runs says so
         return None
-    return [TrackedRun(**each) for each in json.loads(text)] if _seal(text) == wanted else None
+    if _digest(text) != digest:
+        return None
+    return [TrackedRun(**{**entry, "tags": current_names(entry["tags"])})
+            for entry in json.loads(text)]  # fmt: skip
 
 
-def _seal(text: str) -> str:
-    """Digest of a file and of the names of what it has of a Run."""
-    return json_digest([[each.name for each in fields(TrackedRun)], text])
+def _digest(text: str) -> str:
+    """Return the digest of a file and of the names of the fields that it has of a Run."""
+    return json_digest([[item.name for item in fields(TrackedRun)], text])
+
+
+def _is_search(child: TrackedRun) -> bool:
+    return child.tags.get(Tag.KIND) == Kind.SEARCH
 
 
 def search_states(
     plan: Mapping[str, Any], children: Iterable[TrackedRun], runs: Iterable[RunState]
 ) -> tuple[SearchState, ...]:
-    """Planned searches joined with MLflow's."""
-    found = {c.tags["stage"]: c for c in children if c.tags.get("kind") == "search"}
-    failed = {item.run.stage for item in runs if item.state in ("FAILED", "KILLED", "BLOCKED")}
+    """Join planned searches with MLflow's."""
+    by_stage = {child.tags[Tag.STAGE]: child for child in children if _is_search(child)}
+    blocking = {item.run.stage for item in runs if item.state.blocks}  # stages
     states: list[SearchState] = []
     for spec in plan.get("searches", ()):
-        child = found.get(spec["stage"])
-        said = json.loads(child.tags.get("progress") or "{}") if child else {}
-        state = _state(child) if child else "BLOCKED" if spec["after"] in failed else "PENDING"
-        reason = child.tags.get("reason", "") if child else ""
-        counts, best = said.get("counts", {}), said.get("best")
+        child = by_stage.get(spec["stage"])
+        if child is None:
+            state, reason, progress = State.PENDING, "", {}
+            if spec["after"] in blocking:
+                state = State.BLOCKED
+        else:
+            state, reason = _state(child), child.tags.get(Tag.REASON, "")
+            progress = _progress(child)
+        counts, best = progress.get("counts", {}), progress.get("best")
         states.append(SearchState(spec, state, reason, counts, best, child))
-        if state in ("FAILED", "KILLED", "BLOCKED"):
-            failed |= {spec["stage"], *spec["behind"]}
+        if state.blocks:
+            blocking |= {spec["stage"], *spec["behind"]}
     return tuple(states)
 
 
 def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[RunState, ...]:
-    """Planned Runs joined with MLflow's, in the plan's order (parents first)."""
-    tracked = {(child.tags["label"], child.tags["seed"]): child for child in children}
+    """Join planned Runs with MLflow's, in the plan's order (parents first)."""
+    by_name = {(child.tags[Tag.LABEL], child.tags[Tag.SEED]): child for child in children}
     states: list[RunState] = []
     by_key: dict[str, RunState] = {}
     for run in runs:
-        child = tracked.get((run.label, str(run.seed)))
+        child = by_name.get((run.label, str(run.seed)))
         parent = by_key.get(run.parent) if run.parent else None
         if child is not None:
-            progress = json.loads(child.tags.get("progress") or "{}")
-            reason = child.tags.get("reason", "")
-            state = RunState(run, _state(child), child.run_id, progress, reason, child)
-        elif parent is not None and parent.state in ("FAILED", "KILLED", "BLOCKED"):
-            state = RunState(run, "BLOCKED", None, {}, f"{parent.run.name} {parent.state}", None)
+            reason = child.tags.get(Tag.REASON, "")
+            item = RunState(run, _state(child), child.run_id, _progress(child), reason, child)
+        elif parent is not None and parent.state.blocks:
+            reason = f"{parent.run.name} {parent.state}"
+            item = RunState(run, State.BLOCKED, None, {}, reason, None)
         elif run.key in by_key:  # the same Run under another label
-            state = replace(by_key[run.key], run=run)
+            item = replace(by_key[run.key], run=run)
         else:
-            state = RunState(run, "PENDING", None, {}, "", None)
-        by_key.setdefault(run.key, state)
-        states.append(state)
+            item = RunState(run, State.PENDING, None, {}, "", None)
+        by_key.setdefault(run.key, item)
+        states.append(item)
     return tuple(states)
 
 
-def _state(child: TrackedRun) -> str:
-    return "PENDING" if child.status == "SCHEDULED" else child.status
+def _state(child: TrackedRun) -> State:
+    return State.PENDING if child.status == "SCHEDULED" else State(child.status)
+
+
+def _progress(child: TrackedRun) -> dict[str, Any]:
+    return dict(json.loads(child.tags.get(Tag.PROGRESS) or "{}"))
 
 
 def comparison(plan: Mapping[str, Any]) -> Comparison:
-    """What the plan wants compared."""
+    """Return what the plan wants compared."""
     compare = plan["compare"]
     pairs = compare.get("differences", compare.get("gains", ()))  # `gains`: in older plans
     return Comparison(
@@ -189,7 +208,7 @@ def comparison(plan: Mapping[str, Any]) -> Comparison:
 
 
 def records(submission: Submission) -> list[RunRecord]:
-    """The Runs with their last figures, without curves."""
+    """Return the Runs with their last figures, without curves."""
     return [
         RunRecord(
             stage=item.run.stage,
@@ -209,25 +228,25 @@ def records(submission: Submission) -> list[RunRecord]:
 
 
 def with_curves(
-    found: Iterable[RunRecord], tracker: Tracker, spec: Comparison, always: Iterable[str]
+    runs: Iterable[RunRecord], reader: MlflowReader, spec: Comparison, always: Iterable[str]
 ) -> list[RunRecord]:
-    """The same Runs with histories: of compared Runs that of the metric, over its own split and
+    """Return the Runs with histories: of compared Runs that of the metric, over its own split and
     over validation; of every Run those of the metrics `always`."""
     figure = spec.metric.partition("/")[2]
-    names = [name for name in (f"val/{figure}", spec.metric) if not name.startswith("/")]
+    compared = [name for name in (f"val/{figure}", spec.metric) if not name.startswith("/")]
 
     def with_curve(record: RunRecord) -> RunRecord:
-        wanted = {*always, *(names if record.stage in (spec.stages or ()) else ())}
-        there = sorted(wanted & record.metrics.keys()) if record.run_id else ()
-        history = {name: tracker.history(str(record.run_id), name) for name in there}
+        wanted = {*always, *(compared if record.stage in (spec.stages or ()) else ())}
+        names = sorted(wanted & record.metrics.keys()) if record.run_id else ()
+        history = {name: reader.history(str(record.run_id), name) for name in names}
         return replace(record, history=history)
 
     with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
-        return list(pool.map(with_curve, found))
+        return list(pool.map(with_curve, runs))
 
 
 class Named(NamedTuple):
-    """A Run or a trial as somebody may ask for it."""
+    """A Run or a trial under the names by which a command asks for it."""
 
     label: str
     seed: str
@@ -235,35 +254,40 @@ class Named(NamedTuple):
     run_id: str | None
 
 
-def find_run(tracker: Tracker, name: str) -> tuple[str, str | None]:
-    """Key and MLflow run of `study/label/seed`, of a key's beginning, or of an MLflow run's id; a
-    trial's too. Raises Refused."""
+def find_run(reader: MlflowReader, name: str) -> tuple[str, str | None]:
+    """Return key and MLflow run of a Run or a trial.
+
+    name: `study/label/seed`, the beginning of a key, or an MLflow run's id. Raises Refused where no
+    Run or several have that name.
+    """
     if "/" in name:
         study, _, rest = name.partition("/")
         label, _, seed = rest.rpartition("/")
-        submission = newest(tracker, study)
-        runs = _named(tracker, submission) if submission else []
+        submission = newest(reader, study)
+        runs = _named(reader, submission) if submission else []
         same = [item for item in runs if (item.label, item.seed) == (label, seed)]
         if not same:
-            names = ", ".join(f"{study}/{item.label}/{item.seed}" for item in runs[:8])
+            names = ", ".join(f"{study}/{item.label}/{item.seed}" for item in runs[:_MOST_NAMES])
             raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
         return same[0].key, same[0].run_id
-    found: dict[str, str | None] = {}
-    for tracked in tracker.newest_submissions().values():
-        for item in _named(tracker, load(tracker, tracked)):
+    ids: dict[str, str | None] = {}  # key → MLflow run
+    for tracked in reader.newest_submissions().values():
+        for item in _named(reader, load(reader, tracked)):
             if name and (item.key.startswith(name) or item.run_id == name):
-                found[item.key] = found.get(item.key) or item.run_id
-    if len(found) > 1:
-        raise Refused(f"{name} is the beginning of several keys: {', '.join(found)}", 1)
-    if not found:
+                ids[item.key] = ids.get(item.key) or item.run_id
+    if len(ids) > 1:
+        raise Refused(f"{name} is the beginning of several keys: {', '.join(ids)}", 1)
+    if not ids:
         raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
-    return next(iter(found.items()))
+    return next(iter(ids.items()))
 
 
-def _named(tracker: Tracker, submission: Submission) -> list[Named]:
-    """The Runs of a submission, then the trials of its searches."""
+def _named(reader: MlflowReader, submission: Submission) -> list[Named]:
+    """Return the Runs of a submission, then the trials of its searches."""
     runs = [Named(i.run.label, str(i.run.seed), i.run.key, i.run_id) for i in submission.runs]
     searches = [item.tracked for item in submission.searches if item.tracked is not None]
-    trials = [trial for search in searches for trial in tracker.children(search)]
-    tags = [(trial.tags, trial.run_id) for trial in trials]
-    return runs + [Named(t["label"], t["seed"], t["run_key"], run_id) for t, run_id in tags]
+    for trial in (trial for search in searches for trial in reader.children(search)):
+        tags = trial.tags
+        named = Named(tags[Tag.LABEL], tags[Tag.SEED], tags[Tag.RUN_KEY], trial.run_id)
+        runs.append(named)
+    return runs

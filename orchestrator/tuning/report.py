@@ -11,7 +11,9 @@ from orchestrator.reporting.search_plots import draw_best, draw_importance, draw
 from orchestrator.reporting.style import save
 from orchestrator.sampling.importance import importance
 from orchestrator.storage.trial_log import Trial, ranked
-from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.tags import best_metric, importance_metric
 
 _COLUMNS = ("trial", "state", "epochs", "best_epoch", "minutes")
 
@@ -37,11 +39,11 @@ def write_search(
         (folder / "tables/trials.csv").write_text(text, encoding="utf-8")
         for name, plot in plots.items():
             save(plot, folder / f"plots/{name}.png")
-        tracker.log_files(run.run_id, folder)
-    metrics = {f"importance/{name}": share for name, share in shares.items()}
+        tracker.writer.log_files(run.run_id, folder)
+    metrics = {importance_metric(name): share for name, share in shares.items()}
     if best and best[0].figure is not None:
-        metrics[f"best/{search.metric}"] = best[0].figure
-    tracker.log_epochs(run.run_id, [{"epoch": 0, **metrics}], {})
+        metrics[best_metric(search.metric)] = best[0].figure
+    tracker.writer.log_epochs(run.run_id, [{"epoch": 0, **metrics}], {})
 
 
 def importance_of(planned: PlannedSearch, trials: Sequence[Trial]) -> dict[str, float]:

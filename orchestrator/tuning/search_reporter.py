@@ -7,9 +7,13 @@ from typing import Any
 from orchestrator.config.search_schema import owner_of
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.run_records import Store
-from orchestrator.storage.trial_log import State, Trial, counts, ranked
-from orchestrator.tracking.sync import Mirror
+from orchestrator.storage.trial_log import State as TrialState
+from orchestrator.storage.trial_log import Trial, counts, ranked
+from orchestrator.tracking.run_sync import RunEnd
+from orchestrator.tracking.sync import MlflowSync
+from orchestrator.tracking.tags import Tag
 from trainables.engine.early_stopping import has_ended
 from trainables.tasks.registry import TRAINABLES
 from trainables.training_config import TrainableConfig
@@ -21,10 +25,10 @@ class SearchReporter:
     No method waits for MLflow: a thread of the sync sends what it is given.
     """
 
-    def __init__(self, planned: PlannedSearch, store: Store, mirror: Mirror, job: str) -> None:
-        """mirror: the sync of this search, whose trials are its children in MLflow; job: id of the
+    def __init__(self, planned: PlannedSearch, store: Store, sync: MlflowSync, job: str) -> None:
+        """sync: the sync of this search, whose trials are its children in MLflow; job: id of the
         submission's Ray job."""
-        self.planned, self.store, self.mirror, self.job = planned, store, mirror, job
+        self.planned, self.store, self.sync, self.job = planned, store, sync, job
         self._followed: set[str] = set()  # keys of upstream Runs that the sync follows
 
     def on_trial_start(self, trial: Trial, runs: Sequence[Run]) -> None:
@@ -33,19 +37,21 @@ class SearchReporter:
         for parent in upstream:
             if parent.key not in self._followed:
                 self._followed.add(parent.key)
-                self.mirror.follow(parent)
-        self.mirror.follow(run, drawn=_upstream_values(trial), ancestry=trial.ancestry)
+                self.sync.follow(parent)
+        upstream_values = _upstream_values(trial)
+        self.sync.follow(run, upstream_values=upstream_values, lineage=trial.ancestry)
 
     def on_trial_end(self, trial: Trial, runs: Sequence[Run]) -> None:
         """Report how a trial ended, and how its upstream Runs stand. runs: as above."""
         *upstream, run = runs
         for parent in upstream:
             self._end_upstream(parent, trial.state)
-        state, outcome = "FINISHED", "finished" if trial.state == "FINISHED" else "stopped_early"
         if trial.state == "FAILED":
-            state, outcome = "FAILED", ""
-        drawn = _upstream_values(trial)
-        self.mirror.end(run, state, trial.reason, outcome, drawn, trial.ancestry)
+            end = RunEnd(State.FAILED, trial.reason)
+        else:
+            outcome = "finished" if trial.state == "FINISHED" else "stopped_early"
+            end = RunEnd(State.FINISHED, trial.reason, outcome)
+        self.sync.end(run, end, _upstream_values(trial), trial.ancestry)
 
     def send_progress(self, trials: Sequence[Trial]) -> None:
         """Send the number of trials in each state, and the best one, as a tag of the search."""
@@ -54,21 +60,21 @@ class SearchReporter:
             "counts": counts(trials),
             "best": best and {"label": best.label, "figure": best.figure, "values": best.current},
         }
-        self.mirror.say({"progress": json.dumps(progress)})
+        self.sync.set_tags({Tag.PROGRESS: json.dumps(progress)})
 
-    def _end_upstream(self, run: Run, state: State) -> None:
+    def _end_upstream(self, run: Run, state: TrialState) -> None:
         """Report an upstream Run of a trial that ended in `state`. Another trial may still train
         it, and `clean` may have removed its checkpoints by now."""
         failed = self.store.run(run.key).ended(self.job)
         if state in ("FINISHED", "STOPPED"):
-            self.mirror.end(run, "FINISHED", "", "finished")
+            self.sync.end(run, RunEnd(State.FINISHED, "", "finished"))
         elif failed is not None:
-            self.mirror.end(run, failed[0], failed[1])
+            self.sync.end(run, RunEnd(State(failed[0]), failed[1]))
         elif has_ended(self.store.run(run.key).history(), _config_of(run)):
-            self.mirror.end(run, "FINISHED", "", "finished")
+            self.sync.end(run, RunEnd(State.FINISHED, "", "finished"))
         else:
             self._followed.discard(run.key)  # followed again when the next trial trains it
-            self.mirror.end(run, "KILLED", "the process of its trial died")
+            self.sync.end(run, RunEnd(State.KILLED, "the process of its trial died"))
 
 
 def _config_of(run: Run) -> TrainableConfig:

@@ -17,7 +17,7 @@ from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trial
-from orchestrator.tracking.sync import Mirror
+from orchestrator.tracking.sync import MlflowSync
 from orchestrator.tuning.pbt import PbtPopulation
 from orchestrator.tuning.ray_tune import TrialEvents, TrialFeed, keep_secrets
 from orchestrator.tuning.schedulers import SCHEDULERS, PbtHooks, Setup
@@ -46,13 +46,13 @@ class Tuner:
     """Runs what is left of one search on Ray Tune, and records it in `book`."""
 
     def __init__(
-        self, planned: PlannedSearch, context: SearchContext, mirror: Mirror, last: bool = True
+        self, planned: PlannedSearch, context: SearchContext, sync: MlflowSync, last: bool = True
     ) -> None:
-        """mirror: the sync of this search; last: whether trials that this tuner `lost` are tried by
+        """sync: of this search; last: whether trials that this tuner `lost` are tried by
         no other one."""
         self.planned, self.search, self.context = planned, planned.search, context
         store = Store(context.home.store)
-        reporter = SearchReporter(planned, store, mirror, context.job)
+        reporter = SearchReporter(planned, store, sync, context.job)
         self.book = TrialBook(planned, store, reporter, context.slots, last)
 
     def run(self) -> tuple[str, str]:

@@ -15,7 +15,9 @@ from orchestrator.driver.submission import close_submission
 from orchestrator.planning.plan import to_plain
 from orchestrator.planning.prepare import prepare
 from orchestrator.storage.home import Home
-from orchestrator.tracking.mlflow_client import TAG, TrackedRun, Tracker
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.tags import Tag, to_mlflow
 from tests.benchmarks.turns import Line, seconds, shown
 from tests.integration.command import Command
 
@@ -57,10 +59,10 @@ def _measure(command: Command, count: int, turns: int) -> list[Line]:
         assert result.returncode == 0, result.stderr
 
     def search() -> None:
-        assert len(tracker.children(submission)) == count
+        assert len(tracker.reader.children(submission)) == count
 
     def anew() -> None:
-        tracker.set_tags(submission.run_id, {"comparison": ""})
+        tracker.writer.set_tags(submission.run_id, {Tag.COMPARISON: ""})
         work("compare", study)
 
     timed = {name: lambda a=a: work(*a) for name, a in works.items()}  # type: ignore[misc]
@@ -92,16 +94,16 @@ def _fill(home: Home, file: str, tracker: Tracker) -> TrackedRun:
     """A submission whose Runs have all finished, closed as its driver does it."""
     study = read(file)
     prepared = prepare(study, None, home)
-    experiment = tracker.experiment(study.name)
+    experiment = tracker.writer.experiment(study.name)
     tags = {"study": study.name, "kind": "submission", "home": home.name, "plan": "0" * 16,
             "job": "gone"}  # fmt: skip
-    parent = tracker.create_run(experiment, "submission", tags)
-    tracker.log_text(parent, json.dumps(to_plain(study, prepared.runs)), "plan.json")
+    parent = tracker.writer.create_run(experiment, "submission", tags)
+    tracker.writer.log_text(parent, json.dumps(to_plain(study, prepared.runs)), "plan.json")
     direct = MlflowClient(f"sqlite:///{home.root / 'mlflow.db'}")  # the server takes 26 ms a call
     for number, run in enumerate(prepared.runs):
         tags = {"stage": run.stage, "label": run.label, "seed": str(run.seed), "kind": "run",
                 "run_key": run.key} | FACTS  # fmt: skip
-        full = {TAG + name: value for name, value in tags.items()}
+        full = to_mlflow(tags)
         made = direct.create_run(
             experiment, tags=full | {"mlflow.parentRunId": parent}, run_name=run.name
         )
@@ -115,5 +117,5 @@ def _fill(home: Home, file: str, tracker: Tracker) -> TrackedRun:
         )
         direct.set_terminated(made.info.run_id)
     ends = {run.key: "FINISHED" for run in prepared.runs}
-    close_submission(tracker, tracker.run(parent), ends, sent=True)
-    return tracker.run(parent)
+    close_submission(tracker, tracker.reader.run(parent), ends, sent=True)
+    return tracker.reader.run(parent)

@@ -16,7 +16,7 @@ from orchestrator.execution.resources import ResourceRequest
 from orchestrator.planning.prepare import build_caches, prepare
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.sync import Mirror
+from orchestrator.tracking.sync import MlflowSync
 from orchestrator.tuning.tuner import SearchContext, Tuner
 from tests.benchmarks.around import one_step
 from tests.benchmarks.turns import Line, ratio, seconds, shown
@@ -37,7 +37,7 @@ STUDY = {
 }  # fmt: skip
 
 
-class Silent(Mirror):
+class Silent(MlflowSync):
     """Tells nobody: MLflow is not what is measured."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Silent(Mirror):
     def end(self, *_: Any, **__: Any) -> None:
         pass
 
-    def say(self, *_: Any) -> None:
+    def set_tags(self, *_: Any) -> None:
         pass
 
 

@@ -10,19 +10,22 @@ import pytest
 
 from orchestrator.config.mlflow_settings import MlflowSettings
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.driver.reconcile import is_alive, settle
+from orchestrator.driver.reconcile import is_alive, reconcile
 from orchestrator.driver.submission import open_submission
 from orchestrator.execution.processes import alive
 from orchestrator.execution.ray_jobs import LOCAL, Job
 from orchestrator.execution.services import find, stop
 from orchestrator.planning.prepare import prepare
 from orchestrator.planning.run import Run
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import locked, read_json
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.mlflow_client import Tracker, TrackingError
+from orchestrator.tracking.mlflow_client import TrackingError
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import newest
-from orchestrator.tracking.sync import Mirror
+from orchestrator.tracking.run_sync import RunEnd
+from orchestrator.tracking.sync import MlflowSync
 from tests.integration.command import ALONE, HANGS, Command, wait_for
 
 pytestmark = pytest.mark.slow
@@ -147,7 +150,7 @@ def _restart(home: Home) -> None:
 def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(
     server, monkeypatch, home, study
 ):
-    run_id = server.create_run(server.experiment(study), "a", {})
+    run_id = server.writer.create_run(server.writer.experiment(study), "a", {})
     stamps: dict[int, int] = {}
     epochs = [{"epoch": n, "val/loss": 1.0 / n} for n in (1, 2)]
     pids = [item["pid"] for item in read_json(home.services)["mlflow"]["processes"]]
@@ -155,14 +158,14 @@ def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     with pytest.raises(TrackingError):
-        server.log_epochs(run_id, epochs, stamps)
+        server.writer.log_epochs(run_id, epochs, stamps)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     time.sleep(1)
     for _ in range(2):
-        server.log_epochs(run_id, epochs, stamps)
-    assert server.history(run_id, "val/loss") == [(1, 1.0), (2, 0.5)]
-    points = server.client.get_metric_history(run_id, "val/loss")
+        server.writer.log_epochs(run_id, epochs, stamps)
+    assert server.reader.history(run_id, "val/loss") == [(1, 1.0), (2, 0.5)]
+    points = server.connection.client.get_metric_history(run_id, "val/loss")
     assert [point.step for point in points] == [1, 2]
 
 
@@ -175,109 +178,112 @@ def _mapping(name: str, epochs: int = 1) -> dict:
     }
 
 
-def _opened(server: Tracker, home: Home, name: str, epochs: int = 1) -> tuple[Mirror, Run, Store]:
+def _opened(
+    server: Tracker, home: Home, name: str, epochs: int = 1
+) -> tuple[MlflowSync, Run, Store]:
     """A submission of one Run, which MLflow has as RUNNING."""
     study = from_mapping(_mapping(name, epochs))
     prepared = prepare(study, None, home)
     job = Job("gone", study.mapping, "", None, str(home.root), LOCAL, server.uri, "", None)
     store, (run,) = Store(home.store), prepared.runs
-    mirror = Mirror(server, store, open_submission(server, prepared, job, home), {"study": name})
+    submission = open_submission(server, prepared, job, home)
+    sync = MlflowSync(server, store, submission, {"study": name})
     store.run(run.key).begin_attempt()
-    mirror.follow(run)
-    mirror.flush()
-    return mirror, run, store
+    sync.follow(run)
+    sync.flush()
+    return sync, run, store
 
 
 def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(server, home, study):
-    mirror, run, store = _opened(server, home, study)
+    sync, run, store = _opened(server, home, study)
     _kill(home)
-    store.run(run.key).writer(1).end("FAILED", "too hot", mirror.submission.tags["job"])
-    mirror.end(run, "FAILED", "too hot")
+    store.run(run.key).writer(1).end("FAILED", "too hot", sync.submission.tags["job"])
+    sync.end(run, RunEnd(State.FAILED, "too hot"))
     with pytest.raises(TrackingError):
-        mirror.flush()
+        sync.flush()
     _restart(home)
-    (found,) = settle(server, home, newest(server, study), "its cluster is gone").runs
+    (found,) = reconcile(server, home, newest(server.reader, study), "its cluster is gone").runs
     assert (found.state, found.reason) == ("FAILED", "too hot")
-    assert newest(server, study).tracked.status == "KILLED"
+    assert newest(server.reader, study).tracked.status == "KILLED"
 
 
 def test_a_run_without_a_process_is_killed_with_the_reason(server, home, study):
     _opened(server, home, study)
-    (found,) = settle(server, home, newest(server, study), "its cluster is gone").runs
+    (found,) = reconcile(server, home, newest(server.reader, study), "its cluster is gone").runs
     assert found.state == "KILLED"
     assert found.reason == "its cluster is gone; submit the study again and it goes on"
-    runs = server.client.search_runs([server.experiment(study)])
+    runs = server.connection.client.search_runs([server.writer.experiment(study)])
     states = {run.info.status for run in runs}
     assert states == {"KILLED"}
 
 
 def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, home, study):
     tags = {"kind": "opening", "job": "dead", "home": home.name}
-    half = server.create_run(server.experiment(study), "submission half", tags)
+    half = server.writer.create_run(server.writer.experiment(study), "submission half", tags)
     _opened(server, home, study)
-    assert server.run(half).status == "KILLED"
+    assert server.reader.run(half).status == "KILLED"
 
 
 def test_a_run_that_is_to_be_tried_again_is_pending_until_its_turn_comes(server, home, study):
-    mirror, run, _ = _opened(server, home, study)
-    settle(server, home, newest(server, study), "its cluster is gone")
+    sync, run, _ = _opened(server, home, study)
+    reconcile(server, home, newest(server.reader, study), "its cluster is gone")
     prepared = prepare(from_mapping(_mapping(study)), None, home)
     job = Job("next", {}, "", None, str(home.root), LOCAL, server.uri, "", None)
-    assert open_submission(server, prepared, job, home).run_id == mirror.submission.run_id
-    (found,) = newest(server, study).runs
+    assert open_submission(server, prepared, job, home).run_id == sync.submission.run_id
+    (found,) = newest(server.reader, study).runs
     assert (found.state, found.run_id is None) == ("PENDING", False)
-    settle(server, home, newest(server, study), "it was stopped")
-    (found,) = newest(server, study).runs
+    reconcile(server, home, newest(server.reader, study), "it was stopped")
+    (found,) = newest(server.reader, study).runs
     assert (found.state, found.reason.partition(";")[0]) == ("KILLED", "it was stopped")
 
 
 def test_what_mlflow_refuses_is_not_offered_for_ten_minutes(server, home, study):
-    mirror, run, _ = _opened(server, home, study)
-    (child,) = server.children(mirror.submission)
-    server.client.delete_run(child.run_id)
-    mirror.start()
-    mirror.end(run, "FAILED", "too hot")
+    sync, run, _ = _opened(server, home, study)
+    (child,) = server.reader.children(sync.submission)
+    server.connection.client.delete_run(child.run_id)
+    sync.start()
+    sync.end(run, RunEnd(State.FAILED, "too hot"))
     began = time.monotonic()
-    assert not mirror.stop(600)
+    assert not sync.stop(600)
     assert time.monotonic() - began < 300
 
 
-def test_nothing_is_settled_while_a_driver_lives(server, home, study):
+def test_nothing_is_reconciled_while_a_driver_lives(server, home, study):
     _opened(server, home, study)
     with locked(home.driver_lock(study)):  # as a driver does, whatever its cluster may say of it
-        (found,) = settle(server, home, newest(server, study), "its cluster is gone").runs
+        (found,) = reconcile(server, home, newest(server.reader, study), "its cluster is gone").runs
         assert found.state == "RUNNING"
 
 
 def test_another_home_on_the_same_server_is_left_alone(server, home, study, tmp_path):
     _opened(server, home, study)
     other = Home(tmp_path / "other").create()
-    assert is_alive(newest(server, study), other, None)
-    (found,) = settle(server, other, newest(server, study), "its cluster is gone").runs
+    assert is_alive(newest(server.reader, study), other, None)
+    (found,) = reconcile(server, other, newest(server.reader, study), "its cluster is gone").runs
     assert found.state == "RUNNING"  # as it does for `stop`, which asks nobody whether it lives
-    mirror, _, _ = _opened(server, other, study)
-    runs = server.submissions(study)
+    sync, _, _ = _opened(server, other, study)
+    runs = server.reader.submissions(study)
     assert {run.tags["home"] for run in runs} == {home.name, other.name}
     assert [run.status for run in runs] == ["RUNNING", "RUNNING"]
-    assert mirror.submission.tags["home"] == other.name
+    assert sync.submission.tags["home"] == other.name
 
 
 def test_what_a_driver_left_half_made_is_made_whole(server, home, study):
-    mirror, run, store = _opened(server, home, study)
-    (child,) = server.children(mirror.submission)
-    server.client.delete_tag(child.run_id, "orchestrator.opened")
+    sync, run, store = _opened(server, home, study)
+    (child,) = server.reader.children(sync.submission)
+    server.connection.client.delete_tag(child.run_id, "orchestrator.described")
     (store.run(run.key).path / "origin.json").unlink()
-    again = Mirror(server, store, mirror.submission, {})
+    again = MlflowSync(server, store, sync.submission, {})
     again.follow(run)
     again.flush()
-    (child,) = server.children(mirror.submission)
-    assert child.tags["opened"] and store.run(run.key).origin()["run_id"] == child.run_id
+    (child,) = server.reader.children(sync.submission)
+    assert child.tags["described"] and store.run(run.key).origin()["run_id"] == child.run_id
 
 
 def test_the_submission_of_another_plan_closes_what_was_left_running(server, home, study):
-    mirror, _, _ = _opened(server, home, study)
+    sync, _, _ = _opened(server, home, study)
     _opened(server, home, study, epochs=2)
-    states = {run.run_id: run.status for run in server.submissions(study)}
+    states = {run.run_id: run.status for run in server.reader.submissions(study)}
     assert sorted(states.values()) == ["KILLED", "RUNNING"]
-    assert states[mirror.submission.run_id] == "KILLED"
-    assert [run.status for run in server.children(mirror.submission)] == ["KILLED"]
+    assert states[sync.submission.run_id] == "KILLED"
+    assert [run.status for run in server.reader.children(sync.submission)] == ["KILLED"]

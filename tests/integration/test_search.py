@@ -196,7 +196,7 @@ def test_a_population_learns_and_its_best_can_be_trained_again(command):
     for trial in trials:
         child = by_key[trial.key]
         told = [f"epoch {step['epoch']}: trial {step['trial']}" for step in trial.ancestry]
-        assert child.data.tags.get("orchestrator.ancestry", "") == "; ".join(told)
+        assert child.data.tags.get("orchestrator.lineage", "") == "; ".join(told)
         steps = [point.step for point in client.get_metric_history(child.info.run_id, "val/loss")]
         # what it learnt itself: of the epoch before it became an heir, as far as it was sent
         assert steps == [1, 2] or (steps == [2] and told)

@@ -154,10 +154,10 @@ def test_maps_that_a_dead_driver_has_not_sent_are_sent_by_status(finished, comma
     parent = client.get_run(run_id).data.tags["mlflow.parentRunId"]
     (picture,) = (command.home / "artifacts").rglob(f"{run_id}/**/tsne_epoch1.png")
     picture.unlink()
-    client.delete_tag(run_id, "orchestrator.maps")
+    client.delete_tag(run_id, "orchestrator.figures")
     client.update_run(parent, status="RUNNING")
     assert command.runs("tiny")["late"]["state"] == "FINISHED"
-    assert client.get_run(run_id).data.tags["orchestrator.maps"] == "plots/"
+    assert client.get_run(run_id).data.tags["orchestrator.figures"] == "plots/"
     assert picture.is_file()
     assert client.get_run(parent).info.status == "FINISHED"
 

@@ -1,4 +1,4 @@
-"""What no newest plan needs goes; what anybody needs or holds stays; nothing goes on a guess."""
+"""What no newest plan needs is removed; what a plan needs or a process holds stays."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.config.errors import Refused
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.driver.garbage_collector import clean, find_waste, remove
+from orchestrator.driver.garbage_collector import clean, find_garbage, remove
 from orchestrator.planning.plan import make_plan, plan_states
 from orchestrator.planning.prepare import Prepared, store_plan
 from orchestrator.planning.run import Inputs, Run
@@ -139,9 +139,9 @@ def test_trials_stay_with_what_they_start_from_until_their_search_has_found(home
     trials = Trials(Store(home.store).run("thesearch").path)
     trial = Trial(0, {}, child.name, "A", "FINISHED", 1, 0.5, ahead=[parent.name])
     trials.put(trial, 1.0)
-    assert {parent, child} & {item.path for item in find_waste(home)} == set()
+    assert {parent, child} & {item.path for item in find_garbage(home)} == set()
     trials.put(replace(trial, index=1), 2.0)
-    assert {parent, child} <= {item.path for item in find_waste(home)}
+    assert {parent, child} <= {item.path for item in find_garbage(home)}
 
 
 def test_what_the_newest_plans_of_two_studies_need_stays(home: Home) -> None:
@@ -172,12 +172,12 @@ def test_what_only_the_plan_before_needed_goes(home: Home) -> None:
 
 def test_what_is_removed_is_counted(home: Home) -> None:
     old = changed(home)
-    waste = find_waste(home)
-    for item in waste:
+    garbage = find_garbage(home)
+    for item in garbage:
         usage = subprocess.run(["du", "-sB1", item.path], stdout=subprocess.PIPE, check=True)
         assert item.bytes == int(usage.stdout.split()[0])
     with elsewhere(OWN, home.store, old[0].name):  # a training that begins meanwhile
-        assert remove(waste) == sum(item.bytes for item in waste if item.path != old[0])
+        assert remove(garbage) == sum(item.bytes for item in garbage if item.path != old[0])
     assert [path.name for path in old if path.is_dir()] == [old[0].name]
 
 
@@ -244,7 +244,7 @@ def test_a_plan_that_cannot_be_read_stops_all(home: Home, damage: str) -> None:
 
 def test_while_a_plan_is_made_nothing_goes(home: Home) -> None:
     folder, _ = changed(home)
-    refused = pytest.raises(Refused, match="a submit is under way")
+    refused = pytest.raises(Refused, match="a submit or another clean is under way")
     with elsewhere(LOCK, home.planning, "shared"), refused as caught:
         clean(home, dry_run=False)
     assert caught.value.status == 1
@@ -258,7 +258,7 @@ def test_links_out_of_the_home_are_not_followed(home: Home, tmp_path: Path) -> N
     links = [home.store / ("d" * 20), home.cache / ("d" * 16), home.ray_train]
     for link in links:
         link.symlink_to(outside)
-    written(outside / f"{'d' * 20}-1" / "x")  # would be waste in Ray Train's own folder
+    written(outside / f"{'d' * 20}-1" / "x")  # would be garbage in Ray Train's own folder
     before = everything(outside)
     assert cleaned(home) == {folder, child, home.cache / OLD}
     assert everything(outside) == before
@@ -297,9 +297,9 @@ def test_when_ray_has_ended_all_it_left_goes(home: Home, ray_temp: Path) -> None
     home.services.write_text("{")  # who runs cannot be told
     assert cleaned(home) == {ray_temp / "session_1"}
     record_ray(home, started_earlier=60.0)  # another process had this number
-    waste = find_waste(home)
+    garbage = find_garbage(home)
     record_ray(home, started_earlier=0.0)  # it starts again meanwhile
-    assert remove(waste) == 0
+    assert remove(garbage) == 0
     record_ray(home, started_earlier=60.0)
     assert cleaned(home) == {ray_temp}
     assert not ray_temp.exists()

@@ -13,8 +13,10 @@ from orchestrator.planning.plan import FORMAT
 from orchestrator.tracking import comparison_report as report
 from orchestrator.tracking import run_states as results
 from orchestrator.tracking.comparison_report import write_comparison
-from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
+from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, load
+from orchestrator.tracking.tags import Tag
 from tests.orchestrator.tracking.test_run_states import planned
 
 B = planned("B")
@@ -47,36 +49,36 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
 @pytest.fixture
 def submission(tracker: Tracker, request: pytest.FixtureRequest) -> Submission:
     """A has finished after two epochs; B, C and the search wait."""
-    experiment = tracker.experiment(request.node.name)
-    run_id = tracker.create_run(experiment, "submission", {"kind": "submission"})
-    tracker.log_text(run_id, json.dumps(PLAN), "plan.json")
+    experiment = tracker.writer.experiment(request.node.name)
+    run_id = tracker.writer.create_run(experiment, "submission", {"kind": "submission"})
+    tracker.writer.log_text(run_id, json.dumps(PLAN), "plan.json")
     tags = {"label": "A", "seed": "0", "kind": "run", "epochs": "2"}
-    a = tracker.create_run(experiment, "A", tags, run_id)
+    a = tracker.writer.create_run(experiment, "A", tags, run_id)
     epochs = [{"epoch": n, "val/loss": 1 / n, "val/accuracy": 0.3 * n} for n in (1, 2)]
-    tracker.log_epochs(a, [*epochs, {"epoch": 2, "test/accuracy": 0.625}], {})
-    tracker.set_status(a, "FINISHED")
-    return load(tracker, tracker.run(run_id))
+    tracker.writer.log_epochs(a, [*epochs, {"epoch": 2, "test/accuracy": 0.625}], {})
+    tracker.writer.set_status(a, "FINISHED")
+    return load(tracker.reader, tracker.reader.run(run_id))
 
 
 def now(tracker: Tracker, submission: Submission) -> Submission:
-    return load(tracker, tracker.run(submission.tracked.run_id))
+    return load(tracker.reader, tracker.reader.run(submission.tracked.run_id))
 
 
 def written(tracker: Tracker, submission: Submission, folder: Path) -> str:
-    path = tracker.download_file(submission.tracked.run_id, "tables/comparison.csv", folder)
+    path = tracker.reader.download_file(submission.tracked.run_id, "tables/comparison.csv", folder)
     return path.read_text("utf-8")
 
 
 def folder_of(tracker: Tracker, submission: Submission) -> Path:
     """Of its artifacts."""
-    uri = tracker.client.get_run(submission.tracked.run_id).info.artifact_uri
+    uri = tracker.connection.client.get_run(submission.tracked.run_id).info.artifact_uri
     return Path(uri.removeprefix("file://"))
 
 
 def overwrite(tracker: Tracker, submission: Submission, folder: Path) -> None:
     """With what nobody would write."""
     (folder / "comparison.csv").write_text("mine", "utf-8")
-    tracker.log_files(submission.tracked.run_id, folder, "tables")
+    tracker.writer.log_files(submission.tracked.run_id, folder, "tables")
 
 
 def test_tables_and_figures_are_artifacts_of_the_submission(
@@ -86,8 +88,8 @@ def test_tables_and_figures_are_artifacts_of_the_submission(
     run_id = submission.tracked.run_id
     tables = ["tables/comparison.csv", "tables/comparison.md"]
     plots = ["plots/bars.png", "plots/curves.png", "plots/loss.png"]
-    assert sorted(tracker.files(run_id, "tables")) == tables
-    assert sorted(tracker.files(run_id, "plots")) == plots
+    assert sorted(tracker.reader.files(run_id, "tables")) == tables
+    assert sorted(tracker.reader.files(run_id, "plots")) == plots
     header, a, b, _ = written(tracker, submission, tmp_path).splitlines()
     assert header.startswith("stage,label,metric,n,mean")
     assert a.startswith("A,A,test/accuracy,1,0.625,,0.5") and b.startswith("B,B,test/accuracy,0,,")
@@ -107,12 +109,14 @@ def test_what_stands_is_written_again_only_when_something_has_changed(
     assert rewrites()
     assert not rewrites()
     run_id = str(submission.runs[0].run_id)
-    tracker.set_tags(run_id, {"maps": "plots/"})  # its pictures are there now
+    tracker.writer.set_tags(run_id, {Tag.FIGURES: "plots/"})  # its pictures are there now
     assert rewrites()
-    tracker.log_epochs(run_id, [{"epoch": 2, "test/accuracy": 0.75}], {})
+    tracker.writer.log_epochs(run_id, [{"epoch": 2, "test/accuracy": 0.75}], {})
     assert rewrites()
     tags = {"label": "B", "seed": "0", "kind": "run"}
-    tracker.create_run(submission.tracked.experiment_id, "B", tags, submission.tracked.run_id)
+    tracker.writer.create_run(
+        submission.tracked.experiment_id, "B", tags, submission.tracked.run_id
+    )
     assert rewrites()
     monkeypatch.setattr(report, "tree_version", lambda: "another")
     assert rewrites()
@@ -126,7 +130,7 @@ def test_a_comparison_that_somebody_deleted_is_written_again(
     for path in folder_of(tracker, submission).rglob("comparison.*"):
         path.unlink()
     write_comparison(tracker, now(tracker, submission))
-    assert len(tracker.files(submission.tracked.run_id, "tables")) == 2
+    assert len(tracker.reader.files(submission.tracked.run_id, "tables")) == 2
 
 
 def finish(tracker: Tracker, submission: Submission, many: int = 3) -> Submission:
@@ -135,9 +139,9 @@ def finish(tracker: Tracker, submission: Submission, many: int = 3) -> Submissio
         tags = {"label": name, "seed": "0", "kind": kind, "stage": name[-1]}
         tags["progress"] = json.dumps({"counts": {"FINISHED": 2}} if kind == "search" else {})
         experiment, parent = submission.tracked.experiment_id, submission.tracked.run_id
-        run_id = tracker.create_run(experiment, name, tags, parent)
-        tracker.log_epochs(run_id, [{"epoch": 2, "test/accuracy": float("nan")}], {})
-        tracker.set_status(run_id, "FINISHED")
+        run_id = tracker.writer.create_run(experiment, name, tags, parent)
+        tracker.writer.log_epochs(run_id, [{"epoch": 2, "test/accuracy": float("nan")}], {})
+        tracker.writer.set_status(run_id, "FINISHED")
     ends = {"A": "FINISHED", "B": "FINISHED", "S": "FINISHED"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "_MANY", many)
@@ -145,10 +149,10 @@ def finish(tracker: Tracker, submission: Submission, many: int = 3) -> Submissio
     return now(tracker, submission)
 
 
-class Deaf(Tracker):
-    """Searches nothing."""
+class NoSearch(MlflowReader):
+    """Raises when children are searched for."""
 
-    def children(self, submission: TrackedRun) -> list[TrackedRun]:
+    def children(self, parent: TrackedRun) -> list[TrackedRun]:
         raise AssertionError("asked for what is in a file")
 
 
@@ -156,8 +160,8 @@ def test_a_finished_submission_is_read_from_one_file(
     tracker: Tracker, submission: Submission
 ) -> None:
     whole = finish(tracker, submission)
-    found = load(Deaf(tracker.uri), whole.tracked)
-    tracker.set_tags(whole.tracked.run_id, {"finished": ""})
+    found = load(NoSearch(tracker.connection), whole.tracked)
+    tracker.writer.set_tags(whole.tracked.run_id, {Tag.FINISHED: ""})
     asked = now(tracker, whole)
     assert found.finished and [item.state for item in found.runs] == ["FINISHED"] * 3
     assert repr(found.runs) == repr(asked.runs)  # nan is not itself
@@ -167,7 +171,7 @@ def test_a_finished_submission_is_read_from_one_file(
 def test_one_with_few_runs_has_no_such_file(tracker: Tracker, submission: Submission) -> None:
     whole = finish(tracker, submission, many=4)
     assert whole.tracked.status == "FINISHED" and whole.finished
-    assert "finished" not in whole.tracked.tags
+    assert Tag.FINISHED not in whole.tracked.tags
 
 
 def test_one_that_has_not_finished_has_no_such_file(
@@ -180,12 +184,12 @@ def test_one_that_has_not_finished_has_no_such_file(
         "FAILED",
         "1 of 1 Runs and searches did not finish",
     )
-    assert "finished" not in found.tracked.tags and not found.finished
+    assert Tag.FINISHED not in found.tracked.tags and not found.finished
 
 
 def test_a_run_that_was_deleted_since_is_missed(tracker: Tracker, submission: Submission) -> None:
     whole = finish(tracker, submission)
-    tracker.client.delete_run(str(whole.runs[1].run_id))
+    tracker.connection.client.delete_run(str(whole.runs[1].run_id))
     assert [item.state for item in now(tracker, whole).runs] == ["FINISHED", "PENDING", "PENDING"]
 
 
@@ -193,8 +197,8 @@ def test_what_goes_on_again_is_not_read_from_the_file(
     tracker: Tracker, submission: Submission
 ) -> None:
     whole = finish(tracker, submission)
-    tracker.set_status(whole.tracked.run_id, "RUNNING")
-    tracker.set_status(str(whole.runs[1].run_id), "FAILED")
+    tracker.writer.set_status(whole.tracked.run_id, "RUNNING")
+    tracker.writer.set_status(str(whole.runs[1].run_id), "FAILED")
     assert now(tracker, whole).runs[1].state == "FAILED"
 
 
@@ -211,5 +215,5 @@ def test_a_kept_file_that_is_not_what_was_stored_is_not_believed(
         path.write_text(text.replace("0.625", "0.99"), "utf-8")
     elif harm == "garbled":
         path.write_bytes(b"\xff" + text.encode())
-    found = load(tracker, whole.tracked)
+    found = load(tracker.reader, whole.tracked)
     assert found.runs[0].tracked and found.runs[0].tracked.metrics["test/accuracy"] == 0.625

@@ -11,6 +11,7 @@ from orchestrator.execution.worker import train
 from orchestrator.planning.prepare import build_caches, prepare
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
+from orchestrator.tracking.run_sync import RunEnd
 from orchestrator.tuning.tuner import SearchContext, Tuner
 from tests.conftest import ALONE
 
@@ -26,16 +27,14 @@ class RecordingSync:
         self.tags: dict[str, str] = {}
         self.drawn: dict[str, dict | None] = {}
 
-    def follow(self, run, drawn=None, ancestry=()) -> None:
+    def follow(self, run, upstream_values=None, lineage=()) -> None:
         self.ends[run.label] = ("RUNNING",)
-        self.drawn[run.label] = drawn
+        self.drawn[run.label] = upstream_values
 
-    def end(
-        self, run, state: str, reason: str = "", outcome: str = "", drawn=None, ancestry=()
-    ) -> None:
-        self.ends[run.label] = (state, reason, outcome)
+    def end(self, run, end: RunEnd, upstream_values=None, lineage=()) -> None:
+        self.ends[run.label] = (end.state, end.reason, end.outcome)
 
-    def say(self, tags) -> None:
+    def set_tags(self, tags) -> None:
         self.tags |= tags
 
 

@@ -1,0 +1,222 @@
+"""Write into MLflow: runs, metrics, artifacts and models. What is there already is kept.
+
+Any call may raise TrackingError; the caller decides when to try again.
+"""
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.models import Model
+from mlflow.models.signature import ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
+
+from orchestrator.reporting.comparison import State
+from orchestrator.tracking.mlflow_client import (
+    OPEN,
+    PAGE,
+    MlflowConnection,
+    MlflowReader,
+    TrackedRun,
+    mlflow_errors,
+)
+from orchestrator.tracking.tags import DESCRIPTION, EXPERIMENT_KIND, PARENT_RUN, Tag, to_mlflow
+
+_MODEL_REQUIREMENTS = "torch torchvision numpy pandas pillow pydantic scikit-learn".split()
+# MLflow takes no longer ones
+_PARAM_LENGTH, _TAG_LENGTH = 6000, 5000
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A checkpoint to be logged as a model. code: folder of the package that can load it."""
+
+    folder: Path
+    name: str
+    code: Path | None  # None: no pyfunc, the files alone
+    facts: Mapping[str, str]  # tags of the model
+    epoch: int
+
+
+class MlflowWriter:
+    """Writes experiments, runs, metrics and artifacts."""
+
+    def __init__(self, connection: MlflowConnection) -> None:
+        self._client = connection.client
+
+    def experiment(self, study: str) -> str:
+        """Return the experiment's id; it is created when there is none, restored when deleted."""
+        with mlflow_errors():
+            experiment = self._client.get_experiment_by_name(study)
+            if experiment is not None:
+                if experiment.lifecycle_stage == "deleted":
+                    self._client.restore_experiment(experiment.experiment_id)
+                return str(experiment.experiment_id)
+            # the UI opens on training metrics, not on traces of language models
+            tags = {EXPERIMENT_KIND: "custom_model_development"}
+            return str(self._client.create_experiment(study, tags=tags))
+
+    def create_run(
+        self, experiment_id: str, name: str, tags: Mapping[str, str], parent: str | None = None
+    ) -> str:
+        """Create a run. Returns its id. tags: ours, without `orchestrator.`."""
+        all_tags = to_mlflow(tags)
+        if parent is not None:
+            all_tags[PARENT_RUN] = parent
+        with mlflow_errors():
+            run = self._client.create_run(experiment_id, tags=all_tags, run_name=name)
+            return str(run.info.run_id)
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log every value of a nested mapping, under a dotted key."""
+        entries = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in _flat(params).items()]
+        with mlflow_errors():
+            self._client.log_batch(run_id, params=entries)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of ours, given without `orchestrator.`."""
+        entries = [RunTag(name, value[:_TAG_LENGTH]) for name, value in to_mlflow(tags).items()]
+        with mlflow_errors():
+            self._client.log_batch(run_id, tags=entries)
+
+    def log_epochs(
+        self, run_id: str, epochs: Sequence[Mapping[str, float]], stamps: dict[int, int]
+    ) -> None:
+        """Log the metrics of epochs: each entry holds `epoch` and its metrics; step = epoch.
+
+        stamps: epoch → time in ms, filled here. A call without an answer may have been carried out,
+        so it is sent again with the same stamps: MLflow then keeps each metric once.
+        """
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, float(value), stamps.setdefault(epoch, now), epoch)
+            for entry in epochs
+            for epoch in [int(entry["epoch"])]
+            for name, value in entry.items()
+            if name != "epoch"
+        ]
+        with mlflow_errors():
+            for start in range(0, len(metrics), PAGE):
+                self._client.log_batch(run_id, metrics=metrics[start : start + PAGE])
+
+    def describe(self, run_id: str, markdown: str) -> None:
+        """Set the text that MLflow shows with a run."""
+        with mlflow_errors():
+            self._client.set_tag(run_id, DESCRIPTION, markdown[:_TAG_LENGTH])
+
+    def set_status(self, run_id: str, status: str) -> None:
+        """Set MLflow's status. status: SCHEDULED, RUNNING, FINISHED, FAILED or KILLED."""
+        with mlflow_errors():
+            if status in OPEN:
+                self._client.update_run(run_id, status=str(status))
+            else:
+                self._client.set_terminated(run_id, status=str(status))
+
+    def kill_if_open(self, run: TrackedRun, reason: str) -> None:
+        """Set a run that has not ended to KILLED, with the reason."""
+        if run.status in OPEN:
+            self.set_tags(run.run_id, {Tag.REASON: reason})
+            self.set_status(run.run_id, State.KILLED)
+
+    def log_text(self, run_id: str, text: str, file: str) -> None:
+        """Log a text as an artifact."""
+        with mlflow_errors():
+            self._client.log_text(run_id, text, file)
+
+    def log_files(self, run_id: str, folder: Path, into: str | None = None) -> None:
+        """Log every file below a folder as an artifact, under the same names."""
+        with mlflow_errors():
+            self._client.log_artifacts(run_id, str(folder), into)
+
+
+class ModelUploader:
+    """Logs checkpoints as models of their runs."""
+
+    def __init__(self, connection: MlflowConnection) -> None:
+        self._client = connection.client
+
+    def log(self, run: TrackedRun, files: ModelFiles) -> str:
+        """Log a checkpoint as a model of its run, unless it is there. Returns `models:/...`."""
+        logged = self._logged(run, files.name)
+        if logged is not None:
+            return logged
+        with mlflow_errors(), tempfile.TemporaryDirectory() as temporary:
+            model = self._client.create_logged_model(
+                run.experiment_id,
+                name=files.name,
+                source_run_id=run.run_id,
+                tags=to_mlflow(files.facts),
+            )
+            self._client.log_outputs(
+                run.run_id, [LoggedModelOutput(model.model_id, step=files.epoch)]
+            )
+            folder = files.folder
+            if files.code is not None:
+                folder = Path(temporary) / "model"
+                description = Model(
+                    artifact_path=model.artifact_location,
+                    model_uuid=model.model_id,
+                    run_id=run.run_id,
+                    model_id=model.model_id,
+                )
+                _save_pyfunc(files, folder, description)
+            self._client.log_model_artifacts(model.model_id, str(folder))
+            self._client.finalize_logged_model(model.model_id, "READY")
+            return f"models:/{model.model_id}"
+
+    def _logged(self, run: TrackedRun, name: str) -> str | None:
+        """Return the run's model of a name, if it is whole; what a dead process left of it is
+        removed."""
+        with mlflow_errors():
+            models = self._client.search_logged_models(
+                [run.experiment_id],
+                filter_string=f"name = '{name}' AND source_run_id = '{run.run_id}'",
+            )
+            uri = None
+            for model in models:
+                if model.status == LoggedModelStatus.READY:
+                    uri = f"models:/{model.model_id}"
+                else:
+                    self._client.delete_logged_model(model.model_id)
+            return uri
+
+
+class Tracker:
+    """One MLflow server: `reader`, `writer` and `models` share its connection."""
+
+    def __init__(self, uri: str) -> None:
+        self.connection = MlflowConnection(uri)
+        self.uri = uri
+        self.reader = MlflowReader(self.connection)
+        self.writer = MlflowWriter(self.connection)
+        self.models = ModelUploader(self.connection)
+
+
+def _save_pyfunc(files: ModelFiles, into: Path, description: Model) -> None:
+    """Write a model that takes images, (N, H, W, 3) uint8, and loads itself with its own code."""
+    image = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))
+    mlflow.pyfunc.save_model(
+        str(into),
+        loader_module="trainables.tasks.predictor",
+        data_path=str(files.folder),
+        code_paths=[str(files.code)],
+        pip_requirements=_MODEL_REQUIREMENTS,
+        signature=ModelSignature(inputs=Schema([image])),
+        mlflow_model=description,
+    )
+
+
+def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
