@@ -1,4 +1,4 @@
-"""Versions of code: what decides the figures of a Run, and which tree a command runs.
+"""Compute versions of code: of what decides the figures of a Run, and of the whole tree.
 
 A Run's code version is a hash over every module of this project that its training reaches by its
 imports, without those that only show or ship what was trained. Docstrings, comments, layout,
@@ -50,10 +50,10 @@ class CodeNotFound(Exception):
 
 @functools.cache
 def code_version(*modules: str, choice: str = "") -> str:
-    """16 hexadecimal digits over the code of modules and of all that they reach.
+    """Return 16 hexadecimal digits over the code of modules and of all that they reach.
 
-    modules: dotted names, such as `trainables.tasks.rotation`; choice: what a registry that does
-    not count says of the Run. Raises CodeNotFound.
+    modules: dotted names, such as `trainables.tasks.rotation`; choice: a value of the Run from a
+    registry that does not count. Raises CodeNotFound.
     """
     texts = [*sorted(_digest(name) for name in reached(*modules)), choice]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
@@ -61,22 +61,22 @@ def code_version(*modules: str, choice: str = "") -> str:
 
 @functools.cache
 def reached(*modules: str) -> frozenset[str]:
-    """Modules of this project that count: the given ones, and what they import, in turn."""
+    """Return the modules of this project that count: `modules`, and what they import, in turn."""
     if missing := NOT_COUNTED - known_modules().keys():
         raise CodeNotFound(f"NOT_COUNTED names {sorted(missing)[0]}, which does not exist")
-    found: set[str] = set()
+    reached_modules: set[str] = set()
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name not in found and (name in modules or name not in NOT_COUNTED):
-            found.add(name)
+        if name not in reached_modules and (name in modules or name not in NOT_COUNTED):
+            reached_modules.add(name)
             todo += [origin for origin, _ in _imported(name).values() if origin in known_modules()]
-    return frozenset(found)
+    return frozenset(reached_modules)
 
 
 @functools.cache
 def tree_version() -> str:
-    """16 hexadecimal digits over every file of both packages: driver and workers must agree."""
+    """Return 16 hexadecimal digits over all files of both packages; driver and command agree."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted([*package.rglob("*.py"), *package.rglob("*.yaml")]):
@@ -86,7 +86,7 @@ def tree_version() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that runs; None outside of one."""
+    """Return the git commit of the checkout that runs; None outside of one."""
     command = ["git", "-C", str(PACKAGES[0].parent), "rev-parse", "HEAD"]
     if not (PACKAGES[0].parent / ".git").exists():
         return None
@@ -98,13 +98,13 @@ def git_commit() -> str | None:
 
 @functools.cache
 def known_modules() -> dict[str, Path]:
-    """Dotted name → file, of every module and package of this project."""
-    found = {}
+    """Return dotted name → file of every module and package of this project."""
+    files = {}
     for package in PACKAGES:
         for path in package.rglob("*.py"):
             parts = path.relative_to(package.parent).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return files
 
 
 @functools.cache
@@ -116,18 +116,18 @@ def _tree(module: str) -> ast.Module:
 
 @functools.cache
 def _imported(module: str) -> dict[str, tuple[str, str]]:
-    """Name in a module → the module that it comes from, and its name there; no name where it is
-    that module itself. Imports that serve type checkers alone are left out."""
-    found: dict[str, tuple[str, str]] = {}
+    """Return imported name → the module that it comes from, and its name there (empty: the module
+    itself). Imports for type checkers only are left out."""
+    imports: dict[str, tuple[str, str]] = {}
     for node in _runtime_nodes(_tree(module)):
         if isinstance(node, ast.Import):
             for item in node.names:
                 origin = item.name if item.asname else item.name.partition(".")[0]
-                found[item.asname or origin] = (_checked(item.name, module, origin), "")
+                imports[item.asname or origin] = (_checked(item.name, module, origin), "")
         elif isinstance(node, ast.ImportFrom):
             for item in node.names:
-                found[item.asname or item.name] = _origin(node, item.name, module)
-    return found
+                imports[item.asname or item.name] = _origin(node, item.name, module)
+    return imports
 
 
 def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
@@ -170,27 +170,27 @@ def _is_ours(module: str) -> bool:
 
 @functools.cache
 def _defined(module: str) -> set[str]:
-    """Names that a module defines or imports."""
-    found: set[str] = set()
+    """Return the names that a module defines or imports."""
+    names: set[str] = set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
+            names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
+            names.add(node.id)
         elif isinstance(node, ast.ImportFrom | ast.Import):
-            found |= {item.asname or item.name for item in node.names}
-    return found
+            names |= {item.asname or item.name for item in node.names}
+    return names
 
 
 def _text(module: str) -> str:
-    """The code of a module as text that is the same on every Python: what an import has brought in
-    stands as what it is, not as where it lies."""
+    """Return the code of a module as text that is the same on every Python. Imported names are
+    replaced by the code that they stand for, so that its place does not count."""
     origins = {name: _named(*origin) for name, origin in _imported(module).items()}
     return _written(_tree(module), origins)
 
 
 def _named(origin: str, name: str) -> str:
-    """An imported thing: of this project by the code that defines it, else by its full name."""
+    """Name something imported: by its code if it is this project's, else by its full name."""
     if not _is_ours(origin):
         return f"{origin}:{name}"
     if origin in NOT_COUNTED:
@@ -200,13 +200,13 @@ def _named(origin: str, name: str) -> str:
 
 @functools.cache
 def _digest(module: str) -> str:
-    """Of a module's code and of what it imports: no module imports one that imports it."""
+    """Hash a module's code and what it imports; imports have no cycles."""
     return hashlib.sha256(_text(module).encode()).hexdigest()
 
 
 def _written(node: Any, origins: dict[str, str]) -> str:
-    """A syntax tree as text. `ast.dump` differs between versions of Python: newer ones leave empty
-    fields out, have fields that older ones lack, and cut f-strings into other pieces."""
+    """Write a syntax tree as text. `ast.dump` differs between versions of Python: newer ones leave
+    out empty fields, have fields that older ones lack, and cut f-strings into other pieces."""
     if isinstance(node, ast.Name) and node.id in origins:
         return f"Name({origins[node.id]})"
     if isinstance(node, ast.AST):
@@ -215,7 +215,7 @@ def _written(node: Any, origins: dict[str, str]) -> str:
             fields["body"] = _without_docstring(node)
         if isinstance(node, ast.JoinedStr):
             fields["values"] = _joined(node.values)
-        inner = [f"{name}={_written(v, origins)}" for name, v in fields.items() if _says(v)]
+        inner = [f"{name}={_written(v, origins)}" for name, v in fields.items() if _has_value(v)]
         return f"{type(node).__name__}({','.join(inner)})"
     if isinstance(node, list):
         return f"[{','.join(_written(item, origins) for item in _statements(node))}]"
@@ -225,8 +225,8 @@ def _written(node: Any, origins: dict[str, str]) -> str:
 _IGNORED = ("kind", "type_comment", "type_ignores", "ctx")
 
 
-def _says(value: Any) -> bool:
-    """Whether a field says anything: Pythons differ in which empty ones they have."""
+def _has_value(value: Any) -> bool:
+    """Return whether a field has a value: Pythons differ in which empty ones they have."""
     return value is not None and value != []
 
 
@@ -239,12 +239,12 @@ def _without_docstring(node: Any) -> list[Any]:
 
 
 def _joined(pieces: list[Any]) -> list[Any]:
-    """The pieces of an f-string with neighbouring texts as one."""
-    found: list[Any] = []
+    """Join neighboring texts among the pieces of an f-string."""
+    joined: list[Any] = []
     for piece in pieces:
         text = isinstance(piece, ast.Constant)
-        if text and found and isinstance(found[-1], ast.Constant):
-            found[-1] = ast.Constant(found[-1].value + piece.value)
+        if text and joined and isinstance(joined[-1], ast.Constant):
+            joined[-1] = ast.Constant(joined[-1].value + piece.value)
         elif not text or piece.value:
-            found.append(piece)
-    return found
+            joined.append(piece)
+    return joined

@@ -69,7 +69,7 @@ def test_a_name_unlike_any_lists_what_there_is() -> None:
     assert f"(there are: {', '.join(built_in_studies())})" in str(error.value)
 
 
-def test_a_fault_in_a_file_is_named_with_the_file() -> None:
+def test_an_error_in_a_file_is_named_with_the_file() -> None:
     path = write("folder/mine.yaml", "study: a\nstudy: b\n")
     with pytest.raises(StudyError) as error:
         read_file(path)

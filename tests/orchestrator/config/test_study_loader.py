@@ -1,4 +1,4 @@
-"""Every fault of a study is one line by its dotted key; what is read is whole, ordered, frozen."""
+"""Every error of a study is one line by its dotted key; what is read is whole, ordered, frozen."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ def changed(*settings: str) -> dict[str, Any]:
 
 
 def errors(mapping: dict[str, Any]) -> list[str]:
-    """The fault lines of a study, without the head line that counts them."""
+    """The error lines of a study, without the head line that counts them."""
     with pytest.raises(StudyError) as error:
         from_mapping(mapping, "s.yaml")
     head, *lines = str(error.value).split("\n")
@@ -41,7 +41,7 @@ def errors(mapping: dict[str, Any]) -> list[str]:
 
 
 NAME = "may hold letters, digits, '_' and '-', 64 at most"
-FAULT_OF_THE_KEY_THAT_IS_SET = [
+ERROR_OF_THE_KEY_THAT_IS_SET = [
     # keys that do not exist, at every level
     ("studdy=1", "unknown key (did you mean 'study'?)"),
     ("data.x.sise=8", "unknown key (did you mean 'size'?)"),
@@ -101,7 +101,7 @@ FAULT_OF_THE_KEY_THAT_IS_SET = [
     ("data.x=3", "input should be a valid dictionary or instance of DatasetConfig, not 3"),
     ("stages=3", "input should be a valid dictionary, not 3"),
 ]  # fmt: skip
-FAULT_OF_ANOTHER_KEY = [
+ERROR_OF_ANOTHER_KEY = [
     ("compare.differences=[[A, B]]", "compare.differences[0]: no stage 'B' (stages: P, A)"),
     ("compare.differences=[[A, A]]", "compare.differences[0]: 'A' is compared with itself"),
     ("compare.differences=[[A, P]]",
@@ -153,16 +153,16 @@ FAULT_OF_ANOTHER_KEY = [
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        *((s, f"{s.partition('=')[0]}: {text}") for s, text in FAULT_OF_THE_KEY_THAT_IS_SET),
-        *FAULT_OF_ANOTHER_KEY,
+        *((s, f"{s.partition('=')[0]}: {text}") for s, text in ERROR_OF_THE_KEY_THAT_IS_SET),
+        *ERROR_OF_ANOTHER_KEY,
     ],
 )
-def test_one_fault_is_one_line(setting: str, line: str) -> None:
+def test_one_error_is_one_line(setting: str, line: str) -> None:
     assert errors(changed(setting)) == [line]
 
 
 @pytest.mark.parametrize("value", ["0.1", "x", "null", "{a: 1}"])
-def test_a_grid_that_is_no_list_is_a_fault_of_its_key(value: str) -> None:
+def test_a_grid_that_is_no_list_is_an_error_of_its_key(value: str) -> None:
     found = errors(changed(f"stages.A.grid.lr={value}"))
     assert {line.partition(": ")[0] for line in found} == {"stages.A.grid.lr"}
 
@@ -188,7 +188,7 @@ def test_the_test_split_cannot_stop_training(metric: str) -> None:
     assert f"early_stopping.metric: '{metric}' is not reported every epoch" in found
 
 
-def test_faults_of_several_stages_come_at_once() -> None:
+def test_errors_of_several_stages_come_at_once() -> None:
     found = errors(
         changed(
             "stages.P.config.epocs=3",
@@ -203,7 +203,7 @@ def test_faults_of_several_stages_come_at_once() -> None:
     assert keys == [*(f"stages.{key}" for key in expected), "seeds", "reference.Z"]
 
 
-def test_a_fault_of_shape_does_not_hide_a_fault_of_meaning() -> None:
+def test_an_error_of_shape_does_not_hide_an_error_of_meaning() -> None:
     found = errors(changed("resources.worker=2", "stages.A.after=Q"))
     assert [line.partition(": ")[0] for line in found] == ["resources.worker", "stages.A.after"]
 
@@ -331,14 +331,14 @@ def test_a_stage_that_comes_as_a_file_is_not_trained_and_its_children_start_from
     assert study.weight_files == {"P": str(path)}
 
 
-def test_a_file_for_a_stage_that_nothing_starts_from_is_a_fault(tmp_path):
+def test_a_file_for_a_stage_that_nothing_starts_from_is_an_error(tmp_path):
     path = tmp_path / "backbone.pt"
     path.write_bytes(b"tensors")
-    said = "stages.A.weights: replaces the training of 'A', from which no stage starts"
-    assert errors(changed(f"stages.A.weights={path}")) == [said]
+    message = "stages.A.weights: replaces the training of 'A', from which no stage starts"
+    assert errors(changed(f"stages.A.weights={path}")) == [message]
 
 
-def test_learning_from_labels_where_there_are_none_is_a_fault():
+def test_learning_from_labels_where_there_are_none_is_an_error():
     mapping = changed("data.x={type: digits, labels: false}")
     assert errors(mapping) == [
         "stages.A.config.dataset: 'x' has `labels: false`, and classify learns from labels: "
@@ -362,8 +362,8 @@ def test_a_figure_that_some_epochs_lack_stops_no_run_early():
         assert from_mapping(changed(*every)).stages
         unlabelled = changed(*every, "data.x={type: digits, labels: false}")
         if metric == "val/knn_accuracy":
-            said = f"{key}: '{metric}' needs images with a class, and 'x' has none"
-            assert errors(unlabelled) == [said]
+            message = f"{key}: '{metric}' needs images with a class, and 'x' has none"
+            assert errors(unlabelled) == [message]
         else:
             assert from_mapping(unlabelled).stages
 
@@ -392,8 +392,8 @@ def test_what_comes_as_a_file_needs_no_labels(tmp_path):
     ],
 )
 def test_what_batchnorm_and_frozen_backbones_cannot_do_is_one_line_with_the_cure(setting, line):
-    (said,) = errors(changed(setting))
-    assert said.startswith("stages.A.config") and line in said
+    (message,) = errors(changed(setting))
+    assert message.startswith("stages.A.config") and line in message
 
 
 def test_a_trainable_and_a_data_set_that_do_not_fit_are_named():

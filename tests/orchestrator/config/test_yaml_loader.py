@@ -37,10 +37,10 @@ from orchestrator.config.yaml_loader import YamlError, apply_setting, parse, rea
         ("[" * 5000, "nested too deeply"),
     ],
 )
-def test_a_fault_says_what_is_wrong_and_where(text: str, line: str) -> None:
-    with pytest.raises(YamlError) as fault:
+def test_an_error_says_what_is_wrong_and_where(text: str, line: str) -> None:
+    with pytest.raises(YamlError) as error:
         parse(text)
-    assert str(fault.value) == line
+    assert str(error.value) == line
 
 
 def test_a_character_that_yaml_forbids_is_named() -> None:
@@ -59,7 +59,7 @@ def test_a_tag_never_runs_anything(tmp_path: Path, call: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["2024-13-45", "!!int abc", "!!float abc", "!!map [1]", "0x_"])
-def test_a_value_that_is_not_of_its_own_kind_is_a_fault_of_its_line(value: str) -> None:
+def test_a_value_that_is_not_of_its_own_kind_is_an_error_of_its_line(value: str) -> None:
     with pytest.raises(YamlError, match="line 2"):
         parse(f"a: 1\nb: {value}\n")
 
@@ -203,9 +203,9 @@ def test_a_setting_changes_its_place_and_no_other(
 )
 def test_a_wrong_setting_says_what_is_wrong_and_changes_nothing(setting: str, line: str) -> None:
     mapping = copy.deepcopy(STUDY)
-    with pytest.raises(YamlError) as fault:
+    with pytest.raises(YamlError) as error:
         apply_setting(mapping, setting)
-    assert str(fault.value) == line
+    assert str(error.value) == line
     assert mapping == STUDY
 
 

@@ -1,4 +1,4 @@
-"""What can only be known where the data and the files are is said before anything starts."""
+"""What can only be known where the data and the files are is line before anything starts."""
 
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from tests.conftest import SMALL
 from trainables.models.encoders import build_encoder
 
 
-def fault(path: Path, home: Home, **config: object) -> str:
-    """The only fault of a study with three variants that start from a file."""
+def error(path: Path, home: Home, **config: object) -> str:
+    """The only error of a study with three variants that start from a file."""
     stage = {
         "trainable": "classify",
         "config": {**SMALL, "weights": str(path), **config},
@@ -59,7 +59,7 @@ def test_weights_that_fit_make_a_plan(
 
 
 @pytest.mark.parametrize(
-    ("images", "settings", "said"),
+    ("images", "settings", "line"),
     [
         (60, ["resources.workers=16", "stages.P.config.batch_size=12"],
          "a batch has 12 of the training images, and workers 16, accumulate 1 need at least 16: "
@@ -69,7 +69,7 @@ def test_weights_that_fit_make_a_plan(
     ],
 )  # fmt: skip
 def test_a_batch_that_is_too_small_is_refused_before_training(
-    tmp_path: Path, digits_home: Home, images: int, settings: list[str], said: str
+    tmp_path: Path, digits_home: Home, images: int, settings: list[str], line: str
 ) -> None:
     for number in range(images):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
@@ -83,7 +83,7 @@ def test_a_batch_that_is_too_small_is_refused_before_training(
     }
     for setting in settings:
         apply_setting(mapping, setting)
-    with pytest.raises(StudyError, match=f"stages.P.config: {said}"):
+    with pytest.raises(StudyError, match=f"stages.P.config: {line}"):
         prepare(from_mapping(mapping), None, digits_home)
 
 
@@ -92,8 +92,8 @@ def test_a_file_that_is_no_state_dict_is_refused_before_training(
 ) -> None:
     path = tmp_path / "notes.pt"
     path.write_text("not a tensor in here", encoding="utf-8")
-    said = fault(path, digits_home)
-    assert said.startswith(f"stages.only.config.weights: {path} is no state-dict file")
+    line = error(path, digits_home)
+    assert line.startswith(f"stages.only.config.weights: {path} is no state-dict file")
 
 
 def test_a_broken_tensor_name_is_refused_before_training(
@@ -101,21 +101,21 @@ def test_a_broken_tensor_name_is_refused_before_training(
 ) -> None:
     state["layer4.1.conv2.wieght"] = state.pop("layer4.1.conv2.weight")
     torch.save(state, tmp_path / "broken.pt")
-    said = fault(tmp_path / "broken.pt", digits_home)
-    assert "missing layer4.1.conv2.weight; unknown layer4.1.conv2.wieght" in said
+    line = error(tmp_path / "broken.pt", digits_home)
+    assert "missing layer4.1.conv2.weight; unknown layer4.1.conv2.wieght" in line
 
 
 def test_weights_of_another_backbone_are_refused_before_training(
     state: dict[str, Tensor], tmp_path: Path, digits_home: Home
 ) -> None:
     torch.save(state, tmp_path / "resnet18.pt")
-    said = fault(tmp_path / "resnet18.pt", digits_home, backbone="resnet50")
-    assert said.startswith("stages.only.config.weights: weights of ")
-    assert "do not fit the encoder" in said
+    line = error(tmp_path / "resnet18.pt", digits_home, backbone="resnet50")
+    assert line.startswith("stages.only.config.weights: weights of ")
+    assert "do not fit the encoder" in line
 
 
 @pytest.mark.parametrize(
-    ("pretrain", "said"),
+    ("pretrain", "line"),
     [
         ("{type: digits}", ""),
         ("{type: digits, limit: 100}", ""),
@@ -124,7 +124,7 @@ def test_weights_of_another_backbone_are_refused_before_training(
     ],
 )
 def test_no_parent_trains_on_what_its_child_is_judged_by(
-    digits_home: Home, pretrain: str, said: str
+    digits_home: Home, pretrain: str, line: str
 ) -> None:
     """Also where the child learns from a few of the same images, and where another is between."""
     mapping: dict[str, Any] = {
@@ -137,10 +137,10 @@ def test_no_parent_trains_on_what_its_child_is_judged_by(
         },
     }
     apply_setting(mapping, f"data.all={pretrain}")
-    if not said:
+    if not line:
         assert len(prepare(from_mapping(mapping), None, digits_home).runs) == 3
         return
-    with pytest.raises(StudyError, match=said) as error:
+    with pytest.raises(StudyError, match=line) as error:
         prepare(from_mapping(mapping), None, digits_home)
     assert {line.partition(":")[0] for line in error.value.errors} == {
         "stages.M.after",
