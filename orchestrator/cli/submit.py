@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from rich.console import Console
@@ -23,7 +24,7 @@ from orchestrator.execution.ray_jobs import LOCAL, Job, Jobs
 from orchestrator.execution.services import RayService, Services
 from orchestrator.planning.code_version import git_commit, tree_version
 from orchestrator.planning.plan import UnknownPlan
-from orchestrator.planning.prepare import Prepared, build_caches, store_plan
+from orchestrator.planning.prepare import Prepared, build_caches, build_ids, store_plan
 from orchestrator.reporting.comparison import State, tables, unfinished
 from orchestrator.reporting.tables import as_json, as_text
 from orchestrator.storage.files import locked
@@ -41,11 +42,11 @@ def submit(options: argparse.Namespace) -> int:
     settings = read_settings(options.mlflow)
     home = find_home(options.home).create()
     with locked(home.planning, shared=True):  # `clean` waits until the plan is stored
-        prepared = None
+        prepared, caches = None, dict[str, str]()
         if options.address is None:
             prepared = prepare_study(options, study)
             show_plan(prepared, out)
-            build_caches(prepared, home, _show_decoding(out))
+            caches = build_ids(build_caches(prepared, home, _show_decoding(out)))
         running = _start_services(options, settings, home, out)
         show_services(Services(running.ray, running.mlflow_uri), out)
         jobs, tracker = Jobs(running.ray), Tracker(running.mlflow_uri)
@@ -56,7 +57,8 @@ def submit(options: argparse.Namespace) -> int:
                 if last is not None and _is_done(last, prepared):
                     out.print(f"every Run of {study.name} is done: nothing to train")
                     return _conclude(options, last)
-            job_id = _send_job(options, home, jobs, _job(options, study, prepared, running, home))
+            job = replace(_job(options, study, prepared, running, home), caches=caches)
+            job_id = _send_job(options, home, jobs, job)
             if prepared is not None:
                 store_plan(prepared, home)
     return _watch(options, study.name, home, jobs, tracker, job_id)

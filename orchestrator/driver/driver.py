@@ -72,7 +72,7 @@ def run(job: Job) -> int:
             prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
             nodes = cluster_nodes()
             share = share_of(study.resources, nodes)
-            tables = build_caches(prepared, home, lambda name, done, total: None)
+            tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
             tracker = Tracker(job.tracking_uri)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
             store_plan(prepared, home)

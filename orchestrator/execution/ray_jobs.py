@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Job:
     tracking_uri: str
     tree: str  # version of the code that the command runs
     git_commit: str | None
+    caches: Mapping[str, str] = field(default_factory=dict)  # fingerprint → build id, read whole
 
 
 @dataclass(frozen=True)

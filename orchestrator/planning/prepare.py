@@ -45,6 +45,7 @@ from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
 from trainables.loading.decoded_cache import build, fingerprint
 from trainables.loading.image_files import list_pictures, needs_table
+from trainables.loading.image_table import fault
 from trainables.metrics import metric_of
 from trainables.monitoring.probe import probe
 from trainables.optimizers.registry import OPTIMIZERS
@@ -187,11 +188,17 @@ def _facts_of(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]
     return lambda config: (kind.select(config)[0], bool(kind.PREDICTS), "")
 
 
-def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str, Path]:
+def build_caches(
+    prepared: Prepared,
+    home: Home,
+    progress: Progress,
+    verified: Mapping[str, str] | None = None,
+) -> dict[str, Path]:
     """Decode every data set once. Returns fingerprint → folder. Raises StudyError.
 
     A data set of files also gets a list of them for producers and masks, `files-<fingerprint>`.
-    progress: called with the name of a data set, images done, images in all.
+    progress: called with the name of a data set, images done, images in all. verified: fingerprint
+    → build id of caches that the command has just read whole; these are not read again.
     """
     errors = ErrorList()
     folders: dict[str, Path] = {}
@@ -205,6 +212,10 @@ def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str
                 folders[listing.stem] = listing
                 if name not in trained_on:
                     continue
+            cache = home.cache / item.fingerprint
+            if fault(cache) is None and (verified or {}).get(cache.name) == _build_id(cache):
+                folders[item.fingerprint] = cache
+                continue
             folders[item.fingerprint] = build(
                 item.source,
                 config,
@@ -217,6 +228,17 @@ def build_caches(prepared: Prepared, home: Home, progress: Progress) -> dict[str
     if errors.lines:
         raise StudyError(prepared.study.name, errors.lines)
     return folders
+
+
+def build_ids(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Return fingerprint → build id of the caches among the folders that `build_caches` returns."""
+    return {name: _build_id(path) for name, path in folders.items() if path.is_dir()}
+
+
+def _build_id(cache: Path) -> str:
+    """Name a build of a cache: 16 hexadecimal digits over meta.json, which holds the size and the
+    checksum of every file."""
+    return hashlib.sha256((cache / "meta.json").read_bytes()).hexdigest()[:16]
 
 
 def store_plan(prepared: Prepared, home: Home) -> None:

@@ -1,4 +1,4 @@
-"""What can only be known where the data and the files are is line before anything starts."""
+"""What can only be known where the data and the files are is checked before anything starts."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,17 @@ from torch import Tensor
 from orchestrator.config.errors import StudyError
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.yaml_loader import apply_setting
-from orchestrator.planning.prepare import prepare
+from orchestrator.planning.prepare import build_caches, build_ids, prepare
 from orchestrator.storage.home import Home
-from tests.conftest import SMALL
+from tests.conftest import SMALL, damage
 from trainables.models.encoders import build_encoder
+
+DIGITS = {
+    "study": "small",
+    "data": {"digits": {"type": "digits", "limit": 60}},
+    "stages": {"P": {"trainable": "rotation", "config": {"dataset": "digits"}}},
+    "compare": {"metric": "val/accuracy"},
+}
 
 
 def error(path: Path, home: Home, **config: object) -> str:
@@ -146,3 +153,41 @@ def test_no_parent_trains_on_what_its_child_is_judged_by(
         "stages.M.after",
         "stages.C.after",
     }
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_cache_that_the_command_has_read_whole_is_not_read_again(
+    home: Home, caplog: pytest.LogCaptureFixture, damaged: bool
+) -> None:
+    prepared = prepare(from_mapping(DIGITS), None, home)
+    folders = build_caches(prepared, home, print)
+    verified = build_ids(folders)
+    (cache,) = folders.values()
+    assert list(verified) == [cache.name]
+    if damaged:
+        damage(cache / "images.npy", "one bit")  # which only reading it whole can tell
+    assert build_caches(prepared, home, print, verified) == folders
+    assert caplog.messages == []
+    assert build_caches(prepared, home, print) == folders
+    message = (
+        f"{cache}: damaged (images.npy is not as it was written): the images are decoded again"
+    )
+    assert set(caplog.messages) == ({message} if damaged else set())
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "other build"])
+def test_a_cache_is_checked_again_where_it_is_not_the_one_that_was_read(
+    home: Home, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    prepared = prepare(from_mapping(DIGITS), None, home)
+    folders = build_caches(prepared, home, print)
+    verified = build_ids(folders)
+    (cache,) = folders.values()
+    if how == "other build":
+        verified[cache.name] = "0" * 16
+        damage(cache / "images.npy", "one bit")
+    else:
+        damage(cache / "images.npy", how)
+    assert build_caches(prepared, home, print, verified) == folders
+    assert caplog.messages
+    assert all("decoded again" in message for message in caplog.messages)
