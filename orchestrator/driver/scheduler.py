@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from orchestrator.execution.failures import Outcome
+from orchestrator.execution.failures import Ending, Outcome
 from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import ResourceRequest, wait_for_room
 from orchestrator.execution.task import Task
@@ -129,8 +129,8 @@ class Scheduler:
                 outcome, attempt = self._attempts(run)
             except Exception as error:  # one Run's error must not end the others
                 log.exception("%s", run.name)
-                outcome, attempt = Outcome("failed", f"{type(error).__name__}: {error}"), 0
-            if outcome.state == "superseded":
+                outcome, attempt = Outcome(Ending.FAILED, f"{type(error).__name__}: {error}"), 0
+            if outcome.state is Ending.SUPERSEDED:
                 self.sync.drop(run)
                 return None
             state = State(outcome.state.upper())
@@ -165,15 +165,17 @@ class Scheduler:
         while True:
             if not wait_for_room(self.share, run.name):
                 attempt = self.store.run(run.key).attempt()
-                return Outcome("killed", "the cluster has lost a node that it needs"), attempt
+                return Outcome(Ending.KILLED, "the cluster has lost a node that it needs"), attempt
             attempt = self.store.run(run.key).begin_attempt()
             self.sync.follow(run)
             log.info("%s: attempt %d starts", run.name, attempt)
             outcome = launch(self._task(run, attempt), self.share, self.home.ray_train)
             log.info("%s: %s %s", run.name, outcome.state, outcome.reason)
-            deaths += outcome.state == "killed"
+            deaths += outcome.state is Ending.KILLED
             most = self.prepared.study.resources.max_failures
-            if outcome.state != "unplaced" and (outcome.state != "killed" or deaths > most):
+            if outcome.state is not Ending.UNPLACED and (
+                outcome.state is not Ending.KILLED or deaths > most
+            ):
                 return outcome, attempt
 
     def _task(self, run: Run, attempt: int) -> Task:

@@ -1,10 +1,14 @@
-"""Why an attempt ended: from the exceptions of Ray Train to one outcome with a reason."""
+"""Why an attempt ended: from the exceptions of Ray Train to one outcome with a reason.
+
+Two tables decide, row by row: `CAUSES` what an attempt ended of, `DEATHS` what a worker process
+died of. One test stands for every row.
+"""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 import ray
 import ray.train
@@ -12,7 +16,7 @@ import ray.train.torch
 
 from orchestrator.execution.task import Task
 from orchestrator.storage.run_log import fatal_signal
-from orchestrator.storage.run_records import StaleWriter, Store
+from orchestrator.storage.run_records import RunFolder, StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
 
 _DEATHS = (
@@ -21,60 +25,146 @@ _DEATHS = (
     ray.exceptions.OutOfMemoryError,
     ray.exceptions.NodeDiedError,
 )
+_LOST_CONTACT = (
+    "gloo",
+    "DistBackendError",
+    "NCCL",
+)  # in what torch.distributed says of a dead peer
 
 
-_LOST_CONTACT = ("gloo", "DistBackendError", "NCCL")  # what torch.distributed says of a dead peer
+class Ending(StrEnum):
+    """How an attempt ended."""
+
+    FINISHED = "finished"
+    FAILED = "failed"  # by the Run's own fault: trying again would not help
+    KILLED = "killed"  # its process or node died: it may be tried again
+    UNPLACED = "unplaced"  # the cluster had no room for it
+    SUPERSEDED = "superseded"  # a newer attempt has taken over
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `killed`: its process or node died, so that it may be tried again;
-    `unplaced`: the cluster had no room for it; `superseded`: a newer attempt has taken over."""
+    """How an attempt ended, and why in a line."""
 
-    state: Literal["finished", "failed", "killed", "unplaced", "superseded"]
+    state: Ending
     reason: str = ""
 
 
-def explain(failures: Mapping[int, BaseException], task: Task, deaths: int) -> Outcome:
-    """The cause among the ranks' failures: what a Run did itself, else who died, else the rest,
-    since the death of one rank breaks the others' connections."""
-    causes = {rank: root_cause(failure) for rank, failure in sorted(failures.items())}
-    for cause in causes.values():
-        if isinstance(cause, StaleWriter):
-            return Outcome("superseded", str(cause))
-        if isinstance(cause, Unrecoverable):
-            return Outcome("failed", str(cause))
-    for rank, cause in causes.items():
-        if isinstance(cause, _DEATHS) or type(cause).__name__ == "WorkerHealthCheckTimeoutError":
-            return Outcome("killed", f"worker {rank} {_death(cause, task, rank, deaths)}")
-    rank, cause = next(iter(causes.items()))
-    said = f"{type(cause).__name__} on rank {rank}: {one_line(cause)}"
-    if any(word in said for word in _LOST_CONTACT):
-        return Outcome("killed", f"the workers lost contact: {said}")
-    return Outcome("failed", said)
+@dataclass(frozen=True)
+class Failure:
+    """The exception that a rank's process ended with."""
+
+    cause: BaseException  # the user's, under Ray's wrappers
+    rank: int
+    task: Task
+    oom_kills: int  # as `kernel_kills` counted before the attempt
+
+    @property
+    def message(self) -> str:
+        return one_line(self.cause)
+
+    @property
+    def described(self) -> str:
+        return f"{type(self.cause).__name__} on rank {self.rank}: {self.message}"
+
+    @property
+    def run(self) -> RunFolder:
+        return Store(Path(self.task.store)).run(self.task.key)
+
+    @property
+    def fatal_signal(self) -> str | None:
+        return fatal_signal(self.run.log_file(self.task.attempt, self.rank))
 
 
-def _death(error: BaseException, task: Task, rank: int, deaths: int) -> str:
-    """Why a process died, as far as anybody knows."""
-    run = Store(Path(task.store)).run(task.key)
-    fatal = fatal_signal(run.log_file(task.attempt, rank))
-    if fatal:
-        return f"crashed: {fatal} (see its log)"
-    said = one_line(error)
-    if isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in said:
-        return f"was killed: out of memory ({said})"
-    gone = "node" in said and ("died" in said or "dead" in said) and "process" not in said
-    if gone or isinstance(error, ray.exceptions.NodeDiedError):
-        return f"was lost with its node ({said})"
-    here = (run.progress() or {}).get("host") == platform.node()
-    if here and kernel_kills() > deaths:
-        return "was killed by the kernel: out of memory (SIGKILL)"
-    return "was killed from outside (SIGKILL), or crashed without a word"
+def _is_death(failure: Failure) -> bool:
+    timed_out = type(failure.cause).__name__ == "WorkerHealthCheckTimeoutError"
+    return isinstance(failure.cause, _DEATHS) or timed_out
+
+
+def _lost_contact(failure: Failure) -> bool:
+    return any(word in failure.described for word in _LOST_CONTACT)
+
+
+def _is_out_of_memory(failure: Failure) -> bool:
+    told = isinstance(failure.cause, ray.exceptions.OutOfMemoryError)
+    return told or "low on memory" in failure.message
+
+
+def _lost_its_node(failure: Failure) -> bool:
+    message = failure.message
+    told = "node" in message and ("died" in message or "dead" in message)
+    return (
+        told and "process" not in message or isinstance(failure.cause, ray.exceptions.NodeDiedError)
+    )
+
+
+def _kernel_has_killed(failure: Failure) -> bool:
+    """Whether the worker ran on this machine, whose kernel has killed a process meanwhile."""
+    here = (failure.run.progress() or {}).get("host") == platform.node()
+    return here and kernel_kills() > failure.oom_kills
+
+
+Rule = tuple[Callable[[Failure], object], Ending, Callable[[Failure], str]]
+
+# What an attempt ended of. A group is tried on all ranks, in their order, before the next group: a
+# rank's own fault counts before the death of another, and that before a rank that lost a dead one.
+CAUSES: tuple[tuple[Rule, ...], ...] = (
+    (
+        (lambda f: isinstance(f.cause, StaleWriter), Ending.SUPERSEDED, lambda f: str(f.cause)),
+        (lambda f: isinstance(f.cause, Unrecoverable), Ending.FAILED, lambda f: str(f.cause)),
+    ),
+    ((_is_death, Ending.KILLED, lambda f: f"worker {f.rank} {death(f)}"),),
+    (
+        (_lost_contact, Ending.KILLED, lambda f: f"the workers lost contact: {f.described}"),
+        (lambda f: True, Ending.FAILED, lambda f: f.described),
+    ),
+)
+
+# What a worker process died of.
+DEATHS: tuple[tuple[Callable[[Failure], object], Callable[[Failure], str]], ...] = (
+    (lambda f: f.fatal_signal, lambda f: f"crashed: {f.fatal_signal} (see its log)"),
+    (_is_out_of_memory, lambda f: f"was killed: out of memory ({f.message})"),
+    (_lost_its_node, lambda f: f"was lost with its node ({f.message})"),
+    (_kernel_has_killed, lambda f: "was killed by the kernel: out of memory (SIGKILL)"),
+    (lambda f: True, lambda f: "was killed from outside (SIGKILL), or crashed without a word"),
+)
+
+
+def outcome_of(error: BaseException, task: Task, oom_kills: int) -> Outcome:
+    """Why `fit` raised. oom_kills: as `kernel_kills` counted before the attempt."""
+    if isinstance(error, ray.train.WorkerGroupError):
+        return explain(error.worker_failures, task, oom_kills)
+    if isinstance(error, ray.train.ControllerError):
+        cause = error.controller_failure
+        if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
+            return Outcome(Ending.UNPLACED, "the cluster had no room for it")
+        return Outcome(Ending.KILLED, one_line(cause))
+    return Outcome(Ending.KILLED, f"its controller died: {one_line(error)}")
+
+
+def explain(failures: Mapping[int, BaseException], task: Task, oom_kills: int) -> Outcome:
+    """The outcome of the first rule of `CAUSES` that holds. failures: by rank, at least one."""
+    ranks = [
+        Failure(root_cause(error), rank, task, oom_kills)
+        for rank, error in sorted(failures.items())
+    ]
+    return next(
+        Outcome(ending, reason(failure))
+        for group in CAUSES
+        for failure in ranks
+        for holds, ending, reason in group
+        if holds(failure)
+    )
+
+
+def death(failure: Failure) -> str:
+    """Why a process died, as far as the log, Ray and the kernel tell."""
+    return next(reason(failure) for holds, reason in DEATHS if holds(failure))
 
 
 def kernel_kills() -> int:
-    """How many processes this machine's kernel has killed for want of memory; 0 where it does not
-    say (Linux does, proc_vmstat(5))."""
+    """How many processes this machine's kernel has killed because memory ran out; 0 where it does
+    not count them (Linux does, proc_vmstat(5))."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -92,4 +182,5 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def one_line(error: BaseException) -> str:
+    """The message of an exception in one line of at most 500 characters."""
     return " ".join(str(error).split())[:500]

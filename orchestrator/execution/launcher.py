@@ -13,7 +13,7 @@ import ray.train.torch
 import torch
 
 from orchestrator.execution.batch_worker import produce
-from orchestrator.execution.failures import Outcome, explain, kernel_kills, one_line
+from orchestrator.execution.failures import Ending, Outcome, kernel_kills, outcome_of
 from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
@@ -57,21 +57,14 @@ def launch(
             ),
         ),
     )
-    deaths = kernel_kills()
+    oom_kills = kernel_kills()
     try:
         trainer.fit()
-    except ray.train.WorkerGroupError as error:
-        return explain(error.worker_failures, task, deaths)
-    except ray.train.ControllerError as error:
-        cause = error.controller_failure
-        if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
-            return Outcome("unplaced", "the cluster had no room for it")
-        return Outcome("killed", one_line(cause))
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-        return Outcome("killed", f"its controller died: {one_line(error)}")
+        return outcome_of(error, task, oom_kills)
     finally:
         shutil.rmtree(storage / name, ignore_errors=True)
-    return Outcome("finished")
+    return Outcome(Ending.FINISHED)
 
 
 def train_on_ray(config: Mapping[str, Any]) -> None:

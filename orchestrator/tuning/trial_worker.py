@@ -17,6 +17,7 @@ import ray.tune
 import torch
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from orchestrator.execution.failures import Ending
 from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import ResourceRequest, wait_for_room
 from orchestrator.execution.task import Task
@@ -160,9 +161,9 @@ def _train_in_workers(spec: TrialSpec, task: Task, reported: bool) -> None:
         raise RuntimeError(f"{task.label}: the cluster has lost a node that the trial needs")
     callbacks = [TuneReportCallback()] if reported else []
     outcome = launch(task, spec.request, Path(spec.storage), callbacks)
-    if outcome.state == "failed":
+    if outcome.state is Ending.FAILED:
         raise Unrecoverable(outcome.reason)
-    if outcome.state != "finished":
+    if outcome.state is not Ending.FINISHED:
         raise RuntimeError(f"{outcome.state}: {outcome.reason}")
 
 

@@ -1,6 +1,7 @@
 """What a Run takes of a cluster, and how many Runs it holds: never more than a node has."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -8,7 +9,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from orchestrator.config.study_schema import Resources
-from orchestrator.execution.resources import DoesNotFit, Node, ResourceRequest, at_once, share_of
+from orchestrator.execution import resources
+from orchestrator.execution.resources import (
+    DoesNotFit,
+    Node,
+    Orphans,
+    ResourceRequest,
+    at_once,
+    share_of,
+)
 
 LAPTOP = [Node(8, 0)]
 GPU_BOX = [Node(64, 8)]
@@ -176,3 +185,54 @@ def test_auto_fits_wherever_one_cpu_a_worker_does(workers: int, nodes: list[Node
     assert (share.workers, share.gpus) == (workers, gpus)
     assert share.cpus == math.floor(share.cpus) >= 1
     assert at_once(share, nodes) >= 1
+
+
+GROUPS = {  # name → creator's job, state, detached
+    "pending": ("ours", "PENDING", False),
+    "used": ("ours", "CREATED", False),
+    "gone": ("ours", "REMOVED", False),
+    "others": ("theirs", "CREATED", False),
+    "left": ("ended", "CREATED", False),
+    "kept": ("ended", "CREATED", True),
+    "unknown": ("nobody's", "CREATED", False),
+}
+
+
+@pytest.fixture
+def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the groups that were removed from a cluster with GROUPS."""
+    names = {name.encode().hex(): name for name in GROUPS}
+    groups = [
+        SimpleNamespace(placement_group_id=i, creator_job_id=job, state=state, is_detached=detached)
+        for i, (job, state, detached) in zip(names, GROUPS.values(), strict=True)
+    ]
+    actors = [SimpleNamespace(placement_group_id=b"used".hex(), state="ALIVE")]
+    states = {"ours": "RUNNING", "theirs": "RUNNING", "ended": "STOPPED"}
+    jobs = [SimpleNamespace(job_id=job, status=status) for job, status in states.items()]
+    found: list[str] = []
+    context = SimpleNamespace(get_job_id=lambda: "ours")
+    monkeypatch.setattr(resources.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(resources, "list_actors", lambda **_: actors)
+    monkeypatch.setattr(resources, "list_placement_groups", lambda **_: groups)
+    monkeypatch.setattr(resources, "list_jobs", lambda **_: jobs)
+    monkeypatch.setattr(resources.ray, "PlacementGroupID", lambda raw: raw.decode())
+    monkeypatch.setattr(resources, "PlacementGroup", lambda name: name)
+    monkeypatch.setattr(resources, "remove_placement_group", found.append)
+    return found
+
+
+def test_what_an_ended_job_left_is_given_back_and_nothing_of_others(given_back: list[str]):
+    Orphans().give_back()
+    assert given_back == ["left"]
+
+
+def test_what_waits_longer_than_a_start_may_take_is_given_back(
+    given_back: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    orphans = Orphans()
+    orphans.give_back()
+    given_back.clear()
+    later = resources.time.monotonic() + resources._ORPHAN_SECONDS + 1
+    monkeypatch.setattr(resources.time, "monotonic", lambda: later)
+    orphans.give_back()
+    assert given_back == ["pending", "left"]

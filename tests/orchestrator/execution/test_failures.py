@@ -1,0 +1,119 @@
+"""Why an attempt ended: what the Run did itself, who died and of what, or who lost whom."""
+
+from pathlib import Path
+
+import pytest
+import ray.exceptions
+
+from orchestrator.execution.failures import Ending, explain, outcome_of
+from orchestrator.execution.task import Task
+from orchestrator.storage.run_records import StaleWriter, Store
+from trainables.engine.checkpoints import Unrecoverable
+
+KEY = "0123456789abcdef0123"
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    return Task(KEY, 1, "late", "classify", {}, 0, "", str(tmp_path), None, None)
+
+
+def died(message: str = "") -> ray.exceptions.ActorDiedError:
+    error = ray.exceptions.ActorDiedError()
+    error.error_msg = message
+    error.args = (message,)
+    return error
+
+
+def test_a_fault_of_the_run_counts_before_the_death_of_another_rank(task):
+    outcome = explain({0: died(), 1: Unrecoverable("the loss is not finite")}, task, 0)
+    assert (outcome.state, outcome.reason) == (Ending.FAILED, "the loss is not finite")
+
+
+def test_a_rank_that_lost_a_dead_one_is_not_the_cause(task):
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    assert explain({0: lost, 1: died()}, task, 0).state is Ending.KILLED
+    assert "worker 1" in explain({0: lost, 1: died()}, task, 0).reason
+    alone = explain({0: lost}, task, 0)
+    assert alone.state is Ending.KILLED and "lost contact" in alone.reason
+
+
+def test_an_error_of_the_code_is_a_failure_with_its_name(task):
+    outcome = explain({1: KeyError("missing")}, task, 0)
+    assert (outcome.state, outcome.reason) == (Ending.FAILED, "KeyError on rank 1: 'missing'")
+
+
+def test_an_overtaken_writer_is_neither_failed_nor_killed(task):
+    assert explain({0: StaleWriter("attempt 2 has taken over")}, task, 0).state is Ending.SUPERSEDED
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("killed because the node was running low on memory", "out of memory"),
+        ("The actor died because its node has died.", "lost with its node"),
+        ("", "was killed from outside (SIGKILL), or crashed without a word"),
+    ],
+)
+def test_a_death_is_told_with_what_is_known_of_it(task, message, reason):
+    outcome = explain({0: died(message)}, task, 0)
+    assert outcome.state is Ending.KILLED and reason in outcome.reason
+
+
+def test_a_crash_is_told_with_its_signal_from_the_log(task):
+    log = Store(Path(task.store)).run(KEY).log_file(1, 0)
+    log.write_text("INFO epoch 1\nFatal Python error: Segmentation fault\n\nThread 0x1:\n")
+    assert explain({0: died()}, task, 0).reason == (
+        "worker 0 crashed: Segmentation fault (see its log)"
+    )
+
+
+def test_the_kernel_is_named_when_it_killed_something_on_this_machine(task, monkeypatch):
+    store = Store(Path(task.store))
+    store.run(KEY).begin_attempt()
+    monkeypatch.setattr("orchestrator.execution.failures.kernel_kills", lambda: 8)
+    store.run(KEY).writer(1).report({"host": "elsewhere"})
+    assert "from outside" in explain({0: died()}, task, 7).reason
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    assert "by the kernel: out of memory" in explain({0: died()}, task, 7).reason
+
+
+def test_an_own_fault_of_the_lowest_rank_counts(task):
+    failures = {1: StaleWriter("attempt 2 has taken over"), 0: Unrecoverable("too hot")}
+    assert explain(failures, task, 0).state is Ending.FAILED
+    failures = {0: StaleWriter("attempt 2 has taken over"), 1: Unrecoverable("too hot")}
+    assert explain(failures, task, 0).state is Ending.SUPERSEDED
+
+
+class WorkerHealthCheckTimeoutError(Exception):
+    """Ray's own is not public: it is known by its name."""
+
+
+class WorkerGroupStartupTimeoutError(Exception):
+    """As above."""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ray.exceptions.WorkerCrashedError(), "was killed from outside"),
+        (ray.exceptions.OutOfMemoryError("too much"), "was killed: out of memory (too much)"),
+        (ray.exceptions.NodeDiedError("gone"), "was lost with its node"),
+        (WorkerHealthCheckTimeoutError("silent"), "was killed from outside"),
+    ],
+)
+def test_every_kind_of_death_may_be_tried_again(task, error, words):
+    outcome = explain({3: error}, task, 10**9)
+    assert outcome.state is Ending.KILLED
+    assert outcome.reason.startswith(f"worker 3 {words}")
+
+
+def test_what_fit_raises_is_an_outcome(task):
+    group = ray.train.WorkerGroupError("ranks failed", {0: Unrecoverable("too hot")})
+    assert outcome_of(group, task, 0).state is Ending.FAILED
+    late = ray.train.ControllerError(WorkerGroupStartupTimeoutError("no room"))
+    assert outcome_of(late, task, 0).state is Ending.UNPLACED
+    outcome = outcome_of(ray.train.ControllerError(ValueError("bad\n state")), task, 0)
+    assert (outcome.state, outcome.reason) == (Ending.KILLED, "bad state")
+    outcome = outcome_of(ray.exceptions.RayError("gone"), task, 0)
+    assert (outcome.state, outcome.reason) == (Ending.KILLED, "its controller died: gone")
