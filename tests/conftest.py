@@ -75,18 +75,7 @@ SMALL = {
 
 def task_of(run: Run, table: Path, store: Store) -> Task:
     """A Run without a parent, claimed."""
-    return Task(
-        key=run.key,
-        attempt=store.run(run.key).begin_attempt(),
-        label=run.label,
-        trainable=run.trainable,
-        config=run.config,
-        seed=run.seed,
-        table=str(table),
-        store=str(store.root),
-        parent=None,
-        parent_label=None,
-    )
+    return Task.of(run, table, store.root, store.run(run.key).begin_attempt())
 
 
 class Tasks:

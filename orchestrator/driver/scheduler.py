@@ -179,19 +179,8 @@ class Scheduler:
                 return outcome, attempt
 
     def _task(self, run: Run, attempt: int) -> Task:
-        return Task(
-            key=run.key,
-            attempt=attempt,
-            label=run.label,
-            trainable=run.trainable,
-            config=run.config,
-            seed=run.seed,
-            table=str(self._images_of(run)),
-            store=str(self.home.store),
-            parent=run.parent,
-            parent_label=run.parent_label,
-            gpus=self.share.gpus,
-        )
+        table = self._images_of(run)
+        return Task.of(run, table, self.home.store, attempt, gpus=self.share.gpus)
 
     def _images_of(self, run: Run) -> Path:
         """Return what a Run reads: decoded images; for a producer the files themselves, where the

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.execution.task import Task, full_disk_is_said, worker_facts
+from orchestrator.execution.task import Task, full_disk_ends_the_run, worker_facts
 from orchestrator.storage.artifacts import NOTE, PRODUCED, is_noted, produced
 from orchestrator.storage.manifest import describe, read_manifest
 from orchestrator.storage.run_records import Store
@@ -38,7 +38,7 @@ def produce(task: Task, world: World, report: Report) -> None:
     report: not called, there are no epochs. Raises Unrecoverable when trying again would not help,
     StaleWriter when a newer attempt has taken over.
     """
-    with full_disk_is_said(task):
+    with full_disk_ends_the_run(task):
         run = Production(task, world)
         run.make()
         if world.rank == 0:

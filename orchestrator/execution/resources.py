@@ -1,8 +1,12 @@
-"""What a cluster has, what a Run takes of it, and waiting until there is room."""
+"""What a cluster has, what a Run takes of it, and waiting until there is room.
+
+First the arithmetic, which needs no cluster; then what asks Ray; last the placement groups that Ray
+does not give back by itself.
+"""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,14 +22,19 @@ from ray.util.state.exception import RayStateApiException
 from orchestrator.config.errors import UserError
 from orchestrator.execution.failures import one_line
 
-if TYPE_CHECKING:  # every worker imports this, and a study's form needs all data sets
+if TYPE_CHECKING:  # every worker imports this file, and the study schema loads all data sets
     from orchestrator.config.study_schema import Resources
 
 log = logging.getLogger("orchestrator")
+_POLL_SECONDS = 1.0
+_ORPHAN_CHECK_SECONDS = 15.0  # between two checks of all placement groups of the cluster
+_ORPHAN_SECONDS = 75.0  # a living controller gives up a start after 60
+_LOST_NODE_SECONDS = 600.0  # how long a node that a Run needs may be away
+_MOST_LISTED = 10_000  # actors and placement groups that Ray is asked for
 
 
 class DoesNotFit(UserError):
-    """A Run asks for more than the cluster has; one line with both."""
+    """A Run asks for more than the cluster has; one line that names both and what to lower."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Node:
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """What a Run gets: so many workers, each with so much."""
+    """What a Run gets: a number of workers, and the CPUs and GPUs of each."""
 
     workers: int
     cpus: int
@@ -46,14 +55,14 @@ class ResourceRequest:
 
 
 def share_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest:
-    """Turn `auto` into numbers. Raises DoesNotFit when not even one Run can be placed."""
+    """Turn `auto` into numbers. Raises DoesNotFit when the cluster cannot place a single Run."""
     gpus = resources.gpus_per_worker
     if gpus == "auto":
         gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
     usable = [node for node in nodes if node.gpus >= gpus and node.cpus >= 1]
     cpus = resources.cpus_per_worker
     if cpus == "auto":
-        cpus = _equal_part(resources.workers, gpus, usable)
+        cpus = _equal_share_of_cpus(resources.workers, gpus, usable)
     share = ResourceRequest(resources.workers, cpus, gpus)
     if at_once(share, nodes) < 1:
         has = " + ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "nothing"
@@ -66,7 +75,7 @@ def share_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest:
 
 
 def at_once(share: ResourceRequest, nodes: Sequence[Node]) -> int:
-    """How many Runs of this share the cluster can hold."""
+    """How many Runs with this request the nodes hold at the same time."""
     places = 0
     for node in nodes:
         fits = int(node.cpus // share.cpus)
@@ -74,95 +83,88 @@ def at_once(share: ResourceRequest, nodes: Sequence[Node]) -> int:
     return places // share.workers
 
 
-def _on_gpus(each: float, gpus: float) -> int:
-    """Workers that the GPUs of a node hold: one worker's fraction lies on one GPU."""
-    if each < 1:
-        return int(gpus) * int(1 / each + 1e-6)
-    return int(gpus // each)
+def _on_gpus(per_worker: float, gpus: float) -> int:
+    """Workers that the GPUs of a node hold. A fraction of a GPU lies on one GPU."""
+    if per_worker < 1:
+        return int(gpus) * int(1 / per_worker + 1e-6)
+    return int(gpus // per_worker)
 
 
-def _equal_part(workers: int, gpus: float, nodes: Sequence[Node]) -> int:
-    """All CPUs, shared equally: by GPU where there are any, else by worker."""
+def _equal_share_of_cpus(workers: int, gpus: float, nodes: Sequence[Node]) -> int:
+    """CPUs of a worker when all CPUs are shared equally: by GPU where there are any, else by
+    worker."""
     if not nodes:
         return 1
     if gpus:
         return max(1, int(min(node.cpus / node.gpus * min(gpus, node.gpus) for node in nodes)))
-    each = -(-workers // len(nodes))  # workers on the fullest node
-    return max(1, int(min(node.cpus for node in nodes) // each))
-
-
-_MOST = 10_000  # actors and groups that are looked at
-
-
-_ORPHAN_SECONDS = 75.0  # a living controller gives a start up after 60
-
-
-_LOOK_SECONDS = 1.0
-
-
-_ORPHANS_SECONDS = 15.0  # between two looks at all actors of the cluster
-
-
-_NODE_SECONDS = 600.0  # how long a node that is needed may be away
+    on_fullest = -(-workers // len(nodes))  # workers on the fullest node
+    return max(1, int(min(node.cpus for node in nodes) // on_fullest))
 
 
 def cluster_nodes() -> list[Node]:
-    """The living nodes of the cluster and all they have."""
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(item.get("CPU", 0.0), item.get("GPU", 0.0)) for item in found]
+    """The living nodes of the cluster, with all they have, used or not."""
+    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def _node(resources: Mapping[str, float]) -> Node:
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
 
 
 def has_room(share: ResourceRequest) -> bool:
     """Whether a Run could be placed now."""
-    free = available_resources_per_node().values()
-    return at_once(share, [Node(item.get("CPU", 0.0), item.get("GPU", 0.0)) for item in free]) > 0
+    free = [_node(resources) for resources in available_resources_per_node().values()]
+    return at_once(share, free) > 0
 
 
 def wait_for_room(share: ResourceRequest, name: str) -> bool:
-    """Other studies may have what this one counted on. Returns whether there is room; there is none
-    when the cluster has become too small and stays so. name: of what waits."""
-    fitted, looked, orphans = time.monotonic(), 0.0, Orphans()
+    """Wait while other studies use what a Run needs. Returns whether there is room now; False when
+    the cluster has become too small and stays so.
+
+    name: of what waits, for the log.
+    """
+    last_fit, last_check, orphans = time.monotonic(), 0.0, OrphanedGroups()
     while not has_room(share):
-        if not looked:
+        if not last_check:
             log.info("%s: waits for room on the cluster", name)
-        if time.monotonic() - looked > _ORPHANS_SECONDS:
-            looked = time.monotonic()
-            orphans.give_back()
+        if time.monotonic() - last_check > _ORPHAN_CHECK_SECONDS:
+            last_check = time.monotonic()
+            orphans.remove()
         if at_once(share, cluster_nodes()):
-            fitted = time.monotonic()
-        elif time.monotonic() - fitted > _NODE_SECONDS:
+            last_fit = time.monotonic()
+        elif time.monotonic() - last_fit > _LOST_NODE_SECONDS:
             return False
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return True
 
 
-class Orphans:
+class OrphanedGroups:
     """Placement groups whose controller died before any actor used them. Ray does not give them
-    back, and those of a job that has ended neither, if it ended while they waited for room."""
+    back, nor those of a job that ended while they waited for room."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}  # id → when it was first seen without an actor
 
-    def give_back(self) -> None:
-        """Remove those that nobody has used for longer than a start may take."""
+    def remove(self) -> None:
+        """Give back those of ended jobs, and those of this job that no actor has used for longer
+        than a start takes. The groups of other jobs that run are left alone."""
         now, job = time.monotonic(), ray.get_runtime_context().get_job_id()
         try:
-            actors = list_actors(detail=True, limit=_MOST)
-            groups = list_placement_groups(detail=True, limit=_MOST)
-            jobs = list_jobs(detail=True, limit=_MOST)
+            actors = list_actors(detail=True, limit=_MOST_LISTED)
+            groups = list_placement_groups(detail=True, limit=_MOST_LISTED)
+            jobs = list_jobs(detail=True, limit=_MOST_LISTED)
         except RayStateApiException as error:
             log.warning("cannot look for orphaned placement groups: %s", one_line(error))
             return
-        ended = {each.job_id for each in jobs if each.status in ("SUCCEEDED", "FAILED", "STOPPED")}
-        used = {item.placement_group_id for item in actors if item.state != "DEAD"}
+        ended = {item.job_id for item in jobs if item.status in ("SUCCEEDED", "FAILED", "STOPPED")}
+        used = {actor.placement_group_id for actor in actors if actor.state != "DEAD"}
         for group in groups:
             name = group.placement_group_id
-            lost = group.creator_job_id in ended and not group.is_detached
-            ours = group.creator_job_id == job
-            if not (lost or ours) or group.state == "REMOVED" or name in used:
+            of_ended_job = group.creator_job_id in ended and not group.is_detached
+            candidate = of_ended_job or group.creator_job_id == job
+            if not candidate or group.state == "REMOVED" or name in used:
                 self._since.pop(name, None)
                 continue
-            since = now - self._since.setdefault(name, now)
-            if lost or since > _ORPHAN_SECONDS:
-                log.warning("placement group %s is orphaned, it is given back", name)
+            unused_seconds = now - self._since.setdefault(name, now)
+            if of_ended_job or unused_seconds > _ORPHAN_SECONDS:
+                log.warning("placement group %s is orphaned: it is given back", name)
                 remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))

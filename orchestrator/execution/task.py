@@ -1,10 +1,11 @@
-"""One Run as its worker processes get it, what they say of themselves, and the fault that ends it
-for good."""
+"""One Run as its worker processes get it, the facts they report, and the fault that ends it for
+good."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,13 +13,16 @@ from orchestrator.storage.files import NO_ROOM
 from trainables.engine.checkpoints import Unrecoverable
 from trainables.numerics.distributed import World
 
+if TYPE_CHECKING:  # every worker imports this file, and the plan loads what no worker needs
+    from orchestrator.planning.run import Run
+
 
 @dataclass(frozen=True)
 class Task:
     """One Run as plain data, the same on every rank."""
 
     key: str
-    attempt: int
+    attempt: int  # 0 before one has begun
     label: str
     trainable: str
     config: Mapping[str, Any]
@@ -27,15 +31,32 @@ class Task:
     store: str
     parent: str | None  # key
     parent_label: str | None
-    tested: bool = True  # whether the chosen checkpoint meets the test set; a trial's does not
-    parent_epoch: int | None = None  # of a parent that was not tested; None: what it has chosen
-    gpus: float = 1.0  # that each worker has, where it has any
-    until: int | None = None  # the epoch after which it waits to be told how it goes on
+    tested: bool = True  # whether the best checkpoint is tested; a trial's is not
+    parent_epoch: int | None = None  # of a parent that was not tested; None: its best epoch
+    gpus: float = 1.0  # of each worker, where it has any
+    until: int | None = None  # the epoch after which a trial of a population stops for the others
+
+    @classmethod
+    def of(cls, run: "Run", table: Path, store: Path, attempt: int = 0, **options: Any) -> "Task":
+        """The task of a planned Run. options: further fields, from `tested` on."""
+        return cls(
+            key=run.key,
+            attempt=attempt,
+            label=run.label,
+            trainable=run.trainable,
+            config=run.config,
+            seed=run.seed,
+            table=str(table),
+            store=str(store),
+            parent=run.parent,
+            parent_label=run.parent_label,
+            **options,
+        )
 
 
 @contextmanager
-def full_disk_is_said(task: Task) -> Iterator[None]:
-    """A disk that takes no more becomes a Unrecoverable."""
+def full_disk_ends_the_run(task: Task) -> Iterator[None]:
+    """Raise Unrecoverable, with what to do, where the disk takes no more in the block."""
     try:
         yield
     except OSError as error:
@@ -48,7 +69,7 @@ def full_disk_is_said(task: Task) -> Iterator[None]:
 
 
 def worker_facts(world: World) -> dict[str, str]:
-    """On what a Run is worked at, for tags."""
+    """The device, workers, threads and version of torch that a Run has, for tags."""
     device = world.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {

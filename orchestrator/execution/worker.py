@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from orchestrator.execution.task import Task, full_disk_is_said, worker_facts
+from orchestrator.execution.task import Task, full_disk_ends_the_run, worker_facts
 from orchestrator.storage import tensors
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.files import write_json
@@ -40,7 +40,7 @@ def train(task: Task, world: World, report: Report) -> None:
     report: called on every rank after every epoch, with its number and figures. Raises
     Unrecoverable when trying again would not help, StaleWriter when a newer attempt has taken over.
     """
-    with full_disk_is_said(task):
+    with full_disk_ends_the_run(task):
         training = build_training(task, world)
         train_epochs(training, report, task.until)
         if task.tested:

@@ -91,17 +91,10 @@ class Tuner:
 
     def _task(self, run: Run) -> Task:
         population = self.book.population
-        return Task(
-            key=run.key,
-            attempt=0,
-            label=run.label,
-            trainable=run.trainable,
-            config=run.config,
-            seed=run.seed,
-            table=str(self.context.tables[run.dataset]),
-            store=str(self.context.home.store),
-            parent=run.parent,
-            parent_label=run.parent_label,
+        return Task.of(
+            run,
+            self.context.tables[run.dataset],
+            self.context.home.store,
             gpus=self.context.request.gpus,
             tested=False,
             until=population.boundary if population else None,

@@ -61,12 +61,8 @@ def task(home: Home, root: Path, data: Any = None, **config: Any) -> Task:
     plan = prepared(home, root, data, **config)
     tables = build_caches(plan, home, lambda name, done, total: None)
     (run,) = plan.runs
-    attempt = Store(home.store).run(run.key).begin_attempt()
-    return Task(
-        key=run.key, attempt=attempt, label="sam", trainable="sam",
-        config=run.config, seed=run.seed, parent=None, parent_label=None, store=str(home.store),
-        table=str(tables.get(f"files-{run.dataset}") or tables[run.dataset]),
-    )  # fmt: skip
+    table = tables.get(f"files-{run.dataset}") or tables[run.dataset]
+    return Task.of(run, table, home.store, Store(home.store).run(run.key).begin_attempt())
 
 
 def run(given: Task) -> dict[str, Any]:

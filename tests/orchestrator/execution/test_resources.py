@@ -13,7 +13,7 @@ from orchestrator.execution import resources
 from orchestrator.execution.resources import (
     DoesNotFit,
     Node,
-    Orphans,
+    OrphanedGroups,
     ResourceRequest,
     at_once,
     share_of,
@@ -199,7 +199,7 @@ GROUPS = {  # name → creator's job, state, detached
 
 
 @pytest.fixture
-def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the groups that were removed from a cluster with GROUPS."""
     names = {name.encode().hex(): name for name in GROUPS}
     groups = [
@@ -221,18 +221,18 @@ def given_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_what_an_ended_job_left_is_given_back_and_nothing_of_others(given_back: list[str]):
-    Orphans().give_back()
-    assert given_back == ["left"]
+def test_what_an_ended_job_left_is_removed_and_nothing_of_others(removed: list[str]):
+    OrphanedGroups().remove()
+    assert removed == ["left"]
 
 
-def test_what_waits_longer_than_a_start_may_take_is_given_back(
-    given_back: list[str], monkeypatch: pytest.MonkeyPatch
+def test_what_waits_longer_than_a_start_may_take_is_removed(
+    removed: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    orphans = Orphans()
-    orphans.give_back()
-    given_back.clear()
+    orphans = OrphanedGroups()
+    orphans.remove()
+    removed.clear()
     later = resources.time.monotonic() + resources._ORPHAN_SECONDS + 1
     monkeypatch.setattr(resources.time, "monotonic", lambda: later)
-    orphans.give_back()
-    assert given_back == ["pending", "left"]
+    orphans.remove()
+    assert removed == ["pending", "left"]
