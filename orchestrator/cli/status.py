@@ -48,12 +48,11 @@ def status(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     show_services(running, console)
     for submission in submissions:
-        details = name is not None
-        console.print()
-        console.print(Text.assemble((_name_of(submission), "bold"), " ", submission.tracked.status))
-        if details:
+        if name:
             _show_study(submission, str(running.mlflow_uri), console)
-        console.print(progress_table(submission.runs, submission.searches, details))
+        else:
+            _show_name(submission, console)
+            console.print(progress_table(submission.runs, submission.searches))
     if submissions and not name:
         console.print("\nDetails of one study: python -m orchestrator status STUDY", style="dim")
     return 0
@@ -71,12 +70,21 @@ def _unknown_study(name: str, running: Services) -> str:
 
 
 def _show_study(submission: Submission, uri: str, console: Console) -> None:
-    """Print the question, the address in MLflow, and what each search has found."""
+    """Print all that is known of a study: question, address, searches, every Run in detail."""
+    _show_name(submission, console)
     question = str(submission.plan["question"]).strip()
-    best = filter(None, map(best_trial, submission.searches))
-    for line in filter(None, (question, _address(uri, submission), *best)):
-        console.print(line, markup=False, soft_wrap=True)
+    if question:
+        console.print(question, markup=False)
+    console.print(_address(uri, submission), soft_wrap=True)  # in one piece, to be copied
+    for line in filter(None, map(best_trial, submission.searches)):
+        console.print(line, markup=False)
     console.print()
+    console.print(progress_table(submission.runs, submission.searches, details=True))
+
+
+def _show_name(submission: Submission, console: Console) -> None:
+    console.print()
+    console.print(Text.assemble((_name_of(submission), "bold"), " ", submission.tracked.status))
 
 
 def _address(uri: str, submission: Submission) -> str:

@@ -1,0 +1,89 @@
+"""Tests of status: which submissions it shows, and what it prints of one study."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator.cli.status import _reconciled, _show_study, _status_json
+from orchestrator.execution.services import Services
+from orchestrator.planning.plan import FORMAT
+from orchestrator.storage.home import Home
+from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
+from orchestrator.tracking.run_states import RunState, SearchState, Submission
+from tests.orchestrator.tracking.test_run_states import planned
+
+URI = "http://127.0.0.1:5000"
+FACT = "122 encoder tensors from byol epoch 4, fingerprint 67e33aef9c23"
+
+
+def submission() -> Submission:
+    """A Run that has finished with a warning, one that failed, and a search."""
+    tags = {"weight_transfer": FACT, "warning": "the embedding has collapsed", "epochs": "4"}
+    metrics = {"test/accuracy": 0.75, "train/loss": 0.25}
+    done = TrackedRun("run-a", "FINISHED", tags, metrics, "7")
+    failed = TrackedRun("run-b", "FAILED", {}, {}, "7")
+    runs = (
+        RunState(planned("A"), "FINISHED", "run-a", {}, "", done),
+        RunState(planned("B"), "FAILED", "run-b", {}, "loss is not finite in epoch 2", failed),
+    )
+    best = {"label": "S[lr=0.1]", "figure": 0.5}
+    spec = {"stage": "S", "count": 2, "metric": "val/accuracy"}
+    search = SearchState(spec, "FINISHED", "", {"FINISHED": 2}, best, None)
+    tracked = TrackedRun("parent", "FAILED", {}, {}, "7")
+    return Submission(tracked, {"study": "small", "question": "Why?\n"}, runs, (search,))
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_one_study_is_shown_with_every_detail(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    _show_study(submission(), URI, console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    words = " ".join(text.split())
+    for part in (
+        "small FAILED",
+        "Why?",
+        f"{URI}/#/experiments/7/runs/parent",
+        "search S: best val/accuracy 50.00 % of 2 trials: S[lr=0.1]",
+        "A seed 0 finished 4/4 test/accuracy 0.750",
+        FACT,
+        "the embedding has collapsed",
+        "loss is not finite in epoch 2",
+        "A-0",
+        "run-b",
+    ):
+        assert part in words, text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_json_holds_every_run_and_search() -> None:
+    answer = json.loads(json.dumps(_status_json(Services(None, URI), [submission()])))
+    assert answer["mlflow"] == {"tracking_uri": URI}
+    (study,) = answer["studies"]
+    assert (study["study"], study["state"]) == ("small", "FAILED")
+    assert [run["reason"] for run in study["runs"]] == ["", "loss is not finite in epoch 2"]
+    assert study["runs"][0]["weight_transfer"] == FACT
+    assert study["searches"][0]["best"]["label"] == "S[lr=0.1]"
+
+
+def test_only_the_study_that_is_asked_for_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tracker = Tracker(uri)
+    for study in ("first", "second"):
+        plan = {"format": FORMAT, "study": study, "question": "", "runs": [], "searches": []}
+        run_id = tracker.create_run(tracker.experiment(study), "submission", {"kind": "submission"})
+        tracker.log_text(run_id, json.dumps(plan), "plan.json")
+        tracker.set_status(run_id, "FINISHED")
+    home, running = Home(tmp_path / "home"), Services(None, uri)
+    names = {
+        asked: sorted(item.plan["study"] for item in _reconciled(home, running, asked))
+        for asked in (None, "first", "third")
+    }
+    assert names == {None: ["first", "second"], "first": ["first"], "third": []}
+    assert _reconciled(home, Services(None, None), None) == []
