@@ -30,6 +30,7 @@ _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # an end is seen that much later, by 2 s else
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a trial that is slow to leave is lost
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else a print is in the Run's log once more, as a record
     "PYTHONUNBUFFERED": "1",
 }
 _ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # a process a Run that nothing asks

@@ -1,4 +1,8 @@
-"""A Run's own output: what a rank prints, logs, warns of or dies of, in a file of its own."""
+"""The log of a Run: what a rank prints, logs and warns of, and the traceback it ends with.
+
+Ray's own loggers write past it. Their handlers look up `sys.stderr` when they write, so they would
+fill the log with Ray Train's messages.
+"""
 
 import faulthandler
 import logging
@@ -6,11 +10,19 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from contextlib import (
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from pathlib import Path
 from typing import IO, Any
 
 _PACKAGES = ("orchestrator", "trainables")
+_OTHERS = ("ray", "ray.train", "ray.tune")  # their messages are not the Run's
 _LOG = re.compile(r"attempt_(\d+)_rank_(\d+)\.log")
 _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
 _TAIL_BYTES = 200_000  # the stacks of many threads may follow the cause
@@ -18,23 +30,22 @@ _TAIL_BYTES = 200_000  # the stacks of many threads may follow the cause
 
 @contextmanager
 def recorded(path: Path) -> Iterator[None]:
-    """Write what this process says to a file too, line by line; its traceback when it fails.
-
-    Raises OSError where the file cannot be written.
-    """
+    """Append what this process prints and logs to a file too, line by line; its traceback when the
+    block fails. Raises OSError where the file cannot be written."""
     file = path.open("a", encoding="utf-8", buffering=1)
     try:
-        handler = logging.StreamHandler(_Both(sys.stderr, file))
+        handler = logging.StreamHandler(_Tee(sys.stderr, file))
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         faulthandler.enable(file)
-        out, err = _Both(sys.stdout, file), _Both(sys.stderr, file)
-        with redirect_stdout(out), redirect_stderr(err), _logging_to(handler):
-            yield
+        out, err = _Tee(sys.stdout, file), _Tee(sys.stderr, file)
+        with _others_write_to(sys.stderr), redirect_stdout(out), redirect_stderr(err):
+            with _logging_to(handler):
+                yield
     except SystemExit:  # a search has stopped this trial
         file.write("stopped early\n")
         raise
     except BaseException:
-        with suppress(OSError):  # a disk that is full must not hide what happened
+        with suppress(OSError):  # a full disk must not hide what happened
             file.write(traceback.format_exc())
         raise
     finally:
@@ -45,12 +56,12 @@ def recorded(path: Path) -> Iterator[None]:
 
 def fatal_signal(path: Path) -> str | None:
     """The last fatal error that a log tells of, such as `Segmentation fault`."""
-    found = _FATAL.findall(tail(path))
-    return str(found[-1]) if found else None
+    errors = _FATAL.findall(tail(path))
+    return str(errors[-1]) if errors else None
 
 
 def tail(path: Path) -> str:
-    """The end of a log; empty where there is none."""
+    """The last 200,000 bytes of a log; empty where there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -59,8 +70,8 @@ def tail(path: Path) -> str:
         return ""
 
 
-class _Both:
-    """Writes to two streams."""
+class _Tee:
+    """Writes to two streams, and is the first one for everything else."""
 
     def __init__(self, first: IO[str], second: IO[str]) -> None:
         self._first, self._second = first, second
@@ -73,12 +84,42 @@ class _Both:
         self._first.flush()
         self._second.flush()
 
-    def __getattr__(self, name: str) -> Any:  # encoding, isatty and whatever else is asked
+    def __getattr__(self, name: str) -> Any:  # encoding, isatty and the like
         return getattr(self._first, name)
+
+
+class _WriteTo(logging.Filter):
+    """Makes a handler write other libraries' records to a stream instead of its own. The handler
+    may be the root logger's too, as Ray Train's is, so it is the record that decides."""
+
+    def __init__(self, handler: logging.Handler, stream: IO[str]) -> None:
+        super().__init__()
+        self._handler, self._stream = handler, stream
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in _OTHERS:
+            return True
+        self._stream.write(f"{self._handler.format(record)}\n")
+        return False
+
+
+@contextmanager
+def _others_write_to(stream: IO[str]) -> Iterator[None]:
+    """Let what other libraries' loggers write to the console go to a stream."""
+    with ExitStack() as undo:
+        for name in _OTHERS:
+            for handler in logging.getLogger(name).handlers:
+                to_console = isinstance(handler, logging.StreamHandler)
+                if to_console and not isinstance(handler, logging.FileHandler):
+                    redirect = _WriteTo(handler, stream)
+                    handler.addFilter(redirect)
+                    undo.callback(handler.removeFilter, redirect)
+        yield
 
 
 @contextmanager
 def _logging_to(handler: logging.Handler) -> Iterator[None]:
+    """Let this project's loggers write to a handler, from INFO on, and to it alone."""
     loggers = [logging.getLogger(name) for name in _PACKAGES]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:

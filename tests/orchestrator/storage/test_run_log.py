@@ -68,3 +68,39 @@ def test_what_happened_is_not_hidden_by_a_log_that_can_not_be_written() -> None:
 def test_a_log_that_can_not_be_written_is_not_passed_over() -> None:
     with pytest.raises(OSError, match="No space left"), recorded(Path("/dev/full")):
         print("lost")
+
+
+RAY = """
+import logging, sys
+from pathlib import Path
+from ray.train.v2._internal.logging.logging import TrainLogLevelFilter
+from ray._private.log import PlainRayHandler, generate_logging_config
+from orchestrator.storage.run_log import recorded
+
+generate_logging_config()  # as every process of Ray does
+console = PlainRayHandler()
+console.addFilter(TrainLogLevelFilter("WARNING"))
+logger = logging.getLogger("ray.train")  # as Ray Train sets up a worker
+logger.handlers, logger.propagate = [console], False
+logger.setLevel(logging.DEBUG)
+logging.getLogger().handlers = [console]
+with recorded(Path(sys.argv[1])):
+    logger.info("Ray Train, quietly")
+    logger.warning("Ray Train warns")
+    logging.getLogger("ray.data").warning("Ray warns")
+    logging.getLogger("another.library").warning("a library warns")
+    logging.getLogger("trainables.engine").info("the Run logs")
+logger.warning("afterwards")
+"""
+
+
+def test_a_log_holds_what_the_run_logs_and_not_what_ray_does(tmp_path: Path) -> None:
+    path = tmp_path / "run.log"
+    command = [sys.executable, "-c", RAY, str(path)]
+    console = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    text = path.read_text()
+    assert "INFO the Run logs" in text and "a library warns" in text
+    assert "Ray" not in text and "quietly" not in console
+    for message in ("Ray Train warns", "Ray warns", "a library warns", "the Run logs"):
+        assert console.count(message) == 1  # nothing is lost on the console, or said twice
+    assert "afterwards" in console and "afterwards" not in text
