@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _PACKAGES = ("orchestrator", "trainables")
-_OTHERS = ("ray", "ray.train", "ray.tune")  # their messages are not the Run's
+_OTHER = "ray"  # the package whose messages are not the Run's
 _LOG = re.compile(r"attempt_(\d+)_rank_(\d+)\.log")
 _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
 _TAIL_BYTES = 200_000  # the stacks of many threads may follow the cause
@@ -89,31 +89,37 @@ class _Tee:
 
 
 class _WriteTo(logging.Filter):
-    """Makes a handler write other libraries' records to a stream instead of its own. The handler
-    may be the root logger's too, as Ray Train's is, so it is the record that decides."""
+    """Makes a handler write Ray's records to a stream instead of its own. Ray Train gives the same
+    handler to the root logger, so it is the record that decides."""
 
     def __init__(self, handler: logging.Handler, stream: IO[str]) -> None:
         super().__init__()
         self._handler, self._stream = handler, stream
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.partition(".")[0] not in _OTHERS:
+        if not _is_of_another(record.name):
             return True
         self._stream.write(f"{self._handler.format(record)}\n")
         return False
 
 
+def _is_of_another(logger: str) -> bool:
+    return logger == _OTHER or logger.startswith(f"{_OTHER}.")
+
+
 @contextmanager
 def _others_write_to(stream: IO[str]) -> Iterator[None]:
-    """Let what other libraries' loggers write to the console go to a stream."""
+    """Let what Ray's loggers write to the console go to a stream."""
+    names = [name for name in logging.root.manager.loggerDict if _is_of_another(name)]
+    loggers = [logging.root, *map(logging.getLogger, names)]
+    handlers = {handler for logger in loggers for handler in logger.handlers}
     with ExitStack() as undo:
-        for name in _OTHERS:
-            for handler in logging.getLogger(name).handlers:
-                to_console = isinstance(handler, logging.StreamHandler)
-                if to_console and not isinstance(handler, logging.FileHandler):
-                    redirect = _WriteTo(handler, stream)
-                    handler.addFilter(redirect)
-                    undo.callback(handler.removeFilter, redirect)
+        for handler in handlers:
+            to_console = isinstance(handler, logging.StreamHandler)
+            if to_console and not isinstance(handler, logging.FileHandler):
+                redirect = _WriteTo(handler, stream)
+                handler.addFilter(redirect)
+                undo.callback(handler.removeFilter, redirect)
         yield
 
 

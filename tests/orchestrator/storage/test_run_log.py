@@ -73,10 +73,12 @@ def test_a_log_that_can_not_be_written_is_not_passed_over() -> None:
 RAY = """
 import logging, sys
 from pathlib import Path
+import ray
 from ray.train.v2._internal.logging.logging import TrainLogLevelFilter
 from ray._private.log import PlainRayHandler, generate_logging_config
 from orchestrator.storage.run_log import recorded
 
+ray._private.worker.global_worker.set_mode(ray.WORKER_MODE)
 generate_logging_config()  # as every process of Ray does
 console = PlainRayHandler()
 console.addFilter(TrainLogLevelFilter("WARNING"))
@@ -84,6 +86,7 @@ logger = logging.getLogger("ray.train")  # as Ray Train sets up a worker
 logger.handlers, logger.propagate = [console], False
 logger.setLevel(logging.DEBUG)
 logging.getLogger().handlers = [console]
+before = list(console.filters)
 with recorded(Path(sys.argv[1])):
     logger.info("Ray Train, quietly")
     logger.warning("Ray Train warns")
@@ -91,6 +94,7 @@ with recorded(Path(sys.argv[1])):
     logging.getLogger("another.library").warning("a library warns")
     logging.getLogger("trainables.engine").info("the Run logs")
 logger.warning("afterwards")
+assert console.filters == before
 """
 
 
