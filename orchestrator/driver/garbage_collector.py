@@ -133,7 +133,10 @@ def _needed_by_searches(home: Home, store: Store) -> set[str]:
                 trials = Trials(store.run(key).path)
                 ended = trials.have_found(search["count"])
                 unfinished = () if ended else trials.all()
-                needed |= {key, *(one for trial in unfinished for one in (trial.key, *trial.ahead))}
+                needed |= {
+                    key,
+                    *(one for trial in unfinished for one in (trial.key, *trial.upstream)),
+                }
     return needed
 
 

@@ -31,16 +31,17 @@ class Trial:
     best: int | None = None  # that epoch
     reason: str = ""
     ended: float | None = None  # seconds that the search had taken, all its drivers together
-    ahead: Sequence[str] = field(
-        default_factory=list
-    )  # keys of the Runs that it starts from, where it trains them too
-    became: Mapping[str, Any] | None = None  # of a population: what it goes on as, not as drawn
-    ancestry: Sequence[Mapping[str, Any]] = field(default_factory=list)  # epoch, trial, values
+    # keys of the Runs that it starts from, where it trains them too
+    upstream: Sequence[str] = field(default_factory=list)
+    # PBT: the values that it continues with since it copied from another trial, `changes` included
+    evolved_values: Mapping[str, Any] | None = None
+    # PBT: when it copied from which trial: `epoch`, `trial` (its index), `values`
+    lineage: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def recipe(self) -> Mapping[str, Any]:
         """What a Run would have to be configured with to come where this trial is."""
-        return self.values if self.became is None else self.became
+        return self.values if self.evolved_values is None else self.evolved_values
 
     @property
     def current(self) -> dict[str, Any]:
@@ -61,6 +62,14 @@ class Trial:
         return replace(self, epochs=len(history), figure=figure, best=best)
 
 
+# fields of a trial under the names that stores written before have
+_OLD_NAMES = {"ahead": "upstream", "became": "evolved_values", "ancestry": "lineage"}
+
+
+def _read(item: Mapping[str, Any]) -> Trial:
+    return Trial(**{_OLD_NAMES.get(name, name): value for name, value in item.items()})
+
+
 class Trials:
     """The trials of one search, kept in a file that is whole at any time."""
 
@@ -71,7 +80,7 @@ class Trials:
         self.seconds = float(said.get("seconds", 0.0))
         self.most: int | None = said.get("most")  # configurations that there are, if few
         self.evolved: int = said.get("evolved", 0)  # the last boundary that is behind a population
-        self._trials = {item["index"]: Trial(**item) for item in said.get("trials", ())}
+        self._trials = {item["index"]: _read(item) for item in said.get("trials", ())}
 
     def all(self, count: int | None = None) -> list[Trial]:
         """In the order of their numbers; count: those below it."""

@@ -100,7 +100,7 @@ class PbtPopulation:
 
         owned: holds the new key until the trial log names it, so that `clean` leaves it alone.
         """
-        key = self.key_of(trial.index, len(trial.ancestry) + 1)
+        key = self.key_of(trial.index, len(trial.lineage) + 1)
         shutil.rmtree(self.store.run(key).path, ignore_errors=True)  # left by a driver that died
         owner = self.store.run(key).acquire(f"the search for {trial.label}")
         if owner is None:
@@ -125,8 +125,8 @@ class PbtPopulation:
         changed = replace(
             trial,
             key=key,
-            became={**donor.recipe, "changes": changes},
-            ancestry=[*trial.ancestry, {"epoch": epoch, "trial": donor.index, "values": values}],
+            evolved_values={**donor.recipe, "changes": changes},
+            lineage=[*trial.lineage, {"epoch": epoch, "trial": donor.index, "values": values}],
         )
         history = self.store.run(key).history()
         return changed.with_history(history, self.search.metric, self.search.mode)

@@ -39,7 +39,7 @@ class SearchReporter:
                 self._followed.add(parent.key)
                 self.sync.follow(parent)
         upstream_values = _upstream_values(trial)
-        self.sync.follow(run, upstream_values=upstream_values, lineage=trial.ancestry)
+        self.sync.follow(run, upstream_values=upstream_values, lineage=trial.lineage)
 
     def on_trial_end(self, trial: Trial, runs: Sequence[Run]) -> None:
         """Report how a trial ended, and how its upstream Runs stand. runs: as above."""
@@ -51,7 +51,7 @@ class SearchReporter:
         else:
             outcome = "finished" if trial.state == "FINISHED" else "stopped_early"
             end = RunEnd(State.FINISHED, trial.reason, outcome)
-        self.sync.end(run, end, _upstream_values(trial), trial.ancestry)
+        self.sync.end(run, end, _upstream_values(trial), trial.lineage)
 
     def send_progress(self, trials: Sequence[Trial]) -> None:
         """Send the number of trials in each state, and the best one, as a tag of the search."""

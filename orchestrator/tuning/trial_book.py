@@ -75,7 +75,8 @@ class TrialBook:
         try:
             *upstream, run = self.planned.runs_of(values)
             key = self.population.key_of(index) if self.population else run.key
-            trial = Trial(index, values, key, run.label, ahead=[parent.key for parent in upstream])
+            keys = [parent.key for parent in upstream]
+            trial = Trial(index, values, key, run.label, upstream=keys)
         except ValidationError as error:
             reason = "; ".join(str(item["msg"]) for item in error.errors())
             log.warning("search %s: %s: %s", self.planned.stage.name, values, reason)
@@ -145,7 +146,7 @@ class TrialBook:
             self.lost.append(index)
             return
         reason = ended[1] if ended else one_line(root_cause(error)) if error else "its process died"
-        log.error("%s seed %d: failed %s", trial.label, seed, reason)
+        log.error("%s seed %d: failed: %s", trial.label, seed, reason)
         trial = replace(trial, state="FAILED", reason=reason, ended=self.seconds)
         self._write(trial)
         self._report_end(trial)

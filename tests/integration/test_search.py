@@ -185,7 +185,7 @@ def test_a_population_learns_and_its_best_can_be_trained_again(command):
     assert result.returncode == 0, result.stdout + result.stderr
     trials = trials_of(command, "population").all()
     assert [(trial.state, trial.epochs) for trial in trials] == [("FINISHED", 2)] * 3
-    assert [step["epoch"] for trial in trials for step in trial.ancestry] == [1]
+    assert [step["epoch"] for trial in trials for step in trial.lineage] == [1]
     found = search_of(command, "population")
     client = command.mlflow()
     run = client.get_run(found["mlflow_run_id"])
@@ -195,10 +195,10 @@ def test_a_population_learns_and_its_best_can_be_trained_again(command):
     assert by_key.keys() == {trial.key for trial in trials}
     for trial in trials:
         child = by_key[trial.key]
-        told = [f"epoch {step['epoch']}: trial {step['trial']}" for step in trial.ancestry]
+        told = [f"epoch {step['epoch']}: trial {step['trial']}" for step in trial.lineage]
         assert child.data.tags.get("orchestrator.lineage", "") == "; ".join(told)
         steps = [point.step for point in client.get_metric_history(child.info.run_id, "val/loss")]
-        # what it learnt itself: of the epoch before it became an heir, as far as it was sent
+        # its own epochs; of the one before it copied only what was sent by then
         assert steps == [1, 2] or (steps == [2] and told)
     best = max(trials, key=lambda trial: (trial.figure, -trial.index))
     (winner,) = command.runs("population").values()

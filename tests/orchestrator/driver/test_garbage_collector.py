@@ -137,7 +137,7 @@ def test_trials_stay_with_what_they_start_from_until_their_search_has_found(home
     searches = [{"key": "thesearch", "count": 2}]
     write_json(plan, {**json.loads(plan.read_text()), "searches": searches})
     trials = Trials(Store(home.store).run("thesearch").path)
-    trial = Trial(0, {}, child.name, "A", "FINISHED", 1, 0.5, ahead=[parent.name])
+    trial = Trial(0, {}, child.name, "A", "FINISHED", 1, 0.5, upstream=[parent.name])
     trials.put(trial, 1.0)
     assert {parent, child} & {item.path for item in find_garbage(home)} == set()
     trials.put(replace(trial, index=1), 2.0)

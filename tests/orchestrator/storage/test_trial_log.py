@@ -1,8 +1,9 @@
 """A search's notes: whole at any time, the best first, causes counted."""
 
+import json
 from pathlib import Path
 
-from orchestrator.storage.trial_log import Trial, Trials, causes, counts, ranked
+from orchestrator.storage.trial_log import NAME, Trial, Trials, causes, counts, ranked
 
 
 def a_trial(index: int, state: str = "FINISHED", figure: float | None = 0.5, **more) -> Trial:
@@ -20,6 +21,16 @@ def test_what_is_written_down_is_read_again(tmp_path: Path):
     assert again.get(2) is None
     assert again.seconds == 5.0
     assert [trial.index for trial in again.all(1)] == [0]
+
+
+def test_a_trial_of_an_older_store_is_read_under_the_new_names(tmp_path: Path):
+    step = {"epoch": 1, "trial": 2, "values": {"lr": 0.2}}
+    old = {"index": 0, "values": {"lr": 0.1}, "key": "k", "label": "A", "ahead": ["p"],
+           "became": {"lr": 0.2}, "ancestry": [step]}  # fmt: skip
+    (tmp_path / NAME).write_text(json.dumps({"trials": [old]}))
+    trial = Trials(tmp_path).get(0)
+    assert trial is not None
+    assert (trial.upstream, trial.recipe, trial.lineage) == (["p"], {"lr": 0.2}, [step])
 
 
 def test_a_search_has_found_when_all_have_ended_and_one_has_fared(tmp_path: Path):

@@ -65,12 +65,12 @@ def test_the_worst_copy_from_the_best_and_a_run_with_the_recipe_reaches_the_same
     order = sorted(scores, key=lambda index: (scores[index]["val/accuracy"], -index))
     tuner.book.population.evolve(range(4), 1.0)
     after = tuner.book.trials.all()
-    assert {each.index for each in after if each.ancestry} == set(order[:2])
+    assert {each.index for each in after if each.lineage} == set(order[:2])
     for old, new in zip(before, after, strict=True):
-        if not new.ancestry:
+        if not new.lineage:
             assert new == old
             continue
-        (step,) = new.ancestry
+        (step,) = new.lineage
         assert (step["epoch"], step["trial"] in order[2:]) == (1, True)
         assert new.label == old.label
         assert not tuner.book.store.run(old.key).path.exists()
@@ -125,7 +125,7 @@ def test_a_driver_that_died_at_a_boundary_continues_with_the_same_trials(
         again.book.store.run(each.key).attempt() for each in again.book.trials.all()
     ] == attempts
     again.book.population.evolve(range(3), 1.0)
-    assert sum(bool(each.ancestry) for each in again.book.trials.all()) == 1
+    assert sum(bool(each.lineage) for each in again.book.trials.all()) == 1
     third, _ = open_search(digits_home, form)
     assert third.book.trials.all() == again.book.trials.all()
     assert third.book.population.boundary == 2
@@ -140,7 +140,7 @@ def test_a_trial_whose_checkpoint_is_lost_is_the_worst(
     to_boundary(tuner, range(2))
     tuner.book.store.run(tuner.book.trials.get(0).key).forget()
     tuner.book.population.evolve(range(2), 1.0)
-    assert [step["trial"] for step in tuner.book.trials.get(0).ancestry] == [1]
+    assert [step["trial"] for step in tuner.book.trials.get(0).lineage] == [1]
 
 
 def test_a_trial_continues_as_it_is_when_the_checkpoint_of_the_better_one_is_damaged(

@@ -21,8 +21,8 @@ def test_an_upstream_run_is_reported_when_a_trial_of_it_has_ended(
     tuner, sync = open_search(digits_home, form, stages)
     good, bad = "P[lr=0.01]", "P[lr=1e+30]"
     trials = [tuner.book.draw(index) for index in range(3)]
-    assert [len(trial.ahead) for trial in trials] == [1, 1, 1]
-    assert trials[0].ahead == trials[1].ahead != trials[2].ahead
+    assert [len(trial.upstream) for trial in trials] == [1, 1, 1]
+    assert trials[0].upstream == trials[1].upstream != trials[2].upstream
     monkeypatch.setattr("orchestrator.tuning.trial_worker._report", lambda figures: None)
     tuner.book.on_trial_start(0)
     assert sync.ends[good] == ("RUNNING",)

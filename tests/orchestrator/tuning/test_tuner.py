@@ -24,7 +24,7 @@ def test_upstream_tasks_come_first_with_the_metric_that_selects_their_epoch(digi
     trial = tuner.book.draw(0)
     config = tuner.config_of(trial)
     ((upstream, select),) = config["upstream"]
-    assert [upstream["key"]] == trial.ahead
+    assert [upstream["key"]] == trial.upstream
     assert config["task"]["parent"] == upstream["key"]
     assert select == tuner.planned.runs_of(trial.values)[0].select
 
