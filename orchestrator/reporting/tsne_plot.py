@@ -110,7 +110,7 @@ def tsne_data(
     ]
 
 
-def style(number: int) -> Style:
+def class_style(number: int) -> Style:
     """The style of a class, the same in every figure; -1 has the style of class 0."""
     number = max(0, number)
     hollow = number // (len(COLORS) * len(SHAPES)) % 2 == 1
@@ -203,16 +203,16 @@ def _area(count: int) -> float:
 def _draw_points(axes: Axes, tsne_map: Map) -> None:
     """Draw all points in random order, so that no class covers the others."""
     order = np.random.default_rng(0).permutation(len(tsne_map.points))
-    styles = [style(number) for number in tsne_map.labels[order]]
-    marks = [MarkerStyle(look.mark) for look in styles]
+    styles = [class_style(number) for number in tsne_map.labels[order]]
+    marks = [MarkerStyle(style.mark) for style in styles]
     drawn = PathCollection(
         [mark.get_path().transformed(mark.get_transform()) for mark in marks],
-        sizes=[look.area * _area(len(order)) for look in styles],
+        sizes=[style.area * _area(len(order)) for style in styles],
         offsets=tsne_map.points[order],
         offset_transform=axes.transData,
-        facecolors=["white" if look.hollow else look.color for look in styles],
-        edgecolors=[look.color if look.hollow else "white" for look in styles],
-        linewidths=[0.8 if look.hollow else 0.25 for look in styles],
+        facecolors=["white" if style.hollow else style.color for style in styles],
+        edgecolors=[style.color if style.hollow else "white" for style in styles],
+        linewidths=[0.8 if style.hollow else 0.25 for style in styles],
     )
     drawn.set_transform(IdentityTransform())
     axes.add_collection(drawn, autolim=False)
@@ -222,7 +222,7 @@ def _draw_legend(figure: Figure, classes: Sequence[str]) -> float:
     """Name every class to the right of the map. Returns the legend's width in inches."""
     columns = -(-len(classes) // _ROWS)
     legend = figure.legend(
-        [_mark(style(number)) for number in range(len(classes))],
+        [_mark(class_style(number)) for number in range(len(classes))],
         [_short(name, 26) for name in classes],
         loc="upper left",
         bbox_to_anchor=(2 * _GAP + _SIDE, _GAP + _SIDE + _FOOT - _GAP),
@@ -240,9 +240,9 @@ def _draw_legend(figure: Figure, classes: Sequence[str]) -> float:
     return float(legend.get_window_extent().width) / figure.dpi
 
 
-def _mark(look: Style) -> Line2D:
-    face, size = "white" if look.hollow else look.color, 5.5 * look.area**0.5
-    return Line2D([], [], ls="", marker=look.mark, ms=size, mfc=face, mec=look.color, mew=0.8)
+def _mark(style: Style) -> Line2D:
+    face, size = "white" if style.hollow else style.color, 5.5 * style.area**0.5
+    return Line2D([], [], ls="", marker=style.mark, ms=size, mfc=face, mec=style.color, mew=0.8)
 
 
 def _draw_names(axes: Axes, tsne_map: Map) -> None:
@@ -307,7 +307,7 @@ def _short(name: str, most: int) -> str:
 
 def _trace(tsne_map: Map, names: Sequence[str], number: int) -> dict[str, Any]:
     """Plotly's description of the points of one class."""
-    own, look = np.flatnonzero(tsne_map.labels == number), style(number)
+    own, style = np.flatnonzero(tsne_map.labels == number), class_style(number)
     name = tsne_map.classes[number] if number >= 0 else "unlabelled"
     return {
         "type": "scattergl",
@@ -319,10 +319,10 @@ def _trace(tsne_map: Map, names: Sequence[str], number: int) -> dict[str, Any]:
         "text": [_escaped(names[image], 100) for image in own.tolist()],
         "hovertemplate": "%{text}<br>%{meta[0]}<extra></extra>",
         "marker": {
-            "color": look.color,
-            "symbol": look.symbol + "-open" * look.hollow,
+            "color": style.color,
+            "symbol": style.symbol + "-open" * style.hollow,
             "size": 1.4 * _area(len(tsne_map.points)) ** 0.5 + 2,
-            "line": {"color": look.color if look.hollow else "white", "width": 0.5},
+            "line": {"color": style.color if style.hollow else "white", "width": 0.5},
         },
     }
 

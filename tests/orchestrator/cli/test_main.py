@@ -1,4 +1,4 @@
-"""The command line: every command with its flags, and what is answered to a wrong one."""
+"""Tests of the command line: every command with its flags, and the answer to a wrong one."""
 
 import argparse
 import importlib
@@ -38,10 +38,10 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = [
+    (subparsers,) = [
         action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
     ]
-    return dict(found.choices)
+    return dict(subparsers.choices)
 
 
 def spelled(action: argparse.Action) -> str:
@@ -52,7 +52,7 @@ def spelled(action: argparse.Action) -> str:
 
 
 def test_the_commands_and_their_flags_are_these_and_no_others() -> None:
-    found = {
+    flags = {
         name: ", ".join(
             spelled(action)
             for action in parser._actions
@@ -60,7 +60,7 @@ def test_the_commands_and_their_flags_are_these_and_no_others() -> None:
         )
         for name, parser in commands().items()
     }
-    assert found == {
+    assert flags == {
         name: ", ".join(part for part in (own, EVERYWHERE) if part) for name, own in FLAGS.items()
     }
 
@@ -170,18 +170,18 @@ def test_studies_lists_every_built_in_study(capsys: pytest.CaptureFixture[str]) 
     assert all(line.endswith("?") for line in lines)
 
 
-def test_a_reader_that_has_had_enough_sees_no_traceback() -> None:
+def test_a_closed_standard_output_gives_no_traceback() -> None:
     ours, theirs = os.pipe()
     os.close(ours)
-    said = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", "orchestrator", "studies"],
         cwd=Path(__file__).parents[3], stdout=theirs, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     os.close(theirs)
-    assert (said.returncode, said.stderr) == (1, "")
+    assert (finished.returncode, finished.stderr) == (1, "")
 
 
-def test_a_connection_that_breaks_is_not_taken_for_a_reader(
+def test_a_broken_connection_is_not_taken_for_a_closed_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(_: argparse.Namespace) -> int:
@@ -243,7 +243,7 @@ def test_where_nothing_runs_status_and_down_say_so(capsys: pytest.CaptureFixture
     assert main(["down"]) == 0
     assert capsys.readouterr().out == "nothing was running\n"
     assert main(["status", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["mlflow"] == {"tracking_uri": None}
-    assert found["ray"] == {"address": None, "dashboard_url": None, "token_path": None}
-    assert found["studies"] == []
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["mlflow"] == {"tracking_uri": None}
+    assert answer["ray"] == {"address": None, "dashboard_url": None, "token_path": None}
+    assert answer["studies"] == []

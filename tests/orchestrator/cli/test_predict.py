@@ -1,4 +1,4 @@
-"""Images to predict are checked before anything is started."""
+"""Tests of predict: images are checked before anything starts."""
 
 from pathlib import Path
 
@@ -33,6 +33,6 @@ def test_a_file_that_is_no_image_or_not_there_is_named(tmp_path: Path, capsys) -
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path, capsys) -> None:
-    one, two = picture(tmp_path / "x" / "a.png"), picture(tmp_path / "y" / "a.jpg")
-    said = refused(capsys, tmp_path, one, two)
-    assert f"{one} and {two} would be written to one file" in said
+    first, second = picture(tmp_path / "x" / "a.png"), picture(tmp_path / "y" / "a.jpg")
+    message = refused(capsys, tmp_path, first, second)
+    assert f"{first} and {second} would be written to one file" in message

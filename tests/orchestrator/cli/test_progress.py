@@ -84,7 +84,7 @@ RUNNING = {"done": 2.0, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 6
     ],
     ids=lambda value: value.state.lower() if isinstance(value, RunState) else "",
 )
-def test_a_run_s_cells_say_how_it_is(item: RunState, expected: tuple[str, ...]) -> None:
+def test_the_cells_of_a_run_show_its_state(item: RunState, expected: tuple[str, ...]) -> None:
     assert cells(item) == expected
 
 
@@ -162,7 +162,7 @@ def test_every_run_of_a_small_study_has_a_row_in_the_order_of_the_plan() -> None
     assert names == [f"stage_{n}" for n in range(40)]
 
 
-def test_a_hundred_runs_are_summed_up_and_what_needs_a_look_is_shown() -> None:
+def test_a_hundred_runs_are_summed_up_and_what_has_a_problem_is_shown() -> None:
     items = [state(f"done_{n}", "FINISHED") for n in range(60)]
     items += [state("broken", "FAILED"), state("now", "RUNNING"), state("held", "BLOCKED")]
     items += [state(f"waiting_{n}") for n in range(37)]
@@ -207,30 +207,30 @@ def test_a_long_reason_takes_one_line_and_all_lines_in_the_details() -> None:
     assert rendered(failed, details=True).split().count("word") == 60
 
 
-def printed(*looks: list[RunState]) -> list[str]:
-    """The lines that are printed when a study is looked at again and again."""
+def printed(*calls: list[RunState]) -> list[str]:
+    """The lines that are printed over several looks at a study."""
     console = Console(file=io.StringIO(), width=80)
     shown: dict[Any, Any] = {}
-    for items in looks:
+    for items in calls:
         _print_changes(items, shown, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
 
-def test_without_a_terminal_a_line_tells_each_change_once() -> None:
+def test_without_a_terminal_each_change_is_one_line() -> None:
     begun = state("A", "RUNNING", metrics={}, done=0.0)
     later = state("A", "RUNNING", metrics=FIGURES, **RUNNING)
     done = state("A", "FINISHED", metrics=FIGURES, tags={"epochs": "4"})
     waiting = state("B")
-    looks = ([state(), waiting], [begun, waiting], [begun, waiting], [later], [later], [done])
-    assert printed(*looks) == [
+    calls = ([state(), waiting], [begun, waiting], [begun, waiting], [later], [later], [done])
+    assert printed(*calls) == [
         "A seed 0: running, epoch 0/4",
         "A seed 0: running, epoch 2/4, loss 0.125, val/accuracy 0.500, 1234 images/s, 0:01:01 left",
         "A seed 0: finished, epoch 4/4, loss 0.250, test/accuracy 0.750",
     ]
 
 
-def test_a_producer_counts_images_and_says_even_a_slow_speed() -> None:
+def test_a_producer_counts_images_and_shows_even_a_slow_speed() -> None:
     sam = state(
         "sam", "RUNNING", metrics={}, done=5.0, total=12, unit="images", images_per_s=0.04321
     )
@@ -243,7 +243,7 @@ def test_a_line_holds_labels_and_reasons_whole() -> None:
     assert printed([failed]) == [f"A[lr=0.1] seed 0: failed: {REASON}, epoch 0/4"]
 
 
-def test_a_collapse_is_said_while_it_runs_and_after():
+def test_a_collapse_is_reported_while_it_runs_and_after():
     facts = {"warning": "the embedding has collapsed by epoch 5"}
     running = state(status="RUNNING", metrics={}, facts=facts, **RUNNING)
     assert cells(running).note == "the embedding has collapsed by epoch 5"
@@ -252,7 +252,7 @@ def test_a_collapse_is_said_while_it_runs_and_after():
     assert cells(done).note == "the embedding has collapsed by epoch 5"
 
 
-def test_a_run_without_accuracy_shows_what_its_neighbours_say():
+def test_a_run_without_accuracy_shows_its_knn_accuracy():
     item = state(status="RUNNING", metrics={"val/knn_accuracy": 0.875}, **RUNNING)
     assert cells(item).metric == "val/knn_accuracy 0.875"
 

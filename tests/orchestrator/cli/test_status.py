@@ -10,8 +10,10 @@ from rich.console import Console
 from orchestrator.cli.status import _reconciled, _show_study, _status_json
 from orchestrator.execution.services import Services
 from orchestrator.planning.plan import FORMAT
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
-from orchestrator.tracking.mlflow_client import TrackedRun, Tracker
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import RunState, SearchState, Submission
 from tests.orchestrator.tracking.test_run_states import planned
 
@@ -26,12 +28,12 @@ def submission() -> Submission:
     done = TrackedRun("run-a", "FINISHED", tags, metrics, "7")
     failed = TrackedRun("run-b", "FAILED", {}, {}, "7")
     runs = (
-        RunState(planned("A"), "FINISHED", "run-a", {}, "", done),
-        RunState(planned("B"), "FAILED", "run-b", {}, "loss is not finite in epoch 2", failed),
+        RunState(planned("A"), State.FINISHED, "run-a", {}, "", done),
+        RunState(planned("B"), State.FAILED, "run-b", {}, "loss is not finite in epoch 2", failed),
     )
     best = {"label": "S[lr=0.1]", "figure": 0.5}
     spec = {"stage": "S", "count": 2, "metric": "val/accuracy"}
-    search = SearchState(spec, "FINISHED", "", {"FINISHED": 2}, best, None)
+    search = SearchState(spec, State.FINISHED, "", {"FINISHED": 2}, best, None)
     tracked = TrackedRun("parent", "FAILED", {}, {}, "7")
     return Submission(tracked, {"study": "small", "question": "Why?\n"}, runs, (search,))
 
@@ -74,12 +76,12 @@ def test_only_the_study_that_is_asked_for_is_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    tracker = Tracker(uri)
+    writer = Tracker(uri).writer
     for study in ("first", "second"):
         plan = {"format": FORMAT, "study": study, "question": "", "runs": [], "searches": []}
-        run_id = tracker.create_run(tracker.experiment(study), "submission", {"kind": "submission"})
-        tracker.log_text(run_id, json.dumps(plan), "plan.json")
-        tracker.set_status(run_id, "FINISHED")
+        run_id = writer.create_run(writer.experiment(study), "submission", {"kind": "submission"})
+        writer.log_text(run_id, json.dumps(plan), "plan.json")
+        writer.set_status(run_id, "FINISHED")
     home, running = Home(tmp_path / "home"), Services(None, uri)
     names = {
         asked: sorted(item.plan["study"] for item in _reconciled(home, running, asked))

@@ -14,10 +14,10 @@ def record(label, seed=0, base=0.5, **changes):
     history = {"val/accuracy": curve, "test/accuracy": [(2, base)]}
     name = (label.partition("[")[0], label, seed, f"{label}-{seed}")
     metrics = {"test/accuracy": base, "val/accuracy": base}
-    made = RunRecord(
+    run = RunRecord(
         *name, "FINISHED", "r", "classify", "d1c0ffee12345678", "digits", metrics, history
     )
-    return replace(made, **changes)
+    return replace(run, **changes)
 
 
 def compared(runs, metric="test/accuracy", **reference):
@@ -78,8 +78,8 @@ class Data:
 
     def produced_pictures(self, images):
         return {
-            label: {name: found[name] for name in images if name in found}
-            for label, found in self.pictures.items()
+            label: {name: pictures[name] for name in images if name in pictures}
+            for label, pictures in self.pictures.items()
         }
 
 

@@ -1,4 +1,4 @@
-"""A diagram names every block with its facts and keeps ways apart."""
+"""Tests of the model diagram: every block is named with its facts, paths do not cross."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from tests.trainables.monitoring.test_trace import CASES, drawn
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_two_boxes_share_a_place_and_all_are_named(name: str) -> None:
-    one, _ = drawn(name)
-    places = list(zip(lanes_of(one), one.levels, strict=True))
-    assert len(set(places)) == len(one.blocks)
-    written = [text.get_text() for text in draw_architecture(one).axes[0].texts]
-    assert {block.name for block in one.blocks} <= set(written)
+    model, _ = drawn(name)
+    places = list(zip(lanes_of(model), model.levels, strict=True))
+    assert len(set(places)) == len(model.blocks)
+    written = [text.get_text() for text in draw_architecture(model).axes[0].texts]
+    assert {block.name for block in model.blocks} <= set(written)
 
 
-def test_the_main_way_is_straight_and_an_auxiliary_head_stands_to_its_left() -> None:
-    one, _ = drawn("deeplabv3")
-    lanes = {block.name: lane for block, lane in zip(one.blocks, lanes_of(one), strict=True)}
+def test_the_main_path_is_straight_and_an_auxiliary_head_stands_to_its_left() -> None:
+    model, _ = drawn("deeplabv3")
+    lanes = {block.name: lane for block, lane in zip(model.blocks, lanes_of(model), strict=True)}
     assert {lanes[name] for name in ("input", "encoder.layer4", "cat", "head.4")} == {0}
     assert lanes["auxiliary.0"] == lanes["auxiliary.4"] == -1
     branches = {lane for name, lane in lanes.items() if name.startswith("head.0.convs")}

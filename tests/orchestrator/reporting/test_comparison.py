@@ -1,4 +1,4 @@
-"""Tables of a comparison: what makes a row, what is averaged, what is shown and written."""
+"""Tests of comparison tables: what makes a row, what is averaged, what is written."""
 
 import csv
 import io
@@ -29,8 +29,8 @@ def record(label, seed=0, value=0.5, **changes):
     """A finished Run; value None: it does not report the metric."""
     metrics = {} if value is None else {METRIC: value}
     name = (label.partition("[")[0], label, seed, f"{label}-{seed}")
-    made = RunRecord(*name, "FINISHED", "r", "classify", "d1c0ffee12345678", "digits", metrics, {})
-    return replace(made, **changes)
+    run = RunRecord(*name, "FINISHED", "r", "classify", "d1c0ffee12345678", "digits", metrics, {})
+    return replace(run, **changes)
 
 
 def spec(metric=METRIC, stages=None, rows="label", **reference):
@@ -88,31 +88,31 @@ def test_only_the_stages_asked_for_have_rows():
 )
 def test_rows_follow_the_plan_or_the_stages_and_a_grid_is_never_averaged(rows, expected):
     runs = [record("A[lr=1]", 0, 0.1), record("B"), record("A[lr=2]", 0, 0.9)]
-    made = compared_rows(runs, spec(stages=("B", "A"), rows=rows))
-    assert labels(made) == expected
-    assert all(row.n == 1 for row in made)
+    compared = compared_rows(runs, spec(stages=("B", "A"), rows=rows))
+    assert labels(compared) == expected
+    assert all(row.n == 1 for row in compared)
 
 
 def test_a_reference_belongs_to_the_label_else_to_the_stage_else_to_nothing():
     runs = [record("A[lr=1]"), record("A[lr=2]"), record("B")]
-    made = compared_rows(runs, spec(**{"A": 0.4, "A[lr=2]": 0.0}))
-    assert [row.reference for row in made] == [0.4, 0.0, None]
-    assert made[0].difference == pytest.approx(0.1)
-    assert made[2].difference is None
+    compared = compared_rows(runs, spec(**{"A": 0.4, "A[lr=2]": 0.0}))
+    assert [row.reference for row in compared] == [0.4, 0.0, None]
+    assert compared[0].difference == pytest.approx(0.1)
+    assert compared[2].difference is None
 
 
 def test_different_data_sets_and_tasks_never_share_a_table():
     other = record("B", dataset="feedbeef00000000", data_name="photos")
     pretext = record("C", trainable="rotation")
-    made = tables([record("A"), other, pretext, record("D")], spec())
-    assert [labels(each.rows) for each in made] == [["A", "D"], ["B"], ["C"]]
+    compared = tables([record("A"), other, pretext, record("D")], spec())
+    assert [labels(table.rows) for table in compared] == [["A", "D"], ["B"], ["C"]]
     titles = ["classify on digits", "classify on photos", "rotation on digits"]
-    assert [each.title for each in made] == titles
+    assert [table.title for table in compared] == titles
 
 
 def test_one_label_on_two_data_sets_is_two_rows():
-    made = compared_rows([record("A", 0, 0.2), record("A", 1, 0.8, dataset="feedbeef")], spec())
-    assert [row.values for row in made] == [(0.2,), (0.8,)]
+    compared = compared_rows([record("A", 0, 0.2), record("A", 1, 0.8, dataset="feedbeef")], spec())
+    assert [row.values for row in compared] == [(0.2,), (0.8,)]
 
 
 def test_json_has_exactly_its_keys_and_raw_fractions():
@@ -123,11 +123,11 @@ def test_json_has_exactly_its_keys_and_raw_fractions():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_makes_the_mean_null(bad):
-    made = tables([record("A", 0, 0.5), record("A", 1, bad), record("A", 2, -bad)], spec())
-    (row,) = as_json(made)
+    compared = tables([record("A", 0, 0.5), record("A", 1, bad), record("A", 2, -bad)], spec())
+    (row,) = as_json(compared)
     assert (row["n"], row["mean"], row["std"]) == (3, None, None)
     json.dumps(row, allow_nan=False)
-    assert shown(made[0].rows[0]) == "not finite"
+    assert shown(compared[0].rows[0]) == "not finite"
 
 
 def test_a_diverged_loss_does_not_overflow():
@@ -138,9 +138,9 @@ def test_a_diverged_loss_does_not_overflow():
 
 def test_csv_reads_back_what_json_holds():
     runs = [record('A[name="a,b"]', 0, 0.1), record("B", 0, 1 / 3), record("B", 1, 0.4)]
-    made = tables([*runs, record("C", state="PENDING")], spec(B=0.5))
-    read = list(csv.DictReader(io.StringIO(as_csv(made))))
-    for line, row in zip(read, as_json(made), strict=True):
+    compared = tables([*runs, record("C", state="PENDING")], spec(B=0.5))
+    read = list(csv.DictReader(io.StringIO(as_csv(compared))))
+    for line, row in zip(read, as_json(compared), strict=True):
         assert line["label"] == row["label"]
         assert int(line["n"]) == row["n"]
         for key in ("mean", "std", "reference"):
@@ -199,8 +199,8 @@ def test_markdown_answers_the_question_with_one_table_a_data_set():
 
 
 def differences(runs, *pairs, metric=METRIC):
-    (made,) = tables(runs, replace(spec(metric), differences=pairs))
-    return made.differences
+    (compared,) = tables(runs, replace(spec(metric), differences=pairs))
+    return compared.differences
 
 
 def test_a_paired_difference_is_the_difference_seed_by_seed_over_the_seeds_that_both_have():
@@ -228,16 +228,16 @@ def test_grids_are_paired_by_their_values_and_one_configuration_with_all():
 def test_differences_are_printed_under_their_table_in_points():
     runs = [record("A", 0, 0.5), record("A", 1, 0.6), record("B", 0, 0.40), record("B", 1, 0.55)]
     runs += [record("C", 0, state="FAILED")]
-    made = tables(runs, replace(spec(), differences=(("A", "B"), ("B", "A"), ("A", "C"))))
-    assert as_text(made).splitlines()[-5:] == [
+    compared = tables(runs, replace(spec(), differences=(("A", "B"), ("B", "A"), ("A", "C"))))
+    assert as_text(compared).splitlines()[-5:] == [
         "classify on digits: difference, paired by seed",
         "labels  test/accuracy (percentage points)  n",
         "A - B                        +7.50 ± 3.54  2",
         "B - A                        -7.50 ± 3.54  2",
         "A - C                                   -  0",
     ]
-    assert "| A - B | +7.50 ± 3.54 | 2 |" in as_markdown(made, "Why?", "s")
-    assert [row["label"] for row in as_json(made)] == ["A", "B", "C"]
+    assert "| A - B | +7.50 ± 3.54 | 2 |" in as_markdown(compared, "Why?", "s")
+    assert [row["label"] for row in as_json(compared)] == ["A", "B", "C"]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -247,11 +247,11 @@ def test_a_paired_difference_over_what_is_not_finite_is_not_finite(bad):
 
 
 def test_an_empty_comparison_says_so():
-    made = tables([record("A")], spec("test/miou"))
-    assert made == []
-    assert "No Run" in as_text(made)
-    assert "No Run" in as_markdown(made, "Why?", "s")
-    assert as_json(made) == []
+    compared = tables([record("A")], spec("test/miou"))
+    assert compared == []
+    assert "No Run" in as_text(compared)
+    assert "No Run" in as_markdown(compared, "Why?", "s")
+    assert as_json(compared) == []
 
 
 def test_unfinished_names_runs_and_states():
@@ -293,14 +293,14 @@ def test_a_comparison_of_mean_iou_shows_what_the_mean_hides():
         record("fcn", 1, metrics={miou: 0.55, "test/iou/road": 0.35, "test/iou/land": 0.75}),
         record("deeplab", 0, metrics={miou: 0.7, "test/iou/land": 0.7}),
     ]
-    made = tables(runs, spec(miou))
-    assert as_text(made).splitlines()[-4:] == [
+    compared = tables(runs, spec(miou))
+    assert as_text(compared).splitlines()[-4:] == [
         "classify on digits: test IoU of each class (%)",
         "label            land          road",
         "fcn      75.00 ± 0.00  30.00 ± 7.07",
         "deeplab         70.00             -",
     ]
-    text = as_markdown(made, "Which?", "s")
+    text = as_markdown(compared, "Which?", "s")
     assert "## classify on digits: test IoU of each class (%)" in text
     assert "| fcn | 75.00 ± 0.00 | 30.00 ± 7.07 |" in text
     assert "IoU" not in as_text(tables([record("A")], spec()))

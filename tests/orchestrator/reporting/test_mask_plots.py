@@ -21,7 +21,7 @@ def kept(**changes):
     predicted = np.zeros((2, 4, 4), dtype=np.uint8)
     predicted[:, 2:] = 1
     predicted[:, 0, 0] = 1
-    found = {
+    arrays = {
         "images": np.full((2, 4, 4, 3), 100, dtype=np.uint8),
         "truth": truth,
         "predicted": predicted,
@@ -29,7 +29,7 @@ def kept(**changes):
         "classes": np.array(["land", "water"]),
         "colours": np.array([[10, 20, 30], [200, 100, 0]], dtype=np.uint8),
     }
-    return found | changes
+    return arrays | changes
 
 
 def test_a_watched_image_has_four_panels():

@@ -73,7 +73,7 @@ def test_what_is_drawn_already_needs_no_process(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])
-def test_a_damaged_file_is_said_and_leaves_nothing_half_made(tmp_path: Path, content):
+def test_a_damaged_file_is_reported_and_leaves_no_part(tmp_path: Path, content):
     folder = keep(tmp_path, 1, 2)
     path = folder / "epoch_00002.npz"
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
@@ -112,7 +112,7 @@ def test_what_a_model_is_made_of_becomes_a_diagram_and_a_table(tmp_path: Path):
     assert (maps / "tables" / "architecture.txt").read_text("utf-8") == as_text(ONE)
 
 
-def test_a_damaged_diagram_is_said(tmp_path: Path, capfd):
+def test_a_damaged_diagram_is_reported(tmp_path: Path, capfd):
     path = tmp_path / "run" / ARCHITECTURE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no archive")

@@ -1,4 +1,4 @@
-"""A search's figures: what is drawn of which trial, and what a reader is told of it."""
+"""Tests of the figures of a search: which trials are drawn, and what the texts say."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ TRIALS = [
 @pytest.mark.parametrize(
     ("mode", "best"), [("max", [0.5, 0.5, 0.5, 0.9]), ("min", [0.5] + [0.2] * 3)]
 )
-def test_the_best_so_far_is_of_those_that_fared_in_their_order(mode: str, best: list[float]):
+def test_the_best_so_far_is_of_those_with_a_figure_in_their_order(mode: str, best: list[float]):
     left, right = draw_best(TRIALS, "val/accuracy", mode).axes
     assert list(left.lines[0].get_xdata()) == [0, 1, 2, 4]
     assert list(left.lines[0].get_ydata()) == best
@@ -58,10 +58,10 @@ def test_a_line_goes_through_a_trial_s_parameters_in_the_order_of_their_axes():
 
 def test_importance_says_of_which_trials_it_is():
     shares = {"lr": 0.7, "batch_size": 0.3}
-    fared = [trial for trial in TRIALS if trial.figure is not None]
-    axes = draw_importance(shares, fared, "val/accuracy").axes[0]
+    with_figure = [trial for trial in TRIALS if trial.figure is not None]
+    axes = draw_importance(shares, with_figure, "val/accuracy").axes[0]
     assert [bar.get_width() for bar in axes.patches] == [0.7, 0.3]
     assert "over 4 trials" in axes.get_xlabel()
     assert axes.get_title(loc="left").startswith("stopped early: 1,")
-    whole = [trial for trial in fared if trial.state == "FINISHED"]
+    whole = [trial for trial in with_figure if trial.state == "FINISHED"]
     assert draw_importance(shares, whole, "val/accuracy").axes[0].get_title(loc="left") == ""

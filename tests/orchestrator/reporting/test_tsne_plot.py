@@ -16,7 +16,14 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from orchestrator.reporting.style import COLORS, save
-from orchestrator.reporting.tsne_plot import Map, Snapshot, draw_tsne, style, tsne_data, tsne_page
+from orchestrator.reporting.tsne_plot import (
+    Map,
+    Snapshot,
+    class_style,
+    draw_tsne,
+    tsne_data,
+    tsne_page,
+)
 from trainables.monitoring.feature_quality import knn_accuracy
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -34,7 +41,7 @@ def snapshots(images: int = 60, classes: int = 3) -> tuple[list[Snapshot], np.nd
     return [Snapshot(1, noise), Snapshot(100, centres[labels] + 0.2 * noise)], labels
 
 
-def made(classes: int, images: int = 1300, near: float = 2.0) -> Map:
+def grid_map(classes: int, images: int = 1300, near: float = 2.0) -> Map:
     """A map of groups on a grid, `near` their spread; no classes: unlabelled."""
     random = np.random.default_rng(0)
     labels = np.arange(images) % max(1, classes)
@@ -79,13 +86,15 @@ def test_data_holds_the_leave_one_out_accuracy_of_the_features() -> None:
 
 def test_data_without_labels_has_no_accuracy() -> None:
     given, labels = snapshots(12)
-    (found,) = tsne_data(given[:1], np.full_like(labels, -1), ("unused",))
-    assert found.knn is None
+    (tsne_map,) = tsne_data(given[:1], np.full_like(labels, -1), ("unused",))
+    assert tsne_map.knn is None
 
 
 def test_equal_features_have_limits_too() -> None:
-    (found,) = tsne_data([Snapshot(1, np.ones((8, 4), np.float32))], np.arange(8) % 2, ("a", "b"))
-    assert found.limits == ((-1, 1), (-1, 1))
+    (tsne_map,) = tsne_data(
+        [Snapshot(1, np.ones((8, 4), np.float32))], np.arange(8) % 2, ("a", "b")
+    )
+    assert tsne_map.limits == ((-1, 1), (-1, 1))
 
 
 @pytest.mark.parametrize(
@@ -104,21 +113,21 @@ def test_data_that_does_not_fit_is_refused(labels: np.ndarray, message: str) -> 
         tsne_data([], labels, ("a", "b", "c"))
 
 
-def test_140_classes_look_different_and_neighbours_differ_in_colour_and_shape() -> None:
-    looks = [style(number) for number in range(140)]
-    assert len(set(looks)) == 140
-    for one, other in zip(looks, looks[1:], strict=False):
+def test_140_classes_differ_and_two_in_a_row_differ_in_color_and_shape() -> None:
+    styles = [class_style(number) for number in range(140)]
+    assert len(set(styles)) == 140
+    for one, other in zip(styles, styles[1:], strict=False):
         assert one.color != other.color and one.mark != other.mark
-    assert not any(look.hollow for look in looks[:70])
-    assert style(-1) == style(0) == style(140)
+    assert not any(style.hollow for style in styles[:70])
+    assert class_style(-1) == class_style(0) == class_style(140)
 
 
 @pytest.mark.parametrize("classes", [0, 1, 2, 10, 65, 200])
 def test_the_legend_has_every_class_and_nothing_lies_outside_the_figure(classes: int) -> None:
-    found = made(classes)
-    figure = draw_tsne(found)
+    tsne_map = grid_map(classes)
+    figure = draw_tsne(tsne_map)
     figure.draw_without_rendering()
-    assert legend_of(figure) == list(found.classes)
+    assert legend_of(figure) == list(tsne_map.classes)
     (axes,) = figure.axes
     map_box, parts = axes.get_window_extent(), [axes, *figure.texts, *figure.legends]
     for box in (part.get_window_extent() for part in parts):
@@ -132,7 +141,7 @@ def test_the_legend_has_every_class_and_nothing_lies_outside_the_figure(classes:
 
 def test_a_legend_of_long_names_is_shortened_and_stays_inside() -> None:
     names = tuple(f"{'wide ' * 40}{number:02d}" for number in range(65))
-    figure = draw_tsne(made(65)._replace(classes=names))
+    figure = draw_tsne(grid_map(65)._replace(classes=names))
     assert legend_of(figure)[64] == "wide wide wide wide w…e 64"
     assert len(set(legend_of(figure))) == 65
     assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
@@ -146,13 +155,13 @@ def test_a_legend_of_long_names_is_shortened_and_stays_inside() -> None:
     ],
 )
 def test_the_caption_says_what_is_drawn(classes: int, expected: str) -> None:
-    assert draw_tsne(made(classes)).texts[0].get_text() == f"{expected}20 neighbours)"
-    few = draw_tsne(made(classes, images=8)).texts[0].get_text()
+    assert draw_tsne(grid_map(classes)).texts[0].get_text() == f"{expected}20 neighbours)"
+    few = draw_tsne(grid_map(classes, images=8)).texts[0].get_text()
     assert few.endswith("(leave-one-out, 7 neighbours)")
 
 
-def test_an_unlabelled_map_has_one_colour_and_no_legend() -> None:
-    figure = draw_tsne(made(0))
+def test_an_unlabelled_map_has_one_color_and_no_legend() -> None:
+    figure = draw_tsne(grid_map(0))
     assert not figure.legends and not names_of(figure)
     (points,) = figure.axes[0].collections
     faces = {matplotlib.colors.to_hex(each).upper() for each in points.get_facecolor()}
@@ -160,22 +169,22 @@ def test_an_unlabelled_map_has_one_colour_and_no_legend() -> None:
     assert figure.texts[0].get_text() == "epoch 7, 1,300 images"
 
 
-def test_points_have_their_places_and_the_colours_of_their_classes() -> None:
-    found = made(3, images=30)
-    axes = draw_tsne(found).axes[0]
+def test_points_have_their_places_and_the_colors_of_their_classes() -> None:
+    tsne_map = grid_map(3, images=30)
+    axes = draw_tsne(tsne_map).axes[0]
     assert (axes.get_xlim(), axes.get_ylim()) == LIMITS
     (points,) = axes.collections
     drawn = {
         (*map(float, place), matplotlib.colors.to_hex(face).upper())
         for place, face in zip(points.get_offsets(), points.get_facecolor(), strict=True)
     }
-    places = zip(found.points.tolist(), found.labels, strict=True)
-    assert drawn == {(*place, style(label).color) for place, label in places}
+    places = zip(tsne_map.points.tolist(), tsne_map.labels, strict=True)
+    assert drawn == {(*place, class_style(label).color) for place, label in places}
 
 
 def test_points_are_smaller_the_more_there_are() -> None:
     sizes = [
-        draw_tsne(made(2, images=images)).axes[0].collections[0].get_sizes()[0]
+        draw_tsne(grid_map(2, images=images)).axes[0].collections[0].get_sizes()[0]
         for images in (100, 2000, 10_000)
     ]
     assert sizes == sorted(sizes, reverse=True)
@@ -184,7 +193,7 @@ def test_points_are_smaller_the_more_there_are() -> None:
 
 @pytest.mark.parametrize("classes", [2, 10, 65])
 def test_groups_are_named_within_the_map_and_no_name_lies_on_another(classes: int) -> None:
-    figure = draw_tsne(made(classes))
+    figure = draw_tsne(grid_map(classes))
     names, room = names_of(figure), figure.axes[0].get_window_extent()
     assert len(names) > 0.9 * classes
     boxes = [name.get_window_extent() for name in names]
@@ -194,13 +203,13 @@ def test_groups_are_named_within_the_map_and_no_name_lies_on_another(classes: in
 
 
 def test_classes_that_lie_nowhere_in_particular_are_not_named() -> None:
-    assert names_of(draw_tsne(made(10, near=60))) == []
+    assert names_of(draw_tsne(grid_map(10, near=60))) == []
 
 
 @pytest.mark.parametrize("classes", [2, 65])
 def test_a_picture_of_odd_names_is_saved_whole(classes: int, tmp_path: Path) -> None:
     names = (EVIL, "", *(f"$\\frac{number}" for number in range(classes - 2)))
-    save(draw_tsne(made(classes)._replace(classes=names)), tmp_path / "tsne.png")
+    save(draw_tsne(grid_map(classes)._replace(classes=names)), tmp_path / "tsne.png")
     with Image.open(tmp_path / "tsne.png") as picture:
         assert picture.width > 1000 and picture.height > 1000
         assert np.asarray(picture.convert("L")).min() < 50
@@ -231,18 +240,18 @@ class Page(HTMLParser):
         return traces, layout, read(script, script.index("{", end))[0]
 
 
-def page(found: Map, names: list[str] | None = None) -> Page:
-    return Page(tsne_page(found, names or ["image"] * len(found.points)))
+def page(tsne_map: Map, names: list[str] | None = None) -> Page:
+    return Page(tsne_page(tsne_map, names or ["image"] * len(tsne_map.points)))
 
 
 def test_a_page_loads_nothing_from_elsewhere_and_sends_nothing() -> None:
-    shown = page(made(65))
+    shown = page(grid_map(65))
     assert {tag for tag, _ in shown.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "div", "script")
     }
     named = {name for _, attributes in shown.tags for name in attributes}
     assert not named & {"src", "href", "srcset", "data", "action"}
-    (policy,) = [found["content"] for _, found in shown.tags if "http-equiv" in found]
+    (policy,) = [tsne_map["content"] for _, tsne_map in shown.tags if "http-equiv" in tsne_map]
     assert policy is not None and policy.startswith("default-src 'none'; form-action 'none'; ")
     assert "http" not in policy
     assert "http" not in shown.scripts[-1]
@@ -250,8 +259,8 @@ def test_a_page_loads_nothing_from_elsewhere_and_sends_nothing() -> None:
 
 
 def test_names_in_a_page_are_text() -> None:
-    found = made(2, images=8)._replace(classes=(EVIL, "cat & dog"))
-    shown = page(found, [f"{EVIL}{number}" for number in range(8)])
+    tsne_map = grid_map(2, images=8)._replace(classes=(EVIL, "cat & dog"))
+    shown = page(tsne_map, [f"{EVIL}{number}" for number in range(8)])
     assert [tag for tag, _ in shown.tags].count("script") == len(shown.scripts)
     assert "Plotly.newPlot(" in shown.scripts[-1] and "<" not in shown.scripts[-1]
     escaped = html.escape(EVIL, quote=False).replace("\n", "?")
@@ -264,30 +273,30 @@ def test_names_in_a_page_are_text() -> None:
 
 
 def test_a_page_has_the_looks_and_the_limits_of_the_picture() -> None:
-    found = made(75)
-    traces, layout, _ = page(found).drawing()
-    assert [trace["name"] for trace in traces] == list(found.classes)
+    tsne_map = grid_map(75)
+    traces, layout, _ = page(tsne_map).drawing()
+    assert [trace["name"] for trace in traces] == list(tsne_map.classes)
     for number, trace in enumerate(traces):
-        look = style(number)
-        assert trace["marker"]["color"] == look.color
-        assert trace["marker"]["symbol"] == look.symbol + ("-open" if look.hollow else "")
-        own = found.points[found.labels == number]
+        style = class_style(number)
+        assert trace["marker"]["color"] == style.color
+        assert trace["marker"]["symbol"] == style.symbol + ("-open" if style.hollow else "")
+        own = tsne_map.points[tsne_map.labels == number]
         np.testing.assert_allclose(np.stack([trace["x"], trace["y"]], 1), own, atol=1e-3)
-    assert [tuple(layout[axis]["range"]) for axis in ("xaxis", "yaxis")] == list(found.limits)
+    assert [tuple(layout[axis]["range"]) for axis in ("xaxis", "yaxis")] == list(tsne_map.limits)
     assert layout["showlegend"] is True
 
 
 def test_a_page_of_an_unlabelled_map_has_no_legend() -> None:
-    traces, layout, _ = page(made(0)).drawing()
+    traces, layout, _ = page(grid_map(0)).drawing()
     assert len(traces) == 1 and len(traces[0]["x"]) == 1300
     assert layout["showlegend"] is False
 
 
 def test_a_page_of_ten_thousand_images_stays_below_8_mb() -> None:
     names = [f"Real World/Class/{number:05}.jpg" for number in range(10_000)]
-    assert len(tsne_page(made(65, images=10_000), names).encode()) < 8_000_000
+    assert len(tsne_page(grid_map(65, images=10_000), names).encode()) < 8_000_000
 
 
 def test_a_page_wants_a_name_for_every_image() -> None:
     with pytest.raises(ValueError, match="3 names for 8 images"):
-        tsne_page(made(2, images=8), ["image"] * 3)
+        tsne_page(grid_map(2, images=8), ["image"] * 3)
