@@ -1,5 +1,5 @@
-"""THE loop of producers: every rank, image after image. What is made is kept at once, with a note,
-so that a Run that was broken off goes on with the images that it lacks."""
+"""The loop of producers: every rank takes images in turn and stores what it made of each at once,
+with a record of the files, so that an interrupted Run continues with the images it lacks."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.execution.task import Task, full_disk_ends_the_run, worker_facts
-from orchestrator.storage.artifacts import NOTE, PRODUCED, is_noted, produced
+from orchestrator.storage.artifacts import NOTE, PRODUCED, finished_images, has_files_of
 from orchestrator.storage.manifest import describe, read_manifest
 from orchestrator.storage.run_records import Store
 from trainables.data.images import UnreadableImage
@@ -28,25 +28,25 @@ from trainables.producer import ProducerConfig, Product
 from trainables.tasks.registry import PRODUCERS
 
 log = logging.getLogger(__name__)
-_SEALED = "epoch_00001"  # a producer's only checkpoint
-_LOOK_SECONDS = 1.0
+_RESULT = "epoch_00001"  # a producer's only checkpoint
+_POLL_SECONDS = 1.0
 
 
 def produce(task: Task, world: World, report: Report) -> None:
-    """Make what a Run's images lack and write its result to the store.
+    """Produce what is missing of a Run's images and write its result to the store.
 
-    report: not called, there are no epochs. Raises Unrecoverable when trying again would not help,
-    StaleWriter when a newer attempt has taken over.
+    report: not called, since there are no epochs. Raises Unrecoverable when trying again would not
+    help, StaleWriter when a newer attempt has begun.
     """
     with full_disk_ends_the_run(task):
-        run = Production(task, world)
-        run.make()
+        production = Production(task, world)
+        production.produce_missing()
         if world.rank == 0:
-            run.finish()
+            production.finish()
 
 
 class Production:
-    """Everything that lives as long as one attempt."""
+    """One attempt of a producer's Run, on one rank."""
 
     def __init__(self, task: Task, world: World) -> None:
         self.task, self.world = task, world
@@ -59,19 +59,19 @@ class Production:
         self.names = short_names(self.pictures.names, self.rows)
         self.started, self.done_before = time.perf_counter(), 0
 
-    def make(self) -> None:
-        """This rank's share of what is missing."""
+    def produce_missing(self) -> None:
+        """Produce this rank's share of the images that are not finished."""
         world = self.world
         if world.rank == 0:
             self._restore()
-        done = world.from_first(set(produced(self.folder)) if world.rank == 0 else None)
+        done = world.from_first(set(finished_images(self.folder)) if world.rank == 0 else None)
         self.done_before = len(done & set(self.names))
         todo = [pair for pair in zip(self.rows, self.names, strict=True) if pair[1] not in done]
         mine = todo[world.rank :: world.size]
-        log.info("%s, attempt %d, rank %d of %d on %s: %d of %d images are there, %d are mine",
+        log.info("%s, attempt %d, rank %d of %d on %s: %d of %d images finished, %d to do here",
                  self.task.label, self.task.attempt, world.rank, world.size, world.device,
                  self.done_before, len(self.names), len(mine))  # fmt: skip
-        self._say()
+        self._report()
         if not mine:
             return
         try:
@@ -85,57 +85,61 @@ class Production:
                 product = producer.produce(name, image, truth, len(self.pictures.classes))
             except (UnreadableImage, ValueError) as error:
                 raise Unrecoverable(f"{self.pictures.names[row]}: {error}") from error
-            self._keep(name, product, time.perf_counter() - began)
-            self._say()
+            self._store(name, product, time.perf_counter() - began)
+            self._report()
 
     def _restore(self) -> None:
-        """What a sealed result that is not whole any more still holds is not made again."""
-        sealed = read_manifest(self.folder / _SEALED)
-        for name, note in (sealed or {}).get("info", {}).get("notes", {}).items():
-            if is_noted(self.folder / _SEALED, note) and name not in produced(self.folder):
+        """Take over the undamaged images of an earlier result that is no longer whole."""
+        result = read_manifest(self.folder / _RESULT)
+        for name, note in (result or {}).get("info", {}).get("notes", {}).items():
+            if has_files_of(self.folder / _RESULT, note) and name not in finished_images(
+                self.folder
+            ):
                 for file in note["files"]:
-                    self._put(file, partial(_copy, self.folder / _SEALED / file))
+                    self._put(file, partial(_copy, self.folder / _RESULT / file))
                 self._put(f"{name}{NOTE}", partial(_dump, note))
 
     def _put(self, file: str, write: Callable[[Path], None]) -> None:
         self.writer.put_optional(f"{PRODUCED}/{file}", write)
 
-    def _keep(self, name: str, product: Product, seconds: float) -> None:
-        """The files first, the note last: what has a note is whole."""
+    def _store(self, name: str, product: Product, seconds: float) -> None:
+        """Store the files of an image, then the record: an image with a record is whole."""
         files = {f"{name}{ending}": content for ending, content in product.files.items()}
         for file, content in files.items():
             self._put(file, partial(_write, content))
-        made = {file: describe(self.folder / PRODUCED / file) for file in files}
-        note = {"files": made, "figures": dict(product.figures), "seconds": seconds}
+        described = {file: describe(self.folder / PRODUCED / file) for file in files}
+        note = {"files": described, "figures": dict(product.figures), "seconds": seconds}
         self._put(f"{name}{NOTE}", partial(_dump, note))
         log.info("%s: %s in %.1f s", name, dict(product.figures), seconds)
 
     def finish(self) -> None:
-        """Seal what all ranks have made, once they have. A rank that dies ends this one too."""
+        """Wait for all ranks, then write the result. Ray ends this rank when another one dies."""
         while not self._all_noted():
-            time.sleep(_LOOK_SECONDS)
-            self._say()
-        notes = produced(self.folder)
-        lacking = [name for name in self.names if name not in notes]
-        if lacking:
+            time.sleep(_POLL_SECONDS)
+            self._report()
+        notes = finished_images(self.folder)
+        damaged = [name for name in self.names if name not in notes]
+        if damaged:
             raise Unrecoverable(
-                f"{lacking[0]} is damaged already: submit again, and it is made anew"
+                f"{damaged[0]} is damaged: submit again, and the image is produced again"
             )
-        kept = {name: notes[name] for name in self.names}
-        history = [{"epoch": 1, **means([note["figures"] for note in kept.values()])}]
-        seconds = sum(note["seconds"] for note in kept.values())
+        records = {name: notes[name] for name in self.names}
+        history = [{"epoch": 1, **means([note["figures"] for note in records.values()])}]
+        seconds = sum(note["seconds"] for note in records.values())
         folder = self.folder / PRODUCED
         files: dict[str, Callable[[Path], None]] = {
-            file: partial(_copy, folder / file) for note in kept.values() for file in note["files"]
+            file: partial(_copy, folder / file)
+            for note in records.values()
+            for file in note["files"]
         }
-        info = {"history": history, "seconds": seconds, "notes": kept}
+        info = {"history": history, "seconds": seconds, "notes": records}
         self.writer.save(1, files, info)
         result = {
             "history": history,
             "best_epoch": 1,
             "test": {},
             "seconds": seconds,
-            "facts": worker_facts(self.world) | {"images": str(len(kept))},
+            "facts": worker_facts(self.world) | {"images": str(len(records))},
         }
         self.writer.finish(result)
         shutil.rmtree(folder, ignore_errors=True)
@@ -143,8 +147,8 @@ class Production:
     def _all_noted(self) -> bool:
         return all((self.folder / PRODUCED / f"{name}{NOTE}").is_file() for name in self.names)
 
-    def _say(self) -> None:
-        """How many images are there, from the first rank, which counts all ranks' notes."""
+    def _report(self) -> None:
+        """Report how many images are finished, on rank 0, which counts the records of all ranks."""
         if self.world.rank != 0:
             return
         folder = self.folder / PRODUCED
@@ -164,8 +168,8 @@ class Production:
 
 
 def chosen_rows(pictures: Pictures, config: ProducerConfig) -> Indices:
-    """Places of the images that a producer is to look at. Raises DataError for a name that none or
-    two images have."""
+    """Rows of the images that a producer works on. Raises DataError for a name that no image has,
+    or more than one."""
     if config.images == "all" and not config.watch:
         return pictures.rows
     held_out = pictures.held_out.tolist()
@@ -174,8 +178,8 @@ def chosen_rows(pictures: Pictures, config: ProducerConfig) -> Indices:
 
 
 def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of every figure, over the images that have it."""
-    names = dict.fromkeys(name for each in figures for name in each)
+    """Mean of every figure, over the images that have it."""
+    names = dict.fromkeys(name for image in figures for name in image)
     return {name: statistics.fmean(f[name] for f in figures if name in f) for name in names}
 
 

@@ -86,15 +86,17 @@ def _lost_contact(failure: Failure) -> bool:
 
 
 def _is_out_of_memory(failure: Failure) -> bool:
-    told = isinstance(failure.cause, ray.exceptions.OutOfMemoryError)
-    return told or "low on memory" in failure.message
+    by_ray = isinstance(failure.cause, ray.exceptions.OutOfMemoryError)
+    return by_ray or "low on memory" in failure.message
 
 
 def _lost_its_node(failure: Failure) -> bool:
     message = failure.message
-    told = "node" in message and ("died" in message or "dead" in message)
+    node_died = "node" in message and ("died" in message or "dead" in message)
     return (
-        told and "process" not in message or isinstance(failure.cause, ray.exceptions.NodeDiedError)
+        node_died
+        and "process" not in message
+        or isinstance(failure.cause, ray.exceptions.NodeDiedError)
     )
 
 

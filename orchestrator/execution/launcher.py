@@ -1,4 +1,4 @@
-"""One Run → one TorchTrainer.fit, and what became of it."""
+"""Launch one attempt of a Run on Ray Train, and return how it ended."""
 
 import logging
 import shutil
@@ -23,7 +23,7 @@ from trainables.numerics.distributed import World
 from trainables.tasks.registry import PRODUCERS
 
 log = logging.getLogger("orchestrator")
-_START_FAILURES = 3  # of a minute each, until a worker group that finds no room gives up
+_START_FAILURES = 3  # of a minute each, then a worker group without room gives up
 
 
 def launch(
@@ -35,7 +35,7 @@ def launch(
     """Train one attempt of a Run on the cluster and wait for its end. storage: Ray Train's own
     bookkeeping; nothing is resumed from it. callbacks: hear of every epoch."""
     name = f"{task.key}-{task.attempt}"
-    shutil.rmtree(storage / name, ignore_errors=True)  # Ray Train would go on from it, silently
+    shutil.rmtree(storage / name, ignore_errors=True)  # Ray Train would resume from it
     trainer = ray.train.torch.TorchTrainer(
         train_on_ray,
         train_loop_config=asdict(task),
@@ -46,10 +46,12 @@ def launch(
         ),
         run_config=ray.train.RunConfig(
             name=name,
-            logging_config=ray.train.LoggingConfig("WARNING"),  # a Run's log is the Run's
+            logging_config=ray.train.LoggingConfig(
+                "WARNING"
+            ),  # its own progress messages are of no use
             storage_path=str(storage),
             callbacks=list(callbacks),
-            # an attempt more is ours to give: it has a number of its own, which fences this one
+            # the scheduler begins further attempts: a new number refuses this one's writers
             failure_config=ray.train.FailureConfig(
                 max_failures=0,
                 max_preemption_failures=0,
@@ -68,7 +70,7 @@ def launch(
 
 
 def train_on_ray(config: Mapping[str, Any]) -> None:
-    """What every worker process runs."""
+    """Train on one rank: what every worker process runs."""
     context, task = ray.train.get_context(), Task(**config)
     torch.set_num_threads(_own_cpus())
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
@@ -78,5 +80,5 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
 
 
 def _own_cpus() -> int:
-    """CPUs this worker was given; Ray's default would be one thread, whatever it was given."""
+    """CPUs that this worker was given. Torch would use one thread otherwise, which Ray sets."""
     return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))

@@ -1,5 +1,8 @@
-"""Processes that outlive the command that started them: known again by process id and start time,
-their descendants by a mark in the environment, even when what lay between has died."""
+"""Start, find and end processes that outlive the command that started them.
+
+A process is known by its id and start time, its descendants by a mark in their environment, which
+stays when the processes between have ended.
+"""
 
 import os
 import subprocess
@@ -34,12 +37,12 @@ def spawn(
 
 
 def identity(process: psutil.Process) -> dict[str, Any]:
-    """A process id is used again some day: with its start time it is unique."""
+    """Id and start time, which are unique together: the system uses an id again."""
     return {"pid": process.pid, "created": process.create_time()}
 
 
 def alive(item: Mapping[str, Any]) -> psutil.Process | None:
-    """The process of an identity, if it has not ended."""
+    """The process of an identity; None when it has ended."""
     try:
         process = psutil.Process(int(item["pid"]))
         same = abs(process.create_time() - item["created"]) < 1.0
@@ -58,20 +61,19 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Every living process of ours that `spawn` started with this mark, or that descends from
-    one."""
-    found = []
+    """Every living process that `spawn` started with this mark, or that descends from one."""
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == mark:
-                found.append(process)
-        except (psutil.Error, OSError):  # it has ended, or is somebody else's
+                processes.append(process)
+        except (psutil.Error, OSError):  # it has ended, or is another user's
             continue
-    return found
+    return processes
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """Ask them and their children to end, then make them."""
+    """End processes and their descendants: SIGTERM, and SIGKILL to those that live 8 s later."""
     every = {p.pid: p for parent in processes for p in [parent, *tree(parent.pid)]}
     for process in every.values():
         _signal(process.terminate)

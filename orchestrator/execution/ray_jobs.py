@@ -1,4 +1,4 @@
-"""A study as a Ray job: pack the very tree the command runs, send it, ask how it is."""
+"""Send a study to a cluster as a Ray job, with the code that the command runs, and follow it."""
 
 import json
 import logging
@@ -28,40 +28,40 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _STOP_SECONDS = 60.0
 _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # an end is seen that much later, by 2 s else
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a trial that is slow to leave is lost
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the default sees an end 2 s late
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a trial that is slow to end is lost
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else a print is in the Run's log once more, as a record
     "PYTHONUNBUFFERED": "1",
 }
-_ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # a process a Run that nothing asks
+_ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # saves a process for every Run
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the command hands to the driver; JSON."""
+    """What the command passes to the driver, as JSON."""
 
     job_id: str
     study: Mapping[str, Any]
-    plan: str  # digest of the plan; of the study alone where only the cluster has the data
+    plan: str  # digest of the plan, or of the study where only the cluster has the data
     data_root: str | None
     home: str
     cluster: str  # the dashboard's address; LOCAL for the home's own
     tracking_uri: str
-    tree: str  # version of the code that the command runs
+    tree: str  # `tree_version` of the code that the command runs
     git_commit: str | None
     caches: Mapping[str, str] = field(default_factory=dict)  # fingerprint → build id, read whole
 
 
 @dataclass(frozen=True)
 class RunningJob:
-    """A study's job on the cluster, and the plan it walks."""
+    """A study's job on the cluster, and the digest of its plan."""
 
     job_id: str
     plan: str
 
 
 class Jobs:
-    """A connection to one cluster's jobs."""
+    """The jobs of one cluster. Methods raise ServiceError when the cluster does not answer."""
 
     def __init__(self, ray: RayService) -> None:
         self.ray = ray
@@ -71,10 +71,10 @@ class Jobs:
         except (ConnectionError, RuntimeError, RayError) as error:
             raise ServiceError(f"no Ray cluster at {ray.dashboard_url}: {error}") from error
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # no word on packing and uploading
+            logging.getLogger(name).setLevel(logging.WARNING)  # not on packing and uploading
 
     def submit(self, job: Job) -> None:
-        """Send the tree and the job; returns at once."""
+        """Send the code and the job; return at once."""
         python = sys.executable if self.ray.local else "python"
         environment = _ENVIRONMENT | (_ONE_MACHINE if self.ray.local else {})
         with self._answering(), tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ class Jobs:
             )
 
     def running(self, study: str, home: Home) -> RunningJob | None:
-        """The job of a home's study that has not ended."""
+        """The job of a home's study that has not ended; None where there is none."""
         with self._answering():
             for item in self._client.list_jobs():
                 meta = item.metadata or {}
@@ -101,10 +101,7 @@ class Jobs:
         return None
 
     def status(self, job_id: str) -> str:
-        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; MISSING when the cluster knows none.
-
-        Raises ServiceError when the cluster does not answer.
-        """
+        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; MISSING when there is no such job."""
         with self._answering():
             try:
                 return str(self._client.get_job_status(job_id).value)
@@ -114,11 +111,11 @@ class Jobs:
                 raise
 
     def alive(self, job_id: str) -> bool:
-        """Whether the job waits or runs."""
+        """Whether the job is pending or running."""
         return self.status(job_id) not in (*ENDED, "MISSING")
 
     def ending(self, job_id: str) -> str:
-        """Why a job that has ended is no more, in a few words."""
+        """Why a job has ended, in a few words."""
         status = self.status(job_id)
         if status == "STOPPED":
             return "it was stopped"
@@ -131,26 +128,30 @@ class Jobs:
         return f"its driver ended with {code}" if code else "its driver is gone"
 
     def exit_status(self, job_id: str) -> int | None:
-        """The driver's: 0 all Runs finished, 1 some did not, negative the signal that killed it."""
+        """The driver's exit status: 0 all Runs finished, 1 some did not, negative: by a signal."""
         with self._answering():
             return self._client.get_job_info(job_id).driver_exit_code  # type: ignore[no-any-return]
 
     def stop(self, job_id: str) -> None:
-        """End the job's driver and with it whatever it trains; returns when it has ended."""
+        """End the job's driver and its trainings; return when it has ended."""
         with self._answering():
             self._client.stop_job(job_id)
         deadline = time.monotonic() + _STOP_SECONDS
         while self.alive(job_id):
             if time.monotonic() > deadline:
-                raise ServiceError(f"job {job_id} does not stop: see {self.ray.dashboard_url}")
+                raise ServiceError(
+                    f"job {job_id} did not stop within {_STOP_SECONDS:.0f} s: "
+                    f"see {self.ray.dashboard_url}"
+                )
             time.sleep(0.3)
 
     def message(self, job_id: str) -> str:
+        """Ray's message on the job's end; empty where there is none."""
         with self._answering():
             return str(self._client.get_job_info(job_id).message or "")
 
     def logs(self, job_id: str) -> str:
-        """What the driver has said."""
+        """The driver's output."""
         with self._answering():
             return str(self._client.get_job_logs(job_id))
 
@@ -159,7 +160,7 @@ class Jobs:
         try:
             yield
         except (requests.RequestException, RuntimeError) as error:
-            said = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200]
             raise ServiceError(
-                f"Ray does not answer at {self.ray.dashboard_url}: {said}"
+                f"Ray does not answer at {self.ray.dashboard_url}: {reason}"
             ) from error

@@ -1,7 +1,7 @@
-"""The local Ray head and MLflow server of one home: start, find, stop.
+"""Start, find and stop the Ray head and the MLflow server of a home.
 
-Every port is chosen free, each head has its own short temporary folder and its own token, and what
-was started here is stopped by its recorded process ids and its mark, so that two homes never meet.
+Every home has free ports, a short temporary folder and a token of its own, and stops only processes
+that it has recorded or that bear its mark: two homes on a machine never touch each other.
 """
 
 import contextlib
@@ -68,7 +68,7 @@ def start(
         wanted: dict[str, tuple[subprocess.Popen[bytes], dict[str, Any]]] = {}
         if found.ray is None and "ray" in only:
             say("starting Ray ...")
-            _end_rest(home, record, "ray")  # a head of which parts have died is of no use
+            _end_rest(home, record, "ray")  # a head without all its processes is of no use
             wanted["ray"] = _start_ray(home)
         if found.mlflow_uri is None and settings.tracking_uri is None:
             say("starting MLflow ...")
@@ -100,7 +100,7 @@ def find(home: Home, settings: MlflowSettings) -> Services:
     entry = record.get("mlflow")
     if uri is not None:
         return Services(ray, uri if _mlflow_answers(uri) else None)
-    # with no process of ours alive, whoever has the port now may be another home's
+    # with no process of this home alive, the port may be another home's by now
     if entry and any(map(alive, entry["processes"])):
         uri = str(entry["uri"])
         return Services(ray, uri if _patient(partial(_mlflow_answers, uri), entry) else None)
@@ -135,18 +135,18 @@ def stop(home: Home) -> list[str]:
 
 
 def _end_rest(home: Home, record: Mapping[str, Any], name: str) -> None:
-    """End what is left of a service that has died. Raises ServiceError when it lives and only does
-    not answer: studies may depend on it."""
+    """End what is left of a service that has died. Raises ServiceError when it lives and does not
+    answer, since studies may depend on it."""
     if any(map(alive, record.get(name, {}).get("processes", [])[:1])):
-        raise ServiceError(f"{name} is there but does not answer: try again, or `down` first")
+        raise ServiceError(f"{name} runs but does not answer: try again, or stop it with `down`")
     end(_left(home, record, name))
 
 
 def _left(home: Home, record: Mapping[str, Any], name: str) -> list[psutil.Process]:
-    """Living processes of a service: the recorded ones and what descends from them."""
+    """Living processes of a service: the recorded ones and their descendants."""
     recorded = record.get(name, {}).get("processes", [])
-    found = [process for item in recorded if (process := alive(item))]
-    return list({p.pid: p for p in [*found, *marked(_mark(home, name))]}.values())
+    living = [process for item in recorded if (process := alive(item))]
+    return list({p.pid: p for p in [*living, *marked(_mark(home, name))]}.values())
 
 
 def _mark(home: Home, name: str) -> str:
@@ -154,7 +154,7 @@ def _mark(home: Home, name: str) -> str:
 
 
 def login(ray: RayService) -> dict[str, str]:
-    """The headers that the cluster's dashboard asks for."""
+    """The HTTP headers that the cluster's dashboard requires."""
     if ray.token_path is None:
         return {}
     return {"Authorization": f"Bearer {ray.token_path.read_text(encoding='utf-8').strip()}"}
@@ -207,12 +207,13 @@ def _start_ray(home: Home) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
 
 
 def _own_folder(path: Path) -> None:
-    """A folder that nobody else can enter. Its name can be guessed, so whose it is counts."""
+    """Make a folder that no other user can enter. Another user could have guessed its name and made
+    it: raises ServiceError then."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise ServiceError(f"{path} was made by somebody else: remove it")
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise ServiceError(f"{path} belongs to another user or is no folder: remove it")
     path.chmod(0o700)
 
 
@@ -236,7 +237,7 @@ def _node_address() -> str:
 def _start_mlflow(
     home: Home, settings: MlflowSettings, last_port: int | None
 ) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
-    """last_port: where it was before it died, and where a study that still runs looks for it."""
+    """last_port: of the server that died, on which a running study still calls it."""
     port = settings.port
     if port == "auto":
         port = last_port if last_port and _is_free(last_port) else free_ports(1)[0]
@@ -246,7 +247,7 @@ def _start_mlflow(
         f"--artifacts-destination={settings.artifacts_destination or home.root / 'artifacts'}"
     ]
     extra = {
-        # it may hold a password, and everybody can read a command line
+        # it may hold a password, and every user can read a command line
         "MLFLOW_BACKEND_STORE_URI": settings.backend_store_uri
         or f"sqlite:///{home.root}/mlflow.db",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that serve only LLM jobs
@@ -264,7 +265,7 @@ def _mlflow_answers(uri: str) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on now."""
+    """Return different ports that no process listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for item in sockets:
@@ -290,8 +291,8 @@ def _wait(
 ) -> None:
     log, deadline = home.logs / f"{name}.log", time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        found = find(home, settings)
-        if (found.ray if name == "ray" else found.mlflow_uri) is not None:
+        services = find(home, settings)
+        if (services.ray if name == "ray" else services.mlflow_uri) is not None:
             return
         if process.poll() is not None:
             raise ServiceError(

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def train(task: Task, world: World, report: Report) -> None:
-    """Train a Run to its end, from wherever it was left, and write its result to the store.
+    """Train a Run from its newest checkpoint to its end, and write its result to the store.
 
     report: called on every rank after every epoch, with its number and figures. Raises
     Unrecoverable when trying again would not help, StaleWriter when a newer attempt has taken over.
@@ -105,7 +105,7 @@ class StoredCheckpoints:
         return tensors.load(checkpoint.weights)
 
     def save(self, state: TrainingState, best_epoch: int) -> None:
-        if best_epoch != state.epoch:  # it cannot be trained again from what is kept: keep it twice
+        if best_epoch != state.epoch:  # it cannot be trained again from those that stay
             self._writer.back_up(best_epoch)
         training = {"optimizer": state.optimizer}
         self._writer.save(

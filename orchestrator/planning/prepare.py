@@ -36,7 +36,7 @@ from orchestrator.planning.search_plan import (
     pending_stages,
     plan_searches,
 )
-from orchestrator.storage.artifacts import produced
+from orchestrator.storage.artifacts import finished_images
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
@@ -254,7 +254,7 @@ def stored_state(store: Store, key: str) -> tuple[State, str]:
         if images := result["facts"].get("images"):
             return "done", f"{images} images"
         return "done", f"{len(result['history'])} epochs, best {result['best_epoch']}"
-    epochs, images = store.run(key).epochs(), len(produced(store.run(key).path))
+    epochs, images = store.run(key).epochs(), len(finished_images(store.run(key).path))
     if epochs or images:
         return "resumable", f"{epochs[-1]} epochs done" if epochs else f"{images} images done"
     return "new", ""

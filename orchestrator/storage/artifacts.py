@@ -1,6 +1,6 @@
-"""What a producer has made and kept so far: files in a Run's folder, each image's with a note.
+"""The images that a producer has finished so far, each with a record that names its files.
 
-<store>/<key>/produced/{0013.json, 0013.png, 0013.done}
+<run>/produced/{0013.json, 0013.png, 0013.done}   until the Run is finished
 """
 
 from collections.abc import Mapping
@@ -10,23 +10,23 @@ from typing import Any
 from orchestrator.storage.files import read_json
 from orchestrator.storage.manifest import describe
 
-PRODUCED, NOTE = "produced", ".done"  # the folder, and how a note ends
+PRODUCED, NOTE = "produced", ".done"  # the folder, and how the name of a record ends
 
 
-def produced(run: Path) -> dict[str, dict[str, Any]]:
-    """Name of an image → its note, of those whose files all have the size and sha256 that the note
-    names. run: the Run's folder."""
-    found = {}
+def finished_images(run: Path) -> dict[str, dict[str, Any]]:
+    """Name of an image → its record, of the images whose files all have the size and sha256 that
+    the record names. run: the Run's folder."""
+    records = {}
     for path in sorted((run / PRODUCED).glob(f"*{NOTE}")):
-        note = read_json(path)
-        if note and is_noted(path.parent, note):
-            found[path.name.removesuffix(NOTE)] = note
-    return found
+        record = read_json(path)
+        if record and has_files_of(path.parent, record):
+            records[path.name.removesuffix(NOTE)] = record
+    return records
 
 
-def is_noted(folder: Path, note: Mapping[str, Any]) -> bool:
-    """Whether a folder has all files of a note as they were."""
+def has_files_of(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a folder has all files of a record, unchanged."""
     return all(
-        (folder / file).is_file() and describe(folder / file) == wanted
-        for file, wanted in note["files"].items()
+        (folder / file).is_file() and describe(folder / file) == expected
+        for file, expected in record["files"].items()
     )

@@ -1,4 +1,5 @@
-"""One folder a user: store, caches, MLflow's database, logs and what services were started."""
+"""The home of a user: one folder with the store, caches, MLflow's database, logs and a record of
+the services that run."""
 
 import hashlib
 import logging
@@ -17,22 +18,24 @@ ENVIRONMENT = "ORCHESTRATOR_HOME"
 
 
 class HomeError(UserError):
-    """The home cannot be used; one line that says why."""
+    """The home cannot be used; one line that says why and what to do."""
 
     status = 2
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where everything of one user lives. Making one touches no disk; `create` does."""
+    """Where everything of one user lies. Naming a home touches no disk; `create` does."""
 
     root: Path
 
     @property
     def name(self) -> str:
-        """Tells homes apart that share an MLflow server. It stays when the machine gets another
-        name or the folder another place; of a home that was never made, or that older versions
-        have filled, it is just both."""
+        """The name that tells homes apart which share an MLflow server.
+
+        It stays when the machine is renamed or the folder moved. A home that was never created, or
+        that an older version has filled, has the machine's name and the folder's path.
+        """
         known = read_json(self.root / "home.json")
         return str(known["name"]) if known else f"{platform.node()}:{self.root}"
 
@@ -46,7 +49,7 @@ class Home:
 
     @property
     def plans(self) -> Path:
-        """The newest plan of each study, for saying why a Run is not done."""
+        """The newest plan of each study, with which `plan` says why a Run is not done."""
         return self.root / "plans"
 
     @property
@@ -55,16 +58,16 @@ class Home:
 
     @property
     def ray_train(self) -> Path:
-        """Ray Train's own bookkeeping, a folder an attempt; nothing is ever read back from it."""
+        """Ray Train's own files, a folder an attempt. Nothing is read back from them."""
         return self.root / "ray_train"
 
     @property
     def planning(self) -> Path:
-        """Lock: shared from reading the data to remembering the plan, alone while cleaning."""
+        """Lock: shared while a plan is made and stored, exclusive while `clean` removes."""
         return self.root / ".planning.lock"
 
     def driver_lock(self, study: str) -> Path:
-        """Lock: held by the study's driver as long as it lives, and by whoever settles after it."""
+        """Lock: held by the study's driver while it lives, then by the command that reconciles."""
         return self.root / f".driver_lock-{study}.lock"
 
     @property
@@ -77,21 +80,21 @@ class Home:
 
     @property
     def services_lock(self) -> Path:
-        """Held while services are started or stopped."""
+        """Lock: held while services are started or stopped."""
         return self.root / ".services.lock"
 
     @property
     def ray_temp(self) -> Path:
-        """Ray's sockets live here: a path over 107 bytes breaks them, so it is short.
+        """The folder of Ray's sockets. It is short: a socket's path holds 107 bytes at most.
 
-        Ray opens this folder to everybody; the one around it is the user's alone.
+        Ray makes it readable for all users; the folder around it is the user's alone.
         """
         digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
         base = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
         return Path(base) / f"orch-{os.getuid()}-{digest}" / "r"
 
     def create(self) -> "Home":
-        """Make the folders. Raises HomeError when the home cannot be written."""
+        """Make the folders, and return the home. Raises HomeError when it cannot be written."""
         try:
             for folder in (self.root, self.store, self.cache, self.plans, self.logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,7 +114,7 @@ class Home:
 
 
 def find_home(given: str | None) -> Home:
-    """`--home`, else ORCHESTRATOR_HOME, else a per-user folder; absolute."""
+    """The home that `--home` names, else ORCHESTRATOR_HOME, else a folder of the user; absolute."""
     chosen = given or os.environ.get(ENVIRONMENT)
     if not chosen:
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"

@@ -1,5 +1,5 @@
-"""Folders that say of themselves whether they are whole: a manifest names every file with its size
-and sha256, and bears a sha256 of its own."""
+"""Manifests show whether a folder is whole: they name size and sha256 of every file, and bear a
+sha256 of their own."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ MANIFEST = "manifest.json"
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Say what a folder holds; `files` maps names to what `describe` returns."""
+    """Write the manifest of a folder. Its `files` map names to what `describe` returns."""
     body = {key: value for key, value in manifest.items() if key != "sha256"}
     write_json(folder / MANIFEST, body | {"sha256": _digest(body)})
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """A manifest that says what was written; None when it is missing or damaged."""
+    """Read a manifest; None when it is missing, damaged or was changed."""
     manifest = read_json(folder / MANIFEST)
     if manifest is None or manifest.pop("sha256", None) != _digest(manifest):
         return None
@@ -31,16 +31,16 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def has_its_files(folder: Path) -> bool:
-    """Whether every file is there with its size: a quick look, not a verification."""
+    """Whether every file is there with its size. Quick: no sha256 is computed."""
     manifest = read_manifest(folder)
     return manifest is not None and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == wanted["bytes"]
-        for name, wanted in manifest["files"].items()
+        (folder / name).is_file() and (folder / name).stat().st_size == expected["bytes"]
+        for name, expected in manifest["files"].items()
     )
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Size in bytes and sha256 of a file."""
+    """Return the size in bytes and the sha256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}

@@ -1,4 +1,4 @@
-"""Tensors and arrays of a Run on the disk."""
+"""Write and read tensors and arrays of a Run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,22 +9,23 @@ import torch
 
 
 def save(value: Mapping[str, Any], path: Path) -> None:
-    """Through a Python file: given a path, torch hides that the disk is full."""
+    """Write a state dict. Through a Python file: given a path, torch hides that a disk is full."""
     with path.open("wb") as file:
         try:
             torch.save(value, file)
-        except RuntimeError as error:  # of its clean-up, which fails as well
+        except RuntimeError as error:  # raised by torch's clean-up, which fails as well
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What `save` wrote, on the CPU; nothing in it is executed."""
-    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return found
+    """Read what `save` wrote, onto the CPU. No code in the file is executed."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def save_arrays(arrays: Mapping[str, Any], path: Path) -> None:
+    """Write arrays as one `.npz` file."""
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)

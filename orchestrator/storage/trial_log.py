@@ -1,5 +1,7 @@
-"""The trials of a search as its driver writes them down: what was tried, how far it came, how it
-fared. The file lies in the search's folder of the store and outlives the driver."""
+"""The trials of a search as its driver records them: values, epochs, best figure, how each ended.
+
+The file lies in the search's folder of the store, `trials.json`, and outlives the driver.
+"""
 
 import re
 import threading
@@ -40,21 +42,21 @@ class Trial:
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """What a Run would have to be configured with to come where this trial is."""
+        """The configuration with which a Run from scratch gives what this trial gives."""
         return self.values if self.evolved_values is None else self.evolved_values
 
     @property
     def current(self) -> dict[str, Any]:
-        """What it is configured with now."""
-        found = dict(self.recipe)
-        for change in found.pop("changes", ()):
-            found |= {name: value for name, value in change.items() if name != "epoch"}
-        return found
+        """The values it is configured with now, after every change."""
+        values = dict(self.recipe)
+        for change in values.pop("changes", ()):
+            values |= {name: value for name, value in change.items() if name != "epoch"}
+        return values
 
     def with_history(
         self, history: Sequence[Mapping[str, float]], metric: str, mode: Mode
     ) -> "Trial":
-        """The same with what its epochs say so far."""
+        """A copy with the number of epochs so far, the best epoch and its figure."""
         if not history:
             return self
         best = best_epoch(history, metric, mode)
@@ -76,74 +78,74 @@ class Trials:
     def __init__(self, folder: Path) -> None:
         """folder: of the search in the store; it need not exist."""
         self._path, self._guard = folder / NAME, threading.Lock()
-        said = read_json(self._path) or {}
-        self.seconds = float(said.get("seconds", 0.0))
-        self.most: int | None = said.get("most")  # configurations that there are, if few
-        self.evolved: int = said.get("evolved", 0)  # the last boundary that is behind a population
-        self._trials = {item["index"]: _read(item) for item in said.get("trials", ())}
+        record = read_json(self._path) or {}
+        self.seconds = float(record.get("seconds", 0.0))
+        self.most: int | None = record.get("most")  # configurations that exist, where that is known
+        self.evolved: int = record.get("evolved", 0)  # the last boundary passed
+        self._trials = {item["index"]: _read(item) for item in record.get("trials", ())}
 
     def all(self, count: int | None = None) -> list[Trial]:
-        """In the order of their numbers; count: those below it."""
+        """All trials by number. count: only those below it."""
         with self._guard:
-            found = sorted(self._trials.values(), key=lambda trial: trial.index)
-        return [trial for trial in found if count is None or trial.index < count]
+            trials = sorted(self._trials.values(), key=lambda trial: trial.index)
+        return [trial for trial in trials if count is None or trial.index < count]
 
     def get(self, index: int) -> Trial | None:
         return self._trials.get(index)
 
     def put(self, trial: Trial, seconds: float) -> None:
-        """Write a trial down. seconds: that the search has taken by now."""
+        """Record a trial. seconds: that the search has taken so far."""
         with self._guard:
             self._trials[trial.index], self.seconds = trial, seconds
             self._write()
 
     def evolve(self, changed: Sequence[Trial], epoch: int, seconds: float) -> None:
-        """A population has passed the boundary after `epoch`, and some of it are others now."""
+        """Record that a population has passed the boundary after `epoch`, and what changed."""
         with self._guard:
             self._trials |= {trial.index: trial for trial in changed}
             self.evolved, self.seconds = epoch, seconds
             self._write()
 
     def exhausted(self) -> None:
-        """There are no more configurations than were tried."""
+        """Record that no configuration is left to try."""
         with self._guard:
             self.most = len(self._trials)
             self._write()
 
     def _write(self) -> None:
-        items = [asdict(each) for each in self._trials.values()]
+        items = [asdict(trial) for trial in self._trials.values()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        said = {"seconds": self.seconds, "most": self.most, "evolved": self.evolved}
-        write_json(self._path, {**said, "trials": items})
+        record = {"seconds": self.seconds, "most": self.most, "evolved": self.evolved}
+        write_json(self._path, {**record, "trials": items})
 
     def have_found(self, count: int) -> bool:
-        """Whether all of so many trials have ended, and not all of them in vain."""
+        """Whether `count` trials have ended, and at least one with a figure."""
         trials = self.all(count)
         ended = [trial for trial in trials if trial.state != "RUNNING"]
-        wanted = count if self.most is None else min(count, self.most)
-        return len(ended) >= wanted and bool(ranked(ended, "max"))
+        expected = count if self.most is None else min(count, self.most)
+        return len(ended) >= expected and bool(ranked(ended, "max"))
 
 
 def ranked(trials: Sequence[Trial], mode: Mode) -> list[Trial]:
-    """The best first. One that was stopped early comes after all that trained to their end: it was
-    stopped because it was worse."""
+    """Sort trials, the best first. Those that were stopped early come after all that trained to the
+    end: they were stopped because they were worse."""
     sign = 1 if mode == "min" else -1
-    fared = [trial for trial in trials if trial.figure is not None and trial.state != "FAILED"]
-    return sorted(fared, key=lambda t: (t.state == "STOPPED", sign * (t.figure or 0.0), t.index))
+    scored = [trial for trial in trials if trial.figure is not None and trial.state != "FAILED"]
+    return sorted(scored, key=lambda t: (t.state == "STOPPED", sign * (t.figure or 0.0), t.index))
 
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
-    """How many are in each state, without those where none is."""
-    found = {state: sum(t.state == state for t in trials) for state in State.__args__}  # type: ignore[attr-defined]
-    return {state: number for state, number in found.items() if number}
+    """How many trials are in each state, without states that none is in."""
+    numbers = {state: sum(t.state == state for t in trials) for state in State.__args__}  # type: ignore[attr-defined]
+    return {state: number for state, number in numbers.items() if number}
 
 
 def causes(trials: Sequence[Trial]) -> list[tuple[str, int]]:
-    """Why trials failed, the most frequent first, with the number that it hit. Reasons that differ
-    in numbers alone are one, in the words of the first."""
+    """Reason → number of trials that failed for it, the most frequent first. Reasons that differ in
+    numbers alone count as one, in the words of the first."""
     reasons = [trial.reason for trial in trials if trial.state == "FAILED"]
     kinds: dict[str, list[str]] = {}
     for reason in reasons:
         kinds.setdefault(_NUMBER.sub("#", reason), []).append(reason)
-    found = [(each[0], len(each)) for each in kinds.values()]
-    return sorted(found, key=lambda item: -item[1])
+    counted = [(reasons[0], len(reasons)) for reasons in kinds.values()]
+    return sorted(counted, key=lambda item: -item[1])
