@@ -87,7 +87,8 @@ def show_plan(prepared: Prepared, out: Console) -> None:
     """Print a row for each Run, and a line for each search whose Runs are not known yet."""
     out.print(Text.assemble((prepared.study.name, "bold"), "  ", prepared.study.question))
     out.print()
-    out.print(plan_table(prepared.planned))
+    if prepared.planned:  # none where a search decides all of them
+        out.print(plan_table(prepared.planned))
     for line in _searches_planned(prepared):
         out.print(line, highlight=False, markup=False)
 

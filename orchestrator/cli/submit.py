@@ -35,6 +35,13 @@ from orchestrator.tracking.run_states import Submission, comparison, newest, rec
 from orchestrator.tracking.tags import Tag
 
 
+class _Running(NamedTuple):
+    """The two services that a job needs, both running."""
+
+    ray: RayService
+    mlflow_uri: str
+
+
 def submit(options: argparse.Namespace) -> int:
     """Run what is not done yet, follow it until the study ends, and print the comparison."""
     out = MESSAGES if options.json else Console(highlight=False)
@@ -68,7 +75,7 @@ def _job(
     options: argparse.Namespace,
     study: Study,
     prepared: Prepared | None,
-    running: "_Running",
+    running: _Running,
     home: Home,
 ) -> Job:
     """The job that trains a study: what its driver needs to know, as plain data."""
@@ -83,13 +90,6 @@ def _job(
         tree=tree_version(),
         git_commit=git_commit(),
     )
-
-
-class _Running(NamedTuple):
-    """The two services that a job needs, both running."""
-
-    ray: RayService
-    mlflow_uri: str
 
 
 def _start_services(
