@@ -12,22 +12,26 @@ _LEAST_PER_PARAMETER = 3
 
 
 def importance(
-    space: SearchSpace, mode: Mode, seed: int, told: Sequence[tuple[Mapping[str, Any], float]]
+    space: SearchSpace,
+    mode: Mode,
+    seed: int,
+    observations: Sequence[tuple[Mapping[str, Any], float]],
 ) -> dict[str, float]:
     """Return the share of the figures' variance that each parameter explains; they sum to 1.
 
-    The estimate is fANOVA (Hutter et al., ICML 2014). told: configurations and the finite figure
-    that each reached. Returns nothing for fewer than ten of them or three a parameter, and where
-    all figures are the same.
+    The estimate is fANOVA (Hutter et al., ICML 2014). Returns nothing for fewer than ten
+    observations, or three a parameter, and where all figures are the same.
+
+    observations: configurations, and the finite figure that each reached.
     """
     least = max(_LEAST, _LEAST_PER_PARAMETER * len(space.dimensions))
-    if len(told) < least or len({figure for _, figure in told}) < 2:
+    if len(observations) < least or len({figure for _, figure in observations}) < 2:
         return {}
     import optuna.importance  # takes seconds: not when a study is read
 
-    known = OptunaStudy(space, mode)
-    for values, figure in told:
-        known.tell(values, figure)
+    study = OptunaStudy(space, mode)
+    for values, figure in observations:
+        study.tell(values, figure)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    shares = optuna.importance.get_param_importances(known.study, evaluator=evaluator)
+    shares = optuna.importance.get_param_importances(study.study, evaluator=evaluator)
     return {name: float(share) for name, share in shares.items()}

@@ -54,8 +54,8 @@ def importance_of(planned: PlannedSearch, trials: Sequence[Trial]) -> dict[str, 
     if planned.search.scheduler == "pbt":
         return {}
     mode = planned.search.mode
-    told = [(t.values, t.figure) for t in ranked(trials, mode) if t.figure is not None]
-    shares = importance(planned.space, mode, planned.seed, told)
+    observations = [(t.values, t.figure) for t in ranked(trials, mode) if t.figure is not None]
+    shares = importance(planned.space, mode, planned.seed, observations)
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
