@@ -26,6 +26,7 @@ FLAGS = {
     "clean": "--dry-run",
     "up": "",
     "down": "",
+    "describe": "[NAME], --markdown, --json",
     "studies": "",
     "data": "[STUDY], --set KEY=VALUE, --data DIR",
 }

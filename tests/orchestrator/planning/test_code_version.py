@@ -227,7 +227,7 @@ def test_the_direction_of_the_metric_that_stops_a_run_counts(
         "trainables/metrics.py",
         "trainables/monitoring/tsne.py",
         "trainables/monitoring/recorder.py",
-        "orchestrator.plots.curves.py",
+        "orchestrator/plots/curves.py",
         "orchestrator/storage/checkpoints.py",
         "orchestrator/tracking/sync.py",
     ],
@@ -363,7 +363,7 @@ def test_a_version_does_not_depend_on_where_the_code_lies(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["orchestrator.plots.curves.py", "orchestrator/studies/digits.yaml"]
+    "file", ["orchestrator/plots/curves.py", "orchestrator/studies/digits.yaml"]
 )
 def test_the_tree_changes_with_every_byte_of_every_file(copied: Path, file: str) -> None:
     before = versions.tree_version()

@@ -108,7 +108,7 @@ def test_a_broken_tensor_name_is_refused_before_training(
 ) -> None:
     state["layer4.1.conv2.wieght"] = state.pop("layer4.1.conv2.weight")
     torch.save(state, tmp_path / "broken.pt")
-    line = error(tmp_path / "broken.pt", digits_home)
+    line = error(tmp_path / "broken.pt", digits_home, backbone="resnet18")
     assert "missing layer4.1.conv2.weight; unknown layer4.1.conv2.wieght" in line
 
 
