@@ -1,19 +1,12 @@
-"""One folder a user: where it is, that it can be written, and that files in it are whole."""
+"""The home of a user: where it is, what it is named, and what is said when it cannot be written."""
 
-import fcntl
-import os
 import platform
 import stat
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from orchestrator.storage.files import locked, read_json, write_json
 from orchestrator.storage.home import Home, HomeError, find_home
 
 REPOSITORY = Path(__file__).parents[3]
@@ -114,119 +107,3 @@ def test_ray_s_folder_is_short_however_long_the_temporary_folder_is(
     scratch.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     assert len(str(Home(tmp_path).ray_temp)) <= ROOM_FOR_RAY
-
-
-def test_json_is_read_back(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"é": [1, 2.5, None]})
-    assert read_json(tmp_path / "a.json") == {"é": [1, 2.5, None]}
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_a_file_has_the_mode_that_was_asked_for(tmp_path: Path, mode: int) -> None:
-    for value in ({"first": 1}, {"second": 2}):
-        write_json(tmp_path / "a.json", value, mode)
-        assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == mode
-
-
-def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"old": 1})
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "a.json", {"new": 1, "bad": object()})
-    assert read_json(tmp_path / "a.json") == {"old": 1}
-    assert os.listdir(tmp_path) == ["a.json"]
-
-
-WRITE_HALF = """
-import sys, time
-from pathlib import Path
-from orchestrator.storage.home import write_json
-
-class Slow(list):
-    def __iter__(self):
-        yield "x" * 1_000_000
-        print("half", flush=True)
-        time.sleep(600)
-
-write_json(Path(sys.argv[1]), {"new": Slow([1])})
-"""
-
-
-def test_a_writer_that_is_killed_leaves_the_old_file_whole(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    write_json(path, {"old": 1})
-    command = [sys.executable, "-c", WRITE_HALF, str(path)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        process.kill()
-    assert (line, process.returncode) == (b"half\n", -9)
-    assert read_json(path) == {"old": 1}
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"3", b"\x00\x00", b"\xff\xfe"])
-def test_a_damaged_file_reads_as_none(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.json").write_bytes(content)
-    assert read_json(tmp_path / "a.json") is None
-
-
-def test_a_missing_file_reads_as_none(tmp_path: Path) -> None:
-    assert read_json(tmp_path / "a.json") is None
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from orchestrator.storage.home import locked
-
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def another_process_holds(lock: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process that holds a lock until its standard input ends."""
-    command = [sys.executable, "-c", HOLD, str(lock)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"held\n"
-            yield process
-        finally:
-            process.kill()
-
-
-def is_free(lock: Path) -> bool:
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
-def test_a_lock_keeps_another_process_out_until_it_is_left(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    with another_process_holds(lock) as process:
-        assert not is_free(lock)
-        process.communicate()
-        assert process.returncode == 0
-        assert is_free(lock)
-
-
-def test_a_lock_is_given_back_when_its_holder_is_killed(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    with another_process_holds(lock) as process:
-        process.kill()
-        with locked(lock):  # waits until the kernel has given it back
-            assert not is_free(lock)
-    assert is_free(lock)
-
-
-def test_a_lock_is_given_back_when_its_block_fails(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    with pytest.raises(RuntimeError, match="in the block"), locked(lock):
-        raise RuntimeError("in the block")
-    assert is_free(lock)
