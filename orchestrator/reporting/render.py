@@ -20,6 +20,7 @@ from orchestrator.reporting.architecture_plot import draw_architecture
 from orchestrator.reporting.mask_plots import draw_confusion, draw_mask_row, mask_rows
 from orchestrator.reporting.style import save
 from orchestrator.reporting.tsne_plot import Snapshot, draw_tsne, tsne_data, tsne_page
+from orchestrator.storage.files import temporary_folder
 from trainables.monitoring.architecture import as_text, from_plain
 from trainables.monitoring.record_files import (
     ARCHITECTURE,
@@ -39,24 +40,26 @@ def main(folder: Path) -> int:
     standard error that says which.
     """
     os.nice(10)
-    temporary = folder / f".{MAPS}.{os.getpid()}"
     try:
-        temporary.mkdir(parents=True)
-        _draw_maps(kept_features(folder), temporary / "plots")
-        _draw_masks(kept_masks(folder), temporary / "masks")
-        if (folder.parent / CONFUSION).is_file():
-            arrays = _read(folder.parent / CONFUSION, "confusion", "classes")
-            figure = draw_confusion(arrays["confusion"], [str(name) for name in arrays["classes"]])
-            save(figure, temporary / "plots" / "confusion.png")
-        _draw_model(folder.parent / ARCHITECTURE, temporary)
-        if not (folder / MAPS).is_dir():
-            temporary.rename(folder / MAPS)
+        with temporary_folder(folder / MAPS, os.getpid()) as temporary:
+            _draw_all(folder, temporary)
+            if not (folder / MAPS).is_dir():
+                temporary.rename(folder / MAPS)
     except (OSError, ValueError) as error:
         print(f"{folder}: {error}", file=sys.stderr)
         return 1
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return 0
+
+
+def _draw_all(folder: Path, into: Path) -> None:
+    """Write everything that a Run's recorded arrays allow to draw."""
+    _draw_maps(kept_features(folder), into / "plots")
+    _draw_masks(kept_masks(folder), into / "masks")
+    if (folder.parent / CONFUSION).is_file():
+        arrays = _read(folder.parent / CONFUSION, "confusion", "classes")
+        figure = draw_confusion(arrays["confusion"], [str(name) for name in arrays["classes"]])
+        save(figure, into / "plots" / "confusion.png")
+    _draw_model(folder.parent / ARCHITECTURE, into)
 
 
 def _draw_model(recorded: Path, into: Path) -> None:

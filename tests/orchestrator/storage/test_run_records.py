@@ -1,4 +1,5 @@
-"""A checkpoint is there whole or not at all, what is damaged is passed over, old writers stop."""
+"""The folder of a Run: checkpoints are whole or absent, damaged ones are passed over, and an older
+attempt cannot write."""
 
 import os
 import platform
@@ -170,7 +171,7 @@ def test_what_a_killed_writer_left_goes_when_the_next_one_prunes(run: RunFolder)
     assert [path.name for path in run.path.glob(".epoch_*")] == []
 
 
-def test_every_claim_has_a_number_of_its_own(run: RunFolder) -> None:
+def test_every_attempt_has_a_number_of_its_own(run: RunFolder) -> None:
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda _: run.begin_attempt(), range(32)))
     assert sorted(numbers) == list(range(1, 33))
@@ -267,13 +268,13 @@ def test_a_result_does_not_stand_when_its_weights_are_gone(run: RunFolder, how: 
     assert run.result() is None  # else it stays `done`, and its children fail for ever
 
 
-def test_progress_is_what_was_said_last(run: RunFolder) -> None:
+def test_progress_is_what_was_reported_last(run: RunFolder) -> None:
     run.begin_attempt()
     for epoch in (1, 2):
         run.writer(1).report({"done": epoch, "loss": 0.5})
-    said = run.progress() or {}
-    assert (said["attempt"], said["done"], said["loss"]) == (1, 2, 0.5)
-    assert (said["host"], said["pid"]) == (platform.node(), os.getpid())
+    progress = run.progress() or {}
+    assert (progress["attempt"], progress["done"], progress["loss"]) == (1, 2, 0.5)
+    assert (progress["host"], progress["pid"]) == (platform.node(), os.getpid())
     damage(run.path / "progress.json", "cut")
     assert run.progress() is None
 
@@ -293,7 +294,7 @@ def test_what_is_forgotten_is_trained_anew(run: RunFolder) -> None:
     assert run.result() is None and run.epochs() == [] and run.attempt() == attempt
 
 
-def test_the_best_checkpoint_has_a_spare_that_stands_in_for_it(
+def test_the_best_checkpoint_has_a_backup_copy_that_is_loaded_in_its_place(
     run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     saved(run, 1, 2, 3)
@@ -310,7 +311,9 @@ def test_the_best_checkpoint_has_a_spare_that_stands_in_for_it(
     assert run.load(2) == spare
 
 
-def test_only_the_newest_spare_is_kept_and_a_damaged_one_is_made_again(run: RunFolder) -> None:
+def test_only_the_newest_backup_copy_stays_and_a_damaged_one_is_written_again(
+    run: RunFolder,
+) -> None:
     saved(run, 1, 2, 3)
     run.writer(1).back_up(1)
     run.writer(1).back_up(2)
@@ -321,7 +324,7 @@ def test_only_the_newest_spare_is_kept_and_a_damaged_one_is_made_again(run: RunF
     assert (run.path / "spare_00002" / WEIGHTS).read_bytes() == b"weights.pt 2 first"
 
 
-def test_a_result_stands_on_the_spare_too(run: RunFolder) -> None:
+def test_a_result_stands_on_the_backup_copy_too(run: RunFolder) -> None:
     saved(run, 1)
     run.writer(1).back_up(1)
     run.writer(1).finish({"best_epoch": 1})
@@ -349,7 +352,7 @@ def test_an_attempts_number_is_never_given_twice(run: RunFolder, trace: str, how
     assert run.begin_attempt() == 3
 
 
-def test_an_older_attempt_can_not_say_how_far_it_is(run: RunFolder) -> None:
+def test_an_older_attempt_cannot_report_progress(run: RunFolder) -> None:
     run.begin_attempt()
     run.begin_attempt()
     with pytest.raises(StaleWriter):
