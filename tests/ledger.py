@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from orchestrator.storage.run_records import Store
 from tests.integration.command import Command, wait_for
 from trainables.engine.early_stopping import best_epoch
+from trainables.metrics import metric_of
 from trainables.tasks.registry import TRAINABLES
 
 
@@ -79,9 +80,11 @@ def _check_run(client: MlflowClient, run, store: Store, key: str, epochs: int) -
     for name in ("train/loss", "val/loss"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
         assert steps == list(range(1, epochs + 1)), f"{run.info.run_name} {name}: steps {steps}"
-    metric, mode = TRAINABLES[_tag(run, "trainable")].SELECT
+    metric = TRAINABLES[_tag(run, "trainable")].SELECT
     logged = client.get_metric_history(run.info.run_id, metric)
-    best = best_epoch([{"epoch": p.step, metric: p.value} for p in logged], metric, mode)
+    best = best_epoch(
+        [{"epoch": p.step, metric: p.value} for p in logged], metric, metric_of(metric).mode
+    )
     assert best == result["best_epoch"] == int(_tag(run, "best_epoch"))
     for name, value in result["test"].items():
         assert [p.value for p in client.get_metric_history(run.info.run_id, name)] == [value]

@@ -72,7 +72,7 @@ ARROWS: dict[str, set[str]] = {
     "trainables.loading": {"data", "numerics", "dataset"},
     "trainables.data": {"numerics", "dataset", "config"},
     "trainables.trainable": {"models", "transforms", "numerics", "dataset", "training_config"},
-    "trainables.producer": {"config"},
+    "trainables.producer": {"dataset", "config"},
     "trainables.models": {"training_config"},
     "trainables.transforms": {"numerics", "dataset"},
     "trainables.numerics": {"training_config"},

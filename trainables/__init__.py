@@ -1,1 +1,1 @@
-"""What is learnt: torch code that is importable in a notebook without Ray or MLflow."""
+"""Learns from images: torch code that a notebook can import without Ray or MLflow."""

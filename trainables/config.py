@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# they decide what is looked at, not what is learnt: a Run's key does not count them
+# keys that decide what is shown, not what is trained: they are not in the key of a Run
 ONLY_LOOKS = ("tsne_epochs", "probe_every", "on_collapse", "watch")
 
 PositiveInt = Annotated[int, Field(ge=1)]

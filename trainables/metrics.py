@@ -1,25 +1,28 @@
-"""The metrics that Runs report: name, direction, unit and label, each said once.
+"""Registers the metrics that Runs report: name, direction, unit and label, each stated once.
 
 A full name is `<split>/<metric>`, such as `val/accuracy`; a class's IoU is `<split>/iou/<class>`.
-To add a metric: one line in METRICS, and its name in FIGURES of the trainables that report it.
+To add a metric: add one line to METRICS, and its name to FIGURES of the trainables that report it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Epochs = Sequence[Mapping[str, float]]  # a history: one entry an epoch, its number under `epoch`
+Epochs = Sequence[Mapping[str, float]]  # one entry per epoch; its number, from 1, is `epoch`
 Mode = Literal["min", "max"]
 
 
 class UnknownMetric(ValueError):
-    """No metric of that name is registered; one line."""
+    """No metric of that name is registered. The text is one line that lists those there are."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """name: without its split; mode: which direction is better; unit: `%` for a share in [0, 1]
-    that is shown in percent, else what one counts in, or empty; label: for tables and figures."""
+    """What is known of a metric.
+
+    name: without its split; mode: which direction is better; unit: `%` for a share in [0, 1] that
+    is shown in percent, else what the value is counted in, or empty; label: for tables and figures.
+    """
 
     name: str
     mode: Mode
@@ -30,6 +33,7 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
+        Metric("epoch", "max", "", "epoch"),  # as a selection: the last epoch
         Metric("loss", "min", "", "loss"),
         Metric("accuracy", "max", "%", "accuracy"),
         Metric("miou", "max", "%", "mean IoU"),
@@ -46,11 +50,12 @@ METRICS = {
 }
 LOSS = "train/loss"
 KNN = "val/knn_accuracy"
-PROBES = (KNN, "val/embedding_std", "val/effective_rank")  # reported by trainables that are probed
+EMBEDDING_STD, EFFECTIVE_RANK = "val/embedding_std", "val/effective_rank"
+PROBES = (KNN, EMBEDDING_STD, EFFECTIVE_RANK)  # reported by trainables that are probed
 
 
 def metric_of(name: str) -> Metric:
-    """The metric behind a full name. Raises UnknownMetric."""
+    """Return the metric with this full name, such as `val/iou/water`. Raises UnknownMetric."""
     figure = name.partition("/")[2] or name
     metric = METRICS.get("iou" if figure.startswith("iou/") else figure)
     if metric is None:
@@ -59,5 +64,5 @@ def metric_of(name: str) -> Metric:
 
 
 def in_percent(name: str) -> bool:
-    """Whether a metric is a share in [0, 1] that is shown in percent."""
+    """Return whether a metric is a share in [0, 1] that is shown in percent."""
     return metric_of(name).unit == "%"

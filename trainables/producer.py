@@ -1,18 +1,15 @@
-"""The contract of what makes artifacts without learning: image after image, each on its own."""
+"""Defines the contract of a producer: it makes artifacts image by image, and trains nothing."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 
 from trainables.config import Config
-
-Pixels = npt.NDArray[np.uint8]
+from trainables.dataset import Pixels
 
 
 class ProducerConfig(Config):
@@ -30,35 +27,41 @@ class ProducerConfig(Config):
 
 @dataclass(frozen=True)
 class Product:
-    """What one image gave. files: ending, such as `.json` → content; figures: name → value, of
-    which a Run reports the mean over the images that have one."""
+    """What a producer made of one image.
+
+    files: ending, such as `.json` → content; figures: metric → value, of which a Run reports the
+    mean over the images that have one.
+    """
 
     files: Mapping[str, bytes]
     figures: Mapping[str, float]
 
 
 class Producer(ABC):
-    """One kind of artifact."""
+    """Makes one kind of artifact."""
 
     Config: ClassVar[type[ProducerConfig]]
-    FIGURES: ClassVar[tuple[str, ...]]  # what its Runs report
-    FOLDER: ClassVar[str]  # of its artifacts
+    FIGURES: ClassVar[tuple[str, ...]]  # metrics that its Runs report
+    FOLDER: ClassVar[str]  # name of the folder of its artifacts
 
     @abstractmethod
     def __init__(self, config: Any, device: torch.device) -> None:
-        """Ready to work. Raises ValueError where its files do not fit."""
+        """Load what is needed, on `device`. Raises ValueError if its files do not fit."""
 
     @abstractmethod
     def produce(self, name: str, image: Pixels, truth: Pixels | None, classes: int) -> Product:
-        """name: of the image; image: (H, W, 3) RGB; truth: (H, W) class ids in [0, classes), 255
-        where a pixel does not count, of data sets with masks."""
+        """Make the artifacts of one image.
+
+        name: of the image; image: (H, W, 3) uint8 RGB; truth: (H, W) uint8 class ids in
+        [0, classes), 255 where a pixel does not count, None without masks.
+        """
 
     @classmethod
     @abstractmethod
     def default_weights(cls, config: Mapping[str, Any]) -> str:
-        """The file that a configuration means which names none."""
+        """Return the file of a configuration that names no `weights`."""
 
     @classmethod
     @abstractmethod
     def check(cls, config: Any) -> None:
-        """Before anything starts: raises ValueError, one line, where its files do not fit."""
+        """Check its files before anything starts. Raises ValueError, one line."""

@@ -1,7 +1,7 @@
-"""The contract: what a class must say so that the one worker loop can train it.
+"""Defines the contract of a trainable: what a class must define so that the one loop can train it.
 
-A trainable is a model and four verbs: `loss` (one training step's scalar), `evaluate` (sums over
-a batch), `metrics` (sums → figures) and `set_training` (what trains, what stays frozen).
+A trainable is a model and four methods: `loss` (scalar of a training step), `evaluate` (sums over
+a batch), `metrics` (sums → metrics) and `set_training` (what trains, what stays frozen).
 """
 
 from abc import ABC, abstractmethod
@@ -16,16 +16,16 @@ from trainables.dataset import DataInfo
 from trainables.models.modules import Encoding
 from trainables.numerics import randomness
 from trainables.training_config import TrainableConfig
-from trainables.transforms.geometry import normalise
+from trainables.transforms.geometry import normalize
 
 
 @dataclass(frozen=True)
 class Batch:
     """Samples on the training device.
 
-    images: (B, 3, S, S) uint8 in [0, 255]; labels: (B,) int64, or of a data set with masks
-    (B, S, S) uint8 class ids; indices: (B,) int64, the samples' numbers in the data set; seed and
-    epoch count the randomness of augmentation.
+    images: (B, 3, S, S) uint8 in [0, 255]; labels: (B,) int64, or with masks (B, S, S) uint8 class
+    ids; indices: (B,) int64, numbers of the samples in the data set; seed and epoch decide the
+    randomness of augmentation.
     """
 
     images: Tensor
@@ -35,7 +35,7 @@ class Batch:
     epoch: int
 
     def parts(self, count: int) -> "list[Batch]":
-        """The same samples in `count` parts, sizes differing by one at most."""
+        """Split the samples into `count` parts, whose sizes differ by one at most."""
         pieces = zip(
             self.images.tensor_split(count),
             self.labels.tensor_split(count),
@@ -45,26 +45,26 @@ class Batch:
         return [Batch(*piece, self.seed, self.epoch) for piece in pieces]
 
     def uniform(self, draws: int) -> Tensor:
-        """(B, draws) uniforms in [0, 1) that depend on seed, epoch and each sample alone."""
+        """Draw (B, draws) uniforms in [0, 1) that depend on seed, epoch and sample alone."""
         return randomness.uniform(self.seed, self.epoch, self.indices, draws)
 
 
 class Trainable(ABC):
-    """One task. Subclasses set the class attributes and build `self.model` in `__init__`."""
+    """One task to learn. Subclasses set the class attributes and build `self.model`."""
 
     Config: ClassVar[type[TrainableConfig]]
-    FIGURES: ClassVar[tuple[str, ...]]  # reported for each split: `loss` → val/loss, test/loss
-    SELECT: ClassVar[tuple[str, Literal["min", "max"]]]  # the metric that chooses the checkpoint
-    PREDICTS: ClassVar[Literal["classes", "masks"] | None]  # what its model says of an image
-    NEEDS: ClassVar[Literal["labels", "masks"] | None] = "labels"  # of the data set
-    EVALUATED: ClassVar[tuple[int, int]] = 512, 128  # images at once on a worker, of so many px
-    INPUTS: ClassVar[int] = 1  # images of one sample that its model takes
-    PROBED: ClassVar[bool] = False  # whether its features are watched while it learns
+    FIGURES: ClassVar[tuple[str, ...]]  # metrics of each split: `loss` → val/loss, test/loss
+    SELECT: ClassVar[str]  # full name of the metric that chooses the checkpoint
+    PREDICTS: ClassVar[Literal["classes", "masks"] | None]  # what its model predicts
+    NEEDS: ClassVar[Literal["labels", "masks"] | None] = "labels"  # what the data set must have
+    EVALUATED: ClassVar[tuple[int, int]] = 512, 128  # images at once per worker, of so many px
+    INPUTS: ClassVar[int] = 1  # images that its model takes per sample
+    PROBED: ClassVar[bool] = False  # whether its features are probed in training
     MAPPED: ClassVar[bool] = False  # whether t-SNE maps of its features are drawn
     WATCHED: ClassVar[bool] = False  # whether its masks of some images are drawn
-    watched: Sequence[str] = ()  # which, by name; none: some of validation
+    watched: Sequence[str] = ()  # names of these images; none: three of validation
     model: Encoding
-    width: int  # of the encoder's features
+    width: int  # D of the features of the encoder
 
     @abstractmethod
     def __init__(self, config: Any, data: DataInfo) -> None:
@@ -72,58 +72,59 @@ class Trainable(ABC):
 
     @classmethod
     def evaluated_at_once(cls, side: int) -> int:
-        """How many images of `side` px a worker evaluates at once: of larger ones fewer, so that
-        evaluation takes no more memory than training."""
-        count, usual = cls.EVALUATED
-        return max(1, min(count, count * usual**2 // side**2))
+        """Return how many images of `side` px a worker evaluates at once: fewer of larger ones, so
+        that evaluation takes no more memory than training."""
+        count, usual_side = cls.EVALUATED
+        return max(1, min(count, count * usual_side**2 // side**2))
 
     @classmethod
     def check(cls, config: Any, data: DataInfo) -> None:
-        """Before anything starts: raises ValueError, one line, where they do not fit."""
+        """Check configuration and data before anything starts. Raises ValueError, one line."""
         return None
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean loss over the batch, a scalar. model: `self.model`, possibly wrapped by DDP."""
+        """Return the mean loss over the batch, a scalar. model: `self.model`, may be in DDP."""
 
     @abstractmethod
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums over the batch, float64 or int64, on the device; they add up over batches and
-        ranks."""
+        """Return sums over the batch, float64 or int64, on the device. They are added over batches
+        and ranks, so a mean is made in `metrics`. The batch may be empty."""
 
     @abstractmethod
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Sums over a whole split → one value for each of FIGURES, and others that not every data
-        set has."""
+        """Return a value for each of FIGURES from the sums over a whole split; others may be added,
+        such as one per class."""
 
     def absent(self, sums: Mapping[str, Tensor]) -> list[str]:
-        """Classes that a whole split does not show, where that is left out of the metrics."""
+        """Return the classes that no image of a split shows, where the metrics leave them out."""
         return []
 
     def set_training(self, training: bool) -> None:
-        """Switch between training and evaluation mode; frozen parts decide for themselves."""
+        """Switch between training and evaluation mode; override it where parts are frozen."""
         self.model.train(training)
 
     @classmethod
-    def select(cls, config: Mapping[str, Any]) -> tuple[str, Literal["min", "max"]]:
-        """The metric that chooses the checkpoint, where the configuration has a say in it."""
+    def select(cls, config: Mapping[str, Any]) -> str:
+        """Return the metric that chooses the checkpoint, where the configuration decides it;
+        `epoch` chooses the last one."""
         return cls.SELECT
 
     def encoder_loaded(self) -> None:  # noqa: B027
-        """Called once when the encoder has the weights that it starts from."""
+        """React to the first weights: called once, when the encoder has them."""
 
     def after_step(self, progress: float) -> None:  # noqa: B027
-        """Called after every optimizer step on every rank. progress: (0, 1] of the training."""
+        """React to an optimizer step, on every rank. progress: (0, 1] of the whole training."""
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 → (B, D) features, in evaluation mode."""
-        found: Tensor = self.model.encoder(normalise(images))
-        return found
+        """Compute features in evaluation mode: (B, 3, S, S) uint8 → (B, D)."""
+        features: Tensor = self.model.encoder(normalize(images))
+        return features
 
 
 def classification_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """logits: (B, K), labels: (B,) → summed cross-entropy, number correct, number seen."""
+    """Sum over a batch: logits (B, K), labels (B,) → cross-entropy, correct and seen images."""
     logits = logits.float()
     loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
     correct = (logits.argmax(1) == labels).sum()
@@ -132,6 +133,6 @@ def classification_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 
 def classification_metrics(sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy in [0, 1]."""
+    """Return mean cross-entropy (nats) and accuracy in [0, 1] from `classification_sums`."""
     count = float(sums["count"])
     return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}

@@ -21,7 +21,7 @@ from orchestrator.storage.run_records import Store
 from trainables.data.images import UnreadableImage
 from trainables.dataset import Indices
 from trainables.engine.checkpoints import Progress, Report, Unrecoverable
-from trainables.loading.image_files import Pictures, open_pictures, short_names
+from trainables.loading.image_files import OriginalImages, open_images, short_names
 from trainables.monitoring.watched_masks import watched_rows
 from trainables.numerics.distributed import World
 from trainables.producer import ProducerConfig, Product
@@ -54,7 +54,7 @@ class Production:
         self.folder, self.writer = run.path, run.writer(task.attempt)
         self.kind = PRODUCERS[task.trainable]
         self.config = self.kind.Config.model_validate(dict(task.config))
-        self.pictures = open_pictures(Path(task.table))
+        self.pictures = open_images(Path(task.table))
         self.rows = chosen_rows(self.pictures, self.config)
         self.names = short_names(self.pictures.names, self.rows)
         self.started, self.done_before = time.perf_counter(), 0
@@ -64,7 +64,7 @@ class Production:
         world = self.world
         if world.rank == 0:
             self._restore()
-        done = world.from_first(set(finished_images(self.folder)) if world.rank == 0 else None)
+        done = world.broadcast(set(finished_images(self.folder)) if world.rank == 0 else None)
         self.done_before = len(done & set(self.names))
         todo = [pair for pair in zip(self.rows, self.names, strict=True) if pair[1] not in done]
         mine = todo[world.rank :: world.size]
@@ -167,7 +167,7 @@ class Production:
         self.writer.report(asdict(progress))
 
 
-def chosen_rows(pictures: Pictures, config: ProducerConfig) -> Indices:
+def chosen_rows(pictures: OriginalImages, config: ProducerConfig) -> Indices:
     """Rows of the images that a producer works on. Raises DataError for a name that no image has,
     or more than one."""
     if config.images == "all" and not config.watch:

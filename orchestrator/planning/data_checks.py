@@ -13,7 +13,7 @@ from torch import Tensor
 from orchestrator.config.errors import ErrorList, StudyError
 from orchestrator.config.study_schema import Stage, Study
 from orchestrator.planning.run import Run
-from trainables.data.source import Source
+from trainables.data.contract import Source
 from trainables.dataset import DataError, DataInfo
 from trainables.loading.batches import check_batch
 from trainables.models.weights import WeightsError, fitting, read_state_file

@@ -44,7 +44,7 @@ from orchestrator.storage.trial_log import Trials, ranked
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
 from trainables.loading.decoded_cache import build, fingerprint
-from trainables.loading.image_files import list_pictures, needs_table
+from trainables.loading.image_files import needs_table, write_image_list
 from trainables.loading.image_table import fault
 from trainables.metrics import metric_of
 from trainables.monitoring.probe import probe
@@ -176,7 +176,8 @@ def run_code_version(task: str, config: Mapping[str, Any]) -> str:
     if kind.PROBED:
         modules.append(probe.__module__)
     stop = config["early_stopping"]
-    return code_version(*modules, choice=metric_of(stop["metric"]).mode if stop else "")
+    decisive = [kind.select(config), *([stop["metric"]] if stop else [])]
+    return code_version(*modules, choice=" ".join(metric_of(name).mode for name in decisive))
 
 
 def _facts_of(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]:
@@ -185,7 +186,7 @@ def _facts_of(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]
         producer = PRODUCERS[name]
         return lambda config: (producer.FIGURES[0], False, producer.FOLDER)
     kind = TRAINABLES[name]
-    return lambda config: (kind.select(config)[0], bool(kind.PREDICTS), "")
+    return lambda config: (kind.select(config), bool(kind.PREDICTS), "")
 
 
 def build_caches(
@@ -208,7 +209,7 @@ def build_caches(
         try:
             if not needs_table(item.source):
                 listing = home.cache / f"files-{item.fingerprint}.json"
-                list_pictures(item.source, config.on_corrupt, listing)
+                write_image_list(item.source, config.on_corrupt, listing)
                 folders[listing.stem] = listing
                 if name not in trained_on:
                     continue

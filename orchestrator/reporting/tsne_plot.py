@@ -21,7 +21,7 @@ from matplotlib.transforms import Bbox, BboxBase, IdentityTransform
 from plotly.io import to_html
 
 from orchestrator.reporting.style import COLORS
-from trainables.monitoring.feature_quality import NEIGHBOURS, knn_accuracy
+from trainables.monitoring.feature_quality import NEIGHBORS, knn_accuracy
 from trainables.monitoring.tsne import Features, Points, tsne
 
 Labels = npt.NDArray[np.int64]
@@ -122,7 +122,7 @@ def caption(tsne_map: Map) -> str:
     text = f"epoch {tsne_map.epoch}, {len(tsne_map.points):,} images"
     if tsne_map.knn is None:
         return text
-    count, nearest = len(np.unique(tsne_map.labels)), min(NEIGHBOURS, len(tsne_map.points) - 1)
+    count, nearest = len(np.unique(tsne_map.labels)), min(NEIGHBORS, len(tsne_map.points) - 1)
     text += f" of {count:,} class{'es' if count > 1 else ''}"
     return f"{text}, kNN accuracy {100 * tsne_map.knn:.1f} % (leave-one-out, {nearest} neighbours)"
 

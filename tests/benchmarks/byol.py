@@ -26,11 +26,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
-from trainables.engine.optimizers import build_optimizer
 
 from tests.benchmarks.turns import Work, machine, ratio, seconds
 from trainables.dataset import DataInfo
-from trainables.numerics.precision import choose
+from trainables.engine.step import build_optimizer
+from trainables.numerics.precision import choose_precision
 from trainables.tasks.byol import Byol, ByolConfig
 from trainables.trainable import Batch
 from trainables.transforms.geometry import MEAN, STD
@@ -65,7 +65,7 @@ def ours(options: argparse.Namespace, images: np.ndarray, device: torch.device) 
     shape = {"backbone": options.backbone, "batch_size": options.batch}
     config = ByolConfig(dataset="d", precision="float32", **shape)
     trainable = Byol(config, DataInfo((), options.side))
-    precision = choose(config, device, options.side)
+    precision = choose_precision(config, device, options.side)
     model = trainable.model.to(device).to(memory_format=precision.memory_format)
     optimizer = build_optimizer(config, model)
     trainable.set_training(True)

@@ -29,9 +29,9 @@ from trainables.data.datasets import read as read_data
 from trainables.dataset import IGNORED, DataInfo
 from trainables.loading.decoded_cache import build, fingerprint
 from trainables.loading.image_table import ImageTable, open_table
-from trainables.numerics.precision import Precision, choose
+from trainables.numerics.precision import Precision, choose_precision
 from trainables.tasks.segment import Segment, SegmentConfig
-from trainables.transforms.geometry import MEAN, STD, normalise
+from trainables.transforms.geometry import MEAN, STD, normalize
 
 AUXILIARY, RATE, MOMENTUM, DECAY, POWER = 0.5, 0.01, 0.9, 1e-4, 0.9
 
@@ -98,7 +98,7 @@ def mean_iou(model: nn.Module, table: ImageTable, precision: Precision) -> float
     assert table.masks is not None
     for row in table.parts["test"]:
         with precision.context(device):
-            scores = model(normalise(torch.tensor(table.images[row : row + 1]).to(device)))["out"]
+            scores = model(normalize(torch.tensor(table.images[row : row + 1]).to(device)))["out"]
         guess, truth = scores.argmax(1)[0].cpu().numpy(), table.masks[row]
         counts = truth != IGNORED
         for k in range(len(table.classes)):
@@ -134,7 +134,7 @@ def main() -> None:
             for seed in options.seeds:
                 torch.manual_seed(seed)
                 model = Segment(config, DataInfo(table.classes, table.size)).model
-                precision = choose(config, device, table.size)
+                precision = choose_precision(config, device, table.size)
                 model.to(device).to(memory_format=precision.memory_format)
                 train(model, table, config, precision)
                 found.append(mean_iou(model, table, precision))

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
-from trainables.engine.optimizers import build_optimizer
 
 from tests.benchmarks.turns import Work, machine, ratio, seconds
 from trainables.dataset import IGNORED, DataInfo
-from trainables.numerics.precision import choose
+from trainables.engine.step import build_optimizer
+from trainables.numerics.precision import choose_precision
 from trainables.tasks.segment import Segment, SegmentConfig
 from trainables.trainable import Batch
-from trainables.transforms.geometry import MEAN, STD, normalise
+from trainables.transforms.geometry import MEAN, STD, normalize
 
 IMAGES, CLASSES = 64, ("a", "b", "c", "d", "e", "f")
 
@@ -66,7 +66,7 @@ class Bench:
         config = SegmentConfig.model_validate(given)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.trainable = Segment(config, DataInfo(CLASSES, options.full))
-        self.precision = choose(config, self.device, options.full)
+        self.precision = choose_precision(config, self.device, options.full)
         self.model = self.trainable.model.to(self.device)
         self.model.to(memory_format=self.precision.memory_format)
         self.optimizer = build_optimizer(config, self.model)
@@ -117,7 +117,7 @@ class Bench:
     def forward(self) -> None:
         self.model.eval()
         with self.precision.context(self.device):
-            self.model(normalise(self.batch(2).images))
+            self.model(normalize(self.batch(2).images))
 
     @torch.inference_mode()
     def evaluation(self) -> None:

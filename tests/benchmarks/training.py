@@ -22,7 +22,7 @@ from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 from trainables.loading.batches import training_steps
 from trainables.numerics.distributed import World
-from trainables.numerics.precision import choose
+from trainables.numerics.precision import choose_precision
 from trainables.transforms.geometry import AUGMENTATIONS
 
 IMAGES, SIDE, BATCH = 1_600, 64, 64
@@ -67,7 +67,7 @@ def measure(turns: int) -> list[Line]:
 def plain(run: Training, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """What one would write by hand."""
     draws, augment = AUGMENTATIONS["resized_crop_flip"]
-    precision = choose(run.config, run.world.device, SIDE)
+    precision = choose_precision(run.config, run.world.device, SIDE)
     model.train()
     for rows in training_steps(run.table.parts["train"], BATCH, 0, 1):
         images = torch.from_numpy(run.table.images[rows]).to(run.world.device)

@@ -1,16 +1,16 @@
-"""A folder of images on disk: which lie in which split and class. Nothing is opened.
+"""Lists a folder of images: which lie in which split and class. No image is opened.
 
 Layouts: class folders alone, or inside split folders (`train` with `val`, `test` or both); class
-folders inside the domains of Office-Home; images at any depth, where labels do not count.
+folders inside the domains of Office-Home; images at any depth, without labels.
 """
 
-import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from trainables.data.contract import Listing, Settings, Source, find_place, from_listing
 from trainables.data.images import EXTENSIONS
-from trainables.dataset import DataError
+from trainables.dataset import DataError, few, near
 
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= {"val": "val", "valid": "val", "validation": "val"}
@@ -18,71 +18,76 @@ DOMAINS = ("Art", "Clipart", "Product", "Real World")
 LEARN_WITHOUT = "set `labels: false` to learn without labels"
 _SUFFIXES = tuple(f".{extension}" for extension in EXTENSIONS)
 
-# part → class → names of images relative to a folder; without labels: one class, ""
-Listing = dict[str, dict[str, list[str]]]
+
+def read_image_folder(settings: Settings, root: Path | None) -> Source:
+    """Read class folders, or without `labels` all images at any depth."""
+    folder = find_place(settings, root)
+    list_all = list_images if settings.labels else list_unlabelled
+    return from_listing(folder, list_all(folder))
 
 
 def list_images(folder: Path) -> Listing:
-    """Class folders, alone or inside split folders; classes and names sorted, each part has all.
+    """List class folders, alone or inside split folders. Classes and names are sorted.
 
-    Parts are those that the folder has, `train` first. Raises DataError, and OSError as it comes.
+    Parts are those that the folder has, `train` first; each has all classes. Raises DataError for
+    another layout, and OSError as it comes.
     """
-    found = {part: _scan(folder, prefix) for part, prefix in _split_folders(folder).items()}
-    check_same_classes(folder, found)
-    return found
+    listing = {part: _scan(folder, prefix) for part, prefix in _split_folders(folder).items()}
+    check_same_classes(folder, listing)
+    return listing
 
 
 def list_unlabelled(folder: Path) -> Listing:
-    """Every image below `folder`, at any depth, or below each of its split folders; sorted.
+    """List every image below `folder`, at any depth, or below each of its split folders; sorted.
 
     Raises DataError, and OSError as it comes.
     """
-    found = {}
+    listing = {}
     for part, prefix in _unlabelled_splits(folder).items():
-        found[part] = {"": _below(folder, prefix)}
-        if not found[part][""]:
+        listing[part] = {"": _below(folder, prefix)}
+        if not listing[part][""]:
             raise DataError(
                 f"{folder / prefix} holds no images ({', '.join(EXTENSIONS)}): add some"
             )
-    return found
+    return listing
 
 
 def list_domains(folder: Path, wanted: Sequence[str] | None) -> Listing:
-    """Office-Home's layout, domain/class/image: a class has the images of all `wanted` domains.
+    """List Office-Home's layout, domain/class/image: a class has the images of all wanted domains.
 
-    wanted: None for those that are there. One part, `train`. Raises DataError, and OSError as it
-    comes.
+    wanted: names of domains, None for those that are there. Returns one part, `train`. Raises
+    DataError, and OSError as it comes.
     """
     chosen = _choose_domains(folder, wanted)
-    found = {name: _scan(folder, f"{name}/") for name in chosen}
-    classes = sorted(set().union(*found.values()))
+    by_domain = {name: _scan(folder, f"{name}/") for name in chosen}
+    classes = sorted(set().union(*by_domain.values()))
     lacking = [
-        f"{name} lacks {few([repr(c) for c in classes if c not in found[name]])}"
+        f"{name} lacks {few([repr(c) for c in classes if c not in by_domain[name]])}"
         for name in chosen
-        if len(found[name]) < len(classes)
+        if len(by_domain[name]) < len(classes)
     ]
     if lacking:
         raise DataError(
             f"domains of {folder} have different classes: {'; '.join(lacking)}: "
             "make them the same, or choose others with `domains:`"
         )
-    every = {c: sorted(image for name in chosen for image in found[name][c]) for c in classes}
+    every = {c: sorted(image for name in chosen for image in by_domain[name][c]) for c in classes}
     return {"train": every}
 
 
-def check_same_classes(place: Path, found: Listing) -> None:
-    """Raises DataError unless all parts have the classes of `train`."""
-    for part in found:
-        differing = sorted(found[part].keys() ^ found["train"].keys())
+def check_same_classes(place: Path, listing: Listing) -> None:
+    """Raise DataError unless all parts have the classes of `train`."""
+    for part in listing:
+        differing = sorted(listing[part].keys() ^ listing["train"].keys())
         if differing:
-            where = [f"{c!r} only in {part if c in found[part] else 'train'}" for c in differing]
+            where = [f"{c!r} only in {part if c in listing[part] else 'train'}" for c in differing]
             raise DataError(
                 f"splits of {place} have different classes: {few(where)}: make them the same"
             )
 
 
 def _split_folders(folder: Path) -> dict[str, str]:
-    """part → the prefix of its class folders; without split folders: {"train": ""}.
+    """Return part → prefix of its class folders; without split folders {"train": ""}.
 
     One folder with a split's name and images in it may be a class ("train" among vehicles).
     """
@@ -94,7 +99,7 @@ def _split_folders(folder: Path) -> dict[str, str]:
 
 
 def _unlabelled_splits(folder: Path) -> dict[str, str]:
-    """The same where labels do not count: then nothing else may lie beside split folders."""
+    """Return part → prefix without labels: then nothing else may lie beside split folders."""
     inside, images = _list(folder)
     named = _named_as_splits(inside)
     if all(SPLIT_NAMES[name.lower()] == "train" for name in named):
@@ -113,7 +118,7 @@ def _named_as_splits(inside: Sequence[str]) -> list[str]:
 
 
 def _by_part(folder: Path, named: Sequence[str], inside: Sequence[str]) -> dict[str, str]:
-    """part → the prefix of its folder, `train` first. named: those of `inside` that are splits."""
+    """Return part → prefix of its folder, `train` first. named: the splits in `inside`."""
     parts = {SPLIT_NAMES[name.lower()]: f"{name}/" for name in named}
     if len(parts) < len(named):
         raise DataError(f"{folder} has two folders for one split ({few(named)}): keep one")
@@ -124,7 +129,7 @@ def _by_part(folder: Path, named: Sequence[str], inside: Sequence[str]) -> dict[
 
 
 def _choose_domains(folder: Path, wanted: Sequence[str] | None) -> list[str]:
-    """The folders of the wanted domains, in any spelling ("Real World", "Real_World")."""
+    """Return the folders of the wanted domains, in any spelling ("Real World", "Real_World")."""
     known = {_plain(name) for name in DOMAINS}
     inside = [name for name in _list(folder)[0] if _plain(name) in known]
     there = {_plain(name): name for name in inside}
@@ -146,8 +151,8 @@ def _plain(domain: str) -> str:
 
 
 def _scan(folder: Path, prefix: str) -> dict[str, list[str]]:
-    """class → its images' names relative to `folder`, sorted."""
-    found = {}
+    """Return class → names of its images relative to `folder`, sorted."""
+    by_class = {}
     for name in _subfolders(folder / prefix):
         deeper, images = _list(folder / prefix / name)
         what = f"folders ({few(deeper)})" if deeper else "no images"
@@ -156,23 +161,23 @@ def _scan(folder: Path, prefix: str) -> dict[str, list[str]]:
                 f"class folder {folder / prefix / name} holds {what}: images must lie directly "
                 f"in it ({', '.join(EXTENSIONS)}), and `path:` must name the folder of the classes"
             )
-        found[name] = [f"{prefix}{name}/{image}" for image in images]
-    return found
+        by_class[name] = [f"{prefix}{name}/{image}" for image in images]
+    return by_class
 
 
 def _below(folder: Path, prefix: str) -> list[str]:
-    """Names of all images below folder/prefix, sorted; a folder linked twice counts once."""
-    found: list[str] = []
-    todo, seen = [prefix], set[str]()
+    """Return the names of all images below folder/prefix, sorted; a linked folder counts once."""
+    names: list[str] = []
+    todo, visited = [prefix], set[str]()
     while todo:
         inner = todo.pop()
         place = os.path.realpath(folder / inner)
-        if place not in seen:
-            seen.add(place)
+        if place not in visited:
+            visited.add(place)
             folders, images = _list(folder / inner)
-            found += [f"{inner}{image}" for image in images]
+            names += [f"{inner}{image}" for image in images]
             todo += [f"{inner}{name}/" for name in reversed(folders)]
-    return sorted(found)
+    return sorted(names)
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -185,23 +190,9 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _list(folder: Path) -> tuple[list[str], list[str]]:
-    """(folders, images) directly in `folder`, sorted by name, hidden ones left out."""
+    """Return (folders, images) directly in `folder`, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     folders = {entry.name for entry in visible if entry.is_dir()}
     images = {entry.name for entry in visible if entry.name.lower().endswith(_SUFFIXES)}
     return sorted(folders), sorted(images - folders)
-
-
-def few(words: Sequence[str], most: int = 5) -> str:
-    """The first of `words`, and how many more there are."""
-    shown = ", ".join(words[:most])
-    return shown + (f" and {len(words) - most} more" if len(words) > most else "")
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """The nearest of the known names, if one is near, and all of them."""
-    choices = list(known)
-    close = difflib.get_close_matches(name, choices, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}there are: {', '.join(choices)}"

@@ -1,6 +1,6 @@
-"""A data set written down as CSV: which image lies in which split and class. No image is opened.
+"""Lists a data set from CSV: which image lies in which split and class. No image is opened.
 
-Forms: a folder with train.csv (and val.csv, test.csv), or one .csv file, which may tell the splits
+Forms: a folder with train.csv (and val.csv, test.csv), or one .csv file, which may name the splits
 in a column `split`. Columns: `filename` (or `file`, `path`), `label` (or `class`), and `id`, which
 is not used. File names are relative to the folder of the .csv file, or to a folder beside the file
 that is named like it (train.csv: train/).
@@ -14,15 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from trainables.data.class_folders import (
-    LEARN_WITHOUT,
-    SPLIT_NAMES,
-    Listing,
-    check_same_classes,
-    few,
-    near,
-)
-from trainables.dataset import DataError
+from trainables.data.class_folders import LEARN_WITHOUT, SPLIT_NAMES, check_same_classes
+from trainables.data.contract import Listing, Settings, Source, find_place, from_listing
+from trainables.dataset import DataError, few, near
 
 _FILE, _LABEL, _SPLIT = ("filename", "file", "path"), ("label", "class"), ("split",)
 _UNUSED = ("id",)
@@ -41,7 +35,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where things stand in a row, from 0. label: None also where labels are not wanted."""
+    """Numbers of the columns, from 0. label: None also where labels are not wanted."""
 
     name: int
     label: int | None
@@ -49,32 +43,39 @@ class _Columns:
 
 
 def is_manifest(folder: Path) -> bool:
-    """Whether the folder describes its images in a train.csv."""
+    """Return whether the folder lists its images in a train.csv."""
     return (folder / "train.csv").is_file()
 
 
-def list_csv(place: Path, labels: bool) -> Listing:
-    """place: a .csv file, or a folder with train.csv. Names are relative to the folder, sorted.
+def read_csv(settings: Settings, root: Path | None) -> Source:
+    """Read a .csv file, or a folder with train.csv, and the images that it lists."""
+    place = find_place(settings, root, file=True)
+    folder = place if place.is_dir() else place.parent
+    return from_listing(folder, list_csv(place, settings.labels))
 
-    Classes are sorted, by value if all are whole numbers; without `labels` the column is not
-    needed. Raises DataError, and OSError as it comes.
+
+def list_csv(place: Path, labels: bool) -> Listing:
+    """List the images of a .csv file, or of a folder with train.csv.
+
+    Names are relative to the folder and sorted. Classes are sorted, by value if all are whole
+    numbers; without `labels` the column is not needed. Raises DataError, and OSError as it comes.
     """
     if place.is_dir():
         rows = {p: _read(file, labels, single=False) for p, file in _split_files(place).items()}
     else:
         rows = _by_split(place, _read(place, labels, single=True))
     _check_in_one_split(place, rows)
-    found: Listing = {part: {} for part in rows}
+    listing: Listing = {part: {} for part in rows}
     for part, listed in rows.items():
         for row in listed:
-            found[part].setdefault(row.label, []).append(row.name)
-    check_same_classes(place, found)
-    classes = _in_order(found["train"])
-    return {part: {name: sorted(found[part][name]) for name in classes} for part in found}
+            listing[part].setdefault(row.label, []).append(row.name)
+    check_same_classes(place, listing)
+    classes = _in_order(listing["train"])
+    return {part: {name: sorted(listing[part][name]) for name in classes} for part in listing}
 
 
 def _split_files(folder: Path) -> dict[str, Path]:
-    """part → its .csv file, `train` first."""
+    """Return part → its .csv file, `train` first."""
     there = sorted(file.name for file in folder.glob("*.csv"))
     named = [name for name in there if Path(name).stem.lower() in SPLIT_NAMES]
     files = {SPLIT_NAMES[Path(name).stem.lower()]: folder / name for name in named}
@@ -87,11 +88,11 @@ def _split_files(folder: Path) -> dict[str, Path]:
 
 
 def _by_split(file: Path, rows: list[_Row]) -> dict[str, list[_Row]]:
-    """part → its rows, `train` first, as the column `split` says, if there is one."""
+    """Return part → its rows, `train` first, by the column `split` if there is one."""
     if not any(row.split for row in rows):
         return {"train": rows}
-    odd = [f"line {r.line}: {r.split!r}" for r in rows if r.split.lower() not in SPLIT_NAMES]
-    _refuse(file, "row{} of an unknown split", odd, "write train, val or test")
+    faulty = [f"line {r.line}: {r.split!r}" for r in rows if r.split.lower() not in SPLIT_NAMES]
+    _refuse(file, "row{} of an unknown split", faulty, "write train, val or test")
     parts: dict[str, list[_Row]] = {"train": [], "val": [], "test": []}
     for row in rows:
         parts[SPLIT_NAMES[row.split.lower()]].append(row)
@@ -102,21 +103,21 @@ def _by_split(file: Path, rows: list[_Row]) -> dict[str, list[_Row]]:
 
 
 def _check_in_one_split(place: Path, rows: Mapping[str, list[_Row]]) -> None:
-    """An image in two splits would be learnt and then tested."""
+    """Raise DataError for an image in two splits: it would be trained on and then tested."""
     count = Counter(row.name for listed in rows.values() for row in listed)
     shared = sorted(name for name, times in count.items() if times > 1)
     _refuse(place, "file{} in more than one split", shared, "keep one row of each")
 
 
 def _in_order(classes: Iterable[str]) -> list[str]:
-    """Sorted, by value if all are whole numbers."""
+    """Sort classes, by value if all are whole numbers."""
     texts = sorted(classes)
     numbers = all(_WHOLE_NUMBER.fullmatch(text) for text in texts)
     return sorted(texts, key=int) if numbers else texts
 
 
 def _read(file: Path, labels: bool, *, single: bool) -> list[_Row]:
-    """The rows of a file; the image of each is there. single: whether it may tell the splits."""
+    """Read the rows of a file, whose images exist. single: whether it may have a column `split`."""
     table = _parse(file)
     if not table:
         raise DataError(f"{file} is empty: give it a header and a row for each image")
@@ -124,8 +125,8 @@ def _read(file: Path, labels: bool, *, single: bool) -> list[_Row]:
     columns = _columns(file, header, labels, single)
     if not body:
         raise DataError(f"{file} has no rows: add one for each image, or remove the file")
-    odd = [f"line {line}" for line, cells in body if len(cells) != len(header)]
-    _refuse(file, "row{} with more or fewer cells than the header", odd, "repair them")
+    faulty = [f"line {line}" for line, cells in body if len(cells) != len(header)]
+    _refuse(file, "row{} with more or fewer cells than the header", faulty, "repair them")
     rows = [_row(line, cells, columns) for line, cells in body]
     nameless = [f"line {row.line}" for row in rows if not row.name]
     _refuse(file, "row{} without a file name", nameless, "fill them in or remove them")
@@ -136,7 +137,7 @@ def _read(file: Path, labels: bool, *, single: bool) -> list[_Row]:
 
 
 def _parse(file: Path) -> list[tuple[int, list[str]]]:
-    """(line, cells without the space around them), the header too, empty lines left out."""
+    """Return (line, stripped cells) of header and rows, without empty lines."""
     line = 0
     table = []
     try:
@@ -154,7 +155,7 @@ def _parse(file: Path) -> list[tuple[int, list[str]]]:
 
 
 def _columns(file: Path, header: list[str], labels: bool, single: bool) -> _Columns:
-    """Raises DataError for an unknown column, one that is missing, or two for the same."""
+    """Find the columns. Raises DataError for one that is unknown, missing, or there twice."""
     known = [*_FILE, *_LABEL, *_UNUSED, *(_SPLIT if single else ())]
     names = [name.lower() for name in header]
     unknown = [name for name in names if name not in known]
@@ -185,7 +186,7 @@ def _row(line: int, cells: list[str], columns: _Columns) -> _Row:
 
 
 def _resolve(file: Path, rows: list[_Row]) -> list[_Row]:
-    """The same rows with names relative to the folder of the file, each there and each once."""
+    """Make names relative to the folder of the file. Raises DataError unless each exists, once."""
     folder, beside = file.parent, file.parent / file.stem
     outside = [row.name for row in rows if _leads_out(row.name)]
     _refuse(file, "file name{} outside of its folder", outside, f"make them relative to {folder}")
@@ -193,11 +194,11 @@ def _resolve(file: Path, rows: list[_Row]) -> list[_Row]:
     missing = [row.name for row, name in zip(rows, names, strict=True) if name is None]
     cure = f"put them into {folder} or {beside}, or correct the names"
     _refuse(file, "missing file{}", missing, cure)
-    found = [replace(row, name=name) for row, name in zip(rows, names, strict=True) if name]
-    count = Counter(row.name for row in found)
+    resolved = [replace(row, name=name) for row, name in zip(rows, names, strict=True) if name]
+    count = Counter(row.name for row in resolved)
     twice = [name for name, times in count.items() if times > 1]
     _refuse(file, "file{} in more than one row", twice, "keep one row of each")
-    return found
+    return resolved
 
 
 def _leads_out(name: str) -> bool:
@@ -206,14 +207,14 @@ def _leads_out(name: str) -> bool:
 
 
 def _relative(folder: Path, beside: str, name: str) -> str | None:
-    """Where the file lies, relative to `folder`; None if it is missing."""
+    """Return the path of the file relative to `folder`; None if it is missing."""
     tidy = str(PurePosixPath(name))  # "./a//b.jpg" is a/b.jpg
     places = (tidy, f"{beside}/{tidy}")
     return next((p for p in places if os.path.isfile(os.path.join(folder, p))), None)
 
 
-def _refuse(place: Path, what: str, found: Sequence[str], cure: str) -> None:
-    """Raise DataError if anything is found. what: with {} where the plural has an s."""
-    if found:
-        named = what.format("s" if len(found) > 1 else "")
-        raise DataError(f"{place} has {len(found)} {named} ({few(found)}): {cure}")
+def _refuse(place: Path, what: str, cases: Sequence[str], cure: str) -> None:
+    """Raise DataError if there are any cases. what: with {} where the plural has an s."""
+    if cases:
+        noun = what.format("s" if len(cases) > 1 else "")
+        raise DataError(f"{place} has {len(cases)} {noun} ({few(cases)}): {cure}")

@@ -1,43 +1,58 @@
-"""Which images, which labels, which split: data sets as they lie on disk, decoded one at a time.
+"""The data set types a study may name, their configuration, and how one is read.
 
-To add a data set: one function that returns a Source, one line in DATASETS. The function returns
-the parts as the data set gives them (`train`, `train` and `test`, or all three); `read` cuts what
-is missing and forgets labels that are not wanted, so that both are the same everywhere.
+To add a type: write a function that returns a `Source` (`contract.py`), add one line to DATASETS.
+The function returns the parts that the data set itself has; `read` cuts what is missing and drops
+labels that are not wanted, so that both are the same for all types.
 """
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
 from trainables.config import Config
 from trainables.data import splits
-from trainables.data.class_folders import (
-    SPLIT_NAMES,
-    Listing,
-    list_domains,
-    list_images,
-    list_unlabelled,
-    near,
+from trainables.data.class_folders import read_image_folder
+from trainables.data.contract import DatasetType, Source, only_used
+from trainables.data.csv_lists import read_csv
+from trainables.data.masks import read_deepglobe, read_mask_folders
+from trainables.data.named_datasets import (
+    read_cifar10,
+    read_digit_scenes,
+    read_digits,
+    read_mini_imagenet,
+    read_office_home,
 )
-from trainables.data.class_table import DEEPGLOBE, TABLE, read_palette
-from trainables.data.csv_lists import is_manifest, list_csv
-from trainables.data.digit_scenes import SCENE_CLASSES, digit_scenes
-from trainables.data.images import open_image
-from trainables.data.source import Source, from_memory, from_pairs, only_used
-from trainables.dataset import DataError, Indices
+from trainables.dataset import DataError, near
 
-CIFAR10_FOLDER = "cifar-10-batches-py"  # of the official files
-CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+# name in a study → how it is read, default side in px, one line about it, whether it has masks
+DATASETS = {
+    "digits": DatasetType(read_digits, 8, "1,797 handwritten digits of 8x8 px, built in"),
+    "cifar10": DatasetType(read_cifar10, 32, "CIFAR-10: the official files, or class folders"),
+    "image_folder": DatasetType(
+        read_image_folder, 64, "one folder a class, alone or under train, val and test"
+    ),
+    "csv": DatasetType(read_csv, 64, "train.csv, or any .csv file, of file names and labels"),
+    "office_home": DatasetType(
+        read_office_home, 128, "Office-Home: the official folders, or train.csv and val.csv"
+    ),
+    "mini_imagenet": DatasetType(
+        read_mini_imagenet, 128, "Mini-ImageNet: class folders, train.csv, or images alone"
+    ),
+    "deepglobe": DatasetType(
+        read_deepglobe, 512, "NNNN_sat.jpg with NNNN_mask.png, and classes.csv if not its own", True
+    ),
+    "mask_folders": DatasetType(
+        read_mask_folders, 512, "folders images and masks, with classes.csv", True
+    ),
+    "digit_scenes": DatasetType(read_digit_scenes, 64, "digits on photographs, built in", True),
+}
 
 
 class DatasetConfig(Config):
-    """An entry under a study's `data:`. Its splits belong to the data set, not to a run."""
+    """Configures a data set, an entry under a study's `data:`. All Runs share its splits."""
 
     type: str = Field(description="what lies on disk: one of the data set types")
     path: str | None = Field(
@@ -92,220 +107,33 @@ class DatasetConfig(Config):
 
     @property
     def side(self) -> int:
-        """Side in px of the square images, the type's own where the study names none."""
+        """Side of the square images in px: `size`, or the default of the type."""
         return self.size or DATASETS[self.type].size
 
 
-@dataclass(frozen=True)
-class DatasetType:
-    """How to read a type, its default side in px, and one line about it for people."""
-
-    read: Callable[[DatasetConfig, Path | None], Source]
-    size: int
-    about: str
-    masked: bool = False
-
-
 def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
-    """The data set with parts `train`, `val` and `test`. root: the folder of `--data`, if any.
-    cut: whether what is missing is cut; else the parts of a set of files are as they lie, for who
-    does not learn, and what has no validation has all its images there.
+    """Find the images of a data set, with parts `train`, `val` and `test`; decode none of them.
 
-    Nothing is decoded. Raises DataError.
+    root: the folder of `--data`, if any; cut: whether missing parts are cut from the others.
+    Without `cut` (for producers) a set of files keeps the parts that it has; where it has no `val`,
+    all its images are in `val`. Raises DataError.
     """
     try:
         source = DATASETS[config.type].read(config, root)
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
     if not config.labels:
-        nobody = np.full(len(source.names), -1, np.int64)
-        source = replace(source, classes=(), labels=nobody, masks=None)
+        no_label = np.full(len(source.names), -1, np.int64)
+        source = replace(source, classes=(), labels=no_label, masks=None)
     elif len(source.classes) < 2:
         raise DataError(
             f"data set has one class only ({source.classes[0]!r}): give one folder, "
             "or one label in CSV, for each class"
         )
     if not cut and source.files:
-        every = np.sort(np.concatenate(list(source.parts.values())))
-        return replace(source, parts={"val": every, "test": every[:0]} | source.parts)
+        all_images = np.sort(np.concatenate(list(source.parts.values())))
+        return replace(source, parts={"val": all_images, "test": all_images[:0]} | source.parts)
     cuts = splits.Cuts(config.val_fraction, config.split_seed, config.limit)
     classes = source.classes if source.labelled else ()
     parts = splits.complete(source.parts, source.labels, classes, cuts)
     return only_used(replace(source, parts=parts))
-
-
-def _places(config: DatasetConfig, root: Path | None) -> list[Path]:
-    """Where the data set may lie, the likeliest first."""
-    if config.path is not None:
-        return [Path(config.path)]
-    if config.subfolder is not None:
-        if root is None:
-            raise DataError(f"subfolder {config.subfolder!r} lies below --data: give --data DIR")
-        return [root / config.subfolder]
-    if root is None:
-        raise DataError(f"{config.type} needs a folder: give --data DIR, or `path:` in the study")
-    return [root / config.type, root]
-
-
-def _find(config: DatasetConfig, root: Path | None, *, file: bool = False) -> Path:
-    """The folder of the data set, or its file where it may be one."""
-    places = _places(config, root)
-    found = next((place for place in places if place.is_dir() or file and place.is_file()), None)
-    if found is None:
-        what = "file or folder" if file else "folder"
-        key = "subfolder" if config.subfolder is not None else "path"
-        raise DataError(f"{places[-1]}: no such {what}: correct `{key}:` or --data")
-    return found
-
-
-def _from_listing(folder: Path, found: Listing) -> Source:
-    """found: names relative to `folder`; a `val` without a `test` is the test set."""
-    if "test" not in found and "val" in found:
-        found = {"test" if part == "val" else part: found[part] for part in found}
-    classes = tuple(found["train"])
-    names: list[str] = []
-    labels: list[int] = []
-    parts: dict[str, Indices] = {}
-    for part, by_class in found.items():
-        start = len(names)
-        for label, name in enumerate(classes):
-            names += by_class[name]
-            labels += [label] * len(by_class[name])
-        parts[part] = np.arange(start, len(names), dtype=np.int64)
-    files = [folder / name for name in names]
-    table = np.array(labels, dtype=np.int64)
-    return Source(classes, names, table, parts, files, lambda index: open_image(files[index]))
-
-
-def _read_image_folder(config: DatasetConfig, root: Path | None) -> Source:
-    folder = _find(config, root)
-    list_all = list_images if config.labels else list_unlabelled
-    return _from_listing(folder, list_all(folder))
-
-
-def _read_csv(config: DatasetConfig, root: Path | None) -> Source:
-    place = _find(config, root, file=True)
-    folder = place if place.is_dir() else place.parent
-    return _from_listing(folder, list_csv(place, config.labels))
-
-
-def _read_mini_imagenet(config: DatasetConfig, root: Path | None) -> Source:
-    """The course's train.csv with its images, class folders, or images alone."""
-    read = _read_csv if is_manifest(_find(config, root)) else _read_image_folder
-    return read(config, root)
-
-
-def _read_office_home(config: DatasetConfig, root: Path | None) -> Source:
-    """The official folders, domain/class/image, or the course's train.csv with its images."""
-    folder = _find(config, root)
-    if not is_manifest(folder):
-        return _from_listing(folder, list_domains(folder, config.domains))
-    if config.domains is not None:
-        raise DataError(f"{folder} holds train.csv, which knows no domains: remove `domains:`")
-    return _read_csv(config, root)
-
-
-def _read_cifar10(config: DatasetConfig, root: Path | None) -> Source:
-    """The official files, with torchvision's checksums, or the same classes as class folders."""
-    places = _places(config, root)
-    places += [place.parent for place in places if place.name == CIFAR10_FOLDER]
-    for place in places:
-        if (place / CIFAR10_FOLDER).is_dir():
-            return _read_official_cifar10(place, config.download)
-        if any((place / split / CIFAR10_CLASSES[0]).is_dir() for split in ("", *SPLIT_NAMES)):
-            source = _from_listing(place, list_images(place))
-            if source.classes != CIFAR10_CLASSES:
-                raise DataError(f"{place} has not CIFAR-10's classes: use `type: image_folder`")
-            return source
-    if config.download:
-        return _read_official_cifar10(places[0], download=True)
-    raise DataError(
-        f"no CIFAR-10 in {places[-1]}: put {CIFAR10_FOLDER} or class folders there, "
-        "or set `download: true`"
-    )
-
-
-def _read_official_cifar10(folder: Path, download: bool) -> Source:
-    from torchvision.datasets import CIFAR10  # seconds to load, and few studies need it
-
-    try:
-        with warnings.catch_warnings():  # NumPy's, about the age of the official pickles
-            warnings.simplefilter("ignore")
-            train, test = (CIFAR10(folder, split, download=download) for split in (True, False))
-    except (RuntimeError, OSError) as error:
-        fault = "is incomplete or fails its checksum: set `download: true`"
-        if download:
-            fault = f"cannot be downloaded ({error}): put the official files there"
-        raise DataError(f"CIFAR-10 in {folder} {fault}") from error
-    images = np.concatenate([train.data, test.data])
-    cut, count = len(train.data), len(images)
-    return Source(
-        classes=tuple(train.classes),
-        names=[f"{'train' if i < cut else 'test'}/{i:05d}" for i in range(count)],
-        labels=np.array(train.targets + test.targets, dtype=np.int64),
-        parts={"train": np.arange(cut), "test": np.arange(cut, count)},
-        files=[],
-        decode=lambda index: Image.fromarray(images[index]),
-    )
-
-
-def _read_digits(config: DatasetConfig, root: Path | None) -> Source:
-    """scikit-learn's 1,797 digits: grey levels 0..16 become 0..255."""
-    from sklearn.datasets import load_digits  # seconds to load, and few studies need it
-
-    digits = load_digits()
-    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    return Source(
-        classes=tuple(str(name) for name in digits.target_names),
-        names=[f"digits/{i}" for i in range(len(grey))],
-        labels=digits.target.astype(np.int64),
-        parts={"train": np.arange(len(grey))},
-        files=[],
-        decode=lambda index: Image.fromarray(grey[index]).convert("RGB"),
-    )
-
-
-def _read_deepglobe(config: DatasetConfig, root: Path | None) -> Source:
-    """NNNN_sat.jpg beside NNNN_mask.png, in the colours of classes.csv or else DeepGlobe's own."""
-    folder = _find(config, root)
-    table = folder / TABLE
-    return from_pairs(folder, read_palette(table) if table.is_file() else DEEPGLOBE)
-
-
-def _read_mask_folders(config: DatasetConfig, root: Path | None) -> Source:
-    """Folders images and masks, and classes.csv, which says what a mask holds."""
-    folder = _find(config, root)
-    if not (folder / TABLE).is_file():
-        raise DataError(f"{folder} has no {TABLE}: give `id,name`, or `name,r,g,b`, a row a class")
-    return from_pairs(folder, read_palette(folder / TABLE))
-
-
-def _read_digit_scenes(config: DatasetConfig, root: Path | None) -> Source:
-    """scikit-learn's digits on its photographs."""
-    return from_memory(SCENE_CLASSES, *digit_scenes(), "scenes")
-
-
-DATASETS: dict[str, DatasetType] = {
-    "digits": DatasetType(_read_digits, 8, "1,797 handwritten digits of 8x8 px, built in"),
-    "cifar10": DatasetType(_read_cifar10, 32, "CIFAR-10: the official files, or class folders"),
-    "image_folder": DatasetType(
-        _read_image_folder, 64, "one folder a class, alone or under train, val and test"
-    ),
-    "csv": DatasetType(_read_csv, 64, "train.csv, or any .csv file, of file names and labels"),
-    "office_home": DatasetType(
-        _read_office_home, 128, "Office-Home: the official folders, or train.csv and val.csv"
-    ),
-    "mini_imagenet": DatasetType(
-        _read_mini_imagenet, 128, "Mini-ImageNet: class folders, train.csv, or images alone"
-    ),
-    "deepglobe": DatasetType(
-        _read_deepglobe,
-        512,
-        "NNNN_sat.jpg with NNNN_mask.png, and classes.csv if not its own",
-        True,
-    ),
-    "mask_folders": DatasetType(
-        _read_mask_folders, 512, "folders images and masks, with classes.csv", True
-    ),
-    "digit_scenes": DatasetType(_read_digit_scenes, 64, "digits on photographs, built in", True),
-}

@@ -1,25 +1,33 @@
-"""An image file of any common kind → upright RGB → a square of a given side."""
+"""Decodes an image file of any common kind to upright RGB, and makes it square."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from trainables.dataset import IGNORED
+from trainables.dataset import IGNORED, DataError, few
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff")
-# Pillow itself would take any: PostScript under a photograph's name starts Ghostscript
+# no other formats: for PostScript with the name of a photograph Pillow starts Ghostscript
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 
 
 class UnreadableImage(OSError):
-    """A file that is there but holds no whole image; the text is the reason in a few words."""
+    """A file exists but holds no complete image. The text is the reason in a few words."""
+
+
+def unreadable_images(reasons: Mapping[str, str]) -> DataError:
+    """Return the error of a data set with images that cannot be read: name → reason."""
+    shown = few([f"{name} ({reason})" for name, reason in reasons.items()], most=10)
+    count = f"{len(reasons)} unreadable image{'s' if len(reasons) > 1 else ''}"
+    return DataError(f"data set has {count}: {shown}: repair them or set `on_corrupt: skip`")
 
 
 def open_image(path: Path) -> Image.Image:
-    """The first frame as RGB, turned upright by its EXIF orientation, transparency over white.
+    """Decode the first frame as RGB, upright by its EXIF orientation, transparency over white.
 
     Raises UnreadableImage if the content is at fault, any other OSError if the file cannot be read.
     """
@@ -36,7 +44,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
-    """The centre square, scaled to size x size px: shorter side to `size`, then a centre crop.
+    """Crop the center square and scale it to size x size px.
 
     Bilinear with antialiasing, in one step, so that a long panorama costs no more than a square.
     """
@@ -50,7 +58,7 @@ def square(image: Image.Image, size: int) -> Image.Image:
 
 
 def framed(image: Image.Image, size: int) -> Image.Image:
-    """The whole image in the upper left of a black square of size x size px, which it must fit."""
+    """Paste an image into the upper left of a black square of size x size px; it must fit."""
     if image.size == (size, size):
         return image
     frame = Image.new("RGB", (size, size))
@@ -59,7 +67,7 @@ def framed(image: Image.Image, size: int) -> Image.Image:
 
 
 def framed_mask(ids: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """The same for (H, W) class ids: what lies beside the image does not count."""
+    """Paste (H, W) class ids into the upper left of a square of IGNORED pixels."""
     frame = np.full((size, size), IGNORED, dtype=np.uint8)
     frame[: ids.shape[0], : ids.shape[1]] = ids
     return frame

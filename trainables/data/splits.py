@@ -1,4 +1,4 @@
-"""Stratified cuts of a set, the same on every machine: arrays in, arrays out."""
+"""Cuts a set into stratified parts, the same on every machine: arrays in, arrays out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,16 @@ import numpy as np
 from trainables.dataset import DataError, Indices
 from trainables.numerics.randomness import permutation
 
-TEST_FRACTION = 0.2  # of a set that comes without a test split
+TEST_FRACTION = 0.2  # of a data set without a test split
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """What decides the cuts: the share of validation, the draw, and at most how many to train."""
+    """What decides the parts.
+
+    val_fraction: share of the training images in (0, 0.5]; seed: of the draw; limit: most training
+    images, validation among them, None for all.
+    """
 
     val_fraction: float
     seed: int
@@ -23,12 +27,11 @@ class Cuts:
 def complete(
     parts: Mapping[str, Indices], labels: Indices, classes: tuple[str, ...], cuts: Cuts
 ) -> dict[str, Indices]:
-    """Parts as given, plus a test split, a limit and a validation split where they are due.
+    """Return the given parts, plus a test and a validation part where they are missing.
 
-    labels: (N,) of the whole set. Without classes the set is cut as if it were one class. What a
-    limit leaves of a part is some of what the part is without it, so that a network that learns
-    from all images has not seen those that a limited set validates with. Raises DataError where a
-    class is too small.
+    labels: (N,) of the whole set. Without classes the set is cut as if it were one class. With a
+    limit, each part is a subset of the part without it: a network that is trained on all images
+    has not seen those that a limited set validates with. Raises DataError if a class is too small.
     """
     train, test, val = parts["train"], parts.get("test"), parts.get("val")
     ids, names = (labels, classes) if classes else (np.zeros_like(labels), ("",))
@@ -42,20 +45,20 @@ def complete(
         counts = class_counts(ids[train], len(names))
     _check_enough(counts, classes, cuts.limit)
     limited = cuts.limit is not None and cuts.limit < len(train)
-    wanted = quota(counts, cuts.limit) if cuts.limit is not None and limited else counts
+    quotas = quota(counts, cuts.limit) if cuts.limit is not None and limited else counts
     if val is None:
         train, val = take("val", train, fraction(counts, cuts.val_fraction))
         if limited:
-            held_out = fraction(wanted, cuts.val_fraction)
+            held_out = fraction(quotas, cuts.val_fraction)
             _, val = take("limit", val, held_out)
-            wanted = wanted - held_out
+            quotas = quotas - held_out
     if limited:
-        _, train = take("limit", train, wanted)
+        _, train = take("limit", train, quotas)
     return {"train": train, "val": val, "test": test}
 
 
 def _check_enough(counts: Indices, classes: tuple[str, ...], limit: int | None) -> None:
-    """Every class needs an image to train on and one to validate with."""
+    """Raise DataError unless every class has an image to train on and one to validate with."""
     if counts.min() < 2:
         what, cure = "data set", ""
         if classes:
@@ -71,19 +74,19 @@ def _check_enough(counts: Indices, classes: tuple[str, ...], limit: int | None) 
 
 
 def class_counts(labels: Indices, classes: int) -> Indices:
-    """labels: (N,) in [0, classes) → (classes,) number of images of each class."""
+    """Count the images of each class: labels (N,) in [0, classes) → (classes,) int64."""
     return np.bincount(labels, minlength=classes).astype(np.int64)
 
 
 def fraction(counts: Indices, share: float) -> Indices:
-    """That share of every class: at least one image of it, but never all of them."""
-    wanted = np.rint(counts * share).astype(np.int64)
-    share_of_each: Indices = np.clip(wanted, 1, np.maximum(counts - 1, 0))
-    return share_of_each
+    """Return that share of every class, rounded: at least one image of it, but never all."""
+    quotas = np.rint(counts * share).astype(np.int64)
+    images: Indices = np.clip(quotas, 1, np.maximum(counts - 1, 0))
+    return images
 
 
 def quota(counts: Indices, limit: int) -> Indices:
-    """`limit` images shared out by class size: two a class first, largest remainders rounded up.
+    """Share out `limit` images by class size: two per class first, largest remainders rounded up.
 
     counts: (K,) of 2 or more; limit in [2 K, sum of counts).
     """

@@ -1,4 +1,4 @@
-"""Where the training loop keeps its state: a protocol, and one that keeps it in memory.
+"""Defines where the training loop keeps its state: a protocol, and one that keeps it in memory.
 
 Every rank calls `newest`, `read` and `weights`; only rank 0 calls what writes.
 """
@@ -18,12 +18,16 @@ Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 
 class Unrecoverable(Exception):
-    """A Run cannot go on, and trying again would not help; one line that says why."""
+    """A training cannot continue, and another try would fail too. The text is one line: why."""
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that is needed to go on after an epoch. seconds: of all epochs, with evaluation."""
+    """All that is needed to continue after an epoch.
+
+    epoch: epochs done; weights and optimizer: state dicts; history: one entry per epoch; seconds:
+    duration of all epochs with their evaluation.
+    """
 
     epoch: int
     weights: Mapping[str, Tensor]
@@ -53,8 +57,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished training gives. test: figures of the best epoch on the test set; facts: a few
-    words each on where its weights came from, its precision, and what it warns of."""
+    """What a finished training gives.
+
+    history: one entry per epoch; best_epoch: from 1; test: metrics of the best epoch on the test
+    set; seconds: duration of all epochs; facts: a few words each on `weight_transfer`,
+    `precision`, `warning`, and `absent` classes if there are any.
+    """
 
     history: Epochs
     best_epoch: int
@@ -64,34 +72,33 @@ class Result:
 
 
 class Checkpoints(Protocol):
-    """The loop's only way to files. Any call may raise to end the training."""
+    """Keeps the state of one training. Any call may raise to end the training."""
 
     def newest(self) -> Any | None:
-        """A picklable handle of the newest whole checkpoint; None before the first. Called on rank
-        0, which sends the handle to all ranks."""
+        """Return a picklable handle of the newest complete checkpoint, None before the first.
+        Called on rank 0, which sends the handle to all ranks."""
 
     def read(self, handle: Any) -> TrainingState:
-        """The state behind a handle, on the CPU."""
+        """Return the state behind a handle, on the CPU."""
 
     def weights(self, epoch: int) -> Mapping[str, Tensor]:
-        """The weights after an epoch. Raises Unrecoverable where they are gone."""
+        """Return the weights after an epoch. Raises Unrecoverable if they are gone."""
 
     def save(self, state: TrainingState, best_epoch: int) -> None:
-        """Keep a new epoch, and of the earlier ones what is needed: the epoch before and the
-        best."""
+        """Keep a new epoch; of the earlier ones only the previous and the best are needed."""
 
     def keep(self, file: str, arrays: Arrays) -> None:
-        """Keep arrays to be drawn later; they may be lost."""
+        """Keep arrays to be drawn later. file: as in `monitoring.record_files`; may be lost."""
 
     def report(self, progress: Progress) -> None:
         """Show how far the training is. Called about once a second."""
 
     def finish(self, result: Result) -> None:
-        """Keep the result, once."""
+        """Keep the result. Called once, at the end."""
 
 
 class InMemory:
-    """Checkpoints that live as long as the process: for notebooks and tests."""
+    """Keeps checkpoints in this process: for notebooks and tests."""
 
     def __init__(self) -> None:
         self.states: dict[int, TrainingState] = {}
@@ -112,8 +119,10 @@ class InMemory:
         copied = {name: value.detach().cpu().clone() for name, value in state.weights.items()}
         optimizer = copy.deepcopy(state.optimizer)
         kept = TrainingState(state.epoch, copied, optimizer, list(state.history), state.seconds)
-        wanted = {state.epoch - 1, best_epoch}
-        self.states = {e: s for e, s in self.states.items() if e in wanted} | {state.epoch: kept}
+        kept_epochs = {state.epoch - 1, best_epoch}
+        self.states = {e: s for e, s in self.states.items() if e in kept_epochs} | {
+            state.epoch: kept
+        }
 
     def keep(self, file: str, arrays: Arrays) -> None:
         self.arrays[file] = dict(arrays)

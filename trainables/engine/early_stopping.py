@@ -1,4 +1,4 @@
-"""Which epoch of a history is the best, and whether training may end."""
+"""Decides which epoch of a history is the best, and whether training may end."""
 
 from typing import TYPE_CHECKING
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:  # reading a history must not cost the import of torch
 
 
 def best_epoch(history: Epochs, metric: str, mode: Mode) -> int:
-    """Return the epoch with the best value, the earliest of equals. Epochs count from 1."""
+    """Return the number of the epoch with the best value, the earliest of equals, from 1."""
     sign = 1 if mode == "min" else -1
     return int(min(history, key=lambda entry: (sign * entry[metric], entry["epoch"]))["epoch"])
 
 
 def has_ended(history: Epochs, config: "TrainableConfig") -> bool:
-    """Whether all epochs are done, or early stopping ends the training."""
+    """Return whether all epochs are done, or early stopping ends the training."""
     stop, done = config.early_stopping, len(history)
     if done >= config.epochs:
         return True

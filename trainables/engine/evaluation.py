@@ -1,14 +1,14 @@
-"""Exact figures over a split: every image counts once, however many ranks there are."""
+"""Computes exact metrics over a split: every image counts once, for any number of ranks."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from trainables.engine.step import Autocast
 from trainables.loading.batches import BatchStream, evaluation_steps
 from trainables.loading.image_table import ImageTable
 from trainables.numerics.distributed import World
+from trainables.numerics.precision import Autocast
 from trainables.trainable import Batch, Trainable
 
 
@@ -21,7 +21,7 @@ def sums_over(
     autocast: Autocast,
     seed: int,
 ) -> dict[str, Tensor]:
-    """What `trainable.evaluate` sums over a split of the table, over all ranks.
+    """Add up what `trainable.evaluate` returns, over all batches of a split and all ranks.
 
     split: `train`, `val` or `test`. Every rank takes part and gets the same sums.
     """
@@ -35,9 +35,9 @@ def sums_over(
             batch = Batch(images, labels, indices, seed, 0)
             for name, value in trainable.evaluate(batch).items():
                 sums[name] = sums[name] + value if name in sums else value
-    return {name: world.total(value) for name, value in sums.items()}
+    return {name: world.all_reduce_sum(value) for name, value in sums.items()}
 
 
-def figures_of(split: str, trainable: Trainable, sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """`<split>/<metric>` → value, from the sums over the split."""
+def named_figures(split: str, trainable: Trainable, sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return `<split>/<metric>` → value, from the sums over the split."""
     return {f"{split}/{name}": value for name, value in trainable.metrics(sums).items()}

@@ -1,9 +1,9 @@
-"""THE training loop: every trainable, every rank. It knows neither Ray nor MLflow.
+"""The one training loop, for every trainable and every rank. It knows neither Ray nor MLflow.
 
     result = fit(Classify, Classify.Config(dataset="photos", epochs=5), table, seed=0)
 
-One process a rank calls `fit`. The loop keeps its state in a `Checkpoints`, reports every epoch to
-a function that it is given, and goes on from the newest checkpoint if there is one.
+`fit` trains in one process. With several ranks, each builds a `Training` and calls `train` and
+`finish`. The loop resumes from the newest checkpoint that its `Checkpoints` has.
 """
 
 import logging
@@ -28,30 +28,34 @@ from trainables.engine.checkpoints import (
     Unrecoverable,
 )
 from trainables.engine.early_stopping import best_epoch, has_ended
-from trainables.engine.evaluation import figures_of, sums_over
+from trainables.engine.evaluation import named_figures, sums_over
 from trainables.engine.step import backward, build_optimizer, set_hyperparameters, set_rate
 from trainables.loading.batches import BatchStream, check_batch, training_steps
 from trainables.loading.image_table import ImageTable
-from trainables.models.weights import WeightsError, WeightTransfer, initialise
-from trainables.monitoring.collapse import warning
+from trainables.metrics import metric_of
+from trainables.models.weights import WeightsError, WeightTransfer, initialize
+from trainables.monitoring.collapse import collapse_warning
 from trainables.monitoring.recorder import Recorder
 from trainables.numerics.distributed import ALONE, World, data_parallel
-from trainables.numerics.precision import choose
+from trainables.numerics.precision import choose_precision
 from trainables.numerics.randomness import derived_seed
-from trainables.numerics.sync_batchnorm import synchronise
+from trainables.numerics.sync_batchnorm import synchronize
 from trainables.trainable import Batch, Trainable
 from trainables.training_config import TrainableConfig
 
 log = logging.getLogger(__name__)
-Start = Callable[[nn.Module], WeightTransfer]  # loads the weights that an encoder starts from
+Start = Callable[[nn.Module], WeightTransfer]  # loads the first weights into an encoder
 _PROGRESS_SECONDS = 1.0
 _FINITE_CHECK = 50  # steps between two checks of a GPU's losses; on a CPU every step is checked
 
 
 @dataclass(frozen=True)
 class Options:
-    """How one training is run. seed: of its initialisation, order and augmentation; start: loads
-    the encoder's first weights, None: what `config.weights` names; gpus: that each rank has."""
+    """How a training is run, beside its configuration.
+
+    seed: decides initialization, order and augmentation; world: this rank; start: loads the first
+    weights into the encoder, None: those that `config.weights` names; gpus: GPUs per rank.
+    """
 
     seed: int = 0
     world: World = ALONE
@@ -66,10 +70,11 @@ def fit(
     seed: int = 0,
     checkpoints: Checkpoints | None = None,
 ) -> Result:
-    """Train and test in this process alone, from the newest checkpoint if there is one.
+    """Train and test in this process alone; resume from the newest checkpoint if there is one.
 
-    checkpoints: where the state is kept; None keeps it in memory. Raises Unrecoverable when trying
-    again would not help.
+    config: a `kind.Config`; table: the decoded images; checkpoints: where the state is kept, None
+    keeps it in memory. Trains on the GPU if torch finds one. Raises Unrecoverable where another try
+    would fail too, such as a loss that is not finite.
     """
     world = World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     options = Options(seed, world)
@@ -79,10 +84,10 @@ def fit(
 
 
 def train(training: "Training", report: Report, until: int | None = None) -> None:
-    """Train from where the checkpoints are to the end, without the test.
+    """Resume from the newest checkpoint and train to the end, without the test.
 
-    report: called on every rank after every epoch, with its number and figures; until: the epoch
-    to stop after. Raises Unrecoverable when trying again would not help.
+    report: called on every rank after every epoch with the epoch's entry in the history; until: the
+    epoch to stop after. Raises Unrecoverable where another try would fail too.
     """
     training.resume()
     training.check_collapse()
@@ -95,7 +100,7 @@ def train(training: "Training", report: Report, until: int | None = None) -> Non
 
 
 class Training:
-    """Model, optimizer and history of one training on one rank."""
+    """Holds model, optimizer and history of one training on one rank."""
 
     def __init__(
         self,
@@ -105,24 +110,23 @@ class Training:
         checkpoints: Checkpoints,
         options: Options,
     ) -> None:
-        """Build the model and load its first weights. Raises Unrecoverable where they do not
-        fit."""
+        """Build the model and load its first weights. Raises Unrecoverable if they do not fit."""
         self.config, self.table, self.checkpoints = config, table, checkpoints
         self.seed, self.world, self.options = options.seed, options.world, options
         torch.manual_seed(derived_seed("initialisation", self.seed))
         self.trainable = kind(config, DataInfo(table.classes, table.size))
-        start = options.start or partial(initialise, config=config)
+        start = options.start or partial(initialize, config=config)
         try:
             self.weight_transfer = start(self.trainable.model.encoder)
         except WeightsError as error:
             raise Unrecoverable(str(error)) from error
         self.trainable.encoder_loaded()
-        self.precision = choose(config, self.world.device, table.size)
+        self.precision = choose_precision(config, self.world.device, table.size)
         self.autocast = partial(self.precision.context, self.world.device)
         self.trainable.model.to(self.world.device).to(memory_format=self.precision.memory_format)
         self.model: nn.Module = self.trainable.model
         if self.world.size > 1:
-            synchronise(self.trainable.model, self.world.device)
+            synchronize(self.trainable.model, self.world.device)
             self.model = data_parallel(self.trainable.model)
         self.optimizer = build_optimizer(config, self.trainable.model)
         self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)
@@ -131,9 +135,9 @@ class Training:
         self._began = self._shown = 0.0
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint; every rank takes the same one."""
+        """Load the newest checkpoint if there is one; every rank loads the same."""
         newest = self.checkpoints.newest() if self.world.rank == 0 else None
-        handle = self.world.from_first(newest)
+        handle = self.world.broadcast(newest)
         if handle is not None:
             state = self.checkpoints.read(handle)
             self.trainable.model.load_state_dict(dict(state.weights))
@@ -146,7 +150,8 @@ class Training:
         self._report(0.0, 0.0, 0.0)
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass over the training images. Returns train/loss and the system's figures."""
+        """Train on all training images once. Returns `train/loss` (mean over images), images per
+        second, and the share of time in which the device waited for input."""
         epoch, world = len(self.history) + 1, self.world
         config = self.config.at(epoch)
         set_hyperparameters(self.optimizer, config)
@@ -166,7 +171,7 @@ class Training:
             torch.manual_seed(derived_seed("step", self.seed, epoch, number, world.rank))
             self.optimizer.zero_grad(set_to_none=True)
             batch = Batch(images, labels, indices, self.seed, epoch)
-            # DDP takes the mean over ranks; what is wanted is the mean over samples
+            # DDP averages over ranks; the mean over samples is wanted
             weight = len(indices) * world.size / len(steps[number])
             parts = config.accumulate
             loss = backward(self.trainable, self.model, batch, weight, parts, self.autocast)
@@ -186,21 +191,24 @@ class Training:
         _check_finite(first_bad, epoch, self.optimizer)
         elapsed = time.perf_counter() - started
         return {
-            "train/loss": float(world.total(total)) / seen,
+            "train/loss": float(world.all_reduce_sum(total)) / seen,
             "system/images_per_s": seen / elapsed,
             "system/input_wait_fraction": stream.waited / elapsed,
         }
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Figures over a split, such as `val/loss`."""
-        return figures_of(split, self.trainable, self._sums(split))
+        """Compute the metrics of a split, such as `val/loss`, over all ranks."""
+        return named_figures(split, self.trainable, self._sums(split))
 
     def _sums(self, split: str) -> dict[str, Tensor]:
         return sums_over(split, self.trainable, self.table, self.world, self.autocast, self.seed)
 
     def close_epoch(self, figures: Mapping[str, float]) -> None:
-        """Write the checkpoint of the epoch, then report it. Raises Unrecoverable for a figure that
-        is not finite, and for a collapse where the configuration asks for it."""
+        """Add an epoch to the history, save its checkpoint, report it.
+
+        Raises Unrecoverable for a metric that is not finite, and for collapsed features where the
+        configuration says `on_collapse: stop`.
+        """
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
             raise Unrecoverable(f"{bad[0]} is not finite after epoch {len(self.history) + 1}")
@@ -226,22 +234,22 @@ class Training:
         )
 
     def check_collapse(self) -> None:
-        """Warn of a collapse of the features, also of one before the training was interrupted.
-        Raises Unrecoverable where the configuration says `on_collapse: stop`."""
-        collapse = warning(self.history, self.trainable.width)
+        """Warn if the features have collapsed, also before an interruption. Raises Unrecoverable
+        where the configuration says `on_collapse: stop`."""
+        collapse = collapse_warning(self.history, self.trainable.width)
         if collapse:
             log.warning(collapse)
         if collapse and getattr(self.config, "on_collapse", "warn") == "stop":
             raise Unrecoverable(f"{collapse}: lower lr or raise target_momentum")
 
     def finish(self) -> Result:
-        """Test once, with the best checkpoint, and keep the result. Raises Unrecoverable where that
-        checkpoint is gone."""
+        """Test once with the weights of the best epoch, and keep the result. Raises Unrecoverable
+        if that checkpoint is gone."""
         best = self._best_epoch()
         self.recorder.at_end(len(self.history), self.config)
         self.trainable.model.load_state_dict(dict(self.checkpoints.weights(best)))
         sums = self._sums("test")
-        test = figures_of("test", self.trainable, sums)
+        test = named_figures("test", self.trainable, sums)
         absent = self.trainable.absent(sums)
         self.recorder.at_test(sums)
         log.info("best epoch %d: %s", best, ", ".join(f"{k} {v:.4g}" for k, v in test.items()))
@@ -252,19 +260,19 @@ class Training:
         return result
 
     def facts(self) -> dict[str, str]:
-        """Where the weights came from, in which precision it trains, and what it warns of."""
+        """Describe where the weights came from, the precision, and the warning if there is one."""
         return {
             "weight_transfer": str(self.weight_transfer),
             "precision": str(self.precision),
-            "warning": warning(self.history, self.trainable.width),
+            "warning": collapse_warning(self.history, self.trainable.width),
         }
 
     def _best_epoch(self) -> int:
-        metric, mode = self.trainable.select(as_plain(self.config))
-        return best_epoch(self.history, metric, mode)
+        metric = self.trainable.select(as_plain(self.config))
+        return best_epoch(self.history, metric, metric_of(metric).mode)
 
     def _report(self, part: float, loss: float, speed: float) -> None:
-        """Report how far the training is. part: fraction of the running epoch; speed: images/s."""
+        """Report the progress. part: fraction of the running epoch; speed: images per second."""
         self._shown = time.perf_counter()
         if self.world.rank != 0:
             return
@@ -285,7 +293,8 @@ class Training:
 
 
 def _check_finite(first_bad: Tensor, epoch: int, optimizer: torch.optim.Optimizer) -> None:
-    """first_bad: the first step of the epoch, from 0, whose loss is not finite; else infinity."""
+    """Raise Unrecoverable if a loss was not finite. first_bad: the first such step of the epoch,
+    from 0; infinity without one."""
     step = float(first_bad)
     if math.isfinite(step):
         rate = optimizer.param_groups[0]["lr"]

@@ -1,6 +1,5 @@
-"""One optimizer step: build the optimizer, set its values, compute the gradient of a batch."""
+"""Makes one optimizer step: build the optimizer, set its values, compute a batch's gradient."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -8,15 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainables.numerics.precision import Autocast
 from trainables.optimizers.registry import OPTIMIZERS
 from trainables.trainable import Batch, Trainable
 from trainables.training_config import TrainableConfig
 
-Autocast = Callable[[], AbstractContextManager[Any]]
-
 
 def build_optimizer(config: TrainableConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The configured optimizer over the parameters that learn."""
+    """Return the configured optimizer over the parameters that are trained."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return OPTIMIZERS[config.optimizer](learning, config)
 
@@ -28,8 +26,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def set_hyperparameters(optimizer: torch.optim.Optimizer, config: TrainableConfig) -> None:
-    """Set momentum and weight decay as configured, from the next step on. The optimizer's own state
-    stays, and groups that are not decayed stay so."""
+    """Set momentum and weight decay as configured, from the next step on. The optimizer's state is
+    kept, and groups with `decayed: False` keep a weight decay of 0."""
     for group in optimizer.param_groups:
         if "momentum" in group:
             group["momentum"] = config.momentum
@@ -45,16 +43,17 @@ def backward(
     parts: int,
     autocast: Autocast,
 ) -> Tensor:
-    """Add `weight` times the gradient of the mean loss over the batch; returns that mean, detached.
+    """Add `weight` times the gradient of the mean loss over the batch to the parameters.
 
-    parts: passes that the batch is cut into. Ranks synchronise at the last one only; BatchNorm sees
-    one part at a time.
+    model: `trainable.model`, possibly wrapped by DDP; parts: the batch passes in so many parts one
+    after the other; BatchNorm sees one part at a time, ranks exchange gradients in the last one.
+    Returns the mean loss, a detached scalar.
     """
     total = torch.zeros((), device=batch.images.device)
     pieces = batch.parts(parts)
     for number, piece in enumerate(pieces):
         share = len(piece.indices) / len(batch.indices)
-        with _unsynchronised(model) if number + 1 < len(pieces) else nullcontext():
+        with _without_sync(model) if number + 1 < len(pieces) else nullcontext():
             with autocast():
                 loss = trainable.loss(model, piece)
             (loss * (weight * share)).backward()  # type: ignore[no-untyped-call]
@@ -62,7 +61,7 @@ def backward(
     return total
 
 
-def _unsynchronised(model: nn.Module) -> AbstractContextManager[Any]:
+def _without_sync(model: nn.Module) -> AbstractContextManager[Any]:
     if isinstance(model, DistributedDataParallel):
         return model.no_sync()
     return nullcontext()

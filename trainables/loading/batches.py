@@ -1,4 +1,4 @@
-"""Which samples make which batch, and batches read ahead of the training device."""
+"""Decides which samples form which batch, and reads batches ahead of the training device."""
 
 import queue
 import threading
@@ -16,7 +16,7 @@ _AHEAD = 3  # batches read in advance
 
 
 def training_steps(indices: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The samples of every optimizer step of an epoch, in an order that (seed, epoch) decides.
+    """Return the samples of every optimizer step of an epoch, in an order by (seed, epoch).
 
     indices: (N,) sample numbers. A last batch that is not full is left out of this epoch, unless
     it is the only one: each epoch leaves out other samples.
@@ -27,8 +27,11 @@ def training_steps(indices: np.ndarray, batch_size: int, seed: int, epoch: int) 
 
 
 def check_batch(images: int, workers: int, accumulate: int) -> None:
-    """Raises ValueError where a batch of so many images leaves a worker none in one of its passes,
-    or one process a single one: BatchNorm needs two."""
+    """Raise ValueError if a batch of so many images is too small for its workers.
+
+    Every worker needs an image in each of its `accumulate` passes; a single process needs two,
+    since BatchNorm does.
+    """
     least = 2 * accumulate if workers == 1 else workers * accumulate
     if images < least:
         cure = "or lower workers or accumulate" if least > 2 else "BatchNorm needs two"
@@ -39,16 +42,16 @@ def check_batch(images: int, workers: int, accumulate: int) -> None:
 
 
 def evaluation_steps(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Every sample once, in order."""
+    """Return every sample once, in order, `batch_size` at a time."""
     return [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
 
 
 class BatchStream:
-    """Iterate over (images, labels, indices) on `device`, read ahead by a thread.
+    """Iterates over (images, labels, indices) on `device`, read ahead by a thread.
 
-    images: (B, 3, S, S) uint8; labels and indices: (B,) int64; where the table has masks, labels
-    are (B, S, S) uint8. `waited` counts the seconds the consumer stood still for input. An error of
-    the reading thread is raised in the consumer.
+    images: (B, 3, S, S) uint8 in [0, 255]; labels and indices: (B,) int64; where the table has
+    masks, labels are (B, S, S) uint8. `waited` counts the seconds that the consumer waited for
+    input. An error of the reading thread is raised in the consumer.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class BatchStream:
                 yield images, labels, rows
         finally:
             stop.set()
-            while reader.is_alive():  # a reader that waits for room must see `stop`
+            while reader.is_alive():  # a reader that waits for a free place must see `stop`
                 _drain(ready)
                 reader.join(0.01)
 

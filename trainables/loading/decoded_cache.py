@@ -1,8 +1,9 @@
-"""Images decoded once into one memory-mapped file: a folder that is complete or absent.
+"""Decodes images once into one memory-mapped file, in a folder that is complete or absent.
 
-`fingerprint` names the content, `build` decodes it into folder/<fingerprint>; `table` maps that.
-The folder is written under another name, synced and renamed, so a killed builder leaves no half of
-one; a lock that the kernel releases makes a second builder wait and find the first one's work.
+`fingerprint` hashes the content, `build` decodes it into folder/<fingerprint>, `open_table` maps
+that; `load_table` does all three. The folder is written under another name, synced and renamed, so
+that a killed builder leaves no incomplete one. A file lock, which the kernel releases, makes a
+second builder wait for the first and use its result.
 """
 
 import contextlib
@@ -20,31 +21,47 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from trainables.data.class_folders import few
-from trainables.data.datasets import DatasetConfig
-from trainables.data.images import UnreadableImage, framed, framed_mask, square
-from trainables.data.source import Masks, Source
-from trainables.dataset import IGNORED, DataError, Indices
+from trainables.data.contract import Masks, Source
+from trainables.data.datasets import DatasetConfig, read
+from trainables.data.images import UnreadableImage, framed, framed_mask, square, unreadable_images
+from trainables.dataset import IGNORED, DataError, Indices, Pixels, few
 from trainables.loading.file_hashes import file_hashes
-from trainables.loading.image_table import FORMAT, changed, checksum, fault
+from trainables.loading.image_table import (
+    FORMAT,
+    ImageTable,
+    changed,
+    checksum,
+    fault,
+    open_table,
+)
 
 log = logging.getLogger(__name__)
 _CHUNK_BYTES = 4 << 20
 _AHEAD = 16  # chunks decoded before they are written, at most
 
 Progress = Callable[[int, int], None]  # images done, images in all
-Pixels = npt.NDArray[np.uint8]
 Decoded = tuple[list[Pixels], dict[int, str]]
 
 
+def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = None) -> ImageTable:
+    """Read a data set, decode it unless the cache has it, and open it: for notebooks.
+
+    cache_folder: where decoded images are kept, made if absent; root: the folder in which data sets
+    lie, needed where `config` has no `path` and its type is not built in. Raises DataError.
+    """
+    source = read(config, root)
+    key = fingerprint(source, config, cache_folder / "file_hashes.json")
+    return open_table(build(source, config, key, cache_folder))
+
+
 def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
-    """16 hexadecimal digits over names, content, labels and splits, and what decides the pixels.
+    """Hash names, content, labels, splits, and what decides the pixels. Returns 16 hex digits.
 
     manifest: a file that remembers (path, size, mtime) → sha256, so that unchanged files are not
-    read again; one a data set keeps it small. Where the images lie does not count.
+    read again; use one per data set. The folder of the images is not part of the hash. Raises
+    DataError for a file that cannot be read.
     """
     header = [FORMAT, config.side, config.on_corrupt, source.classes]
     digest = hashlib.sha256(json.dumps(header).encode())
@@ -67,7 +84,7 @@ def _pixel_hashes(source: Source) -> list[str]:
 
 
 def _mask_hashes(masks: Masks, count: int, manifest: Path) -> list[str]:
-    """Of what the masks say: colour tables may change where files do not."""
+    """Hash each mask: its file, or its class ids where it is in memory."""
     if masks.files:
         return file_hashes(masks.files, manifest)
     return [hashlib.sha256(masks.decode(index).tobytes()).hexdigest() for index in range(count)]
@@ -80,18 +97,19 @@ def build(
     folder: Path,
     progress: Progress | None = None,
 ) -> Path:
-    """Decode all images into folder/<fingerprint>, unless that is there and whole. Returns it.
+    """Decode all images into folder/<fingerprint>, unless it is there and undamaged. Returns it.
 
-    Raises DataError (unreadable images, too little space) or OSError, and then leaves nothing.
+    progress: called with images done and all images. Raises DataError (unreadable images, too
+    little space) or OSError, and then leaves nothing behind.
     """
     final, temporary = folder / fingerprint, folder / f"{fingerprint}.tmp"
-    if _whole(final):
+    if _is_complete(final):
         return final
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{fingerprint}.lock"):
-        if _whole(final):
+        if _is_complete(final):
             return final
-        for leftover in (temporary, final):  # of a builder that was killed; damaged later
+        for leftover in (temporary, final):  # of a killed builder; damaged later
             shutil.rmtree(leftover, ignore_errors=True)
         channels = 3 if source.masks is None else 4
         _check_space(folder, len(source.names) * channels * config.side**2)
@@ -105,32 +123,30 @@ def build(
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(folder)  # a write does not say where
+                error.filename = str(folder)  # a failed write names no file
             raise
         _sync(folder)
     return final
 
 
-def _whole(folder: Path) -> bool:
-    """Whether a cache is there as it was written; one that was and is not any more is named."""
-    why = fault(folder)
-    if why is None and (name := changed(folder)):
-        why = f"damaged ({name} is not as it was written)"
-    if why is not None and folder.is_dir():
-        log.warning("%s: %s: the images are decoded again", folder, why)
-    return why is None
+def _is_complete(folder: Path) -> bool:
+    """Return whether a cache is there as it was written; warn about one that has changed."""
+    reason = fault(folder)
+    if reason is None and (name := changed(folder)):
+        reason = f"damaged ({name} is not as it was written)"
+    if reason is not None and folder.is_dir():
+        log.warning("%s: %s: the images are decoded again", folder, reason)
+    return reason is None
 
 
 def _write_arrays(
     source: Source, config: DatasetConfig, folder: Path, progress: Progress | None
 ) -> dict[str, Any]:
-    """Write and sync images, labels and parts. Returns what meta.json says of them."""
+    """Write and sync images, labels and parts. Returns their description for meta.json."""
     errors = _write_images(source, config.side, folder, progress)
     unreadable = {source.names[index]: reason for index, reason in errors.items()}
     if errors and config.on_corrupt == "fail":
-        shown = few([f"{name} ({reason})" for name, reason in unreadable.items()], most=10)
-        count = f"{len(errors)} unreadable image{'s' if len(errors) > 1 else ''}"
-        raise DataError(f"data set has {count}: {shown}: repair them or set `on_corrupt: skip`")
+        raise unreadable_images(unreadable)
     bad = np.array(sorted(errors), dtype=np.int64)
     parts = {part: np.setdiff1d(indices, bad) for part, indices in source.parts.items()}
     _check_not_emptied(source, parts)
@@ -159,7 +175,7 @@ def _write_images(
     """Decode in threads, write images and masks in order. Returns index → reason of those that
     cannot be read.
 
-    Written as a stream, not through a map: there a full disk is a signal that kills the process.
+    Written as a stream: on a memory map a full disk is a signal that kills the process.
     """
     count, step = len(source.names), max(1, min(256, _CHUNK_BYTES // (3 * size**2)))
     chunks = [range(i, min(i + step, count)) for i in range(0, count, step)]
@@ -172,17 +188,18 @@ def _write_images(
         pool = stack.enter_context(ThreadPoolExecutor(_threads(source)))
         streams = [stack.enter_context(_array(folder / f"{n}.npy", s)) for n, s in shapes.items()]
         decoded = _in_order(pool, lambda chunk: _decode(source, size, chunk), chunks)
-        for chunk, (arrays, found) in zip(chunks, decoded, strict=True):
+        for chunk, (arrays, unreadable) in zip(chunks, decoded, strict=True):
             for stream, array in zip(streams, arrays, strict=True):
                 stream.write(array.tobytes())
-            errors |= found
+            errors |= unreadable
             if progress is not None:
                 progress(chunk.stop, count)
     return errors
 
 
 def _threads(source: Source) -> int:
-    """One for tiny images, as they are mostly Python: CIFAR-10 takes 1.6 times as long with two."""
+    """Return the number of threads: one for tiny images, whose decoding is mostly Python code
+    (CIFAR-10 takes 1.6 times as long with two)."""
     sample = source.files[:: max(1, len(source.files) // 100)]
     size = sum(file.stat().st_size for file in sample) / max(1, len(sample))
     return min(8, os.cpu_count() or 1) if size > 4096 else 1
@@ -193,7 +210,7 @@ def _in_order(
     work: Callable[[range], Decoded],
     chunks: list[range],
 ) -> Iterator[Decoded]:
-    """Like pool.map, but only a few chunks ahead, so that memory stays bounded."""
+    """Work like pool.map, but only a few chunks ahead, so that memory stays bounded."""
     waiting: deque[Future[Decoded]] = deque()
     for chunk in chunks:
         waiting.append(pool.submit(work, chunk))
@@ -204,8 +221,11 @@ def _in_order(
 
 
 def _decode(source: Source, size: int, chunk: range) -> Decoded:
-    """(len(chunk), 3, size, size) pixels, black where unreadable, of a set with masks also
-    (len(chunk), size, size) class ids, and index → reason of those."""
+    """Decode the images of a chunk.
+
+    Returns arrays and index → reason of unreadable images. The arrays are (len(chunk), 3, size,
+    size) uint8 pixels, black where unreadable, and with masks (len(chunk), size, size) class ids.
+    """
     pixels = np.zeros((len(chunk), 3, size, size), dtype=np.uint8)
     ids = np.full((len(chunk), size, size), IGNORED, dtype=np.uint8)
     errors = {}
@@ -239,7 +259,7 @@ def _framed_pair(image: Image.Image, ids: Pixels, size: int) -> Pixels:
 
 
 def _check_not_emptied(source: Source, parts: dict[str, Indices]) -> None:
-    """Skipping must leave every class an image to train on, and every part something."""
+    """Raise DataError if a class has no training image left, or a part no image."""
     seen = set(np.unique(source.labels[parts["train"]]).tolist())
     classes = source.classes if source.labelled else ()
     without = [name for label, name in enumerate(classes) if label not in seen]
@@ -261,7 +281,7 @@ def _check_space(folder: Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Exclusive over processes and threads; the kernel lets go when the holder dies."""
+    """Hold an exclusive file lock over processes and threads; the kernel releases it on death."""
     with open(path, "ab") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
@@ -269,7 +289,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _strict_pillow() -> Iterator[None]:
-    """A truncated image is an error, whatever the process has set, and warnings stay inside."""
+    """Make a truncated image an error, whatever the process has set, and silence warnings."""
     before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         with warnings.catch_warnings():
@@ -281,7 +301,7 @@ def _strict_pillow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _array(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
-    """A new .npy file of bytes, whose header is written."""
+    """Open a new .npy file of bytes with its header written."""
     with _synced(path) as stream:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
@@ -290,7 +310,7 @@ def _array(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _synced(path: Path) -> Iterator[BinaryIO]:
-    """A new file that is on the disk when the block ends."""
+    """Open a new file that is on the disk when the block ends."""
     with open(path, "wb") as stream:
         yield stream
         stream.flush()
@@ -298,7 +318,7 @@ def _synced(path: Path) -> Iterator[BinaryIO]:
 
 
 def _sync(folder: Path) -> None:
-    """Make the folder's names durable."""
+    """Sync the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

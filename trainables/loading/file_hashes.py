@@ -1,4 +1,4 @@
-"""The sha256 of many files, remembered in one: files that did not change are not read again."""
+"""Hashes many files and remembers the hashes: files that did not change are not read again."""
 
 import contextlib
 import hashlib
@@ -13,17 +13,18 @@ from typing import Any
 
 from trainables.dataset import DataError
 
-_AT_ONCE = 64  # files a thread takes: one by one, handing them out costs more than hashing
-_THREADS = 8  # reading waits for the disk, hashing leaves the interpreter to others
+_AT_ONCE = 64  # files per task of a thread: singly, scheduling costs more than hashing
+_THREADS = 8  # reading waits for the disk, hashing releases the interpreter lock
 _SETTLED_NS = 2_000_000_000  # a younger file may change again within one tick of its clock
 
 Entry = list[Any]  # [size, mtime in ns, sha256]
 
 
 def file_hashes(files: Sequence[Path], manifest: Path) -> list[str]:
-    """Hexadecimal sha256 of each file's content, in order. Raises DataError.
+    """Return the sha256 of each file's content in hexadecimal digits, in order.
 
-    manifest: the file that remembers (path, size, mtime) → sha256; damaged, it is made anew.
+    manifest: the file that remembers (path, size, mtime) → sha256; if damaged, it is written anew.
+    Raises DataError for a file that cannot be read.
     """
     known = _read(manifest)
     chunks = [files[i : i + _AT_ONCE] for i in range(0, len(files), _AT_ONCE)]
@@ -57,7 +58,7 @@ def _hash(files: Sequence[Path], known: dict[str, Entry]) -> list[tuple[str, Ent
 
 
 def _read(manifest: Path) -> dict[str, Entry]:
-    """Empty if absent or damaged: the first line is the checksum of the rest."""
+    """Read a manifest, whose first line is the checksum of the rest; empty if absent or damaged."""
     with contextlib.suppress(FileNotFoundError):
         checksum, _, body = manifest.read_bytes().partition(b"\n")
         if checksum == hashlib.sha256(body).hexdigest().encode():

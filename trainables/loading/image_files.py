@@ -1,6 +1,6 @@
-"""Images as they are, neither squared nor framed, one at a time: for what looks at whole pictures.
+"""Opens images at their own size, neither cropped nor padded, one at a time, for producers.
 
-Of a list of a data set's files, or of a decoded table where it has none.
+They come from a list of the files of a data set, or from a decoded table where it has no files.
 """
 
 import hashlib
@@ -12,24 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from trainables.data.class_folders import few
-from trainables.data.class_table import Palette, read_mask
-from trainables.data.images import UnreadableImage, open_image
-from trainables.data.mask_pairs import stem
-from trainables.data.source import Source
-from trainables.dataset import DataError, Indices
+from trainables.data.contract import Palette, Source
+from trainables.data.images import UnreadableImage, open_image, unreadable_images
+from trainables.data.masks import pair_name, read_mask
+from trainables.dataset import Indices, Pixels
 from trainables.loading.image_table import ImageTable, open_table
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """names: of all images; rows: places of those that can be read; held_out: of those that nothing
-    learns from; validation: the first of these; classes: of the pixels; open: place → (H, W, 3) RGB
-    and, of data sets with masks, (H, W) class ids."""
+class OriginalImages:
+    """The images of a data set at their own size.
+
+    names: of all images; rows: numbers of those that can be read; validation: rows of `val`;
+    held_out: rows of `val` and `test`; classes: of the pixels, empty without masks; open: row →
+    (H, W, 3) uint8 RGB and, with masks, (H, W) uint8 class ids.
+    """
 
     names: tuple[str, ...]
     rows: Indices
@@ -40,29 +38,29 @@ class Pictures:
 
 
 def needs_table(source: Source) -> bool:
-    """Whether its pictures are those of the decoded table."""
+    """Return whether the images must come from the decoded table: the set has no files."""
     return not source.files
 
 
-def list_pictures(source: Source, on_corrupt: Literal["fail", "skip"], path: Path) -> None:
-    """Write the files of a data set for another process, whole or absent, unless they are there.
+def write_image_list(source: Source, on_corrupt: Literal["fail", "skip"], path: Path) -> None:
+    """Write the list of files of a data set for another process, unless it is there already.
 
-    Every file is looked at: raises DataError for those that cannot be read, or leaves them out.
+    Every file is decoded once: those that cannot be read raise DataError, or with `skip` are
+    marked as unreadable. The list is written under another name and renamed.
     """
     masks = source.masks
     places = {
         "files": [str(file.resolve()) for file in source.files],
         "masks": [str(file.resolve()) for file in masks.files] if masks else None,
     }
-    if path.is_file():  # its name says what the files hold, and they may have been moved
+    if path.is_file():  # its name is the hash of the content, but files may have been moved
         listed = json.loads(path.read_text(encoding="utf-8"))
         if {name: listed[name] for name in places} == places:
             return
-    errors = {row: why for row in range(len(source.files)) if (why := _fault(source, row))}
+    faults = ((row, _fault(source, row)) for row in range(len(source.files)))
+    errors = {row: reason for row, reason in faults if reason}
     if errors and on_corrupt == "fail":
-        shown = few([f"{source.names[row]} ({why})" for row, why in errors.items()], most=10)
-        count = f"{len(errors)} unreadable image{'s' if len(errors) > 1 else ''}"
-        raise DataError(f"data set has {count}: {shown}: repair them or set `on_corrupt: skip`")
+        raise unreadable_images({source.names[row]: reason for row, reason in errors.items()})
     listed = {
         **places,
         "palette": asdict(masks.palette) if masks and masks.palette else None,
@@ -76,15 +74,17 @@ def list_pictures(source: Source, on_corrupt: Literal["fail", "skip"], path: Pat
     os.replace(temporary, path)
 
 
-def open_pictures(path: Path) -> Pictures:
-    """path: a list of files, or a table's folder. Raises DataError, or OSError where the list is
-    gone; opening a picture raises UnreadableImage."""
+def open_images(path: Path) -> OriginalImages:
+    """Open a list of files (.json) or the folder of a decoded table.
+
+    Raises DataError, and OSError if the list is gone. `open` raises UnreadableImage.
+    """
     if path.suffix != ".json":
         return _of_table(open_table(path))
     listed = json.loads(path.read_text(encoding="utf-8"))
     files, palette = listed["files"], _palette(listed["palette"])
 
-    def opened(row: int) -> tuple[Pixels, Pixels | None]:
+    def open_row(row: int) -> tuple[Pixels, Pixels | None]:
         image = np.asarray(open_image(Path(files[row])))
         truth = read_mask(Path(listed["masks"][row]), palette) if palette else None
         if truth is not None and truth.shape != image.shape[:2]:
@@ -93,13 +93,16 @@ def open_pictures(path: Path) -> Pictures:
 
     parts = {part: np.array(rows, dtype=np.int64) for part, rows in listed["parts"].items()}
     bad = np.array(listed["unreadable"], dtype=np.int64)
-    return _pictures(listed["names"], parts, palette.names if palette else (), bad, opened)
+    return _original_images(listed["names"], parts, palette.names if palette else (), bad, open_row)
 
 
 def short_names(names: Sequence[str], rows: Indices) -> list[str]:
-    """What the rows' artifacts are called: the image's own name, with a few digits of where it lies
-    where two would be called the same. Never `manifest`, which names them all."""
-    short = [stem(names[row]) for row in rows]
+    """Return the names of the artifacts of some rows: the name of the image without folder.
+
+    Where two are equal, six digits of the hash of the full name are added; also to `manifest`,
+    which is the name of the list of all artifacts.
+    """
+    short = [pair_name(names[row]) for row in rows]
     twice = {name for name in short if short.count(name) > 1} | {"manifest"}
     return [
         f"{name}_{hashlib.sha256(names[row].encode()).hexdigest()[:6]}" if name in twice else name
@@ -108,7 +111,7 @@ def short_names(names: Sequence[str], rows: Indices) -> list[str]:
 
 
 def _fault(source: Source, row: int) -> str | None:
-    """Why an image, or its mask, cannot be used."""
+    """Return why an image, or its mask, cannot be used; None if it can."""
     try:
         image = source.decode(row)
         truth = source.masks.decode(row) if source.masks else None
@@ -122,30 +125,34 @@ def _fault(source: Source, row: int) -> str | None:
 def _palette(given: dict[str, Any] | None) -> Palette | None:
     if given is None:
         return None
-    made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     for name in ("colours", "ignored"):
-        made[name] = tuple(tuple(colour) for colour in made[name])
-    return Palette(**made)
+        fields[name] = tuple(tuple(color) for color in fields[name])
+    return Palette(**fields)
 
 
-def _of_table(table: ImageTable) -> Pictures:
+def _of_table(table: ImageTable) -> OriginalImages:
     masks = table.masks
 
-    def opened(row: int) -> tuple[Pixels, Pixels | None]:
+    def open_row(row: int) -> tuple[Pixels, Pixels | None]:
         image = np.ascontiguousarray(table.images[row].transpose(1, 2, 0))
         return image, None if masks is None else np.array(masks[row])
 
     names = table.names or tuple(f"{row:05d}" for row in range(len(table.images)))
-    return _pictures(names, table.parts, table.classes, np.array([], dtype=np.int64), opened)
+    return _original_images(
+        names, table.parts, table.classes, np.array([], dtype=np.int64), open_row
+    )
 
 
-def _pictures(
+def _original_images(
     names: Sequence[str],
     parts: dict[str, Indices],
     classes: tuple[str, ...],
     bad: Indices,
-    opened: Callable[[int], tuple[Pixels, Pixels | None]],
-) -> Pictures:
+    open_row: Callable[[int], tuple[Pixels, Pixels | None]],
+) -> OriginalImages:
     rows = np.setdiff1d(np.concatenate(list(parts.values())), bad)
     held_out = np.concatenate([parts["val"], parts["test"]])
-    return Pictures(tuple(names), rows, np.setdiff1d(parts["val"], bad), held_out, classes, opened)
+    return OriginalImages(
+        tuple(names), rows, np.setdiff1d(parts["val"], bad), held_out, classes, open_row
+    )

@@ -1,4 +1,4 @@
-"""A decoded data set, memory-mapped: what `cache` wrote, as training reads it."""
+"""Opens a decoded data set, memory-mapped: the folder that `decoded_cache` writes."""
 
 import json
 import zlib
@@ -16,12 +16,13 @@ _BLOCK = 1 << 22  # bytes read at once
 
 @dataclass(frozen=True)
 class ImageTable:
-    """A decoded data set. images: (N, 3, S, S) uint8 in [0, 255], read-only, mapped; labels: (N,).
+    """A decoded data set.
 
-    parts: indices into both, by split; images that could not be read are black and in no part.
-    masks: (N, S, S) uint8 ids of the classes, 255 where a pixel does not count; of data sets that
-    have masks, whose labels are all -1; these also have the images' names, and the colours of the
-    classes if they have any.
+    images: (N, 3, S, S) uint8 RGB in [0, 255], read-only, memory-mapped; labels: (N,) int64 class
+    ids, -1 without labels; parts: indices into both for `train`, `val`, `test`; images that could
+    not be read are black and in no part; classes: names by id; size: S in px; fingerprint: hash of
+    the content. Data sets with masks also have masks: (N, S, S) uint8 class ids, 255 where a pixel
+    does not count; names: of the images; colours: RGB in [0, 255] of the classes, if they have any.
     """
 
     images: np.memmap[Any, np.dtype[np.uint8]]
@@ -36,15 +37,15 @@ class ImageTable:
 
     @property
     def labelled(self) -> bool:
-        """Whether an image has a class."""
+        """Whether each image has a class."""
         return bool(self.classes) and self.masks is None
 
 
 def open_table(path: Path) -> ImageTable:
-    """Map what `build` wrote. Raises DataError if it is absent or has other sizes."""
-    found = fault(path)
-    if found is not None:
-        raise DataError(f"{path}: {found}: build it again")
+    """Map the folder that `build` wrote. Raises DataError if it is absent or damaged."""
+    reason = fault(path)
+    if reason is not None:
+        raise DataError(f"{path}: {reason}: build it again")
     meta = json.loads((path / "meta.json").read_bytes())
     return ImageTable(
         images=np.load(path / "images.npy", mmap_mode="r"),
@@ -60,7 +61,7 @@ def open_table(path: Path) -> ImageTable:
 
 
 def fault(path: Path) -> str | None:
-    """Why the folder cannot be used, or None: a look at meta.json and the sizes of the files."""
+    """Return why a folder cannot be used, or None. Reads meta.json and the sizes of the files."""
     if not path.is_dir():
         return "no decoded images here"
     try:
@@ -68,16 +69,16 @@ def fault(path: Path) -> str | None:
         if (meta["fingerprint"], meta["format"]) != (path.name, FORMAT):
             return "another data set's, or an older version's"
         for name, size in meta["bytes"].items():
-            if (found := (path / name).stat().st_size) != size:
-                return f"damaged ({name} has {found} bytes, must have {size})"
+            if (actual := (path / name).stat().st_size) != size:
+                return f"damaged ({name} has {actual} bytes, must have {size})"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"damaged ({error})"
     return None
 
 
 def changed(path: Path) -> str | None:
-    """The first file of a folder without `fault` that is not as it was written, or None. Reads all
-    of it: gigabytes a second."""
+    """Return the first file whose checksum has changed, or None. Reads all files of a folder that
+    has no `fault`, gigabytes per second."""
     written = json.loads((path / "meta.json").read_bytes())["crc32"]
     for name, value in written.items():
         if checksum(path / name) != value:
@@ -86,7 +87,7 @@ def changed(path: Path) -> str | None:
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file: tells what a disk has lost, not who has changed it."""
+    """Return the CRC-32 of a file: it detects damage by a disk, not by an attacker."""
     value = 0
     with open(path, "rb") as stream:
         while block := stream.read(_BLOCK):

@@ -1,10 +1,10 @@
-"""Networks with an encoder that other networks can start from."""
+"""Defines networks with an encoder whose weights other networks can start from."""
 
 from torch import Tensor, nn
 
 
 class Encoding(nn.Module):
-    """A model with an encoder that can be handed on: (B, 3, H, W) normalised float → (B, D)."""
+    """A model whose encoder can be transferred: (B, 3, H, W) normalized float → (B, D)."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -12,7 +12,7 @@ class Encoding(nn.Module):
 
 
 class Model(Encoding):
-    """An encoder and a head: (B, 3, H, W) normalised float → (B, outputs) logits."""
+    """An encoder and a head: (B, 3, H, W) normalized float → (B, outputs) logits."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__(encoder)

@@ -1,7 +1,8 @@
-"""Networks that give every pixel a class: FCN-32s on VGG16, DeepLabV3 on ResNet50.
+"""Builds networks that give every pixel a class: FCN-32s on VGG16, DeepLabV3 on ResNet50.
 
-Each is (B, 3, H, W) normalised float → `out` (B, K, H, W) logits, DeepLabV3 in training also `aux`
-of the same shape. `encoder` is what is handed on: its tensors have torchvision's names.
+Each is (B, 3, H, W) normalized float → `out` (B, K, H, W) logits, DeepLabV3 in training also `aux`
+of the same shape. The weights of `encoder` can be transferred: its tensors have the names of
+torchvision.
 """
 
 import torch
@@ -52,8 +53,8 @@ class VggEncoder(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        found: Tensor = self.classifier(self.features(images))
-        return found
+        maps: Tensor = self.classifier(self.features(images))
+        return maps
 
 
 class DeepLabV3(Encoding):
@@ -73,10 +74,10 @@ class DeepLabV3(Encoding):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         middle, last = _resnet_maps(self.encoder, images)
-        found = {"out": self._resized(self.head(last), images)}
+        logits = {"out": self._resized(self.head(last), images)}
         if self.training:
-            found["aux"] = self._resized(self.auxiliary(middle), images)
-        return found
+            logits["aux"] = self._resized(self.auxiliary(middle), images)
+        return logits
 
     @staticmethod
     def _resized(scores: Tensor, images: Tensor) -> Tensor:
@@ -84,16 +85,19 @@ class DeepLabV3(Encoding):
 
 
 def _resnet_maps(encoder: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What layer 3 and layer 4 make of the images."""
+    """Return the feature maps of layer 3 and layer 4, each (B, C, H/8, W/8)."""
     parts = dict(encoder.named_children())
-    found = images
+    maps = images
     for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3"):
-        found = parts[name](found)
-    return found, parts["layer4"](found)
+        maps = parts[name](maps)
+    return maps, parts["layer4"](maps)
 
 
 def bilinear(channels: int, size: int) -> Tensor:
-    """(channels, channels, size, size) of a transposed convolution that interpolates."""
+    """Return the weight of a transposed convolution that interpolates bilinearly.
+
+    Returns (channels, channels, size, size), zero between different channels.
+    """
     factor = (size + 1) // 2
     centre = factor - 1 if size % 2 else factor - 0.5
     line = 1 - (torch.arange(size) - centre).abs() / factor

@@ -1,4 +1,4 @@
-"""Load weights into an encoder, and verify that all of them fit."""
+"""Loads weights into an encoder, and verifies that all of them fit."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,18 +15,19 @@ IMAGENET_WEIGHTS = {
     "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
     "vgg16": "VGG16_Weights.IMAGENET1K_V1",
 }
-
-
 _HEADS = ("fc.", "head.", "classifier.6.")  # ResNet's, ours, VGG's
 
 
 class WeightsError(Exception):
-    """Weights that do not fit the encoder, or a file that holds none."""
+    """Weights do not fit the encoder, or a file holds none. The text is one line."""
 
 
 @dataclass(frozen=True)
 class WeightTransfer:
-    """What was loaded: `tensors` of the encoder, from where, and a fingerprint of their bytes."""
+    """What was loaded into an encoder.
+
+    source: from where; tensors: how many; fingerprint: 12 hexadecimal digits over their bytes.
+    """
 
     source: str
     tensors: int
@@ -36,19 +37,21 @@ class WeightTransfer:
         return f"{self.tensors} encoder tensors from {self.source}, fingerprint {self.fingerprint}"
 
 
-def as_convolutions(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict whose fully connected layers have the form of the convolutions that stand in
-    their place: the same numbers (arXiv:1411.4038, section 3.1)."""
+def as_convolutions(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Reshape fully connected layers to the convolutions that replace them: the same numbers in
+    another shape (arXiv:1411.4038, section 3.1). expected: the tensors of the encoder."""
 
     def fits(name: str, value: Tensor) -> bool:
-        there = wanted.get(name)
+        there = expected.get(name)
         return there is not None and value.ndim == 2 < there.ndim and value.numel() == there.numel()
 
-    return {n: v.view(wanted[n].shape) if fits(n, v) else v for n, v in state.items()}
+    return {n: v.view(expected[n].shape) if fits(n, v) else v for n, v in state.items()}
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """12 hexadecimal digits over names, shapes and bytes, in the order of the names."""
+    """Hash names, shapes and bytes, in the order of the names. Returns 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
@@ -58,49 +61,52 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def fitting(
-    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
 ) -> dict[str, Tensor]:
-    """The tensors of `state` for an encoder whose own are `wanted`, by name and shape, none left
-    over and none missing. Raises WeightsError.
+    """Return the tensors of `state` for an encoder whose own are `expected`, by name and shape.
+
+    Raises WeightsError if one is missing, unknown, or of another shape.
 
     state: names as in the encoder, where a classifier's own tensors (`fc.`, `head.`) are left out;
     or a whole model's, of which those that begin with `encoder.` are taken.
     """
     inner = {n.removeprefix("encoder."): v for n, v in state.items() if n.startswith("encoder.")}
     given = inner or {n: v for n, v in state.items() if not n.startswith(_HEADS)}
-    given = as_convolutions(given, wanted)
-    for name in wanted.keys() - given.keys():  # a counter that older files lack; torch adds it too
+    given = as_convolutions(given, expected)
+    for name in (
+        expected.keys() - given.keys()
+    ):  # a counter that older files lack; torch adds it too
         if name.endswith("num_batches_tracked"):
-            given[name] = torch.zeros(wanted[name].shape, dtype=wanted[name].dtype)
-    errors = [f"missing {name}" for name in wanted if name not in given]
-    errors += [f"unknown {name}" for name in given if name not in wanted]
+            given[name] = torch.zeros(expected[name].shape, dtype=expected[name].dtype)
+    errors = [f"missing {name}" for name in expected if name not in given]
+    errors += [f"unknown {name}" for name in given if name not in expected]
     errors += [
-        f"{name} is {tuple(given[name].shape)}, must be {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
+        f"{name} is {tuple(given[name].shape)}, must be {tuple(expected[name].shape)}"
+        for name in expected
+        if name in given and given[name].shape != expected[name].shape
     ]
     if errors:
         shown = "; ".join(errors[:5]) + (" ..." if len(errors) > 5 else "")
         raise WeightsError(
             f"weights of {source} do not fit the encoder ({len(errors)} errors): {shown}"
         )
-    return {name: given[name] for name in wanted}
+    return {name: given[name] for name in expected}
 
 
 def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> WeightTransfer:
-    """Copy `state` into the encoder if all of it fits; raises WeightsError and changes nothing
-    otherwise."""
+    """Copy `state` into the encoder if all of it fits. Else raises WeightsError and changes
+    nothing."""
     given = fitting(encoder.state_dict(), state, source)
     encoder.load_state_dict(given, strict=True)
     return WeightTransfer(source, len(given), fingerprint(encoder.state_dict()))
 
 
 def read_state_file(path: Path) -> dict[str, Tensor]:
-    """A state-dict file, weights only (nothing in it is executed). Raises WeightsError."""
+    """Read a state-dict file, weights only: nothing in it is executed. Raises WeightsError."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        what = type(error).__name__  # its text tells how to run what is in the file
+        what = type(error).__name__  # not its text, which advises to execute the file
         raise WeightsError(
             f"{path} is no state-dict file ({what}): write one with torch.save(model.state_dict())"
         ) from error
@@ -113,8 +119,11 @@ def read_state_file(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def initialise(encoder: nn.Module, config: TrainableConfig) -> WeightTransfer:
-    """Load what `config.weights` names: random (as built), torchvision's ImageNet, or a file."""
+def initialize(encoder: nn.Module, config: TrainableConfig) -> WeightTransfer:
+    """Load what `config.weights` names: random (as built), torchvision's ImageNet, or a file.
+
+    Raises WeightsError if they do not fit.
+    """
     if config.weights == "random":
         state = encoder.state_dict()
         return WeightTransfer("random initialisation", len(state), fingerprint(state))

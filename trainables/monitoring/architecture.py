@@ -1,4 +1,4 @@
-"""What a model is made of, as plain data: its blocks and what flows between them."""
+"""Describes a model as plain data: its blocks, and what flows between them."""
 
 import graphlib
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Block:
-    """name: path in the model, or a function's name; kind: what it is made of; shape: of what it
-    gives for one sample; parameters, and how many of them are trained; mult_adds: multiplications
-    with addition for one sample."""
+    """One box of a drawing of the model.
+
+    name: path in the model, or the name of a function; kind: its layers; shape: of its output for
+    one sample; parameters: their number; trained: how many of them are trained; mult_adds:
+    multiply-adds for one sample.
+    """
 
     name: str
     kind: str
@@ -31,8 +34,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Architecture:
-    """flows: pairs of places in `blocks`, always from a lower to a higher one. levels: of each
-    block, the length of the longest way from an input."""
+    """A model as a graph of blocks.
+
+    title: name of the model's class; flows: pairs of places in `blocks`, each from a lower to a
+    higher one; levels: for each block the length of the longest path from an input.
+    """
 
     title: str
     blocks: tuple[Block, ...]
@@ -41,22 +47,24 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
+        """Number of parameters of all blocks."""
         return sum(block.parameters for block in self.blocks)
 
     @property
     def mult_adds(self) -> int:
+        """Multiply-adds of all blocks for one sample."""
         return sum(block.mult_adds for block in self.blocks)
 
 
 def from_plain(plain: Mapping[str, Any]) -> Architecture:
-    """What `dataclasses.asdict` and JSON have made of one."""
+    """Build an architecture from `dataclasses.asdict` of one, also after JSON."""
     blocks = (Block(**{**block, "shape": tuple(block["shape"])}) for block in plain["blocks"])
     flows = tuple((start, end) for start, end in plain["flows"])
     return Architecture(plain["title"], tuple(blocks), flows, tuple(plain["levels"]))
 
 
-def as_text(one: Architecture) -> str:
-    """A table of the blocks with their totals."""
+def as_text(model: Architecture) -> str:
+    """Return a table of the blocks with their totals, for a terminal."""
     rows = [("block", "made of", "gives", "parameters", "multiply-adds")]
     rows += [
         (
@@ -66,9 +74,9 @@ def as_text(one: Architecture) -> str:
             f"{block.parameters:,}",
             f"{block.mult_adds:,}",
         )
-        for block in one.blocks
+        for block in model.blocks
     ]
-    rows.append((one.title, "", "", f"{one.parameters:,}", f"{one.mult_adds:,}"))
+    rows.append((model.title, "", "", f"{model.parameters:,}", f"{model.mult_adds:,}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         [cell.ljust(w) for cell, w in zip(row[:3], widths[:3], strict=True)]
@@ -79,25 +87,20 @@ def as_text(one: Architecture) -> str:
 
 
 def shown(shape: Shape) -> str:
+    """Return a shape as text, such as `64 × 8 × 8`."""
     return " × ".join(map(str, shape))
 
 
-_RESIDUAL = ("BasicBlock", "Bottleneck")  # nobody wants to see inside
-
-
+_RESIDUAL = ("BasicBlock", "Bottleneck")  # drawn as one block
 _BEGIN = ("Conv2d", "ConvTranspose2d", "Linear")  # each begins a block of plain layers
-
-
-# nothing that a reader looks for
+# functions that are left out of the drawing
 _SILENT = ("detach", "float", "flatten", "getitem", "add", "sub", "rsub", "mul")
-
-
 _BATCH = 2  # BatchNorm in training mode refuses a single sample
 
 
 @dataclass
 class _Part:
-    """A block that is still growing. leaves: paths of its modules that have no children."""
+    """A block under construction. leaves: paths of its modules that have no children."""
 
     name: str
     shape: Shape
@@ -105,17 +108,20 @@ class _Part:
 
 
 def architecture(kind: type[Trainable], config: Any, data: DataInfo) -> Architecture:
-    """Of the model that a trainable builds for its configuration and data, as it is trained."""
+    """Describe the model that a trainable builds for its configuration and data, in training."""
     with torch.device("meta"):
         trainable = kind(config, data)
     trainable.set_training(True)
-    side = getattr(config, "crop", None) or data.size  # of what it learns from
+    side = getattr(config, "crop", None) or data.size  # px of the images it trains on
     return trace(trainable.model, [(3, side, side)] * kind.INPUTS)
 
 
 def trace(model: nn.Module, shapes: Sequence[Shape]) -> Architecture:
-    """shapes: of one sample of each input. model: on the meta device, in the mode to be shown."""
-    from torchview import draw_graph  # only who traces pays
+    """Run a model once and describe what it did.
+
+    model: on the meta device, in training or evaluation mode; shapes: of one sample per input.
+    """
+    from torchview import draw_graph  # seconds to load, used here alone
 
     inputs = [torch.empty(_BATCH, *shape, device="meta") for shape in shapes]
     counter = FlopCounterMode(display=False)
@@ -132,8 +138,10 @@ def trace(model: nn.Module, shapes: Sequence[Shape]) -> Architecture:
 
 
 class _Contraction:
-    """Layers → blocks. edges: between torchview's nodes, which stand for modules, functions and the
-    tensors that come in and go out."""
+    """Groups layers into blocks.
+
+    edges: pairs of torchview's nodes, which stand for modules, functions, inputs and outputs.
+    """
 
     def __init__(self, model: nn.Module, edges: Sequence[tuple[Any, Any]]) -> None:
         self._paths = {id(module): path for path, module in model.named_modules()}
@@ -141,25 +149,26 @@ class _Contraction:
         self._edges = edges
         self._before: dict[int, list[Any]] = {}
         self._after: dict[int, list[Any]] = {}
-        for one, two in edges:
-            self._after.setdefault(id(one), []).append(two)
-            self._before.setdefault(id(two), []).append(one)
+        for start, end in edges:
+            self._after.setdefault(id(start), []).append(end)
+            self._before.setdefault(id(end), []).append(start)
 
     def result(self) -> tuple[list[_Part], list[tuple[int, int]]]:
+        """Return the blocks, and the flows as pairs of their places."""
         parts: dict[str, _Part] = {}
         for node in (node for edge in self._edges for node in edge):
             part = parts.setdefault(self._home(node), _Part(_title(node), ()))
-            part.shape = _given(node)
+            part.shape = _output_shape(node)
             path = self._path(node)
             if path is not None:
                 part.name = self._homes[path]
                 part.leaves += [path] if path not in part.leaves else []
-        flows = {(self._home(one), self._home(two)): None for one, two in self._edges}
+        flows = {(self._home(start), self._home(end)): None for start, end in self._edges}
         silent = [name for name in parts if parts[name].name in _SILENT]
         return _numbered(parts, _bridged(list(flows), silent))
 
     def _home(self, node: Any) -> str:
-        """The block of a node. A function belongs to a block that it is in the midst of."""
+        """Return the block of a node. A function between two layers of a block belongs to it."""
         path = self._path(node)
         if path is not None:
             return self._homes[path]
@@ -168,37 +177,40 @@ class _Contraction:
         inside = [home for home in before & after if home is not None]
         if inside:
             return min(inside)
-        if _title(node) == "input":  # torchview knows it by several names
+        if _title(node) == "input":  # torchview has several nodes for one input
             return "input"
-        # the same function of the same things is drawn once
+        # the same function of the same inputs is drawn once
         origin = sorted(map(self._home, self._before[id(node)]))
         return f"{node.name} of {origin}"
 
     def _path(self, node: Any) -> str | None:
-        """Of a module's node; None of others."""
+        """Return the path of a module's node; None for other nodes."""
         path = self._paths.get(getattr(node, "compute_unit_id", 0))
         return path if path in self._homes else None
 
 
 def _homes(model: nn.Module) -> dict[str, str]:
-    """Path of every layer → name of its block: a stack of residual blocks, a container of one
-    weighted layer, or a weighted layer and the plain ones after it."""
+    """Return path of every layer → name of its block.
+
+    A block is a stack of residual blocks, a container of one weighted layer, or a weighted layer
+    with the plain layers after it.
+    """
     homes: dict[str, str] = {}
 
     def visit(module: nn.Module, path: str) -> None:
-        begun = ""
+        current = ""
         for name, child in module.named_children():
             inner = f"{path}.{name}" if path else name
             if any(child.children()):
-                begun = ""
+                current = ""
                 if _is_one_block(child):
                     leaves = [p for p, m in child.named_modules() if not any(m.children())]
                     homes.update({f"{inner}.{leaf}": inner for leaf in leaves})
                 else:
                     visit(child, inner)
             else:
-                begun = inner if not begun or type(child).__name__ in _BEGIN else begun
-                homes[inner] = begun
+                current = inner if not current or type(child).__name__ in _BEGIN else current
+                homes[inner] = current
 
     visit(model, "")
     return homes
@@ -214,26 +226,26 @@ def _is_one_block(module: nn.Module) -> bool:
 
 
 def _title(node: Any) -> str:
-    """Of a function, or of a tensor that comes in or goes out."""
+    """Return the name of a function; `input` or `output` for a tensor."""
     name = str(node.name)
     return {"auxiliary-tensor": "input", "input-tensor": "input", "output-tensor": "output"}.get(
         name, name.strip("_")
     )
 
 
-def _given(node: Any) -> Shape:
+def _output_shape(node: Any) -> Shape:
     shapes = getattr(node, "output_shape", None) or [node.tensor_shape]
     return tuple(shapes[0][1:])
 
 
 def _bridged(flows: list[tuple[str, str]], silent: Sequence[str]) -> list[tuple[str, str]]:
-    """The flows without some blocks: what came to them goes where they led."""
+    """Remove some blocks from the flows; connect their inputs to their outputs."""
     for name in silent:
-        before = [one for one, two in flows if two == name]
-        after = [two for one, two in flows if one == name]
+        before = [start for start, end in flows if end == name]
+        after = [end for start, end in flows if start == name]
         flows = [flow for flow in flows if name not in flow]
-        flows += [(one, two) for one in before for two in after]
-    return [(one, two) for one, two in dict.fromkeys(flows) if one != two]
+        flows += [(start, end) for start in before for end in after]
+    return [(start, end) for start, end in dict.fromkeys(flows) if start != end]
 
 
 def _numbered(
@@ -241,22 +253,24 @@ def _numbered(
 ) -> tuple[list[_Part], list[tuple[int, int]]]:
     used = {name for flow in flows for name in flow}
     places = {name: place for place, name in enumerate(n for n in parts if n in used)}
-    return [parts[name] for name in places], [(places[one], places[two]) for one, two in flows]
+    return [parts[name] for name in places], [(places[start], places[end]) for start, end in flows]
 
 
 def _in_order(
     title: str, blocks: Sequence[Block], flows: Sequence[tuple[int, int]]
 ) -> Architecture:
     levels = [0] * len(blocks)
-    before = {place: {one for one, two in flows if two == place} for place in range(len(blocks))}
+    before = {
+        place: {start for start, end in flows if end == place} for place in range(len(blocks))
+    }
     for place in graphlib.TopologicalSorter(before).static_order():
-        levels[place] = max((levels[one] + 1 for one in before[place]), default=0)
+        levels[place] = max((levels[start] + 1 for start in before[place]), default=0)
     order = sorted(range(len(blocks)), key=lambda place: levels[place])
     places = {old: new for new, old in enumerate(order)}
     return Architecture(
         title,
         tuple(blocks[old] for old in order),
-        tuple(sorted((places[one], places[two]) for one, two in flows)),
+        tuple(sorted((places[start], places[end]) for start, end in flows)),
         tuple(levels[old] for old in order),
     )
 

@@ -1,6 +1,6 @@
-"""What features are worth before anything is trained on them: neighbours and spread.
+"""Measures features before anything is trained on them: nearest neighbors and spread.
 
-Features are (N, D) float tensors on any device, one row an image; only their directions count.
+Features are (N, D) float tensors on any device, one row per image; only directions count.
 """
 
 import math
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NEIGHBOURS = 20
+NEIGHBORS = 20
 _TEMPERATURE = 0.07
 _CHUNK = 1024  # queries at once: their similarities to all of the bank must fit in memory
 # isotropic features have a scaled spread of 1 and a rank of D; a point has 0 and 1
@@ -20,14 +20,15 @@ _LEAST_SPREAD, _LEAST_RANK = 0.02, 1.5
 def knn_accuracy(
     queries: Tensor, query_labels: Tensor, bank: Tensor, bank_labels: Tensor, *, own: bool = False
 ) -> float:
-    """Accuracy in [0, 1] of a vote of the 20 nearest neighbours by cosine similarity s, each with
-    weight exp(s / 0.07) (Wu et al., arXiv:1805.01978, section 3.4). NaN if a feature is not finite.
+    """Return the accuracy in [0, 1] of a vote of the 20 nearest neighbors in the bank by cosine
+    similarity s, each with weight exp(s / 0.07) (Wu et al., arXiv:1805.01978, section 3.4).
 
-    labels: (N,) int64 from 0. own: the queries are the bank, and no image is its own neighbour.
+    labels: (N,) int64 from 0; own: the queries are the bank, and no image is its own neighbor.
+    Returns NaN if a feature is not finite. Raises ValueError without queries or neighbors.
     """
-    nearest = min(NEIGHBOURS, len(bank) - own)
+    nearest = min(NEIGHBORS, len(bank) - own)
     if not len(queries) or nearest < 1:
-        raise ValueError(f"{len(queries)} images have no neighbours among {len(bank)}")
+        raise ValueError(f"{len(queries)} images have no neighbors among {len(bank)}")
     bank, queries = F.normalize(bank.float()), F.normalize(queries.float())
     if not (bank.isfinite().all() and queries.isfinite().all()):
         return math.nan
@@ -44,21 +45,21 @@ def knn_accuracy(
 
 
 @torch.no_grad()
-def spread(features: Tensor) -> tuple[float, float]:
-    """(std, rank) of the L2-normalised features; NaN where a feature is not finite.
+def feature_spread(features: Tensor) -> tuple[float, float]:
+    """Return (std, rank) of the L2-normalized features; NaN where a feature is not finite.
 
     std: mean over dimensions of the standard deviation, in [0, 1/sqrt(D)], highest for isotropic
     features (Chen & He, arXiv:2011.10566, section 4.1). rank: the effective rank, exp of the
-    entropy of the normalised singular values of the centred features (Roy & Vetterli, 2007), in
+    entropy of the normalized singular values of the centered features (Roy & Vetterli, 2007), in
     [1, D]. All images in one point: (0, 1).
     """
     unit = F.normalize(features.double())
     if not unit.isfinite().all():
         return math.nan, math.nan
-    centred = unit - unit.mean(0)
-    std = float(centred.square().mean(0).sqrt().mean())
+    centered = unit - unit.mean(0)
+    std = float(centered.square().mean(0).sqrt().mean())
     # singular values by way of the smaller Gram matrix: ten times faster than svdvals
-    gram = centred.T @ centred if len(centred) >= centred.shape[1] else centred @ centred.T
+    gram = centered.T @ centered if len(centered) >= centered.shape[1] else centered @ centered.T
     values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     total = float(values.sum())
     if total <= 1e-9:
@@ -67,6 +68,8 @@ def spread(features: Tensor) -> tuple[float, float]:
 
 
 def collapsed(std: float, rank: float, width: int) -> bool:
-    """Whether features with this `spread` in `width` dimensions tell images apart no more; so do
-    features that are not finite."""
+    """Return whether features with this spread no longer distinguish images.
+
+    std, rank: as `feature_spread` returns them, NaN counts as collapsed; width: D.
+    """
     return not (std * math.sqrt(width) >= _LEAST_SPREAD and rank >= _LEAST_RANK)

@@ -1,6 +1,6 @@
-"""Intersection over union from one confusion matrix over every pixel of every image of all ranks.
+"""Computes intersection over union from one confusion matrix over all images of all ranks.
 
-What neighbours get wrong: a mean over batches, ignored pixels that count, absent classes as zero.
+It is not a mean over batches, ignored pixels do not count, and absent classes are not zero.
 """
 
 import torch
@@ -9,34 +9,35 @@ from torch import Tensor
 from trainables.dataset import IGNORED
 
 
-def confusion(predicted: Tensor, wanted: Tensor, classes: int) -> Tensor:
-    """Counts of pixels, (K, K) int64: rows are the truth, columns the prediction.
+def confusion(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Count pixels, (K, K) int64: rows are the truth, columns the prediction.
 
-    predicted, wanted: class ids in [0, K), of one shape; where `wanted` is IGNORED a pixel does not
+    predicted, truth: class ids in [0, K), of one shape; where `truth` is IGNORED a pixel does not
     count, whatever was predicted there. Counts add up over batches and ranks.
     """
-    counted = wanted != IGNORED
-    pairs = wanted[counted].long() * classes + predicted[counted].long()
+    counted = truth != IGNORED
+    pairs = truth[counted].long() * classes + predicted[counted].long()
     return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
 
 def class_iou(matrix: Tensor) -> Tensor:
-    """(K, K) counts → (K,) float64 in [0, 1]; NaN for a class of which no pixel is in the truth.
+    """Return the IoU of each class: (K, K) counts → (K,) float64 in [0, 1].
 
-    What was taken for an absent class is counted where it belongs: against the classes it is.
+    NaN for a class without a pixel in the truth. Pixels that were predicted as an absent class
+    count against the classes that they show.
     """
     counts = matrix.double()
-    hits, truth, taken = counts.diagonal(), counts.sum(1), counts.sum(0)
-    iou = hits / (truth + taken - hits)
+    hits, truth, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    iou = hits / (truth + predicted - hits)
     return torch.where(truth > 0, iou, torch.nan)
 
 
 def class_accuracy(matrix: Tensor) -> Tensor:
-    """(K, K) counts → (K,) float64: the share of a class's pixels that was found; NaN if absent."""
+    """Return the recall of each class: (K, K) counts → (K,) float64 in [0, 1]; NaN if absent."""
     counts = matrix.double()
     return counts.diagonal() / counts.sum(1)
 
 
 def mean_iou(matrix: Tensor) -> float:
-    """Mean of `class_iou` over the classes that are present; NaN if none is."""
+    """Return the mean of `class_iou` over the classes that are present; NaN if none is."""
     return float(class_iou(matrix).nanmean())

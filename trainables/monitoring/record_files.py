@@ -1,39 +1,40 @@
-"""Names of the files that a Run keeps to be drawn: features, masks, confusion, architecture."""
+"""Names the files that a Run keeps to be drawn: features, masks, confusion, architecture."""
 
 from pathlib import Path
 
-FEATURES, MAPS = "features", "maps"  # a folder in a Run's, and the pictures' folder therein
+FEATURES, MAPS = (
+    "features",
+    "maps",
+)  # folder within a Run's folder, and the folder of pictures in it
 
 
-CONFUSION = f"{FEATURES}/confusion.npz"  # the test's confusion matrix
+CONFUSION = f"{FEATURES}/confusion.npz"  # confusion matrix of the test
 
 
-ARCHITECTURE = f"{FEATURES}/architecture.npz"  # what the model is made of
-
-
-LAST_MASKS = "last.npz"  # among the pictures of masks: what the last ones are drawn from
+ARCHITECTURE = f"{FEATURES}/architecture.npz"  # blocks of the model
+LAST_MASKS = "last.npz"  # beside the pictures of masks: arrays of the last epoch
 
 
 def feature_file(epoch: int) -> str:
-    """Where the features of an epoch lie in a Run's folder."""
+    """Return the file of an epoch's features, relative to the folder of a Run."""
     return f"{FEATURES}/epoch_{epoch:05d}.npz"
 
 
 def mask_file(epoch: int) -> str:
-    """Where the masks of watched images lie."""
+    """Return the file of an epoch's masks of watched images, relative to the folder of a Run."""
     return f"{FEATURES}/masks_{epoch:05d}.npz"
 
 
 def kept_features(folder: Path) -> dict[int, Path]:
-    """epoch → file, ascending."""
+    """Return epoch → file of features, ascending. folder: `FEATURES` of a Run."""
     return _by_epoch(folder, "epoch")
 
 
 def kept_masks(folder: Path) -> dict[int, Path]:
-    """epoch → file, ascending."""
+    """Return epoch → file of masks, ascending. folder: `FEATURES` of a Run."""
     return _by_epoch(folder, "masks")
 
 
 def _by_epoch(folder: Path, kind: str) -> dict[int, Path]:
-    found = sorted(folder.glob(f"{kind}_*.npz"))
-    return {int(path.stem.partition("_")[2]): path for path in found}
+    files = sorted(folder.glob(f"{kind}_*.npz"))
+    return {int(path.stem.partition("_")[2]): path for path in files}

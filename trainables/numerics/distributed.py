@@ -1,4 +1,4 @@
-"""This process among those that train one Run together, and what they do as one."""
+"""Exchanges values between the processes (ranks) that train one Run together."""
 
 import warnings
 from dataclasses import dataclass
@@ -13,43 +13,47 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class World:
-    """A rank of a group of processes; of one alone, too, and then nothing is sent."""
+    """One rank of a group of processes. A single process is a group too, and sends nothing.
+
+    rank: in [0, size); size: number of processes; device: that this rank trains on.
+    """
 
     rank: int
     size: int
     device: torch.device
 
-    def total(self, value: Tensor) -> Tensor:
-        """The sum over all ranks, in place."""
+    def all_reduce_sum(self, value: Tensor) -> Tensor:
+        """Replace `value` by its sum over all ranks, in place, and return it."""
         if self.size > 1:
             dist.all_reduce(value)
         return value
 
     def share(self, samples: np.ndarray) -> np.ndarray:
-        """This rank's part of a global batch; parts differ by one sample at most."""
+        """Return this rank's part of a global batch, (N,) sample numbers: every `size`-th, so that
+        parts differ by one sample at most."""
         return samples[self.rank :: self.size]
 
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, by rank, on every rank."""
-        found: list[Any] = [None] * self.size
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, in the order of ranks, on every rank. Values are pickled."""
         if self.size == 1:
             return [value]
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
-    def from_first(self, value: Any) -> Any:
-        """Rank 0's value on every rank."""
-        box = [value]
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's value on every rank. It is pickled."""
+        values = [value]
         if self.size > 1:
-            dist.broadcast_object_list(box, src=0)
-        return box[0]
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
 
 
 ALONE = World(0, 1, torch.device("cpu"))  # one process on the CPU
 
 
 def data_parallel(model: nn.Module) -> nn.Module:
-    """DDP that leaves buffers alone: BatchNorm's are the same on every rank already."""
-    with warnings.catch_warnings():  # newer torch has another name for the argument; older has not
+    """Wrap a model in DDP that sends no buffers: those of BatchNorm agree on all ranks anyway."""
+    with warnings.catch_warnings():  # newer torch renames the argument
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(model, broadcast_buffers=False)

@@ -1,4 +1,4 @@
-"""Precision and memory format by hardware: rules from measurements, the same on every rank."""
+"""Chooses precision and memory format by hardware, by measured rules, the same on every rank."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -12,13 +12,17 @@ from torch import Tensor
 from trainables.training_config import TrainableConfig
 
 Transform = TypeVar("Transform", bound=Callable[..., Any])
+Autocast = Callable[[], AbstractContextManager[Any]]  # a context of a model in its precision
 
 _LARGE = 32  # px from which a CPU gains
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How a model is run: `autocast` is None for plain float32."""
+    """How a model is run.
+
+    autocast: the reduced type, None for plain float32; memory_format: of weights and images.
+    """
 
     autocast: torch.dtype | None
     memory_format: torch.memory_format
@@ -28,7 +32,7 @@ class Precision:
         return f"{kind}, {'channels-last' if self.channels_last else 'contiguous'}"
 
     def context(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Within it, a model runs in the reduced precision, if there is one."""
+        """Return a context in which a model runs in the reduced precision, if there is one."""
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(device.type, dtype=self.autocast)
@@ -38,8 +42,8 @@ class Precision:
         return self.memory_format is torch.channels_last
 
 
-def choose(config: TrainableConfig, device: torch.device, side: int) -> Precision:
-    """Precision for images of `side` px.
+def choose_precision(config: TrainableConfig, device: torch.device, side: int) -> Precision:
+    """Choose the precision for images of `side` px on a device.
 
     CPU: bfloat16 autocast is 20-30 times slower than float32 where AVX512-BF16 and AMX are missing.
     Where AVX512-BF16 is there, ResNet18 trains, 2 cores (AMD EPYC), n = 5, 1.87 times as fast at
@@ -59,9 +63,9 @@ def choose(config: TrainableConfig, device: torch.device, side: int) -> Precisio
 
 
 def exact(transform: Transform) -> Transform:
-    """A transform of a batch of images that stays in float32 within `Precision.context`: autocast
-    would round a crop's coordinates (`affine_grid` is a matrix product) and a blur's colours to
-    eight bits."""
+    """Decorate a transform of a batch of images, so that it stays in float32 within
+    `Precision.context`. Autocast would round the coordinates of a crop (`affine_grid` is a matrix
+    product) and the colors of a blur to eight bits."""
 
     @wraps(transform)
     def unrounded(images: Tensor, *rest: Any) -> Any:
@@ -73,13 +77,14 @@ def exact(transform: Transform) -> Transform:
 
 @lru_cache(maxsize=64)
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """float32 (N,), made once a device: a tensor made of Python's numbers in every step would stop
-    a GPU until it has done all that it was given. Nobody may write to it."""
-    with torch.inference_mode(False):  # what is made in there knows no gradient for ever
+    """Return values as float32 (N,), made once per device. To make a tensor of Python numbers in
+    every step would synchronize with the GPU. Do not write to it."""
+    with torch.inference_mode(False):  # inference tensors never take part in autograd
         return torch.tensor(values, device=device)
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 (AVX512-BF16 or AMX), and torch can tell."""
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of newer torch
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    """Return whether torch finds instructions for bfloat16 in this CPU (AVX512-BF16 or AMX)."""
+    read = getattr(torch.cpu, "get_capabilities", dict)  # absent in older torch
+    capabilities: dict[str, Any] = read()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,4 +1,4 @@
-"""Counted randomness: a draw is a hash of what it is for, never a position in a stream.
+"""Draws random numbers by counting: a draw is a hash of its purpose, not a position in a stream.
 
 A draw depends on (seed, epoch, sample index, number of the draw) alone, so it is the same on any
 worker, in any batch, on the CPU and on a GPU, and after a resume.
@@ -13,7 +13,7 @@ _MASK = 0xFFFFFFFF
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Bijective 32-bit mixer `lowbias32` (Chris Wellons, "Prospecting for Hash Functions", 2018).
+    """Mix 32 bits bijectively: `lowbias32` (Chris Wellons, "Prospecting for Hash Functions", 2018).
 
     x: int64 holding values in [0, 2**32). Returns the same range.
     """
@@ -25,7 +25,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def uniform(seed: int, epoch: int, indices: Tensor, draws: int) -> Tensor:
-    """Independent uniforms in [0, 1) for each sample.
+    """Draw independent uniform numbers in [0, 1) for each sample.
 
     indices: (B,) int64 sample numbers. Returns (B, draws) float32 on the device of `indices`.
     """
@@ -38,12 +38,12 @@ def uniform(seed: int, epoch: int, indices: Tensor, draws: int) -> Tensor:
 
 
 def derived_seed(*parts: object) -> int:
-    """A 62-bit seed that depends on every part, for `torch.manual_seed` and generators."""
+    """Return a 62-bit seed that depends on every part, for `torch.manual_seed` and generators."""
     text = "\0".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 2
 
 
 def permutation(count: int, *parts: object) -> Tensor:
-    """A permutation of range(count), int64 on the CPU, that depends on `parts` alone."""
+    """Return a permutation of range(count), (count,) int64 on the CPU, decided by `parts` alone."""
     generator = torch.Generator().manual_seed(derived_seed("permutation", *parts))
     return torch.randperm(count, generator=generator)

@@ -1,4 +1,4 @@
-"""BatchNorm over the batches of all ranks, on any device.
+"""Computes BatchNorm over the batches of all ranks, on any device.
 
 torch.nn.SyncBatchNorm needs a GPU; this one runs under gloo too, so that the number of workers
 never changes what a Run learns.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum over ranks; its gradient is the sum of the ranks' gradients."""
+    """Sums a tensor over ranks; its gradient is the sum of the gradients of all ranks."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -32,11 +32,13 @@ def _sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def _sum_of_samples(values: Tensor) -> Tensor:
-    """(B, C, ...) → (C,) float64. A sample's own sum is the same on whatever rank it is, and theirs
-    are added in double precision: else channels that hardly vary would tell how many ranks there
-    are."""
-    each = values.sum(tuple(range(2, values.dim()))) if values.dim() > 2 else values
-    return each.double().sum(0)
+    """Sum (B, C, ...) over all but channels. Returns (C,) float64.
+
+    The sum within a sample is the same on any rank, and samples are added in double precision.
+    Otherwise channels that hardly vary would depend on the number of ranks.
+    """
+    per_sample = values.sum(tuple(range(2, values.dim()))) if values.dim() > 2 else values
+    return per_sample.double().sum(0)
 
 
 class _OverRanks(nn.modules.batchnorm._BatchNorm):
@@ -85,8 +87,11 @@ _OVER_RANKS: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """The same model with every BatchNorm over all ranks; parameters and names are kept."""
+def synchronize(model: nn.Module, device: torch.device) -> nn.Module:
+    """Make every BatchNorm of a model one over all ranks. Parameters and names are kept.
+
+    Returns the model; on a GPU it has torch's own SyncBatchNorm.
+    """
     if device.type == "cuda":
         converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return cast(nn.Module, converted)

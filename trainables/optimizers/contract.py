@@ -1,4 +1,4 @@
-"""What an optimizer is built from, and what its parameter groups may say."""
+"""Defines what an optimizer is built from, and what its parameter groups may contain."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What a schedule is computed from."""
+"""Defines what a schedule is: a function of progress and settings."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -22,6 +22,6 @@ Schedule = Callable[[float, Settings], float]
 
 
 def fraction_done(progress: float, settings: Settings) -> float:
-    """ResourceRequest of the epochs after warm-up that is done, in [0, 1]."""
+    """Return the share of the epochs after warm-up that is done, in [0, 1]."""
     after_warmup = settings.epochs - settings.warmup_epochs
     return min(1.0, (progress - settings.warmup_epochs) / after_warmup)

@@ -1,1 +1,1 @@
-"""What can be learned or made: one file for each trainable and producer, and their registry."""
+"""Trainables and producers, one file each, and their registry."""

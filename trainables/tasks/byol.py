@@ -1,7 +1,7 @@
-"""Bootstrap Your Own Latent: learning from images without labels (arXiv:2006.07733).
+"""Bootstrap Your Own Latent: learns from images without labels (arXiv:2006.07733).
 
-An online network learns to predict what a target network says of another view of the same image;
-the target follows the online network as a moving average and has no gradient.
+An online network learns to predict the output of a target network for another view of the same
+image. The target is a moving average of the online network and has no gradient.
 """
 
 import copy
@@ -20,7 +20,7 @@ from trainables.dataset import DataInfo
 from trainables.models.encoders import build_encoder
 from trainables.models.modules import Encoding
 from trainables.trainable import Batch, Trainable
-from trainables.training_config import Backbone, TrainableConfig
+from trainables.training_config import Backbone, OptimizerName, ScheduleName, TrainableConfig
 from trainables.transforms.views import VIEWS
 
 
@@ -34,10 +34,10 @@ class ByolConfig(TrainableConfig):
     batch_size: Annotated[int, Field(ge=2)] = Field(
         256, description="images per step, over all workers"
     )
-    optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    schedule: Literal["cosine", "step", "constant", "poly"] = "constant"
+    schedule: ScheduleName = "constant"
     views: Literal["report", "paper", "simclr"] = Field(
         "report",
         description="augmentations of the two views; simclr: the strongest color jitter",
@@ -65,7 +65,10 @@ class ByolConfig(TrainableConfig):
 
 
 class ByolModel(Encoding):
-    """encoder, projector, predictor, and the target's encoder and projector."""
+    """Online network (encoder, projector, predictor) and target (encoder, projector).
+
+    width: D of the encoder; hidden and projection: widths of the two-layer perceptrons.
+    """
 
     def __init__(self, encoder: nn.Module, width: int, hidden: int, projection: int) -> None:
         super().__init__(encoder)
@@ -75,27 +78,26 @@ class ByolModel(Encoding):
         self.target_projector = copy.deepcopy(self.projector).requires_grad_(False)
 
     def forward(self, one: Tensor, two: Tensor) -> Tensor:
-        """one, two: (B, 3, H, W) normalised views. Returns the symmetric loss of each pair, (B,),
-        in [0, 8]: |p1 - z2|² + |p2 - z1|² of unit vectors.
+        """Compute the symmetric loss of each pair: |p1 - z2|² + |p2 - z1|² of unit vectors.
 
-        The views pass one after the other, so that BatchNorm sees one view at a time, as in the
-        paper.
+        one, two: (B, 3, H, W) normalized views. Returns (B,) in [0, 8]. The views pass one after
+        the other, so that BatchNorm sees one view at a time, as in the paper.
         """
         predicted = [self.predictor(self.projector(self.encoder(view))) for view in (one, two)]
         with torch.no_grad():
-            wanted = [self.target_projector(self.target_encoder(view)) for view in (two, one)]
-        return distance(predicted[0], wanted[0]) + distance(predicted[1], wanted[1])
+            targets = [self.target_projector(self.target_encoder(view)) for view in (two, one)]
+        return distance(predicted[0], targets[0]) + distance(predicted[1], targets[1])
 
     def follow(self, momentum: float) -> None:
-        """The target takes one step towards the online network: t ← m t + (1 - m) o."""
+        """Move the target towards the online network: t ← m t + (1 - m) o, with m in [0, 1]."""
         with torch.no_grad():
             for target, online in self._pairs():
-                mine: list[Tensor] = list(target.parameters())
-                theirs: list[Tensor] = list(online.parameters())
-                torch._foreach_lerp_(mine, theirs, 1.0 - momentum)
+                targets: list[Tensor] = list(target.parameters())
+                onlines: list[Tensor] = list(online.parameters())
+                torch._foreach_lerp_(targets, onlines, 1.0 - momentum)
 
     def start_target(self) -> None:
-        """The target becomes a copy of the online network, BatchNorm's statistics included."""
+        """Copy the online network to the target, with the statistics of BatchNorm."""
         for target, online in self._pairs():
             target.load_state_dict(online.state_dict())
 
@@ -104,11 +106,11 @@ class ByolModel(Encoding):
 
 
 class Byol(Trainable):
-    """Labels of the data set are not looked at."""
+    """Learns without labels: those of the data set are used for probes alone."""
 
     Config = ByolConfig
     FIGURES = ("loss",)
-    SELECT = ("val/loss", "min")
+    SELECT = "val/loss"
     PREDICTS = None
     NEEDS = None
     PROBED = MAPPED = True
@@ -121,8 +123,8 @@ class Byol(Trainable):
         self.model = ByolModel(encoder, self.width, config.hidden, config.projection)
 
     @classmethod
-    def select(cls, config: Mapping[str, Any]) -> tuple[str, Literal["min", "max"]]:
-        return cls.SELECT if config["select"] == "loss" else ("epoch", "max")
+    def select(cls, config: Mapping[str, Any]) -> str:
+        return cls.SELECT if config["select"] == "loss" else "epoch"
 
     def encoder_loaded(self) -> None:
         self.model.start_target()
@@ -135,11 +137,11 @@ class Byol(Trainable):
         return pairs.mean()
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Over views that are the same every epoch. The batch may be empty: ranks have no more than
-        their share of what is left."""
+        """Sum the loss over views that are the same every epoch. The batch may be empty: at the end
+        of a split some ranks get no image."""
         if not len(batch.indices):
-            nothing = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
-            return {"loss": nothing[0], "count": nothing[1]}
+            zeros = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
+            return {"loss": zeros[0], "count": zeros[1]}
         pairs = self.model(*self._views(replace(batch, epoch=0))).double()
         return {"loss": pairs.sum(), "count": torch.ones_like(pairs).sum()}
 
@@ -156,14 +158,14 @@ class Byol(Trainable):
         )
 
 
-def distance(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """(B, P), (B, P) → (B,): squared distance of the unit vectors, 2 - 2 cos."""
-    cosine: Tensor = F.cosine_similarity(predicted.float(), wanted.float(), dim=1)
+def distance(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return the squared distance of unit vectors, 2 - 2 cos: (B, P), (B, P) → (B,) in [0, 4]."""
+    cosine: Tensor = F.cosine_similarity(predicted.float(), target.float(), dim=1)
     return 2 - 2 * cosine
 
 
 def momentum(config: ByolConfig, progress: float) -> float:
-    """The target's momentum at `progress` in [0, 1] of the training (the paper's section 3.2)."""
+    """Return the momentum of the target at `progress` in [0, 1] of the training (section 3.2)."""
     if config.momentum_schedule == "constant":
         return config.target_momentum
     return 1 - (1 - config.target_momentum) * (math.cos(math.pi * progress) + 1) / 2

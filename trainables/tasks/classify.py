@@ -1,4 +1,4 @@
-"""Image classification: from scratch, or fine-tuning of an encoder's head, late layers or all."""
+"""Classifies images: trains from scratch, or fine-tunes the head, the late layers or all layers."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -12,13 +12,13 @@ from trainables.models.encoders import build_encoder
 from trainables.models.modules import Model
 from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
 from trainables.training_config import TrainableConfig
-from trainables.transforms.geometry import AUGMENTATIONS, normalise
+from trainables.transforms.geometry import AUGMENTATIONS, normalize
 
-_LATE = ("layer4",)  # the report's "late layers": the last residual stage, with the head
+_LATE = ("layer4",)  # "late layers": the last residual stage, trained with the head
 
 
 def mlp_head(width: int, classes: int) -> nn.Sequential:
-    """The second report's classifier: (B, width) → (B, classes)."""
+    """Build the classifier of the report on Office-Home: (B, width) → (B, classes) logits."""
     return nn.Sequential(
         nn.Linear(width, 1024),
         nn.BatchNorm1d(1024),
@@ -63,11 +63,11 @@ class ClassifyConfig(TrainableConfig):
 
 
 class Classify(Trainable):
-    """Cross-entropy over the data set's classes."""
+    """Minimizes the cross-entropy over the classes of the data set."""
 
     Config = ClassifyConfig
     FIGURES = ("loss", "accuracy")
-    SELECT = ("val/accuracy", "max")
+    SELECT = "val/accuracy"
     PREDICTS = "classes"
     MAPPED = True
 
@@ -97,7 +97,7 @@ class Classify(Trainable):
         return F.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        return classification_sums(self.model(normalise(batch.images)), batch.labels)
+        return classification_sums(self.model(normalize(batch.images)), batch.labels)
 
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         return classification_metrics(sums)

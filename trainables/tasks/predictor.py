@@ -1,12 +1,11 @@
-"""A checkpoint → class names and probabilities, or masks. What the MLflow model loads; needs torch
-alone."""
+"""Predicts with a checkpoint: class names and probabilities, or masks. The MLflow model loads this
+file; it needs neither Ray nor MLflow."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas
 import torch
 from PIL import Image
@@ -14,18 +13,17 @@ from torch import Tensor
 
 from trainables.config import as_plain
 from trainables.data.images import square
-from trainables.dataset import DataInfo
+from trainables.dataset import DataInfo, Pixels
 from trainables.loading.image_table import ImageTable
 from trainables.tasks.registry import TRAINABLES
 from trainables.training_config import TrainableConfig, with_present_keys
-from trainables.transforms.geometry import normalise
+from trainables.transforms.geometry import normalize
 
 MODEL = "model.json"  # beside weights.pt in a checkpoint's folder
-Pixels = npt.NDArray[np.uint8]
 
 
 def describe_model(trainable: str, config: TrainableConfig, table: ImageTable) -> dict[str, Any]:
-    """What is needed to build the model again; JSON."""
+    """Return what is needed to build the model again, as JSON-ready data."""
     return {
         "trainable": trainable,
         "config": as_plain(config),
@@ -36,14 +34,14 @@ def describe_model(trainable: str, config: TrainableConfig, table: ImageTable) -
 
 
 class Predictor:
-    """A trained model on the CPU."""
+    """Holds a trained model on the CPU. folder: has `model.json` and `weights.pt`."""
 
     def __init__(self, folder: Path) -> None:
         described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         kind = TRAINABLES[described["trainable"]]
         config = kind.Config.model_validate(with_present_keys(described["config"]))
         self.classes: list[str] = described["classes"]
-        self.colours: list[list[int]] = described.get("colours", [])  # of older models
+        self.colours: list[list[int]] = described.get("colours", [])  # absent in older models
         self.size = int(described["size"])
         self.trainable = kind(config, DataInfo(tuple(self.classes), self.size))
         weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
@@ -53,18 +51,18 @@ class Predictor:
 
 
 class Classifier(Predictor):
-    """Says which class an image shows."""
+    """Predicts which class an image shows."""
 
     @torch.inference_mode()
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3).
+        """Classify images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3).
 
-        Returns a row an image: `class`, `probability`, and one `p(<class>)` a class. Raises
+        Returns a row per image: `class`, `probability`, and one `p(<class>)` per class. Raises
         ValueError on another shape or type.
         """
         images = _checked(model_input)
         fitted = np.stack([np.asarray(square(Image.fromarray(i), self.size)) for i in images])
-        logits = self.trainable.model(normalise(_first_channels(fitted)))
+        logits = self.trainable.model(normalize(_first_channels(fitted)))
         probabilities = logits.float().softmax(1).numpy()
         best = probabilities.argmax(1)
         columns: dict[str, Any] = {
@@ -76,20 +74,20 @@ class Classifier(Predictor):
 
 
 class Segmenter(Predictor):
-    """Says which class every pixel shows."""
+    """Predicts which class every pixel shows."""
 
     @torch.inference_mode()
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Pixels:
-        """images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3).
+        """Segment images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3).
 
-        Returns (B, H, W) uint8: places in `classes`. The image is looked at as it is: a thing must
-        have about as many px as in the images that were learnt from. Raises ValueError on another
+        Returns (B, H, W) uint8: places in `classes`. The image is not resized: a thing must have
+        about as many px as in the training images. Raises ValueError on another
         shape or type.
         """
         return np.stack([self._mask(image) for image in _checked(model_input)])
 
     def _mask(self, image: Pixels) -> Pixels:
-        scores = self.trainable.model(normalise(_first_channels(image[None])))["out"]
+        scores = self.trainable.model(normalize(_first_channels(image[None])))["out"]
         return np.asarray(scores[0].argmax(0).to(torch.uint8))
 
 
@@ -110,10 +108,10 @@ def _checked(given: Any) -> Pixels:
 
 
 def _first_channels(images: Pixels) -> Tensor:
-    """As `cache` makes them: (B, 3, S, S)."""
+    """Move channels first, as in the decoded cache: (B, H, W, 3) → (B, 3, H, W)."""
     return torch.from_numpy(images.copy()).permute(0, 3, 1, 2)
 
 
 def _load_pyfunc(path: str) -> Classifier | Segmenter | None:
-    """Entry point of MLflow's loader_module (no MLflow import is needed for it)."""
+    """Load a model: the entry point of MLflow's `loader_module`."""
     return load(Path(path))

@@ -15,15 +15,13 @@ TRAINABLES: dict[str, type[Trainable]] = {
     "rotation": Rotation,
     "segment": Segment,
 }
-
-
 PRODUCERS: dict[str, type[Producer]] = {"sam": SamMasks}
 
 
 def reported_metrics(name: str) -> list[str]:
-    """Names of the metrics that Runs of a trainable or producer report."""
+    """Return the full names of the metrics that Runs of a trainable or producer report."""
     if name in PRODUCERS:
         return list(PRODUCERS[name].FIGURES)
     kind = TRAINABLES[name]
-    every = [f"{part}/{figure}" for part in ("val", "test") for figure in kind.FIGURES]
-    return ["train/loss", *every, *(PROBES if kind.PROBED else ())]
+    tested = [f"{part}/{figure}" for part in ("val", "test") for figure in kind.FIGURES]
+    return ["train/loss", *tested, *(PROBES if kind.PROBED else ())]

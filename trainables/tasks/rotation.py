@@ -1,4 +1,4 @@
-"""Rotation pretext: by how many quarter turns was the image rotated? (arXiv:1803.07728)"""
+"""Learns without labels by how many quarter turns an image was rotated (arXiv:1803.07728)."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from trainables.models.encoders import build_encoder
 from trainables.models.modules import Model
 from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
 from trainables.training_config import TrainableConfig
-from trainables.transforms.geometry import AUGMENTATIONS, normalise, rotate90
+from trainables.transforms.geometry import AUGMENTATIONS, normalize, rotate90
 
 
 class RotationConfig(TrainableConfig):
@@ -26,11 +26,11 @@ class RotationConfig(TrainableConfig):
 
 
 class Rotation(Trainable):
-    """Four-way classification of the rotation; labels of the data set are not looked at."""
+    """Classifies the rotation into four; labels of the data set are not used."""
 
     Config = RotationConfig
     FIGURES = ("loss", "accuracy")
-    SELECT = ("val/accuracy", "max")
+    SELECT = "val/accuracy"
     PREDICTS = None
     NEEDS = None
     EVALUATED = 128, 128  # in all four rotations
@@ -52,7 +52,7 @@ class Rotation(Trainable):
         return F.cross_entropy(model(images).float(), turns)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        images, turns = _all_rotations(normalise(batch.images))
+        images, turns = _all_rotations(normalize(batch.images))
         return classification_sums(self.model(images), turns)
 
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
@@ -60,6 +60,6 @@ class Rotation(Trainable):
 
 
 def _all_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 3, S, S) → ((4B, 3, S, S), (4B,)): every image in each of its four rotations."""
+    """Return every image in each rotation: (B, 3, S, S) → (4B, 3, S, S) and turns (4B,) int64."""
     turns = torch.arange(4, device=images.device).repeat_interleave(len(images))
     return torch.cat([torch.rot90(images, k, (2, 3)) for k in range(4)]), turns

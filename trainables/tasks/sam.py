@@ -1,7 +1,7 @@
-"""Masks of everything in an image by Meta's segment-anything (arXiv:2304.02643).
+"""Makes masks of everything in an image with Meta's segment-anything (arXiv:2304.02643).
 
-The package's own generator makes them; results are COCO's run-length JSON and a picture of all
-masks. An official checkpoint is known by its name, size and sha256, any other by its shapes.
+The generator of that package makes them; results are COCO run-length JSON and a picture of all
+masks. An official checkpoint is verified by name, size and sha256, any other by its shapes.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from trainables.dataset import IGNORED
+from trainables.dataset import IGNORED, Pixels
 from trainables.numerics.randomness import derived_seed
-from trainables.producer import Pixels, Producer, ProducerConfig, Product
+from trainables.producer import Producer, ProducerConfig, Product
 
 ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
-_SHARE = 0.55  # of a mask's colour in the picture
+_SHARE = 0.55  # of the color of a mask in the picture
 Annotation = dict[str, Any]
 
 
@@ -81,7 +81,7 @@ class SamConfig(ProducerConfig):
 
 
 class SamMasks(Producer):
-    """Every rank holds the whole model."""
+    """Makes masks of one image after another; every rank holds the whole model."""
 
     Config = SamConfig
     FIGURES = ("sam/masks", "sam/best_iou")
@@ -116,10 +116,12 @@ class SamMasks(Producer):
     def produce(self, name: str, image: Pixels, truth: Pixels | None, classes: int) -> Product:
         from segment_anything.utils.amg import coco_encode_rle, rle_to_mask  # see build_sam
 
-        found = sorted(self._annotations(image), key=lambda one: -one["area"])
-        masks = [rle_to_mask(one["segmentation"]) for one in found]
-        encoded = [one | {"segmentation": coco_encode_rle(one["segmentation"])} for one in found]
-        figures = {"sam/masks": float(len(found))}
+        annotations = sorted(self._annotations(image), key=lambda item: -item["area"])
+        masks = [rle_to_mask(item["segmentation"]) for item in annotations]
+        encoded = [
+            item | {"segmentation": coco_encode_rle(item["segmentation"])} for item in annotations
+        ]
+        figures = {"sam/masks": float(len(annotations))}
         if truth is not None and (truth != IGNORED).any():
             figures["sam/best_iou"] = best_iou(masks, truth, classes)
         height, width = image.shape[:2]
@@ -130,7 +132,7 @@ class SamMasks(Producer):
             "settings": self.config.model_dump(mode="json", exclude={"dataset", "watch"}),
             "points_per_batch": self.points_per_batch,
             **figures,
-            "annotations": [{"id": number, **one} for number, one in enumerate(encoded, 1)],
+            "annotations": [{"id": number, **item} for number, item in enumerate(encoded, 1)],
         }
         picture = io.BytesIO()
         Image.fromarray(overlay(image, masks, name)).save(picture, "png")
@@ -139,7 +141,7 @@ class SamMasks(Producer):
         )
 
     def _annotations(self, image: Pixels) -> list[Annotation]:
-        """With as many points at once as memory allows."""
+        """Generate masks, with as many points at once as memory allows."""
         from segment_anything import SamAutomaticMaskGenerator
 
         while True:
@@ -154,8 +156,8 @@ class SamMasks(Producer):
                 output_mode="uncompressed_rle",
             )
             try:
-                found: list[Annotation] = generator.generate(image)
-                return found
+                annotations: list[Annotation] = generator.generate(image)
+                return annotations
             except torch.OutOfMemoryError:
                 if self.points_per_batch == 1:
                     raise
@@ -164,7 +166,7 @@ class SamMasks(Producer):
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Mapped, not read. Raises ValueError where it is no checkpoint of tensors."""
+    """Map the tensors of a checkpoint. Raises ValueError if it is no checkpoint of tensors."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises nearly everything on damaged input
@@ -175,8 +177,11 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def build_sam(state: Mapping[str, Tensor], load: bool = True) -> Any:
-    """The model whose shapes a checkpoint has, in evaluation mode. load: with its weights."""
-    # seconds to load: only who makes masks pays
+    """Build the model that fits the shapes of a checkpoint, in evaluation mode.
+
+    state: named tensors; load: also copy the weights. Raises ValueError if it is not of SAM.
+    """
+    # seconds to load, needed for masks alone
     from segment_anything.modeling import (
         ImageEncoderViT,
         MaskDecoder,
@@ -229,8 +234,11 @@ def build_sam(state: Mapping[str, Tensor], load: bool = True) -> Any:
 
 
 def best_iou(masks: list[Any], truth: Pixels, classes: int) -> float:
-    """How well the best mask fits each class that is present: the mean of their IoU, without the
-    pixels that do not count. masks: (H, W) bool each."""
+    """Return how well the best mask fits each class that is present, as the mean of their IoU.
+
+    masks: (H, W) bool each; truth: (H, W) class ids, IGNORED where a pixel does not count; classes:
+    their number. Returns a value in [0, 1].
+    """
     counted = truth != IGNORED
     sizes = np.bincount(truth[counted], minlength=classes)
     best = np.zeros(classes)
@@ -241,18 +249,21 @@ def best_iou(masks: list[Any], truth: Pixels, classes: int) -> float:
 
 
 def overlay(image: Pixels, masks: list[Any], name: str) -> Pixels:
-    """(H, W, 3): every mask in a colour of its own, which depends on the name and its place alone;
-    larger ones first, so that none is hidden."""
+    """Paint every mask in its own color, which depends on the name and its place alone.
+
+    image: (H, W, 3) uint8 RGB; masks: (H, W) bool each, larger ones first, so that none is hidden.
+    Returns (H, W, 3) uint8.
+    """
     draw = np.random.Generator(np.random.PCG64(derived_seed("sam", name)))
     painted = image.astype(np.float32)
     for mask in masks:
-        colour = draw.integers(40, 256, size=3)
-        painted[mask] = (1 - _SHARE) * painted[mask] + _SHARE * colour
+        color = draw.integers(40, 256, size=3)
+        painted[mask] = (1 - _SHARE) * painted[mask] + _SHARE * color
     return np.asarray(painted.round().astype(np.uint8))
 
 
 def _shape(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
-    """Width and depth of the encoder. Raises ValueError where it is none of SAM's."""
+    """Return width and depth of the encoder. Raises ValueError if the tensors are not of SAM."""
     if (
         "image_encoder.patch_embed.proj.weight" not in state
         or "mask_decoder.iou_token.weight" not in state
@@ -264,24 +275,29 @@ def _shape(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
     return len(state["image_encoder.patch_embed.proj.weight"]), depth
 
 
-@lru_cache(maxsize=16)  # a study asks again for every point of its grid
+@lru_cache(maxsize=16)  # a study checks the file for every point of its grid
 def _check_file(path: Path, model: str, version: tuple[int, int]) -> None:
-    """version: size and time of change, which decide whether it was looked at already."""
+    """Raise ValueError if a file does not hold the model. version: its size and mtime, for the
+    cache."""
     state = read_weights(path)
     width, depth = _shape(state, path)
     with torch.device("meta"):
         built = build_sam(state, load=False).state_dict()
-    odd = [n for n in built.keys() | state.keys()
+    unfit = [n for n in built.keys() | state.keys()
            if n not in built or n not in state or built[n].shape != state[n].shape]  # fmt: skip
-    if odd:
+    if unfit:
         raise ValueError(
-            f"{path} is no checkpoint of segment-anything: {min(odd)} is missing, or does not fit"
+            f"{path} is no checkpoint of segment-anything: {min(unfit)} is missing, or does not fit"
         )
     known = OFFICIAL.get(model)
     if known is None:
         return
     if (width, depth) != (known.width, known.depth):
-        names = [name for name, one in OFFICIAL.items() if (one.width, one.depth) == (width, depth)]
+        names = [
+            name
+            for name, official in OFFICIAL.items()
+            if (official.width, official.depth) == (width, depth)
+        ]
         what = names[0] if names else f"an encoder {width} wide and {depth} deep"
         raise ValueError(f"{path} holds {what}, not {model}: set model: {(names or ['any'])[0]}")
     if version[0] != known.bytes:
@@ -290,18 +306,18 @@ def _check_file(path: Path, model: str, version: tuple[int, int]) -> None:
             "again, or set model: any"
         )
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != known.sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != known.sha256:
         raise ValueError(
-            f"{path} has sha256 {found}, Meta's {known.file} has {known.sha256}: load it again, or "
-            "set model: any"
+            f"{path} has sha256 {digest}, Meta's {known.file} has {known.sha256}: load it "
+            "again, or set model: any"
         )
 
 
 def _in_bfloat16(forward: Callable[..., Any], device: str, *given: Any, **named: Any) -> Any:
-    """One part in bfloat16; what it gives is float32, which the rest of the package needs."""
+    """Run one part in bfloat16 and return float32, which the rest of the package needs."""
     with torch.autocast(device, dtype=torch.bfloat16):
-        found = forward(*given, **named)
-    if isinstance(found, tuple):
-        return tuple(each.float() for each in found)
-    return found.float()
+        output = forward(*given, **named)
+    if isinstance(output, tuple):
+        return tuple(tensor.float() for tensor in output)
+    return output.float()

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on ResNet50."""
+"""Segments images: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on ResNet50."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -15,11 +15,11 @@ from trainables.models.segmentation import STRIDE, DeepLabV3, Fcn32s
 from trainables.monitoring.iou import class_iou, confusion, mean_iou
 from trainables.numerics.precision import constant
 from trainables.trainable import Batch, Trainable
-from trainables.training_config import TrainableConfig
-from trainables.transforms.geometry import normalise
+from trainables.training_config import ScheduleName, TrainableConfig
+from trainables.transforms.geometry import normalize
 from trainables.transforms.image_and_mask import DRAWS, scaled_crop
 
-_AUXILIARY = 0.4  # its loss's weight (arXiv:1612.01105, section 4)
+_AUXILIARY = 0.4  # weight of the auxiliary loss (arXiv:1612.01105, section 4)
 _BACKBONES = {"fcn32s": "vgg16", "deeplabv3": "resnet50"}
 
 
@@ -33,7 +33,7 @@ class SegmentConfig(TrainableConfig):
         8, description="images per step, over all workers"
     )
     lr: PositiveFloat = 0.01
-    schedule: Literal["cosine", "step", "constant", "poly"] = "poly"
+    schedule: ScheduleName = "poly"
     crop: Annotated[int, Field(ge=32)] | None = Field(
         None, description="side in px of the squares it learns from; default: the image's side"
     )
@@ -68,12 +68,14 @@ class SegmentConfig(TrainableConfig):
 
 
 class Segment(Trainable):
-    """Cross-entropy over the pixels that count, averaged image by image, so that it does not matter
-    how a batch is shared out."""
+    """Minimizes the cross-entropy over the pixels that count.
+
+    It is averaged image by image, so that it does not depend on how a batch is shared out.
+    """
 
     Config = SegmentConfig
     FIGURES = ("loss", "miou", "accuracy")
-    SELECT = ("val/miou", "max")
+    SELECT = "val/miou"
     PREDICTS = "masks"
     NEEDS = "masks"
     EVALUATED = 8, 512
@@ -107,15 +109,15 @@ class Segment(Trainable):
         low, high = self.config.scales
         draws = batch.uniform(DRAWS)
         images, masks = scaled_crop(batch.images, batch.labels, draws, self.side, (low, high))
-        found = model(images)
-        total = self._each(found["out"], masks).mean()
-        if "aux" in found:
-            total = total + _AUXILIARY * self._each(found["aux"], masks).mean()
+        logits = model(images)
+        total = self._image_losses(logits["out"], masks).mean()
+        if "aux" in logits:
+            total = total + _AUXILIARY * self._image_losses(logits["aux"], masks).mean()
         return total
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.model(normalise(batch.images))["out"]
-        loss = self._each(logits, batch.labels).double()
+        logits = self.model(normalize(batch.images))["out"]
+        loss = self._image_losses(logits, batch.labels).double()
         return {
             "confusion": confusion(logits.argmax(1), batch.labels, len(self.classes)),
             "loss": loss.sum(),
@@ -123,44 +125,46 @@ class Segment(Trainable):
         }
 
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Beside FIGURES the IoU of every class that is present, as `iou/<class>`."""
+        """Return FIGURES, and the IoU of every class that is present as `iou/<class>`."""
         matrix = sums["confusion"]
-        each = dict(zip(self.classes, class_iou(matrix).tolist(), strict=True))
+        ious = dict(zip(self.classes, class_iou(matrix).tolist(), strict=True))
         return {
             "loss": float(sums["loss"]) / float(sums["count"]),
             "miou": mean_iou(matrix),
             "accuracy": float(matrix.diagonal().sum()) / float(matrix.sum()),
-            **{f"iou/{name}": value for name, value in each.items() if value == value},
+            **{f"iou/{name}": value for name, value in ious.items() if value == value},
         }
 
     def absent(self, sums: Mapping[str, Tensor]) -> list[str]:
         shown = sums["confusion"].sum(1) > 0
-        return [name for name, one in zip(self.classes, shown.tolist(), strict=True) if not one]
+        return [
+            name for name, present in zip(self.classes, shown.tolist(), strict=True) if not present
+        ]
 
-    def _each(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """(B, K, H, W), (B, H, W) → (B,): the loss of every image; 0 where no pixel counts."""
+    def _image_losses(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Return the loss per image, 0 where no pixel counts: (B, K, H, W), (B, H, W) → (B,)."""
         logits, counted = logits.float(), masks != IGNORED
-        wanted = torch.where(counted, masks, 0).long()
+        targets = torch.where(counted, masks, 0).long()
         weights = self.config.class_weights
         weight = constant(tuple(weights), logits.device) if weights else None
-        pixels = F.cross_entropy(logits, wanted, weight, reduction="none") * counted
-        shares = counted if weight is None else weight[wanted] * counted
+        pixels = F.cross_entropy(logits, targets, weight, reduction="none") * counted
+        shares = counted if weight is None else weight[targets] * counted
         loss = pixels.sum((1, 2)) / shares.sum((1, 2)).clamp(min=1e-6)
         if self.config.dice:
-            loss = loss + self.config.dice * dice_loss(logits, wanted, counted)
+            loss = loss + self.config.dice * dice_loss(logits, targets, counted)
         return loss
 
 
-def dice_loss(logits: Tensor, wanted: Tensor, counted: Tensor) -> Tensor:
-    """1 - Dice of every image, the mean over the classes it shows (arXiv:1606.04797, eq. 3 without
-    its squares).
+def dice_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """Return 1 - Dice of every image, the mean over the classes that it shows (arXiv:1606.04797,
+    equation 3 without its squares).
 
-    logits: (B, K, H, W); wanted: (B, H, W) int64 in [0, K); counted: (B, H, W) bool. Returns (B,),
+    logits: (B, K, H, W); targets: (B, H, W) int64 in [0, K); counted: (B, H, W) bool. Returns (B,),
     0 where no pixel counts.
     """
     guess = logits.softmax(1) * counted[:, None]
-    truth = F.one_hot(wanted, logits.shape[1]).permute(0, 3, 1, 2) * counted[:, None]
-    both, guessed, true = ((x).sum((2, 3)) for x in (guess * truth, guess, truth))
+    truth = F.one_hot(targets, logits.shape[1]).permute(0, 3, 1, 2) * counted[:, None]
+    both, guessed, true = (values.sum((2, 3)) for values in (guess * truth, guess, truth))
     shown = true > 0
     missed = torch.where(shown, 1 - 2 * both / (guessed + true).clamp(min=1e-6), 0.0)
     return missed.sum(1) / shown.sum(1).clamp(min=1)

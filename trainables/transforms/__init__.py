@@ -1,1 +1,1 @@
-"""Augmentation of whole batches on the training device."""
+"""Augments whole batches on the training device."""

@@ -1,7 +1,7 @@
-"""Colour augmentation of whole batches on the training device, each image with its own parameters.
+"""Augments the colors of whole batches on the training device, each image with its own parameters.
 
-Images are (B, 3, H, W) float in [0, 1], and so is what comes back. The single operations equal
-torchvision's functional ones on each image; drawing and applying them is done for all at once.
+Functions take and return images (B, 3, H, W) float in [0, 1]. The single operations equal those
+of torchvision on each image, but parameters are drawn and applied for all images at once.
 """
 
 from collections.abc import Callable
@@ -15,30 +15,30 @@ from trainables.numerics.precision import constant, exact
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
 
 
-def grey(images: Tensor) -> Tensor:
-    """Luma (B, 1, H, W)."""
+def gray(images: Tensor) -> Tensor:
+    """Return the luma (ITU-R BT.601), (B, 1, H, W) float in [0, 1]."""
     weights = constant(_LUMA, images.device).to(images.dtype)
     return (images * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def brightness(images: Tensor, factors: Tensor) -> Tensor:
-    """factors: (B,), 0 is black, 1 changes nothing."""
+    """Scale the brightness by factors (B,): 0 gives black, 1 changes nothing."""
     return (images * factors.view(-1, 1, 1, 1)).clamp(0, 1)
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """factors: (B,), 0 is the image's mean grey, 1 changes nothing."""
-    mean = grey(images).mean((1, 2, 3), keepdim=True)
+    """Scale the contrast by factors (B,): 0 gives the mean gray of the image, 1 changes nothing."""
+    mean = gray(images).mean((1, 2, 3), keepdim=True)
     return torch.lerp(mean.expand_as(images), images, factors.view(-1, 1, 1, 1)).clamp(0, 1)
 
 
 def saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """factors: (B,), 0 is grey, 1 changes nothing."""
-    return torch.lerp(grey(images).expand_as(images), images, factors.view(-1, 1, 1, 1)).clamp(0, 1)
+    """Scale the saturation by factors (B,): 0 gives gray, 1 changes nothing."""
+    return torch.lerp(gray(images).expand_as(images), images, factors.view(-1, 1, 1, 1)).clamp(0, 1)
 
 
 def hue(images: Tensor, shifts: Tensor) -> Tensor:
-    """Turn the hue of HSV by shifts (B,), in turns: 0 and 1 change nothing."""
+    """Shift the hue of HSV by shifts (B,), in full turns: 0 and 1 change nothing."""
     top, bottom = images.amax(1), images.amin(1)
     spread = top - bottom
     red, green, blue = ((top - channel) for channel in images.unbind(1))
@@ -49,7 +49,7 @@ def hue(images: Tensor, shifts: Tensor) -> Tensor:
         torch.where(images[:, 1] == top, 2 * safe + red - blue, 4 * safe + green - red),
     ) / (6 * safe)
     turns = turns + shifts.view(-1, 1, 1)
-    # each channel is the top less the spread times a trapezoid of the hue (Smith, 1978)
+    # channel = maximum - chroma x trapezoid of the hue (Smith, 1978)
     offsets = constant((5.0, 3.0, 1.0), images.device).view(1, 3, 1, 1)
     place = (turns.unsqueeze(1) * 6 + offsets).remainder(6)
     weight = torch.minimum(place, 4 - place).clamp(0, 1)
@@ -62,48 +62,48 @@ _OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     saturation,
     hue,
 )
-JITTER_DRAWS = 9  # four strengths, four for the order, one for whether
+JITTER_DRAWS = 9  # four strengths, four for the order, one for the chance
 
 
 def jitter(
     images: Tensor, draws: Tensor, strengths: tuple[float, float, float, float], chance: float
 ) -> Tensor:
-    """torchvision's ColorJitter: brightness, contrast, saturation and hue in an order of their own
-    for every image, with probability `chance`.
+    """Change brightness, contrast, saturation and hue as torchvision's ColorJitter does.
 
-    strengths: factors are drawn from [1 - s, 1 + s], the shift of the hue from [-s, s]. draws:
-    (B, 9).
+    strengths: factors are drawn from [1 - s, 1 + s], the shift of the hue from [-s, s]; draws:
+    (B, 9) uniforms in [0, 1); chance: probability that an image is changed at all. Each image has
+    its own order of the four operations.
     """
     order = draws[:, 4:8].argsort(1)
-    wanted = draws[:, 8] < chance
+    jittered = draws[:, 8] < chance
     for place in range(4):
         changed = images.clone()
         for number, operation in enumerate(_OPERATIONS):
             middle = 0.0 if operation is hue else 1.0
             values = middle + (2 * draws[:, number] - 1) * strengths[number]
-            chosen = wanted & (order[:, place] == number)
+            chosen = jittered & (order[:, place] == number)
             changed = _replace(changed, chosen, operation, images, values)
         images = changed
     return images
 
 
-def to_grey(images: Tensor, draws: Tensor, chance: float) -> Tensor:
-    """Grey with probability `chance`. draws: (B, 1)."""
-    return torch.where((draws[:, 0] < chance).view(-1, 1, 1, 1), grey(images), images)
+def to_gray(images: Tensor, draws: Tensor, chance: float) -> Tensor:
+    """Make images gray with probability `chance`. draws: (B, 1) uniforms in [0, 1)."""
+    return torch.where((draws[:, 0] < chance).view(-1, 1, 1, 1), gray(images), images)
 
 
 def solarize(images: Tensor, draws: Tensor, chance: float) -> Tensor:
-    """Invert what is brighter than a half, with probability `chance`. draws: (B, 1)."""
+    """Invert values from 0.5 on, with probability `chance`. draws: (B, 1) uniforms in [0, 1)."""
     bright = (draws[:, 0] < chance).view(-1, 1, 1, 1) & (images >= 0.5)
     return torch.where(bright, 1 - images, images)
 
 
 @exact
 def blur(images: Tensor, draws: Tensor, chance: float) -> Tensor:
-    """Gaussian blur with probability `chance`, sigma in [0.1, 2.0] px at 224 px and in proportion
-    at other sides; the kernel spans a tenth of the side (arXiv:2006.07733, appendix B).
+    """Blur images with probability `chance` (arXiv:2006.07733, appendix B).
 
-    draws: (B, 2): whether, sigma.
+    sigma is drawn from [0.1, 2.0] px at 224 px, and in proportion at other sides; the kernel spans
+    a tenth of the side. draws: (B, 2) uniforms in [0, 1), for the chance and for sigma.
     """
     sigma = (0.1 + 1.9 * draws[:, 1]) * (images.shape[-1] / 224)
     return _replace(images.clone(), draws[:, 0] < chance, _blurred, images, sigma)
@@ -129,8 +129,10 @@ def _replace(
     images: Tensor,
     values: Tensor,
 ) -> Tensor:
-    """`into` with the chosen rows replaced by operation(images, values); it may be written to. A
-    CPU computes the chosen ones only; a GPU all, since to ask it how many there are would stop it.
+    """Return `into` with the chosen rows replaced by operation(images, values); may overwrite it.
+
+    A CPU computes the chosen rows only. A GPU computes all: to read how many rows are chosen would
+    synchronize with it.
     """
     if images.device.type != "cpu":
         return torch.where(chosen.view(-1, 1, 1, 1), operation(images, values), into)

@@ -1,7 +1,7 @@
-"""Augmentation of whole batches on the training device, each image with its own parameters.
+"""Augments the geometry of whole batches on the training device, each image on its own.
 
-Images are (B, 3, H, W). Random functions take uniforms in [0, 1), one row an image, so that who
-calls decides where randomness comes from (see `randomness.uniform`).
+Images are (B, 3, H, W). Random functions take uniforms in [0, 1), one row per image, so that the
+caller decides where randomness comes from (see `randomness.uniform`).
 """
 
 import math
@@ -14,34 +14,34 @@ from torch import Tensor
 from trainables.numerics.precision import constant, exact
 
 # ImageNet's channel statistics (torchvision's documentation), used for every data set: the first
-# BatchNorm absorbs the rest, and a hand-off never meets another normalisation.
+# BatchNorm absorbs the rest, and every weight transfer meets the same normalization.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 _TRIES = 10  # of a resized crop, as torchvision has it
 CROP_DRAWS = 2 + 2 * _TRIES
 
 
-def normalise(images: Tensor) -> Tensor:
-    """uint8 in [0, 255] → float32 with ImageNet's channel means and deviations removed."""
-    return standardise(images.float() / 255.0)
+def normalize(images: Tensor) -> Tensor:
+    """Map uint8 in [0, 255] to float32, less ImageNet's channel means, over its deviations."""
+    return standardize(images.float() / 255.0)
 
 
-def standardise(images: Tensor) -> Tensor:
-    """Float in [0, 1] → with ImageNet's channel means and deviations removed."""
+def standardize(images: Tensor) -> Tensor:
+    """Map float in [0, 1] to the same less ImageNet's channel means, over its deviations."""
     mean, std = constant(MEAN, images.device), constant(STD, images.device)
     return (images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
 
 def flip(images: Tensor, draws: Tensor) -> Tensor:
-    """Mirror left-right where draws[:, 0] < 0.5. draws: (B, 1)."""
+    """Mirror left-right where draws[:, 0] < 0.5. draws: (B, 1) uniforms in [0, 1)."""
     mirrored = images.flip(-1)
     return torch.where((draws[:, 0] < 0.5).view(-1, 1, 1, 1), mirrored, images)
 
 
 def crop(images: Tensor, draws: Tensor) -> Tensor:
-    """Shift by up to an eighth of the side, zeros outside: CIFAR's pad-4-and-crop at 32 px.
+    """Shift by up to an eighth of the side, zeros outside: at 32 px the usual pad-4-and-crop.
 
-    draws: (B, 2), vertical and horizontal. Returns the size of the input.
+    draws: (B, 2) uniforms in [0, 1), vertical and horizontal. Returns the shape of the input.
     """
     batch, _, height, width = images.shape
     reach = max(1, height // 8)
@@ -53,12 +53,12 @@ def crop(images: Tensor, draws: Tensor) -> Tensor:
 
 @exact
 def resized_crop(images: Tensor, draws: Tensor, least: float = 0.08) -> Tensor:
-    """A rectangle of `least` to all of the area and aspect 3/4-4/3, resized to the whole
-    (bilinear).
+    """Crop a random rectangle and resize it to the shape of the input (bilinear).
 
-    The Inception crop (arXiv:1409.4842) as torchvision's RandomResizedCrop draws it from square
-    images, in one grid_sample: the first of ten rectangles that fits. images: float. draws:
-    (B, 22): vertical, horizontal, then area and aspect of every try.
+    It is the Inception crop (arXiv:1409.4842) as torchvision's RandomResizedCrop draws it from
+    square images: the first of ten rectangles that fits. least: smallest share of the area, in
+    (0, 1); the aspect is in 3/4..4/3. images: float; draws: (B, 22) uniforms in [0, 1): vertical,
+    horizontal, then area and aspect of every try.
     """
     area = least + (1 - least) * draws[:, 2::2]
     aspect = torch.exp((draws[:, 3::2] * 2 - 1) * math.log(4 / 3))
@@ -74,31 +74,31 @@ def resized_crop(images: Tensor, draws: Tensor, least: float = 0.08) -> Tensor:
 
 
 def rotate90(images: Tensor, turns: Tensor) -> Tensor:
-    """Rotate square images counter-clockwise by turns[i] quarter turns. turns: (B,) in 0..3."""
+    """Rotate square images counter-clockwise by quarter turns. turns: (B,) int64 in 0..3."""
     rotated = torch.stack([torch.rot90(images, k, (2, 3)) for k in range(4)])
     return rotated[turns, torch.arange(len(images), device=images.device)]
 
 
 def _crop_flip(images: Tensor, draws: Tensor) -> Tensor:
-    return normalise(flip(crop(images, draws[:, :2]), draws[:, 2:3]))
+    return normalize(flip(crop(images, draws[:, :2]), draws[:, 2:3]))
 
 
 def _flip(images: Tensor, draws: Tensor) -> Tensor:
-    return normalise(flip(images, draws[:, :1]))
+    return normalize(flip(images, draws[:, :1]))
 
 
 def _resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:
-    cropped = resized_crop(normalise(images), draws[:, :CROP_DRAWS])
+    cropped = resized_crop(normalize(images), draws[:, :CROP_DRAWS])
     return flip(cropped, draws[:, CROP_DRAWS:])
 
 
 def _crop(images: Tensor, draws: Tensor) -> Tensor:
-    return normalise(crop(images, draws[:, :2]))
+    return normalize(crop(images, draws[:, :2]))
 
 
-# name in a study → (uniforms needed an image, uint8 batch and uniforms → normalised batch)
+# name in a study → (uniforms per image, function of uint8 batch and uniforms → normalized batch)
 AUGMENTATIONS: dict[str, tuple[int, Callable[[Tensor, Tensor], Tensor]]] = {
-    "none": (0, lambda images, draws: normalise(images)),
+    "none": (0, lambda images, draws: normalize(images)),
     "flip": (1, _flip),
     "crop": (2, _crop),
     "crop_flip": (3, _crop_flip),

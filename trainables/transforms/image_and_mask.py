@@ -1,7 +1,7 @@
-"""Augmentation of images and masks together, on the training device, each pair with its own
-parameters: scale, crop, mirror and quarter turns in one resampling.
+"""Augments images and masks together on the training device, each pair with its own parameters:
+scale, crop, mirror and quarter turns in one resampling.
 
-Masks are taken from the nearest pixel, and what lies outside an image does not count.
+Masks are sampled from the nearest pixel; pixels outside the image do not count.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.dataset import IGNORED
 from trainables.numerics.precision import exact
-from trainables.transforms.geometry import normalise
+from trainables.transforms.geometry import normalize
 
 DRAWS = 5  # uniforms an image: scale, vertical, horizontal, mirror, quarter turns
 
@@ -21,10 +21,10 @@ DRAWS = 5  # uniforms an image: scale, vertical, horizontal, mirror, quarter tur
 def scaled_crop(
     images: Tensor, masks: Tensor, draws: Tensor, side: int, scales: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """A square of the image, enlarged by a drawn factor, mirrored and turned.
+    """Cut a square out of each pair, enlarged by a drawn factor, mirrored and turned.
 
-    images: (B, 3, S, S) uint8; masks: (B, S, S) uint8 class ids; draws: (B, 5) in [0, 1); scales:
-    smallest and largest factor, drawn evenly on a logarithmic scale. Returns normalised
+    images: (B, 3, S, S) uint8; masks: (B, S, S) uint8 class ids; draws: (B, 5) in [0, 1); side: in
+    px; scales: smallest and largest factor, drawn evenly on a logarithmic scale. Returns normalized
     (B, 3, side, side) and (B, side, side) uint8; outside the image pixels are ImageNet's mean and
     IGNORED.
     """
@@ -44,8 +44,8 @@ def scaled_crop(
         1,
     )
     grid = F.affine_grid(theta, [len(images), 1, side, side], align_corners=False)
-    pixels = F.grid_sample(normalise(images), grid, align_corners=False)
-    # one is added and taken away, so that what lies outside, 0, is told from class 0
+    pixels = F.grid_sample(normalize(images), grid, align_corners=False)
+    # ids are shifted by 1, since grid_sample gives 0 outside the image
     ids = masks[:, None].float() + 1
-    found = F.grid_sample(ids, grid, mode="nearest", align_corners=False)[:, 0].round()
-    return pixels, torch.where(found == 0, IGNORED, found - 1).to(torch.uint8)
+    shifted = F.grid_sample(ids, grid, mode="nearest", align_corners=False)[:, 0].round()
+    return pixels, torch.where(shifted == 0, IGNORED, shifted - 1).to(torch.uint8)

@@ -1,43 +1,46 @@
-"""The two random views of an image that self-supervised learning compares.
+"""Makes the two random views of an image that self-supervised learning compares.
 
-A view takes (B, 3, S, S) uint8, its uniforms (B, n) and the least share of the area that its crop
-shows, and returns a normalised float batch of the same size.
+A view takes (B, 3, S, S) uint8, its uniforms (B, n) in [0, 1) and the smallest share of the area
+that its crop shows, and returns a normalized float batch of the same shape.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor
 
-from trainables.transforms.color import JITTER_DRAWS, blur, jitter, solarize, to_grey
-from trainables.transforms.geometry import CROP_DRAWS, flip, resized_crop, standardise
+from trainables.transforms.color import JITTER_DRAWS, blur, jitter, solarize, to_gray
+from trainables.transforms.geometry import CROP_DRAWS, flip, resized_crop, standardize
 
 View = Callable[[Tensor, Tensor, float], Tensor]
 _CROP = CROP_DRAWS + 1  # draws of a resized crop and a flip
 
 
 def _cropped(images: Tensor, draws: Tensor, least: float) -> Tensor:
-    """Float in [0, 1]."""
+    """Crop, resize and flip. Returns float in [0, 1]."""
     images = resized_crop(images.float() / 255, draws[:, :CROP_DRAWS], least)
     return flip(images, draws[:, CROP_DRAWS:_CROP]).clamp(0, 1)
 
 
 def _report(images: Tensor, draws: Tensor, least: float) -> Tensor:
-    """The second report's list: resized crop, flip, colour jitter of 0.2."""
+    """Make a view as in the report on Office-Home: resized crop, flip, color jitter of 0.2."""
     images = _cropped(images, draws, least)
-    return standardise(jitter(images, draws[:, _CROP:], (0.2, 0.2, 0.2, 0.2), 1.0))
+    return standardize(jitter(images, draws[:, _CROP:], (0.2, 0.2, 0.2, 0.2), 1.0))
 
 
 def _strong(strengths: tuple[float, float, float, float], blurred: float, solarized: float) -> View:
-    """Crop and flip, colour jitter, grey one time in five; blur and solarization by chance."""
+    """Return a view: crop, flip, color jitter (chance 0.8), gray (0.2), blur and solarization.
+
+    strengths: of the jitter; blurred, solarized: their chances in [0, 1].
+    """
 
     def view(images: Tensor, draws: Tensor, least: float) -> Tensor:
         images = _cropped(images, draws, least)
         draws = draws[:, _CROP:]
         images = jitter(images, draws, strengths, 0.8)
         draws = draws[:, JITTER_DRAWS:]
-        images = to_grey(images, draws[:, :1], 0.2)
+        images = to_gray(images, draws[:, :1], 0.2)
         images = blur(images, draws[:, 1:3], blurred)
-        return standardise(solarize(images, draws[:, 3:4], solarized))
+        return standardize(solarize(images, draws[:, 3:4], solarized))
 
     return view
 
@@ -46,7 +49,7 @@ _REPORT_DRAWS = _CROP + JITTER_DRAWS
 _STRONG_DRAWS = _CROP + JITTER_DRAWS + 4
 _PAPER = (0.4, 0.4, 0.2, 0.1)  # BYOL's (arXiv:2006.07733, table 6): its two views differ
 _SIMCLR = _strong((0.8, 0.8, 0.8, 0.2), 0.5, 0.0)  # SimCLR's (arXiv:2002.05709, appendix A)
-# name in a study → (uniforms needed an image, view) of the first and of the second view
+# name in a study → (uniforms per image, view) of the first and of the second view
 VIEWS: dict[str, tuple[tuple[int, View], tuple[int, View]]] = {
     "report": ((_REPORT_DRAWS, _report), (_REPORT_DRAWS, _report)),
     "paper": (

@@ -24,7 +24,7 @@ from tests.conftest import ALONE
 from tests.trainables.tasks.test_sam import EVERYTHING, photograph, small_sam
 from trainables.data.datasets import DatasetConfig, read
 from trainables.engine.checkpoints import Unrecoverable
-from trainables.loading.image_files import list_pictures, open_pictures
+from trainables.loading.image_files import open_images, write_image_list
 from trainables.numerics.distributed import World
 from trainables.producer import Product
 from trainables.tasks.sam import SamMasks
@@ -293,6 +293,6 @@ def test_images_that_were_moved_are_found(tmp_path: Path) -> None:
         Image.fromarray(photograph(40, 64)).save(path)
     for place in ("here", "there"):
         config = DatasetConfig(type="image_folder", path=str(tmp_path / place), labels=False)
-        list_pictures(read(config, None, cut=False), "fail", listing)
-        assert open_pictures(listing).open(0)[0].shape == (40, 64, 3)
+        write_image_list(read(config, None, cut=False), "fail", listing)
+        assert open_images(listing).open(0)[0].shape == (40, 64, 3)
         (tmp_path / place).rename(tmp_path / "there")

@@ -332,4 +332,4 @@ def test_a_model_that_cannot_be_traced_costs_its_diagram_alone(tasks: Tasks, mon
     train(task, ALONE, lambda figures: None)
     assert tasks.store.run(task.key).result() is not None
     assert not (tasks.store.run(task.key).path / ARCHITECTURE).exists()
-    assert "no diagram of the model: RuntimeError: no graph" in caplog.text
+    assert "the model cannot be drawn: RuntimeError: no graph" in caplog.text

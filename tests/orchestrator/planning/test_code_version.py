@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from orchestrator.planning import code_version as versions
 from orchestrator.planning import prepare
 from trainables.config import as_plain
+from trainables.metrics import METRICS
 from trainables.tasks.registry import PRODUCERS, TRAINABLES
 
 CACHED = [
@@ -208,14 +210,16 @@ def test_a_choice_s_own_code_counts_for_those_that_use_it(copied: Path, registry
     assert version(**others) == before
 
 
-def test_the_direction_of_the_metric_that_stops_a_run_counts(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("metric", "chooses"), [("loss", False), ("accuracy", True)])
+def test_the_direction_of_the_metric_that_stops_a_run_or_chooses_its_checkpoint_counts(
+    monkeypatch: pytest.MonkeyPatch, metric: str, chooses: bool
 ) -> None:
-    stop = {"metric": "val/accuracy", "patience": 2}
+    stop = {"metric": f"val/{metric}", "patience": 2}
     before, plain = version(early_stopping=stop), version()
-    monkeypatch.setattr(prepare, "metric_of", lambda name: type("Metric", (), {"mode": "min"}))
+    other = "max" if METRICS[metric].mode == "min" else "min"
+    monkeypatch.setitem(METRICS, metric, replace(METRICS[metric], mode=other))
     assert version(early_stopping=stop) != before
-    assert version() == plain
+    assert (version() != plain) is chooses
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.reporting.architecture_plot import draw_architecture, in_units, lanes_of
 from orchestrator.reporting.style import save
-from tests.trainables.monitoring.test_trace import CASES, drawn
+from tests.trainables.monitoring.test_architecture import CASES, drawn
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 
 from trainables.data.class_folders import (
-    DOMAINS,
-    few,
     list_domains,
     list_images,
     list_unlabelled,
-    near,
 )
+from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
-from trainables.data.source import Source
 from trainables.dataset import DataError
 
 NO_LABELS = "or set `labels: false` to learn without labels"
@@ -309,13 +306,3 @@ def test_mini_imagenet_is_read_from_class_folders(tmp_path: Path) -> None:
     make(tmp_path, *numbered("test/n01", 1), *numbered("test/n02", 2))
     source = source_of("mini_imagenet", tmp_path)
     assert (source.classes, sizes(source)) == (("n01", "n02"), [16, 2, 3])
-
-
-def test_few_counts_what_it_leaves_out() -> None:
-    assert few(["a", "b"]) == "a, b"
-    assert few(["a", "b", "c"], most=2) == "a, b and 1 more"
-
-
-def test_near_names_all_and_the_nearest_if_one_is_near() -> None:
-    assert near("Artt", DOMAINS).startswith("did you mean 'Art'? there are: Art, Clipart, ")
-    assert near("x", ["a", "b"]) == "there are: a, b"

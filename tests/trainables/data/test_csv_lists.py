@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from trainables.data.contract import Source
 from trainables.data.csv_lists import is_manifest, list_csv
 from trainables.data.datasets import DatasetConfig, read
-from trainables.data.source import Source
 from trainables.dataset import DataError
 
 ROWS = "filename,label\n"

@@ -12,8 +12,9 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.datasets import CIFAR10
 
-from trainables.data.datasets import CIFAR10_CLASSES, DATASETS, DatasetConfig, read
-from trainables.data.source import Source
+from trainables.data.contract import Source
+from trainables.data.datasets import DATASETS, DatasetConfig, read
+from trainables.data.named_datasets import CIFAR10_CLASSES
 from trainables.dataset import DataError
 
 

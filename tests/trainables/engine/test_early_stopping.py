@@ -3,7 +3,7 @@
 import pytest
 
 from trainables.engine.early_stopping import best_epoch, has_ended
-from trainables.monitoring.collapse import warning
+from trainables.monitoring.collapse import collapse_warning
 from trainables.training_config import TrainableConfig
 
 CALM = {"val/embedding_std": 0.04, "val/effective_rank": 40.0}
@@ -37,6 +37,6 @@ def test_a_run_ends_with_its_epochs(done, ended):
     ],
 )
 def test_a_collapse_is_told_since_when_it_lasts(probes, since):
-    said = warning(epochs(*probes), width=512)
+    said = collapse_warning(epochs(*probes), width=512)
     assert (since is None) == (said == "")
     assert since is None or f"collapsed by epoch {since} " in said

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from tests.conftest import damage as spoil
+from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
-from trainables.data.source import Source
 from trainables.dataset import DataError
 from trainables.loading import decoded_cache as cache
 from trainables.loading.image_table import ImageTable, open_table

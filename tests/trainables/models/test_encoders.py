@@ -17,7 +17,7 @@ from trainables.models.weights import (
     IMAGENET_WEIGHTS,
     WeightsError,
     fingerprint,
-    initialise,
+    initialize,
     load_encoder,
     read_state_file,
 )
@@ -78,7 +78,7 @@ def test_an_encoder_has_no_classifier_and_follows_the_torch_seed() -> None:
 def test_random_weights_are_those_it_was_built_with() -> None:
     built = encoder()
     before = copied(built)
-    loaded = initialise(built, config(weights="random"))
+    loaded = initialize(built, config(weights="random"))
     assert same(built, before)
     assert (loaded.source, loaded.tensors) == ("random initialisation", len(before))
     assert loaded.fingerprint == fingerprint(before)
@@ -87,7 +87,7 @@ def test_random_weights_are_those_it_was_built_with() -> None:
 def test_weights_come_from_a_file(tmp_path: Path) -> None:
     given, built = copied(encoder(1)), encoder(0)
     torch.save(given, tmp_path / "mine.pt")
-    loaded = initialise(built, config(weights=str(tmp_path / "mine.pt")))
+    loaded = initialize(built, config(weights=str(tmp_path / "mine.pt")))
     assert same(built, given)
     assert str(loaded) == f"120 encoder tensors from mine.pt, fingerprint {fingerprint(given)}"
 
@@ -107,7 +107,7 @@ def test_imagenet_weights_come_from_torchvision(
     state = torchvision_state(name=name)
     put_in_cache(state, tmp_path, name, monkeypatch)
     built, _ = build_encoder(name, small_input=False)
-    loaded = initialise(built, config(backbone=name, weights="imagenet"))
+    loaded = initialize(built, config(backbone=name, weights="imagenet"))
     assert same(built, state)
     assert IMAGENET_WEIGHTS[name] in loaded.source
 
@@ -120,7 +120,7 @@ def test_imagenet_weights_may_be_older_than_batchnorms_counter(
     torchvision.models.resnet18(weights=None).load_state_dict(state, strict=True)
     put_in_cache(state, tmp_path, "resnet18", monkeypatch)
     built = encoder()
-    initialise(built, config(weights="imagenet"))
+    initialize(built, config(weights="imagenet"))
     assert all(torch.equal(built.state_dict()[k], state[k]) for k in state if "fc." not in k)
 
 
@@ -249,4 +249,4 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, content: bytes | Non
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(WeightsError, match="gone.pt is no state-dict file"):
-        initialise(encoder(), config(weights=str(path)))
+        initialize(encoder(), config(weights=str(path)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from trainables.monitoring.feature_quality import collapsed, knn_accuracy, spread
+from trainables.monitoring.feature_quality import collapsed, feature_spread, knn_accuracy
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -74,14 +74,14 @@ def test_knn_of_features_that_are_not_finite_is_not_a_number() -> None:
 
 def test_knn_without_a_neighbour_is_refused() -> None:
     one, label = normal(1, 4), torch.zeros(1, dtype=torch.int64)
-    with pytest.raises(ValueError, match="1 images have no neighbours among 1"):
+    with pytest.raises(ValueError, match="1 images have no neighbors among 1"):
         knn_accuracy(one, label, one, label, own=True)
     assert knn_accuracy(one, label, one, label) == 1
 
 
 @pytest.mark.parametrize("width", [4, 64])
 def test_isotropic_features_have_the_highest_spread(width: int) -> None:
-    std, rank = spread(normal(20_000, width))
+    std, rank = feature_spread(normal(20_000, width))
     assert std == pytest.approx(1 / math.sqrt(width), rel=0.01)
     assert rank == pytest.approx(width, rel=0.01)
     assert not collapsed(std, rank, width)
@@ -90,7 +90,7 @@ def test_isotropic_features_have_the_highest_spread(width: int) -> None:
 @pytest.mark.parametrize("images", [50, 500])
 def test_features_on_one_line_have_rank_one(images: int) -> None:
     direction, sign = normal(100), torch.where(torch.arange(images) % 5 == 0, -1.0, 1.0)
-    std, rank = spread(sign[:, None] * direction * torch.rand(images, 1).add(0.1))
+    std, rank = feature_spread(sign[:, None] * direction * torch.rand(images, 1).add(0.1))
     unit = (direction / direction.norm()).abs().mean()
     assert std == pytest.approx(float(unit) * math.sqrt(1 - 0.6**2), rel=1e-4)
     assert rank == pytest.approx(1, abs=1e-3)
@@ -103,18 +103,18 @@ def test_rank_is_the_one_of_the_singular_values(shape: tuple[int, int]) -> None:
     unit = torch.nn.functional.normalize(features.double())
     shares = torch.linalg.svdvals(unit - unit.mean(0))
     shares = shares[shares > 1e-9] / shares.sum()
-    assert spread(features)[1] == pytest.approx(float((-shares * shares.log()).sum().exp()))
+    assert feature_spread(features)[1] == pytest.approx(float((-shares * shares.log()).sum().exp()))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-20, 1e20])
 def test_features_that_are_all_the_same_have_no_spread(value: float) -> None:
-    std, rank = spread(torch.full((50, 8), value))
+    std, rank = feature_spread(torch.full((50, 8), value))
     assert (std, rank) == (pytest.approx(0, abs=1e-9), 1)
     assert collapsed(std, rank, 8)
 
 
 def test_noise_around_one_point_is_a_collapse_whatever_its_rank() -> None:
-    std, rank = spread(1 + 1e-3 * normal(2000, 256))
+    std, rank = feature_spread(1 + 1e-3 * normal(2000, 256))
     assert rank > 200
     assert collapsed(std, rank, 256)
 
@@ -122,8 +122,8 @@ def test_noise_around_one_point_is_a_collapse_whatever_its_rank() -> None:
 def test_features_that_are_not_finite_have_no_spread_and_tell_nothing_apart() -> None:
     features = normal(50, 8)
     features[0, 0] = math.nan
-    assert all(map(math.isnan, spread(features)))
-    assert collapsed(*spread(features), 8)
+    assert all(map(math.isnan, feature_spread(features)))
+    assert collapsed(*feature_spread(features), 8)
 
 
 @pytest.mark.parametrize(

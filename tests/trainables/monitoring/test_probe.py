@@ -13,9 +13,9 @@ import torch.multiprocessing as multiprocessing
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import build_training
 from tests.conftest import ALONE, Tasks
-from trainables.monitoring.probe import features, probe, sample, snapshot, validation_features
+from trainables.monitoring.probe import features, probe, sample, tsne_input, validation_features
 from trainables.numerics.distributed import World
-from trainables.transforms.geometry import normalise
+from trainables.transforms.geometry import normalize
 
 
 def test_features_come_in_the_order_of_the_samples(tasks: Tasks):
@@ -25,7 +25,7 @@ def test_features_come_in_the_order_of_the_samples(tasks: Tasks):
     run.trainable.model.eval()
     with torch.inference_mode():
         images = torch.from_numpy(run.table.images[rows])
-        wanted = run.trainable.model.encoder(normalise(images))
+        wanted = run.trainable.model.encoder(normalize(images))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
@@ -59,7 +59,7 @@ def test_two_ranks_see_what_one_sees(tasks: Tasks, tmp_path: Path):
 def test_a_snapshot_holds_what_a_map_is_drawn_from(tasks: Tasks):
     run = build_training(tasks.make(), ALONE)
     found = validation_features(run.trainable, run.table, ALONE, nullcontext)
-    kept = snapshot(run.table, found)
+    kept = tsne_input(run.table, found)
     assert np.array_equal(kept["rows"], run.table.parts["val"])
     assert np.array_equal(kept["labels"], run.table.labels[kept["rows"]])
     assert kept["features"].shape == (len(kept["rows"]), 128)
@@ -84,4 +84,4 @@ def test_classes_of_pixels_are_not_asked_of_whole_images(tasks: Tasks):
         "val/embedding_std",
         "val/effective_rank",
     }
-    assert len(snapshot(table, seen)["classes"]) == 0
+    assert len(tsne_input(table, seen)["classes"]) == 0

@@ -43,7 +43,7 @@ def test_of_two_images_of_one_name_the_one_that_is_held_out_is_meant() -> None:
 
 
 def test_a_name_that_may_be_either_of_two_is_refused_with_both() -> None:
-    with pytest.raises(DataError, match="may be train/0001, val/0001: say which"):
+    with pytest.raises(DataError, match="may be train/0001, val/0001: name one of them"):
         watched_rows([*NAMES, "val/0001_sat.jpg"], VALIDATION, ["0001"])
 
 

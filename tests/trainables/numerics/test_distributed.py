@@ -14,9 +14,9 @@ from trainables.numerics.distributed import World
 
 def test_one_process_is_a_world_of_its_own():
     value = torch.tensor([1, 2])
-    assert ALONE.total(value) is value
-    assert ALONE.gather("x") == ["x"]
-    assert ALONE.from_first("x") == "x"
+    assert ALONE.all_reduce_sum(value) is value
+    assert ALONE.all_gather("x") == ["x"]
+    assert ALONE.broadcast("x") == "x"
     assert ALONE.share(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
 
 
@@ -34,9 +34,9 @@ def _rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     world = World(rank, 2, torch.device("cpu"))
     found = {
-        "total": world.total(torch.tensor([2**40 + rank])),  # too large for float32
-        "gather": world.gather({"rank": rank}),
-        "first": world.from_first(f"of {rank}"),
+        "total": world.all_reduce_sum(torch.tensor([2**40 + rank])),  # too large for float32
+        "gather": world.all_gather({"rank": rank}),
+        "first": world.broadcast(f"of {rank}"),
     }
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()

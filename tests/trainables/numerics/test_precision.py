@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.numerics.precision import Precision, choose
+from trainables.numerics.precision import Precision, choose_precision
 from trainables.training_config import TrainableConfig
 
 CPU = torch.device("cpu")
@@ -30,33 +30,33 @@ def config(**settings: Any) -> TrainableConfig:
 def test_a_precision_that_is_asked_for_is_taken(
     precision: str, autocast: torch.dtype | None, side: int
 ) -> None:
-    assert choose(config(precision=precision), CPU, side).autocast is autocast
+    assert choose_precision(config(precision=precision), CPU, side).autocast is autocast
 
 
 @pytest.mark.parametrize("side", [8, 31, 32, 224])
 def test_a_cpu_reduces_precision_where_it_gains(side: int, capable: bool) -> None:
     wanted = torch.bfloat16 if capable and side >= 32 else None
-    assert choose(config(), CPU, side).autocast is wanted
+    assert choose_precision(config(), CPU, side).autocast is wanted
 
 
 def test_a_torch_that_cannot_tell_what_the_cpu_does_means_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert choose(config(), CPU, 64).autocast is None
+    assert choose_precision(config(), CPU, 64).autocast is None
 
 
 @pytest.mark.parametrize(("side", "last"), [(8, False), (31, False), (32, True), (224, True)])
 @pytest.mark.parametrize("precision", ["auto", "bfloat16"])
 def test_a_cpu_uses_channels_last_from_32_pixels(side: int, last: bool, precision: str) -> None:
-    numerics = choose(config(precision=precision), CPU, side)
+    numerics = choose_precision(config(precision=precision), CPU, side)
     assert numerics.channels_last is last
     wanted = torch.channels_last if last else torch.contiguous_format
     assert numerics.memory_format is wanted
 
 
 def test_the_default_is_auto() -> None:
-    assert choose(config(), CPU, 8) == Precision(None, torch.contiguous_format)
+    assert choose_precision(config(), CPU, 8) == Precision(None, torch.contiguous_format)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_the_default_is_auto() -> None:
     ],
 )
 def test_numerics_say_what_they_are(precision: str, side: int, text: str) -> None:
-    assert str(choose(config(precision=precision), CPU, side)) == text
+    assert str(choose_precision(config(precision=precision), CPU, side)) == text
 
 
 def test_bfloat16_on_request_is_what_a_model_then_runs_in() -> None:
-    numerics = choose(config(precision="bfloat16"), CPU, 8)
+    numerics = choose_precision(config(precision="bfloat16"), CPU, 8)
     with torch.autocast("cpu", dtype=numerics.autocast):
         assert torch.nn.Linear(4, 2)(torch.zeros(1, 4)).dtype == torch.bfloat16
 
@@ -82,6 +82,6 @@ def test_bfloat16_on_request_is_what_a_model_then_runs_in() -> None:
 def test_a_modern_gpu_runs_in_bfloat16_and_channels_last() -> None:
     device = torch.device("cuda")
     modern = torch.cuda.get_device_capability(device) >= (8, 0)
-    numerics = choose(config(), device, 8)
+    numerics = choose_precision(config(), device, 8)
     assert (numerics.autocast is torch.bfloat16, numerics.channels_last) == (modern, modern)
-    assert choose(config(precision="float32"), device, 8).autocast is None
+    assert choose_precision(config(precision="float32"), device, 8).autocast is None

@@ -11,7 +11,7 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from trainables.models.encoders import build_encoder
-from trainables.numerics.sync_batchnorm import RankBatchNorm2d, synchronise
+from trainables.numerics.sync_batchnorm import RankBatchNorm2d, synchronize
 
 CPU = torch.device("cpu")
 CHANNELS, STEPS = 4, 2
@@ -83,7 +83,7 @@ def rank_main(rank: int, folder: str) -> None:
     for name, case in CASES.items():
         images, weights = data(case)
         mine = slice(0, case.cut) if rank == 0 else slice(case.cut, None)
-        results[name] = two_steps(synchronise(layer(case), CPU), images[mine], weights[mine])
+        results[name] = two_steps(synchronize(layer(case), CPU), images[mine], weights[mine])
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -142,7 +142,7 @@ def test_synchronise_keeps_names_state_and_the_parameters_themselves() -> None:
     encoder, _ = build_encoder("resnet18", small_input=True)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     learnt = [id(parameter) for parameter in encoder.parameters()]
-    converted = synchronise(encoder, CPU)
+    converted = synchronize(encoder, CPU)
     after = converted.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
@@ -153,7 +153,7 @@ def test_synchronise_replaces_every_batchnorm_once() -> None:
     encoder, _ = build_encoder("resnet18", small_input=True)
     count = sum(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
     for _ in range(2):
-        encoder = synchronise(encoder, CPU)
+        encoder = synchronize(encoder, CPU)
         kinds = [type(m) for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
         assert kinds == [RankBatchNorm2d] * count and count == 20
 
@@ -165,7 +165,7 @@ def test_evaluation_is_plain_batchnorm_and_needs_no_other_rank(
     images, _ = data(Case())
     plain = layer(Case())
     plain(images)
-    both = [plain.eval(), synchronise(layer(Case()), CPU).eval()]
+    both = [plain.eval(), synchronize(layer(Case()), CPU).eval()]
     both[1].load_state_dict(plain.state_dict())
     before = {name: value.clone() for name, value in both[1].state_dict().items()}
     assert torch.equal(run(both[0], images), run(both[1], images))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables.dataset import DataInfo
 from trainables.tasks.classify import Classify
 from trainables.trainable import Batch
-from trainables.transforms.geometry import normalise
+from trainables.transforms.geometry import normalize
 
 SIDE = 8
 CLASSES = ("a", "b", "c")
@@ -107,7 +107,7 @@ def test_frozen_layers_stay_frozen_after_an_evaluation_between_epochs(mode: str)
 
 
 def test_a_frozen_encoder_gives_the_same_features_in_training_and_evaluation() -> None:
-    trainable, images = classify(train="head"), normalise(batch().images)
+    trainable, images = classify(train="head"), normalize(batch().images)
     trainable.set_training(True)
     features = trainable.model.encoder(images)
     trainable.set_training(False)
@@ -170,13 +170,13 @@ def test_training_images_are_augmented_anew_each_epoch_and_evaluated_ones_never(
     assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
     trainable.model = model  # type: ignore[assignment]
     trainable.evaluate(batch())
-    assert torch.equal(model.seen, normalise(batch().images))
+    assert torch.equal(model.seen, normalize(batch().images))
 
 
 def test_without_augmentation_training_sees_the_images_themselves() -> None:
     model = Fixed([0.0, 0.0, 0.0])
     classify(augment="none").loss(model, batch())
-    assert torch.equal(model.seen, normalise(batch().images))
+    assert torch.equal(model.seen, normalize(batch().images))
 
 
 def test_a_head_on_a_frozen_backbone_in_train_mode_is_refused_with_the_cure() -> None:

@@ -23,7 +23,7 @@ from trainables.tasks.predictor import (
 )
 from trainables.tasks.registry import TRAINABLES
 from trainables.trainable import Trainable
-from trainables.transforms.geometry import normalise
+from trainables.transforms.geometry import normalize
 
 CLASSES = ("cat", "dog", "a b")
 SIDE = 8
@@ -73,7 +73,7 @@ def test_predictions_are_those_of_the_model_that_was_saved(tmp_path: Path) -> No
     trainable, pictures = saved(tmp_path), noise(5, SIDE, SIDE, 3)
     table = Classifier(tmp_path).predict(pictures)
     with torch.inference_mode():
-        given = normalise(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        given = normalize(torch.from_numpy(pictures).permute(0, 3, 1, 2))
         wanted = trainable.model(given).softmax(1).numpy()
     assert np.allclose(table[[f"p({name})" for name in CLASSES]], wanted, atol=1e-6)
     assert table["class"].tolist() == [CLASSES[i] for i in wanted.argmax(1)]
@@ -209,7 +209,7 @@ def test_an_image_of_the_size_that_was_learnt_gets_the_models_own_mask(tmp_path:
     pictures, model = noise(2, SIDE, SIDE, 3), load(tmp_path)
     assert isinstance(model, Segmenter)
     with torch.inference_mode():
-        given = normalise(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        given = normalize(torch.from_numpy(pictures).permute(0, 3, 1, 2))
         wanted = [trainable.model(one[None])["out"][0].argmax(0).numpy() for one in given]
     assert np.array_equal(model.predict(pictures), np.stack(wanted))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainables.dataset import DataInfo
 from trainables.tasks.rotation import Rotation
 from trainables.trainable import Batch
-from trainables.transforms.geometry import MEAN, STD, normalise
+from trainables.transforms.geometry import MEAN, STD, normalize
 
 SIDE = 8
 CLASSES = ("a", "b", "c")
@@ -99,7 +99,7 @@ def test_training_labels_are_the_turns(rotations: int, shown: int) -> None:
 def test_all_four_rotations_train_on_each_image_in_each_turn() -> None:
     trainable, oracle, given = rotation(rotations_per_image=4), Oracle(), batch(3)
     trainable.loss(oracle, given)
-    upright = normalise(given.images)
+    upright = normalize(given.images)
     wanted = [torch.rot90(upright, k, (2, 3)) for k in range(4)]
     assert torch.equal(oracle.seen, torch.cat(wanted))
 

@@ -5,7 +5,7 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 
-from trainables.transforms import color as colour
+from trainables.transforms import color
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ SHIFTS = torch.linspace(-0.5, 0.5, 12)
 @pytest.mark.parametrize(
     "ours, theirs, values",
     [
-        (colour.brightness, reference.adjust_brightness, FACTORS),
-        (colour.contrast, reference.adjust_contrast, FACTORS),
-        (colour.saturation, reference.adjust_saturation, FACTORS),
-        (colour.hue, reference.adjust_hue, SHIFTS),
+        (color.brightness, reference.adjust_brightness, FACTORS),
+        (color.contrast, reference.adjust_contrast, FACTORS),
+        (color.saturation, reference.adjust_saturation, FACTORS),
+        (color.hue, reference.adjust_hue, SHIFTS),
     ],
 )
 def test_an_operation_equals_torchvisions_on_every_image(images, ours, theirs, values):
@@ -50,7 +50,7 @@ def test_jitter_applies_each_image_its_own_operations_in_its_own_order(images):
         for number in draw[4:8].argsort().tolist() if draw[8] < chance else []:
             value = float((2 * draw[number] - 1) * strengths[number]) + (number != 3)
             image[:] = functions[number](image, value)
-    found = colour.jitter(images, draws, strengths, chance)
+    found = color.jitter(images, draws, strengths, chance)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
     kept = draws[:, 8] >= chance
     assert kept.any() and torch.equal(found[kept], images[kept])
@@ -58,8 +58,8 @@ def test_jitter_applies_each_image_its_own_operations_in_its_own_order(images):
 
 def test_grey_and_solarize_follow_their_draws(images):
     draws = torch.linspace(0, 0.99, 12).view(-1, 1)
-    grey = colour.to_grey(images, draws, 0.5)
-    solar = colour.solarize(images, draws, 0.5)
+    grey = color.to_gray(images, draws, 0.5)
+    solar = color.solarize(images, draws, 0.5)
     for row in range(12):
         struck = bool(draws[row, 0] < 0.5)
         wanted = reference.rgb_to_grayscale(images[row], 3) if struck else images[row]
@@ -71,7 +71,7 @@ def test_grey_and_solarize_follow_their_draws(images):
 def test_blur_equals_torchvisions_with_each_images_own_sigma():
     images = torch.rand(4, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     draws = torch.tensor([[0.0, 0.1], [0.9, 0.5], [0.2, 0.9], [0.4, 0.5]])
-    found = colour.blur(images, draws, 0.5)
+    found = color.blur(images, draws, 0.5)
     assert torch.equal(found[1], images[1])
     for row in (0, 2, 3):
         sigma = float(0.1 + 1.9 * draws[row, 1]) / 2  # half of 224 px
@@ -82,6 +82,6 @@ def test_blur_equals_torchvisions_with_each_images_own_sigma():
 def test_only_the_chosen_images_change(images):
     values = torch.linspace(0.5, 1.5, 12)
     chosen = torch.arange(12) % 3 == 0
-    some = colour._replace(images.clone(), chosen, colour.brightness, images, values)
-    every = colour.brightness(images, values)  # which is what a GPU computes
+    some = color._replace(images.clone(), chosen, color.brightness, images, values)
+    every = color.brightness(images, values)  # which is what a GPU computes
     assert torch.equal(some, torch.where(chosen.view(-1, 1, 1, 1), every, images))

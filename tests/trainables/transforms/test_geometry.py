@@ -10,7 +10,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from trainables.numerics.randomness import uniform
 from trainables.transforms import geometry as transforms
-from trainables.transforms.geometry import AUGMENTATIONS, CROP_DRAWS, MEAN, STD, normalise
+from trainables.transforms.geometry import AUGMENTATIONS, CROP_DRAWS, MEAN, STD, normalize
 
 ALMOST_ONE = 1 - 2**-24  # the largest draw
 
@@ -78,7 +78,7 @@ def slow_resized_crop(image: Tensor, draws: Tensor) -> np.ndarray:
 
 def test_normalise_takes_imagenet_statistics_off_each_channel() -> None:
     images = torch.stack([torch.full((3, 2, 2), v, dtype=torch.uint8) for v in (0, 51, 255)])
-    result = normalise(images)
+    result = normalize(images)
     assert result.dtype == torch.float32
     for value, image in zip((0.0, 0.2, 1.0), result, strict=True):
         for channel in range(3):
@@ -181,7 +181,7 @@ def test_an_augmentation_gives_normalised_floats_of_the_same_shape(
     result = augment(images, draws_for(12, draws))
     assert (result.dtype, result.shape) == (torch.float32, images.shape)
     assert torch.equal(images, untouched)
-    black, white = normalise(torch.tensor([0, 255]).repeat(3, 1).view(1, 3, 1, 2)).unbind(-1)
+    black, white = normalize(torch.tensor([0, 255]).repeat(3, 1).view(1, 3, 1, 2)).unbind(-1)
     assert (result >= black[..., None] - 1e-4).all() and (result <= white[..., None] + 1e-4).all()
 
 
@@ -214,9 +214,9 @@ def test_each_image_has_its_own_parameters_in_any_batch(name: str) -> None:
 def test_the_combined_augmentations_are_their_parts_in_order() -> None:
     images, draws = noise(), draws_for(12, 5)
     cropped = transforms.crop(images, draws[:, :2])
-    assert torch.equal(AUGMENTATIONS["none"][1](images, draws[:, :0]), normalise(images))
-    assert torch.equal(AUGMENTATIONS["crop"][1](images, draws[:, :2]), normalise(cropped))
-    flipped = normalise(transforms.flip(cropped, draws[:, 2:3]))
+    assert torch.equal(AUGMENTATIONS["none"][1](images, draws[:, :0]), normalize(images))
+    assert torch.equal(AUGMENTATIONS["crop"][1](images, draws[:, :2]), normalize(cropped))
+    flipped = normalize(transforms.flip(cropped, draws[:, 2:3]))
     assert torch.equal(AUGMENTATIONS["crop_flip"][1](images, draws[:, :3]), flipped)
 
 

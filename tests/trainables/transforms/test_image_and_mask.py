@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from trainables.dataset import IGNORED
-from trainables.transforms.geometry import MEAN, STD, normalise
+from trainables.transforms.geometry import MEAN, STD, normalize
 from trainables.transforms.image_and_mask import DRAWS, scaled_crop
 
 SIDE = 8
@@ -35,7 +35,7 @@ def draws(count: int, **changes: float) -> Tensor:
 def test_nothing_drawn_leaves_the_pair_as_it_is() -> None:
     images, masks = pairs()
     moved, ids = scaled_crop(images, masks, draws(4), SIDE, (1.0, 1.0))
-    torch.testing.assert_close(moved, normalise(images), atol=1e-4, rtol=0)
+    torch.testing.assert_close(moved, normalize(images), atol=1e-4, rtol=0)
     assert torch.equal(ids, masks)
 
 

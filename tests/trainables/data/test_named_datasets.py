@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trainables.data.digit_scenes import SCENE_CLASSES, SIDE, digit_scenes
+from trainables.data.named_datasets import SCENE_CLASSES, SIDE, digit_scenes
 
 
 def test_scenes_are_the_same_every_time_and_show_every_class() -> None:

@@ -1,0 +1,113 @@
+"""The training loop in one process, with checkpoints in memory: result, resume, failure."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.data.datasets import DatasetConfig
+from trainables.engine.checkpoints import InMemory, Unrecoverable
+from trainables.engine.loop import Options, Training, fit, train
+from trainables.loading.decoded_cache import load_table
+from trainables.loading.image_table import ImageTable
+from trainables.numerics.distributed import World
+from trainables.tasks.classify import Classify
+
+ROOT = Path(__file__).parents[3]
+SETTINGS = {"dataset": "digits", "backbone": "resnet10_slim", "epochs": 3, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> ImageTable:
+    return load_table(DatasetConfig(type="digits", limit=100), tmp_path_factory.mktemp("cache"))
+
+
+def config(**settings: Any) -> Classify.Config:
+    return Classify.Config.model_validate(SETTINGS | settings)
+
+
+@pytest.fixture(scope="module")
+def trained(table: ImageTable) -> InMemory:
+    checkpoints = InMemory()
+    fit(Classify, config(), table, seed=1, checkpoints=checkpoints)
+    return checkpoints
+
+
+def test_fit_returns_what_the_training_gave(trained: InMemory, table: ImageTable) -> None:
+    result = trained.result
+    assert result is not None
+    assert [entry["epoch"] for entry in result.history] == [1, 2, 3]
+    accuracy = [entry["val/accuracy"] for entry in result.history]
+    assert accuracy[result.best_epoch - 1] == max(accuracy)
+    assert set(result.test) == {"test/loss", "test/accuracy"}
+    assert 0 <= result.test["test/accuracy"] <= 1 and math.isfinite(result.test["test/loss"])
+    assert result.seconds > 0
+    assert " encoder tensors from random initialisation" in result.facts["weight_transfer"]
+    assert result.facts["warning"] == ""
+    assert trained.states.keys() >= {3, result.best_epoch} and len(trained.states) <= 3
+    assert trained.progress is not None
+    features = trained.arrays["features/epoch_00001.npz"]
+    assert features["features"].shape == (len(table.parts["val"]), 128)
+
+
+def test_a_training_resumed_mid_way_equals_an_uninterrupted_one(
+    trained: InMemory, table: ImageTable
+) -> None:
+    checkpoints = InMemory()
+    options = Options(seed=1, world=World(0, 1, torch.device("cpu")))
+    first = Training(Classify, config(), table, checkpoints, options)
+    train(first, lambda entry: None, until=1)
+    assert list(checkpoints.states) == [1] and checkpoints.result is None
+    reported: list[float] = []
+    second = Training(Classify, config(), table, checkpoints, options)
+    train(second, lambda entry: reported.append(entry["epoch"]))
+    result = second.finish()
+    assert reported == [2, 3]
+    if not torch.cuda.is_available():
+        expected = trained.result
+        assert expected is not None
+        losses = [[e["train/loss"] for e in r.history] for r in (result, expected)]
+        assert losses[0] == losses[1]
+        assert (result.test, result.best_epoch) == (expected.test, expected.best_epoch)
+        weights, others = checkpoints.states[3].weights, trained.states[3].weights
+        assert all(torch.equal(weights[name], others[name]) for name in others)
+
+
+def test_a_finished_training_only_tests_again(trained: InMemory, table: ImageTable) -> None:
+    expected = trained.result
+    assert expected is not None
+    again = fit(Classify, config(), table, seed=1, checkpoints=trained)
+    assert again.history == expected.history and again.test == expected.test
+
+
+def test_another_seed_trains_another_model(trained: InMemory, table: ImageTable) -> None:
+    other = fit(Classify, config(epochs=1), table, seed=2)
+    assert trained.result is not None
+    assert other.history[0]["train/loss"] != trained.result.history[0]["train/loss"]
+
+
+def test_a_learning_rate_that_is_too_high_is_unrecoverable_and_says_what_to_do(
+    table: ImageTable,
+) -> None:
+    with pytest.raises(Unrecoverable) as error:
+        fit(Classify, config(lr=1e30), table)
+    message = str(error.value)
+    assert message.startswith("the loss is not finite at epoch ") and "lower lr" in message
+    assert "\n" not in message
+
+
+def test_weights_that_do_not_fit_are_unrecoverable(tmp_path: Path, table: ImageTable) -> None:
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(Unrecoverable, match=r"weights of other\.pt do not fit the encoder"):
+        fit(Classify, config(weights=str(tmp_path / "other.pt")), table)
+
+
+def test_the_loop_loads_neither_ray_nor_mlflow() -> None:
+    names = {"ray", "mlflow", "orchestrator"}
+    code = f"import sys, trainables.engine.loop\nprint({names} & {{*sys.modules}})"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout == b"set()\n"

@@ -1,0 +1,193 @@
+"""Defines what a data set type is: a function that finds images on disk and returns a `Source`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from trainables.data.images import open_image
+from trainables.dataset import DataError, Indices
+
+# part → class → names of images relative to a folder; without labels: one class, ""
+Listing = dict[str, dict[str, list[str]]]
+Part = TypeVar("Part")
+Ids = npt.NDArray[np.uint8]  # (H, W) class ids, 255 where a pixel does not count
+Color = tuple[int, int, int]  # RGB in [0, 255]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """What the pixels of a mask mean.
+
+    names: of the classes that count, by id. colours: id → RGB in [0, 255]. ignored: colors of
+    pixels that do not count. rounded: channels below 128 mean 0, others 255.
+
+    Without colors, masks hold numbers: `numbers` of the classes, and `ignored_numbers` of pixels
+    that do not count, as 255 never does.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Color, ...] = ()
+    ignored: tuple[Color, ...] = ()
+    rounded: bool = False
+    numbers: tuple[int, ...] = ()
+    ignored_numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A class for every pixel.
+
+    files: one per image, or none where masks are held in memory; decode: index → (H, W) uint8 class
+    ids, 255 where a pixel does not count, raises UnreadableImage; palette: what decides, beside the
+    files, which pixel has which class.
+    """
+
+    files: list[Path]
+    decode: Callable[[int], Ids]
+    palette: Palette | None = None
+
+    @property
+    def meaning(self) -> str:
+        """The palette as text, for a hash; empty without one."""
+        return repr(self.palette) if self.palette else ""
+
+    @property
+    def colours(self) -> tuple[Color, ...]:
+        """RGB in [0, 255] of each class; empty where masks hold ids."""
+        return self.palette.colours if self.palette else ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a data set, not decoded yet.
+
+    names, labels (N,) int64 and `files` share one order; names are unique, relative and sorted
+    within a class. Without labels there are no classes and every label is -1; with masks the
+    classes are those of the pixels, and every label is -1 too. parts: disjoint sorted indices by
+    split. files: one per image, or none where the images are held in memory. decode: index → RGB of
+    any size, raises UnreadableImage.
+    """
+
+    classes: tuple[str, ...]
+    names: list[str]
+    labels: Indices
+    parts: dict[str, Indices]
+    files: list[Path]
+    decode: Callable[[int], Image.Image]
+    masks: Masks | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether an image has a class."""
+        return bool(self.classes) and self.masks is None
+
+
+def only_used(source: Source) -> Source:
+    """Drop images that are in no part (left out by `limit`), so that they are not decoded."""
+    used = np.sort(np.concatenate(list(source.parts.values())))
+    if len(used) == len(source.names):
+        return source
+    return Source(
+        classes=source.classes,
+        names=[source.names[i] for i in used],
+        labels=source.labels[used],
+        parts={part: np.searchsorted(used, indices) for part, indices in source.parts.items()},
+        files=[source.files[i] for i in used] if source.files else [],
+        decode=lambda index: source.decode(int(used[index])),
+        masks=source.masks and _selected_masks(source.masks, used),
+    )
+
+
+def _selected_masks(masks: Masks, used: Indices) -> Masks:
+    files = [masks.files[i] for i in used] if masks.files else []
+    return Masks(files, lambda index: masks.decode(int(used[index])), masks.palette)
+
+
+class Settings(Protocol):
+    """The part of a data set's configuration that decides where and how it is read."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def subfolder(self) -> str | None: ...
+    @property
+    def labels(self) -> bool: ...
+    @property
+    def domains(self) -> Sequence[str] | None: ...
+    @property
+    def download(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class DatasetType:
+    """One entry of the registry.
+
+    read: settings and the folder of `--data`, if any → the images with the parts that the data set
+    itself has (`train`, `train` and `test`, or all three), nothing decoded; raises DataError, and
+    OSError as it comes. size: default side in px. about: one line for people. masked: has masks.
+    """
+
+    read: Callable[[Settings, Path | None], Source]
+    size: int
+    about: str
+    masked: bool = False
+
+
+def possible_places(settings: Settings, root: Path | None) -> list[Path]:
+    """Return where the data set may lie, the likeliest first. root: the folder of `--data`, if any.
+
+    Raises DataError where a folder is needed and none is given.
+    """
+    if settings.path is not None:
+        return [Path(settings.path)]
+    if settings.subfolder is not None:
+        if root is None:
+            raise DataError(f"subfolder {settings.subfolder!r} lies below --data: give --data DIR")
+        return [root / settings.subfolder]
+    if root is None:
+        raise DataError(f"{settings.type} needs a folder: give --data DIR, or `path:` in the study")
+    return [root / settings.type, root]
+
+
+def find_place(settings: Settings, root: Path | None, *, file: bool = False) -> Path:
+    """Return the folder of the data set; with `file` it may be one file. Raises DataError."""
+    places = possible_places(settings, root)
+    for place in places:
+        if place.is_dir() or (file and place.is_file()):
+            return place
+    what = "file or folder" if file else "folder"
+    key = "subfolder" if settings.subfolder is not None else "path"
+    raise DataError(f"{places[-1]}: no such {what}: correct `{key}:` or --data")
+
+
+def without_validation(listed: dict[str, Part]) -> dict[str, Part]:
+    """Return the parts with a `val` that has no `test` beside it as `test`: it was published to be
+    reported on."""
+    if "test" in listed or "val" not in listed:
+        return listed
+    return {"test" if part == "val" else part: listed[part] for part in listed}
+
+
+def from_listing(folder: Path, listing: Listing) -> Source:
+    """Return the images of a listing, whose names are relative to `folder`."""
+    listing = without_validation(listing)
+    classes = tuple(listing["train"])
+    names: list[str] = []
+    labels: list[int] = []
+    parts: dict[str, Indices] = {}
+    for part, by_class in listing.items():
+        start = len(names)
+        for label, name in enumerate(classes):
+            names += by_class[name]
+            labels += [label] * len(by_class[name])
+        parts[part] = np.arange(start, len(names), dtype=np.int64)
+    files = [folder / name for name in names]
+    ids = np.array(labels, dtype=np.int64)
+    return Source(classes, names, ids, parts, files, lambda index: open_image(files[index]))
