@@ -62,10 +62,10 @@ def test_a_trial_trains_every_epoch_and_meets_no_test_image(
 def test_a_trial_that_is_done_is_reported_again_and_not_trained(tasks: Tasks, reported: list[int]):
     task = tasks.make()
     train(task, ALONE, lambda figures: None)  # as a Run of some other study
-    before = tasks.store.spec(task.key)
+    before = tasks.store.run(task.key).attempt()
     run_trial(spec(task))
     assert reported == [1, 2]
-    assert tasks.store.spec(task.key) == before
+    assert tasks.store.run(task.key).attempt() == before
 
 
 def test_a_trial_that_was_stopped_is_reported_as_far_as_it_came(tasks: Tasks, reported: list[int]):
@@ -78,10 +78,10 @@ def test_a_trial_that_was_stopped_is_reported_as_far_as_it_came(tasks: Tasks, re
     assert log.read_text().endswith("stopped early\n")
     assert [entry["epoch"] for entry in tasks.store.run(task.key).history()] == [1, 2]
     trial._report.stop, reported[:] = None, []
-    before = tasks.store.spec(task.key)
+    before = tasks.store.run(task.key).attempt()
     run_trial(spec(task, epochs=2))
     assert reported == [1, 2]
-    assert tasks.store.spec(task.key) == before
+    assert tasks.store.run(task.key).attempt() == before
 
 
 def test_a_run_continues_from_a_stopped_trial_and_reaches_the_same_weights(
@@ -120,13 +120,13 @@ def test_an_unrecoverable_trial_is_not_tried_again_by_the_same_submission(
     task = tasks.make(lr=1e30)
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
         run_trial(spec(task))
-    before = tasks.store.spec(task.key)
+    before = tasks.store.run(task.key).attempt()
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
         run_trial(spec(task))
-    assert tasks.store.spec(task.key) == before
+    assert tasks.store.run(task.key).attempt() == before
     with pytest.raises(Unrecoverable, match="the loss is not finite"):
         run_trial(spec(task, job="the next one"))
-    assert tasks.store.spec(task.key) == before + 1
+    assert tasks.store.run(task.key).attempt() == before + 1
 
 
 def test_a_trial_waits_while_another_study_trains_the_same_run(tasks: Tasks, reported: list[int]):
