@@ -142,10 +142,11 @@ class Scheduler:
     def _is_done(self, run: Run) -> bool:
         """Tell whether another study has trained a Run meanwhile. A result without its checkpoint
         is removed."""
-        if self.store.run(run.key).result() is None:
+        folder = self.store.run(run.key)
+        if folder.result() is None:
             return False
-        if self.store.run(run.key).best() is None:
-            self.store.run(run.key).forget()
+        if folder.best() is None:
+            folder.forget()
             return False
         log.info("%s: trained by %s", run.name, self._owners.get(run.key, "another study"))
         return True

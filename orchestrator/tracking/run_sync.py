@@ -105,9 +105,10 @@ class RunSync:
         self.run, self.end = run, end
         self.phase = Phase.OPENING
         self.refusals = 0  # how often in a row MLflow has refused a call
-        self._context, self._tracker, self._store = context, context.tracker, context.store
+        self._context, self._tracker = context, context.tracker
+        self._folder = context.store.run(run.key)
         self._upstream_values, self._lineage = upstream_values or {}, lineage
-        self._attempt = self._store.run(run.key).attempt()
+        self._attempt = self._folder.attempt()
         self._tracked: TrackedRun | None = None
         self._logged_epochs = 0
         self._stamps: dict[int, int] = {}  # see `MlflowWriter.log_epochs`
@@ -205,7 +206,7 @@ class RunSync:
         self._log_config(run_id)
         self._log_lineage(run_id)
         if not reused and context.kind == Kind.RUN:  # no other Run uses a trial's model
-            self._store.run(run.key).set_origin({"run_id": run_id, "uri": self._tracker.uri})
+            self._folder.set_origin({"run_id": run_id, "uri": self._tracker.uri})
         self._tracker.writer.set_tags(run_id, {Tag.DESCRIBED: "true"})
 
     def _log_lineage(self, run_id: str) -> None:
@@ -225,7 +226,7 @@ class RunSync:
         self, tracked: TrackedRun, end: RunEnd | None
     ) -> tuple[dict[str, Any] | None, Sequence[Epoch]]:
         """Send epochs and progress. Returns the Run's result, if it has one, and its epochs."""
-        progress = self._store.run(self.run.key).progress()
+        progress = self._folder.progress()
         if progress and progress["attempt"] < self._attempt:
             progress = None
         result, history = self._recorded(end, progress)
@@ -242,9 +243,9 @@ class RunSync:
     ) -> tuple[dict[str, Any] | None, Sequence[Epoch]]:
         """Read from the store the Run's result and its epochs so far."""
         if end is not None and self._context.kind == Kind.TRIAL:
-            return None, self._store.run(self.run.key).history()
+            return None, self._folder.history()
         finished = end is not None and end.state == State.FINISHED
-        result = self._store.run(self.run.key).result() if finished else None
+        result = self._folder.result() if finished else None
         return result, result["history"] if result else progress["history"] if progress else []
 
     def _send_progress(self, run_id: str, progress: Mapping[str, Any]) -> None:

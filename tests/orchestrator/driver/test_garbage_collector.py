@@ -191,7 +191,7 @@ def test_what_is_trained_now_stays_with_the_caches_it_may_read(home: Home) -> No
     assert not any(home.store.iterdir())
 
 
-def test_names_that_nobody_here_gives_stay(home: Home) -> None:
+def test_names_that_are_not_ours_stay(home: Home) -> None:
     remembered(home, "one", NEW)
     for place in (home.store, home.cache, home.ray_train, home.root):
         written(place / "notes" / "mine.txt")

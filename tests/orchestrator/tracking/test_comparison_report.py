@@ -1,5 +1,5 @@
-"""A comparison as it is written into MLflow, and when it is left as it stands; what is kept of a
-submission that has finished."""
+"""A comparison is written when its figures or its code have changed; a large submission that has
+finished is read from one file."""
 
 import json
 from collections.abc import Iterator
@@ -70,13 +70,13 @@ def written(tracker: Tracker, submission: Submission, folder: Path) -> str:
 
 
 def folder_of(tracker: Tracker, submission: Submission) -> Path:
-    """Of its artifacts."""
+    """Return the folder of a submission's artifacts."""
     uri = tracker.connection.client.get_run(submission.tracked.run_id).info.artifact_uri
     return Path(uri.removeprefix("file://"))
 
 
 def overwrite(tracker: Tracker, submission: Submission, folder: Path) -> None:
-    """With what nobody would write."""
+    """Replace the stored table with a text that no comparison gives."""
     (folder / "comparison.csv").write_text("mine", "utf-8")
     tracker.writer.log_files(submission.tracked.run_id, folder, "tables")
 
@@ -123,7 +123,7 @@ def test_what_stands_is_written_again_only_when_something_has_changed(
     assert not rewrites()
 
 
-def test_a_comparison_that_somebody_deleted_is_written_again(
+def test_a_comparison_that_was_deleted_is_written_again(
     tracker: Tracker, submission: Submission
 ) -> None:
     write_comparison(tracker, submission)
@@ -134,7 +134,8 @@ def test_a_comparison_that_somebody_deleted_is_written_again(
 
 
 def finish(tracker: Tracker, submission: Submission, many: int = 3) -> Submission:
-    """The rest has finished too, and the driver closes the submission, which counts as large."""
+    """Let the rest finish, and close the submission as its driver does. many: Runs from which on
+    a file is stored."""
     for name, kind in {"B": "run", "search S": "search"}.items():
         tags = {"label": name, "seed": "0", "kind": kind, "stage": name[-1]}
         tags["progress"] = json.dumps({"counts": {"FINISHED": 2}} if kind == "search" else {})

@@ -1,4 +1,4 @@
-"""The plan joined with what MLflow has: the state of every Run, and why it waits."""
+"""The plan is joined with what MLflow has: the state of every Run, and why it waits."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from orchestrator.tracking.run_states import RunState, Submission, comparison, r
 
 
 def planned(stage: str, parent: Run | None = None, seed: int = 0, **changes: Any) -> Run:
-    """A Run of the plan whose key is its name."""
+    """Return a Run of the plan whose key is its name."""
     values = {
         "stage": stage,
         "label": stage,
@@ -36,7 +36,7 @@ def planned(stage: str, parent: Run | None = None, seed: int = 0, **changes: Any
 def child(
     run: Run, status: str, metrics: dict[str, float] | None = None, **tags: str
 ) -> TrackedRun:
-    """What MLflow has of a Run."""
+    """Return a Run as MLflow has it."""
     named = {"label": run.label, "seed": str(run.seed), "kind": "run", **tags}
     return TrackedRun(f"id-{run.label}-{run.seed}", status, named, metrics or {}, "1")
 
@@ -80,7 +80,7 @@ def test_a_failure_blocks_children_and_their_children_and_says_which_it_was(stat
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "FINISHED"])
-def test_a_parent_that_is_well_blocks_nobody(status: str) -> None:
+def test_a_parent_that_has_not_failed_blocks_no_run(status: str) -> None:
     assert states([A, B, C], [child(A, status)]) == [status, "PENDING", "PENDING"]
 
 

@@ -1,5 +1,5 @@
-"""Store → MLflow: what a trial leaves to the Run that goes on from it, whose models are used again,
-and experiments that somebody has deleted. MLflow's own database, without its server."""
+"""Sending the store to MLflow: a trial and the Run that continues it, reused Runs, refusals, deleted
+experiments. With MLflow's own database, without its server."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +30,12 @@ def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
 
 
 def opened(tracker: Tracker, name: str) -> TrackedRun:
-    """A submission, or a search."""
+    """Open a submission, or a search."""
     return tracker.reader.run(tracker.writer.create_run(tracker.writer.experiment(name), name, {}))
 
 
 def sent(sync: MlflowSync, run: Run, outcome: str = "") -> TrackedRun:
-    """What MLflow has of a Run that has FINISHED."""
+    """Send a Run that has FINISHED. Returns it as MLflow has it."""
     sync.end(run, RunEnd(State.FINISHED, outcome=outcome))
     sync.finish()
     (found,) = sync.tracker.reader.children(sync.submission)
@@ -85,7 +85,7 @@ def test_a_run_is_used_again_where_its_model_is_and_sent_whole_to_another_server
     assert store.run(run.key).origin()["run_id"] == moved.run_id
 
 
-def test_an_experiment_that_was_deleted_is_taken_back(tracker: Tracker) -> None:
+def test_an_experiment_that_was_deleted_is_restored(tracker: Tracker) -> None:
     before = opened(tracker, "study")
     tracker.connection.client.delete_experiment(before.experiment_id)
     after = opened(tracker, "study")
@@ -93,7 +93,7 @@ def test_an_experiment_that_was_deleted_is_taken_back(tracker: Tracker) -> None:
     assert tracker.connection.client.get_experiment(after.experiment_id).lifecycle_stage == "active"
 
 
-def test_a_refusal_is_not_waited_for(tracker: Tracker) -> None:
+def test_a_refused_call_is_not_repeated(tracker: Tracker) -> None:
     calls = []
 
     def call() -> None:
@@ -105,10 +105,10 @@ def test_a_refusal_is_not_waited_for(tracker: Tracker) -> None:
     assert error.value.answered and len(calls) == 1
 
 
-def test_what_was_said_last_of_a_submission_is_sent_before_the_end(
+def test_the_last_tags_of_a_submission_are_sent_before_the_end(
     tracker: Tracker, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where nothing else is left to be sent, and where MLflow is away for a moment."""
+    """Also where nothing else is left to be sent, and where MLflow does not answer at first."""
     search = opened(tracker, "search")
     sync = MlflowSync(tracker, tasks.store, search, {}, Kind.TRIAL)
     set_tags, away = tracker.writer.set_tags, [TrackingError("away")]
@@ -123,3 +123,22 @@ def test_what_was_said_last_of_a_submission_is_sent_before_the_end(
     sync.set_tags({"progress": "4 of 4"})
     assert sync.stop(60)
     assert not away and tracker.reader.run(search.run_id).tags["progress"] == "4 of 4"
+
+
+def test_a_run_that_mlflow_refuses_does_not_keep_the_others_waiting(
+    tracker: Tracker, tasks: Tasks
+) -> None:
+    sync = MlflowSync(tracker, tasks.store, opened(tracker, "study"), {})
+    for name in ("A", "B"):
+        sync.follow(planned(name))
+    sync.flush()
+    (deleted,) = [c for c in tracker.reader.children(sync.submission) if c.tags["label"] == "A"]
+    tracker.connection.client.delete_run(deleted.run_id)
+    for name in ("A", "B"):
+        sync.end(planned(name), RunEnd(State.FAILED, "too hot"))
+    with pytest.raises(TrackingError) as error:
+        sync.flush()
+    assert error.value.answered
+    (sent_run,) = tracker.reader.children(sync.submission)
+    assert (sent_run.tags["label"], sent_run.status) == ("B", "FAILED")
+    assert sent_run.tags["reason"] == "too hot"

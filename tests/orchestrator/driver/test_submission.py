@@ -1,0 +1,62 @@
+"""The MLflow run of a submission as its driver closes it. MLflow's own database, without a server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config.errors import Refused
+from orchestrator.driver.submission import close_submission
+from orchestrator.planning.plan import FORMAT
+from orchestrator.reporting.comparison import State
+from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.mlflow_writer import Tracker
+from tests.orchestrator.tracking.test_run_states import planned
+
+RUNS = (planned("A"), planned("B"))
+COMPARE = {"metric": "test/accuracy", "stages": ["A", "B"], "rows": "stage", "plots": []}
+
+
+@pytest.fixture
+def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
+    return Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.fixture
+def submission(tracker: Tracker) -> TrackedRun:
+    """One of two Runs that were tried before and wait for their turn."""
+    writer = tracker.writer
+    experiment = writer.experiment("small")
+    run_id = writer.create_run(experiment, "submission", {"kind": "submission"})
+    plan = {"format": FORMAT, "study": "small", "question": "?", "compare": COMPARE,
+            "reference": {}, "runs": [dict(vars(run)) for run in RUNS]}  # fmt: skip
+    writer.log_text(run_id, json.dumps(plan), "plan.json")
+    for run in RUNS:
+        tags = {"label": run.label, "seed": "0", "kind": "run"}
+        child = writer.create_run(experiment, run.name, tags, run_id)
+        writer.set_status(child, "SCHEDULED")
+    return tracker.reader.run(run_id)
+
+
+def test_a_run_that_did_not_start_again_is_killed_with_the_reason(
+    tracker: Tracker, submission: TrackedRun
+) -> None:
+    (a,) = [run for run in tracker.reader.children(submission) if run.tags["label"] == "A"]
+    tracker.writer.set_status(a.run_id, State.FINISHED)
+    states = {"A-0": State.FINISHED, "B-0": State.BLOCKED}
+    assert close_submission(tracker, submission, states, sent=True) == 1
+    runs = {run.tags["label"]: run for run in tracker.reader.children(submission)}
+    assert {label: run.status for label, run in runs.items()} == {"A": "FINISHED", "B": "KILLED"}
+    assert runs["B"].tags["reason"] == "not started in this submission"
+    closed = tracker.reader.run(submission.run_id)
+    assert closed.status == "FAILED"
+    assert closed.tags["reason"] == "1 of 2 Runs and searches did not finish"
+
+
+def test_a_submission_stays_open_while_mlflow_lacks_results(
+    tracker: Tracker, submission: TrackedRun
+) -> None:
+    with pytest.raises(Refused, match="MLflow lacks some results"):
+        close_submission(tracker, submission, {"A-0": State.FINISHED}, sent=False)
+    assert tracker.reader.run(submission.run_id).status == "RUNNING"

@@ -1,0 +1,122 @@
+"""One Run on its way to MLflow: its phases, and that nothing is sent twice or lost."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.planning.run import Run
+from orchestrator.reporting.comparison import State
+from orchestrator.storage.run_records import Store
+from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.publisher import Publisher
+from orchestrator.tracking.run_sync import Children, Phase, RunEnd, RunSync, SyncContext
+from orchestrator.tracking.tags import Kind
+from tests.orchestrator.tracking.test_run_states import planned
+
+RUN = planned("A")
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SyncContext:
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
+    tracker, store = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}"), Store(tmp_path / "store")
+    experiment = tracker.writer.experiment("study")
+    parent = tracker.reader.run(tracker.writer.create_run(experiment, "submission", {}))
+    children, publisher = Children(tracker, parent), Publisher(tracker, store)
+    return SyncContext(tracker, store, {}, Kind.RUN, children, publisher)
+
+
+def train(context: SyncContext, run: Run, epochs: int) -> None:
+    """Report progress of a Run as its worker does."""
+    folder = context.store.run(run.key)
+    attempt = folder.attempt() or folder.begin_attempt()
+    history = [{"epoch": n, "train/loss": 1.0 / n} for n in range(1, epochs + 1)]
+    progress = {"done": epochs, "total": 4, "unit": "epochs", "history": history, "facts": {}}
+    folder.writer(attempt).report(progress)
+
+
+def sent(context: SyncContext, sync: RunSync) -> TrackedRun:
+    """Return the Run as MLflow has it."""
+    tracked = context.children.find(sync.run)
+    assert tracked is not None
+    return context.tracker.reader.run(tracked.run_id)
+
+
+def steps(context: SyncContext, run_id: str) -> list[int]:
+    points = context.tracker.connection.client.get_metric_history(run_id, "train/loss")
+    return [point.step for point in points]
+
+
+def test_a_run_goes_through_its_phases_and_every_epoch_is_sent_once(context: SyncContext) -> None:
+    sync = RunSync(context, RUN)
+    assert sync.phase is Phase.OPENING
+    train(context, RUN, epochs=1)
+    for _ in range(2):
+        sync.advance()
+    assert sync.phase is Phase.STREAMING and sent(context, sync).status == "RUNNING"
+    train(context, RUN, epochs=3)
+    sync.end = RunEnd(State.FAILED, "too hot")
+    sync.advance()
+    tracked = sent(context, sync)
+    assert sync.phase is Phase.DONE and sync.is_closed
+    assert (tracked.status, tracked.tags["reason"]) == ("FAILED", "too hot")
+    assert steps(context, tracked.run_id) == [1, 2, 3]
+
+
+def test_a_run_that_is_sent_by_another_process_goes_on_after_its_last_epoch(
+    context: SyncContext,
+) -> None:
+    train(context, RUN, epochs=2)
+    first = RunSync(context, RUN)
+    first.advance()
+    train(context, RUN, epochs=3)
+    second = RunSync(context, RUN)  # as a driver that goes on after the first has died
+    second.advance()
+    assert sent(context, second).run_id == sent(context, first).run_id
+    assert steps(context, sent(context, second).run_id) == [1, 2, 3]
+
+
+def test_a_close_that_mlflow_does_not_answer_is_repeated(
+    context: SyncContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(context, RUN, epochs=1)
+    sync = RunSync(context, RUN, RunEnd(State.KILLED, "it was stopped"))
+    set_status, failures = context.tracker.writer.set_status, [TrackingError("away")]
+
+    def answer(run_id: str, status: str) -> None:
+        if failures:
+            raise failures.pop()
+        set_status(run_id, status)
+
+    monkeypatch.setattr(context.tracker.writer, "set_status", answer)
+    with pytest.raises(TrackingError):
+        sync.advance()
+    assert sync.phase is Phase.CLOSING and not sync.is_closed
+    sync.advance()
+    tracked = sent(context, sync)
+    assert sync.phase is Phase.DONE and tracked.status == "KILLED"
+    assert steps(context, tracked.run_id) == [1]
+
+
+def test_a_run_that_was_created_but_not_described_is_made_whole(
+    context: SyncContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(run_id: str, params: object) -> None:
+        raise TrackingError("away")
+
+    sync = RunSync(context, RUN)
+    with monkeypatch.context() as patch:
+        patch.setattr(context.tracker.writer, "log_params", die)
+        with pytest.raises(TrackingError):
+            sync.advance()
+    assert sync.phase is Phase.OPENING
+    sync.advance()
+    tracked = sent(context, sync)  # the one that was created before
+    assert tracked.tags["described"] == "true"
+    data = context.tracker.connection.client.get_run(tracked.run_id).data
+    assert data.params["epochs"] == "4"
+    assert context.store.run(RUN.key).origin() == {
+        "run_id": tracked.run_id,
+        "uri": context.tracker.uri,
+    }
