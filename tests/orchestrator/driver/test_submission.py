@@ -1,4 +1,4 @@
-"""The MLflow run of a submission as its driver closes it. MLflow's own database, without a server."""
+"""The MLflow run of a submission as its driver closes it. With MLflow's own database, no server."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""Sending the store to MLflow: a trial and the Run that continues it, reused Runs, refusals, deleted
-experiments. With MLflow's own database, without its server."""
+"""Sending the store to MLflow: a trial and the Run that continues it, reused Runs, refusals, and
+experiments that were deleted. With MLflow's own database, without its server."""
 
 from dataclasses import replace
 from pathlib import Path
