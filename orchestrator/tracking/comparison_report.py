@@ -17,6 +17,7 @@ from orchestrator.reporting.comparison import RunRecord, State, Table, tables, u
 from orchestrator.reporting.mask_plots import MaskRow, mask_rows
 from orchestrator.reporting.style import Pixels, save
 from orchestrator.reporting.tables import as_csv, as_markdown
+from orchestrator.tracking.mlflow_client import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
     RunState,
@@ -30,62 +31,61 @@ from trainables.monitoring.record_files import LAST_MASKS
 
 
 def write_comparison(tracker: Tracker, submission: Submission) -> None:
-    """Tables as CSV and Markdown, figures as PNG: artifacts of the submission. What stands there
-    already, made of the same figures by the same code, is left as it is: a thousand curves take a
-    while to fetch and draw."""
-    run_id, source = submission.tracked.run_id, _source(tracker, submission)
-    spec = comparison(submission.plan)
+    """Log tables as CSV and Markdown, and plots as PNG.
+
+    A comparison that was made from the same figures by the same code is kept as it is: to fetch and
+    draw a thousand curves takes a while.
+    """
+    reader, writer, run_id = tracker.reader, tracker.writer, submission.tracked.run_id
+    spec, source = comparison(submission.plan), _source(reader, submission)
     folders = ["tables", "plots"] if spec.plots else ["tables"]
-    stands = submission.tracked.tags.get(Tag.COMPARISON) == source
-    if stands and all(tracker.reader.files(run_id, folder) for folder in folders):
+    is_current = submission.tracked.tags.get(Tag.COMPARISON) == source
+    if is_current and all(reader.files(run_id, folder) for folder in folders):
         return
     plots = {name: load_plot(name) for name in spec.plots}
     always = [metric for plot in plots.values() for metric in plot.histories]
-    data = ComparisonData(
-        tracker, submission, with_curves(records(submission), tracker.reader, spec, always)
-    )
-    note = unfinished(data.runs, spec)
-    plan = submission.plan
+    runs = with_curves(records(submission), reader, spec, always)
+    data, plan = ComparisonData(reader, submission, runs), submission.plan
+    text = as_markdown(data.tables, plan["question"], plan["study"], unfinished(runs, spec))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in ("tables", "plots"):
             (folder / name).mkdir()
         (folder / "tables/comparison.csv").write_text(as_csv(data.tables), encoding="utf-8")
-        text = as_markdown(data.tables, plan["question"], plan["study"], note)
         (folder / "tables/comparison.md").write_text(text, encoding="utf-8")
         for name, plot in plots.items():
             save(plot.draw(data), folder / f"plots/{name}.png")
-        tracker.writer.log_files(run_id, folder)
-    tracker.writer.describe(run_id, text)
-    tracker.writer.set_tags(run_id, {Tag.COMPARISON: source})
+        writer.log_files(run_id, folder)
+    writer.describe(run_id, text)
+    writer.set_tags(run_id, {Tag.COMPARISON: source})
 
 
-def _source(tracker: Tracker, submission: Submission) -> str:
-    """Digest of what a comparison is made of: the code, the plan, and every Run's state, last
-    figures and pictures. All else of a Run is there before it is FINISHED."""
+def _source(reader: MlflowReader, submission: Submission) -> str:
+    """Return the digest of what a comparison is made from: the code, the plan, and every Run's
+    state, last figures and artifacts. Nothing else of a Run changes once it is FINISHED."""
     runs: list[Any] = []
     for item in submission.runs:
         runs.append([item.state, item.run_id])
         if item.tracked is not None:
             facts = [item.fact(name) for name in (Tag.EPOCHS, Tag.FIGURES)]
-            runs[-1] += [dict(item.tracked.metrics), facts, _pictures(tracker, item)]
+            runs[-1] += [dict(item.tracked.metrics), facts, _artifacts(reader, item)]
     return json_digest([tree_version(), submission.plan, runs])
 
 
-def _pictures(tracker: Tracker, item: RunState) -> list[tuple[str, str]]:
-    """What a producer has made, as MLflow run and path: what is reused stands with the original,
-    which may yet be on its way."""
+def _artifacts(reader: MlflowReader, item: RunState) -> list[tuple[str, str]]:
+    """Return a producer's artifacts as MLflow run and path: a reused Run's are with the original,
+    which may still be uploading them."""
     if not item.run.artifacts or item.state != State.FINISHED or item.tracked is None:
         return []
     run_id = item.tracked.tags.get(Tag.REUSED_FROM, item.tracked.run_id)
-    return [(run_id, path) for path in tracker.reader.files(run_id, item.run.artifacts)]
+    return [(run_id, path) for path in reader.files(run_id, item.run.artifacts)]
 
 
 @dataclass(frozen=True)
 class ComparisonData:
     """What the plots of a comparison draw: files are read from MLflow when a plot asks for them."""
 
-    tracker: Tracker
+    reader: MlflowReader
     submission: Submission
     runs: Sequence[RunRecord]
 
@@ -106,7 +106,7 @@ class ComparisonData:
         with tempfile.TemporaryDirectory() as folder:
             return {
                 f"{label}, seed {run.seed}": imread(
-                    self.tracker.reader.download_file(str(run.run_id), path, Path(folder))
+                    self.reader.download_file(str(run.run_id), path, Path(folder))
                 )
                 for label, run, path in files
             }
@@ -116,9 +116,9 @@ class ComparisonData:
         epochs, masks = self._epochs(), {}
         with tempfile.TemporaryDirectory() as folder:
             for label, run, path in self._first_files(lambda run: f"masks/{LAST_MASKS}"):
-                file = self.tracker.reader.download_file(str(run.run_id), path, Path(folder))
-                with np.load(file, allow_pickle=False) as kept:
-                    rows = mask_rows(int(epochs[run.run_id]), dict(kept))
+                file = self.reader.download_file(str(run.run_id), path, Path(folder))
+                with np.load(file, allow_pickle=False) as arrays:
+                    rows = mask_rows(int(epochs[run.run_id]), dict(arrays))
                 masks[f"{label}, seed {run.seed}"] = rows
         return masks
 
@@ -129,10 +129,8 @@ class ComparisonData:
             for item in self.submission.runs:
                 names = {f"{item.run.artifacts}/{name}.png": name for name in images}
                 pictures = {
-                    names[path]: imread(
-                        self.tracker.reader.download_file(run_id, path, Path(folder))
-                    )
-                    for run_id, path in _pictures(self.tracker, item)
+                    names[path]: imread(self.reader.download_file(run_id, path, Path(folder)))
+                    for run_id, path in _artifacts(self.reader, item)
                     if path in names
                 }
                 if pictures:
@@ -150,6 +148,6 @@ class ComparisonData:
         for row in (row for table in self.tables for row in table.rows):
             for run in row.runs:
                 path = path_of(run)
-                if path in self.tracker.reader.files(str(run.run_id), path.partition("/")[0]):
+                if path in self.reader.files(str(run.run_id), path.partition("/")[0]):
                     yield row.label, run, path
                     break
