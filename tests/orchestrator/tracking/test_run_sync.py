@@ -14,7 +14,7 @@ from orchestrator.tracking.run_sync import Children, Phase, RunEnd, RunSync, Syn
 from orchestrator.tracking.tags import Kind
 from tests.orchestrator.tracking.test_run_states import planned
 
-RUN = planned("A")
+RUN = planned("A", key="a" * 20)
 
 
 @pytest.fixture

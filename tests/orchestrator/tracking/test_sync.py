@@ -129,13 +129,14 @@ def test_a_run_that_mlflow_refuses_does_not_keep_the_others_waiting(
     tracker: Tracker, tasks: Tasks
 ) -> None:
     sync = MlflowSync(tracker, tasks.store, opened(tracker, "study"), {})
-    for name in ("A", "B"):
-        sync.follow(planned(name))
+    runs = [planned(name, key=name.lower() * 20) for name in ("A", "B")]
+    for run in runs:
+        sync.follow(run)
     sync.flush()
     (deleted,) = [c for c in tracker.reader.children(sync.submission) if c.tags["label"] == "A"]
     tracker.connection.client.delete_run(deleted.run_id)
-    for name in ("A", "B"):
-        sync.end(planned(name), RunEnd(State.FAILED, "too hot"))
+    for run in runs:
+        sync.end(run, RunEnd(State.FAILED, "too hot"))
     with pytest.raises(TrackingError) as error:
         sync.flush()
     assert error.value.answered
