@@ -1,4 +1,4 @@
-"""Commands that read studies and start nothing: plan, data, studies, describe."""
+"""Commands that read studies and start nothing: plan, data, describe."""
 
 import argparse
 import json
@@ -13,7 +13,6 @@ from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row
 from orchestrator.config.errors import Refused, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
-from orchestrator.config.yaml_loader import built_in_studies, read_file
 from orchestrator.planning.plan import PlannedRun, downstream_stages
 from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.planning.run import Run
@@ -131,13 +130,6 @@ def _start_of(run: Run) -> str:
     if run.weights is None:
         return run.parent_label or ""
     return f"{Path(run.config['weights']).name} (sha256 {run.weights[:12]})"
-
-
-def studies(options: argparse.Namespace) -> int:
-    """List the built-in studies."""
-    for name, path in built_in_studies().items():
-        print(f"{name:24} {read_file(path)['question']}")
-    return 0
 
 
 def describe(options: argparse.Namespace) -> int:
