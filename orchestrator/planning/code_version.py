@@ -2,7 +2,8 @@
 
 A Run's code version is a hash over every module of this project that its training reaches by its
 imports, without those that only show or ship what was trained. Docstrings, comments, layout,
-import lines and the names of modules do not count: moving or renaming a file trains nothing again.
+descriptions of keys, import lines and the names of modules do not count: moving or renaming a file
+trains nothing again.
 """
 
 import ast
@@ -231,7 +232,14 @@ def _has_value(value: Any) -> bool:
 
 
 def _statements(nodes: list[Any]) -> Iterable[Any]:
-    return (node for node in nodes if not isinstance(node, ast.Import | ast.ImportFrom | ast.Pass))
+    return (node for node in nodes if not _is_silent(node))
+
+
+def _is_silent(node: Any) -> bool:
+    """Whether a node decides nothing: an import line, `pass`, the description of a key."""
+    if isinstance(node, ast.keyword):
+        return node.arg == "description"
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.Pass)
 
 
 def _without_docstring(node: Any) -> list[Any]:
