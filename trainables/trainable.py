@@ -50,7 +50,8 @@ class Batch:
 
 
 class Trainable(ABC):
-    """One task to learn. Subclasses set the class attributes and build `self.model`."""
+    """One task to learn. Subclasses set the class attributes, and in `__init__` `self.config`,
+    `self.model` and `self.width`."""
 
     Config: ClassVar[type[TrainableConfig]]
     FIGURES: ClassVar[tuple[str, ...]]  # metrics of each split: `loss` → val/loss, test/loss
@@ -62,6 +63,7 @@ class Trainable(ABC):
     PROBED: ClassVar[bool] = False  # whether its features are probed in training
     MAPPED: ClassVar[bool] = False  # whether t-SNE maps of its features are drawn
     WATCHED: ClassVar[bool] = False  # whether its masks of some images are drawn
+    config: TrainableConfig
     watched: Sequence[str] = ()  # names of these images; none: three of validation
     model: Encoding
     width: int  # D of the features of the encoder

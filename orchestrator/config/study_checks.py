@@ -177,6 +177,8 @@ def _check_configurations(file: StudyFile, variants: Variants, errors: ErrorList
                 continue
             try:
                 PRODUCERS[file.stages[name].task].check(config)
+                if not Path(config.weights).is_file():
+                    raise ValueError(f"there is no file {config.weights}")
             except ValueError as error:
                 errors.add(f"{key}.weights", str(error))
 

@@ -193,9 +193,9 @@ def test_the_encoders_tensors_carry_its_name_for_the_weight_transfer(name: str) 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_configuration_rebuilds_the_trainable(name: str) -> None:
     trainable = build(name)
-    plain = json.loads(json.dumps(as_plain(trainable.config)))  # type: ignore[attr-defined]
+    plain = json.loads(json.dumps(as_plain(trainable.config)))
     rebuilt = build(name, **plain)
-    assert rebuilt.config == trainable.config  # type: ignore[attr-defined]
+    assert rebuilt.config == trainable.config
     assert set(rebuilt.model.state_dict()) == set(trainable.model.state_dict())
 
 
