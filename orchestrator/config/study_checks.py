@@ -8,6 +8,7 @@ from orchestrator.config.errors import ErrorList, suggestion
 from orchestrator.config.study_schema import NAME, StudyFile, Variants
 from trainables.data.datasets import DATASETS, DatasetConfig
 from trainables.metrics import KNN, PROBES
+from trainables.producer import ProducerConfig
 from trainables.tasks.registry import PRODUCERS, TRAINABLES, reported_metrics
 from trainables.training_config import TrainableConfig
 
@@ -176,11 +177,16 @@ def _check_configurations(file: StudyFile, variants: Variants, errors: ErrorList
                     _check_needs(f"{key}.dataset", file, name, config.dataset, errors)
                 continue
             try:
-                PRODUCERS[file.stages[name].task].check(config)
-                if not Path(config.weights).is_file():
-                    raise ValueError(f"there is no file {config.weights}")
+                _check_producer(file.stages[name].task, config)
             except ValueError as error:
                 errors.add(f"{key}.weights", str(error))
+
+
+def _check_producer(name: str, config: ProducerConfig) -> None:
+    """Raises ValueError where the producer's files do not fit."""
+    PRODUCERS[name].check(config)
+    if not Path(config.weights).is_file():
+        raise ValueError(f"there is no file {config.weights}")
 
 
 def _check_training(
