@@ -77,7 +77,7 @@ class TrainableConfig(Config):
         "resnet18", description="the network whose features are learned; resnet10_slim: for tests"
     )
     small_input: bool = Field(
-        False, description="for images of 32 px or so: start with a 3x3 convolution, no pooling"
+        False, description="for images of 32 px or less: start with a 3x3 convolution, no pooling"
     )
     weights: str = Field(
         "random",
@@ -118,7 +118,7 @@ class TrainableConfig(Config):
         None, description="stop when a metric no longer improves; default: never"
     )
     tsne_epochs: list[PositiveInt] = Field(
-        [], description="epochs with a t-SNE figure, beside the first and the last"
+        [], description="epochs with a t-SNE plot, besides the first and the last"
     )
 
     @model_validator(mode="after")

@@ -64,10 +64,12 @@ class Search(Config):
         1, description="epochs before which no trial is stopped"
     )
     reduction_factor: Annotated[int, Field(ge=2)] = Field(
-        3, description="asha: one in so many trials goes on at each rung"
+        3,
+        description="asha: 3 means that the best third of the trials goes on after 1, 3, 9, ... "
+        "epochs",
     )
     interval_epochs: Annotated[int, Field(ge=1)] = Field(
-        1, description="pbt: epochs between two exploits (the worst copy the best)"
+        1, description="pbt: epochs after which the worst trials copy the best, again and again"
     )
     quantile: Annotated[float, Field(gt=0, le=0.5)] = Field(
         0.25, description="pbt: the share of trials that count as the worst, and as the best"

@@ -23,7 +23,9 @@ class Resources(Config):
         default=1, description="processes that train one Run together"
     )
     cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        default="auto", description="CPUs of a worker; auto: an equal share of the machine's"
+        default="auto",
+        description="CPUs of a worker; auto: those of its GPU (4 GPUs and 32 CPUs: 8 for each); "
+        "without GPUs the workers of a Run share all CPUs equally",
     )
     gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         default="auto",
@@ -57,7 +59,7 @@ else:
 
 
 class CompareSpec(Config):
-    """What `compare` shows: the table and figures that answer the study's question."""
+    """What `compare` shows: the table and plots that answer the study's question."""
 
     metric: str = Field(default="test/accuracy", description="the metric that is compared")
     stages: list[str] | None = Field(
@@ -65,13 +67,15 @@ class CompareSpec(Config):
         description="stages of the table; default: those that no other stage starts from",
     )
     differences: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
-        default=[], description="pairs of stages: the first minus the second, paired by seed"
+        default=[],
+        description="pairs of stages: the first minus the second, paired by seed; of a grid, each "
+        "point",
     )
     rows: Literal["stage", "label"] = Field(
         default="label", description="one row per stage, or per label (a stage and its grid values)"
     )
     plots: list[PlotName] = Field(
-        default=["bars", "curves", "loss"], description="figures that are drawn"
+        default=["bars", "curves", "loss"], description="plots that are drawn"
     )
 
 
@@ -82,7 +86,9 @@ class StageFile(Config):
     producer: str | None = Field(None, description="what makes artifacts, such as sam")
     after: str | None = Field(None, description="the stage whose weights this one starts from")
     weights: str | None = Field(
-        None, description="a state-dict file that takes the place of this stage's training"
+        None,
+        description="a file of weights (a state dict: name → tensor) that takes the place of this "
+        "stage's training",
     )
     config: dict[str, Any] = Field({}, description="keys of the trainable or producer")
     grid: dict[str, list[Any]] = Field(
@@ -127,7 +133,9 @@ class StudyFile(Config):
     )
     compare: CompareSpec = Field(CompareSpec(), description="the comparison at the end")
     reference: dict[str, float] = Field(
-        {}, description="stage or label → published value of the metric, shown beside ours"
+        {},
+        description="stage or label → published value of the metric, as a fraction where the table "
+        "has per cent; shown in a column of its own",
     )
 
     def seeds_of(self, name: str) -> tuple[int, ...]:

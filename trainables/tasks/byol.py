@@ -40,12 +40,15 @@ class ByolConfig(TrainableConfig):
     schedule: ScheduleName = "constant"
     views: Literal["report", "paper", "simclr"] = Field(
         "report",
-        description="augmentations of the two views; simclr: the strongest color jitter",
+        description="augmentations of the two views; report: weak color jitter, as in the second "
+        "report (see studies/README.md); paper: that of BYOL's authors; simclr: the strongest",
     )
     min_scale: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.08, description="the smallest share of an image's area that a view shows"
     )
-    hidden: PositiveInt = Field(4096, description="width of the hidden layer of both MLPs")
+    hidden: PositiveInt = Field(
+        4096, description="width of the hidden layer of projector and predictor"
+    )
     projection: PositiveInt = Field(256, description="width of the projection")
     target_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="share of the target network that each step keeps"
