@@ -59,7 +59,7 @@ class Round:
         self.followers: list[subprocess.Popen] = []
 
     def _plan(self) -> list[dict]:
-        return json.loads(self.command.run("plan", str(self.file), "--json").stdout)
+        return json.loads(self.command.ask("plan", str(self.file), "--json").stdout)
 
     def submit(self) -> subprocess.Popen:
         self.followers.append(self.command.start("submit", str(self.file)))

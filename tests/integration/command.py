@@ -1,5 +1,6 @@
 """The real command line with a home of its own, for the tests beside this file."""
 
+import contextlib
 import io
 import json
 import os
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
@@ -79,12 +80,21 @@ class Command:
         out, err = process.communicate(timeout=HANGS)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
+    def ask(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run a command in this process: a new one takes seconds, and tests ask often."""
+        out, err = io.StringIO(), io.StringIO()
+        redirected = (redirect_stdout(out), redirect_stderr(err), contextlib.chdir(self.folder))
+        with patch.dict(os.environ, self.environment), contextlib.ExitStack() as stack:
+            for context in redirected:
+                stack.enter_context(context)
+            status = main([*arguments, "--home", str(self.home)])
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
     def status(self) -> dict:
-        """What `status` says; in this process, as tests ask often and a new one takes seconds."""
-        said = io.StringIO()
-        with patch.dict(os.environ, self.environment), redirect_stdout(said):
-            assert main(["status", "--json", "--home", str(self.home)]) == 0
-        return json.loads(said.getvalue())
+        """What `status` prints."""
+        answer = self.ask("status", "--json")
+        assert answer.returncode == 0, answer.stderr
+        return json.loads(answer.stdout)
 
     def runs(self, study: str) -> dict[str, dict]:
         (found,) = [item for item in self.status()["studies"] if item["study"] == study]
@@ -92,7 +102,7 @@ class Command:
 
     def training(self, *study: str, epochs: int = 2) -> str:
         """Wait until a study's Run `full` has trained so many epochs; its key."""
-        planned = json.loads(self.run("plan", *study, "--json").stdout)
+        planned = json.loads(self.ask("plan", *study, "--json").stdout)
         (key,) = [item["key"] for item in planned if item["label"] == "full"]
         wait_for(
             lambda: (Store(self.home / "store").run(key).progress() or {}).get("done", 0) >= epochs

@@ -59,7 +59,7 @@ def test_one_figure_shows_every_loss_and_one_the_maps_of_the_settings(small, com
 
 
 def test_the_comparison_is_of_the_five_settings(small, command):
-    rows = json.loads(command.run("compare", "byol_digits", "--json").stdout)
+    rows = json.loads(command.ask("compare", "byol_digits", "--json").stdout)
     assert [row["label"] for row in rows] == ["A", "B", "C", "D", "E"]
     assert all(0 <= row["mean"] <= 1 for row in rows)
 
@@ -68,11 +68,11 @@ def test_a_backbone_that_comes_as_a_file_replaces_the_training_of_its_stage(smal
     store = Store(command.home / "store")
     file = store.run(small["supervised"]["key"]).best().weights
     setting = f"stages.supervised.weights={file}"
-    plan = command.run("plan", "byol_digits", *FEW, "--set", setting, "--json")
+    plan = command.ask("plan", "byol_digits", *FEW, "--set", setting, "--json")
     assert plan.returncode == 0, plan.stderr
     planned = {item["label"]: item for item in json.loads(plan.stdout)}
     assert planned.keys() == LABELS - {"supervised"}
     assert planned["A"]["state"] == planned["E"]["state"] == "done"
     assert planned["D"]["state"] == "new" and len(planned["D"]["weights"]) == 64
-    shown = command.run("plan", "byol_digits", *FEW, "--set", setting).stdout
+    shown = command.ask("plan", "byol_digits", *FEW, "--set", setting).stdout
     assert planned["D"]["weights"][:12] in " ".join(shown.split())

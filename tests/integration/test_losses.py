@@ -51,13 +51,13 @@ def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again
     after = command.runs("busy")["full"]
     assert after["state"] == "KILLED" and "it was stopped" in after["reason"]
     assert "was not running" in command.run("stop", "busy").stdout
-    said = command.run("logs", "busy/full/0").stdout
+    said = command.ask("logs", "busy/full/0").stdout
     assert "==> attempt 1, rank 0 <==" in said and "INFO epoch 1: train/loss" in said
     again = command.run("submit", study)
     assert again.returncode == 0, again.stdout + again.stderr
     assert {item["state"] for item in command.runs("busy").values()} == {"FINISHED"}
     for name in (key[:9], after["mlflow_run_id"]):
-        assert "==> attempt 2, rank 0 <==" in command.run("logs", name).stdout
+        assert "==> attempt 2, rank 0 <==" in command.ask("logs", name).stdout
 
 
 def test_two_studies_at_once_train_what_they_share_once(command):
@@ -78,10 +78,10 @@ def test_two_studies_at_once_train_what_they_share_once(command):
 
 
 def test_what_logs_and_stop_do_not_know_is_said(finished, command):
-    unknown = command.run("logs", "tiny/nothing/0")
+    unknown = command.ask("logs", "tiny/nothing/0")
     assert unknown.returncode == 1 and "such as tiny/rotation/0" in unknown.stderr
-    assert "no Run ffff" in command.run("logs", "ffff").stderr
-    assert command.run("logs", "../../etc/passwd").returncode == 1
+    assert "no Run ffff" in command.ask("logs", "ffff").stderr
+    assert command.ask("logs", "../../etc/passwd").returncode == 1
     never = command.run("stop", "never")
     assert never.returncode == 1 and "was never submitted" in never.stderr
 
@@ -130,7 +130,7 @@ def study(request) -> str:
 
 def _up(home: Home) -> str:
     """Start MLflow alone, as a command that needs no more of the services does."""
-    said = Command(home.root.parent).run("compare", "nothing").stderr
+    said = Command(home.root.parent).ask("compare", "nothing").stderr
     assert "was never submitted" in said
     return str(find(home, MlflowSettings()).mlflow_uri)
 

@@ -141,14 +141,14 @@ def test_the_winner_and_the_stage_as_written_are_trained_and_compared(searched, 
     assert runs.keys() == {best["label"], "A_default", *child}
     assert len(child) == 1
     assert {run["state"] for run in runs.values()} == {"FINISHED"}
-    rows = json.loads(command.run("compare", "searched", "--json").stdout)
+    rows = json.loads(command.ask("compare", "searched", "--json").stdout)
     assert [row["label"] for row in rows] == [best["label"], "A_default", *child]
     assert f"best val/accuracy {100 * best['figure']:.2f} %" in result.stderr
 
 
 def test_what_a_trial_said_is_found_by_its_label(searched, command):
     trial = trials_of(command).all()[0]
-    said = command.run("logs", f"searched/{trial.label}/0")
+    said = command.ask("logs", f"searched/{trial.label}/0")
     assert said.returncode == 0, said.stderr
     assert "INFO epoch 1:" in said.stdout
 
