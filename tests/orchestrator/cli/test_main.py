@@ -188,7 +188,7 @@ def test_a_broken_connection_is_not_taken_for_a_closed_output(
     def broken(_: argparse.Namespace) -> int:
         raise BrokenPipeError("of a socket")
 
-    monkeypatch.setattr("orchestrator.cli.plan.studies", broken)
+    monkeypatch.setattr("orchestrator.cli.status.studies", broken)
     with pytest.raises(BrokenPipeError, match="of a socket"):
         main(["studies"])
 
