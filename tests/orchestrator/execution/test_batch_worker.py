@@ -252,7 +252,7 @@ def test_nothing_starts_from_a_producer(root: Path) -> None:
     given["stages"]["A"] = {
         "trainable": "classify", "after": "sam", "config": {"dataset": "images"},
     }  # fmt: skip
-    with pytest.raises(StudyError, match="'sam' makes artifacts: there are no weights"):
+    with pytest.raises(StudyError, match="'sam' is a producer: it has no weights to start from"):
         from_mapping(given)
 
 
