@@ -80,7 +80,7 @@ def test_code_in_a_weights_file_of_a_study_is_not_run(
     tasks: Tasks, tmp_path: Path, trap: Trap
 ) -> None:
     file = tmp_path / "weights.pt"
-    torch.save(build_encoder("resnet18", small_input=True)[0].state_dict(), file)
+    torch.save(build_encoder("resnet10_slim", small_input=True)[0].state_dict(), file)
     task = tasks.make(weights=str(file))
     trap.save(file)  # after the plan has looked at it
     with pytest.raises(Unrecoverable, match="weights.pt is no state-dict file"):

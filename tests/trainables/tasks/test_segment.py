@@ -104,7 +104,7 @@ def test_a_mask_without_a_pixel_that_counts_has_loss_zero() -> None:
     trainable = build(dice=1.0)
     empty = torch.full((1, SIDE, SIDE), IGNORED, dtype=torch.uint8)
     logits = torch.randn(1, 2, SIDE, SIDE, requires_grad=True)
-    loss = trainable._each(logits, empty)
+    loss = trainable._image_losses(logits, empty)
     loss.sum().backward()
     assert loss.tolist() == [0.0]
     assert logits.grad is not None and not logits.grad.any()
@@ -126,8 +126,8 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts(settings: dict[str, Any]) 
     whole = batch(6)
     whole.labels[0, :9] = IGNORED  # images with few pixels that count weigh as much as others
     logits = torch.randn(6, 2, SIDE, SIDE)
-    each = trainable._each(logits, whole.labels)
-    parts = [trainable._each(logits[k : k + 1], whole.labels[k : k + 1]) for k in range(6)]
+    each = trainable._image_losses(logits, whole.labels)
+    parts = [trainable._image_losses(logits[k : k + 1], whole.labels[k : k + 1]) for k in range(6)]
     torch.testing.assert_close(each, torch.cat(parts))
 
 
@@ -136,7 +136,7 @@ def test_cross_entropy_is_torchs_own_where_all_pixels_count() -> None:
     trainable = build(class_weights=weights)
     one, logits = batch(1), torch.randn(1, 2, SIDE, SIDE)
     wanted = nn.functional.cross_entropy(logits, one.labels.long(), torch.tensor(weights))
-    torch.testing.assert_close(trainable._each(logits, one.labels)[0], wanted)
+    torch.testing.assert_close(trainable._image_losses(logits, one.labels)[0], wanted)
 
 
 def test_dice_is_zero_for_a_perfect_guess_and_one_for_the_opposite() -> None:
