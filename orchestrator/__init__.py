@@ -1,1 +1,1 @@
-"""What runs where and when: studies, plans, Ray and MLflow. Knows no tensor maths."""
+"""Decides what runs where and when: studies, plans, Ray and MLflow. Holds no tensor maths."""

@@ -24,5 +24,5 @@ class Config(BaseModel):
 
 
 def as_plain(config: Config) -> dict[str, Any]:
-    """The configuration as JSON-ready data, defaults filled in."""
+    """Return the configuration as JSON-ready data, defaults filled in."""
     return config.model_dump(mode="json")

@@ -19,7 +19,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a model must know of its data.
+    """Holds what a model must know of its data.
 
     classes: names in the order of their ids; size: side of the square images in px.
     """

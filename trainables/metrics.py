@@ -18,7 +18,7 @@ class UnknownMetric(ValueError):
 
 @dataclass(frozen=True)
 class Metric:
-    """What is known of a metric.
+    """Describes a metric.
 
     name: without its split; mode: which direction is better; unit: `%` for a share in [0, 1] that
     is shown in percent, else what the value is counted in, or empty; label: for tables and figures.

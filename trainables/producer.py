@@ -13,7 +13,7 @@ from trainables.dataset import Pixels
 
 
 class ProducerConfig(Config):
-    """What every producer understands."""
+    """Holds the keys that every producer understands."""
 
     dataset: str = Field(description="the data set to work on: a name under `data:`")
     images: Literal["watched", "all"] = Field(
@@ -27,7 +27,7 @@ class ProducerConfig(Config):
 
 @dataclass(frozen=True)
 class Product:
-    """What a producer made of one image.
+    """Holds what a producer made of one image.
 
     files: ending, such as `.json` → content; figures: metric → value, of which a Run reports the
     mean over the images that have one.

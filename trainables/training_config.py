@@ -70,7 +70,8 @@ CHANGEABLE = tuple(name for name in Change.model_fields if name != "epoch")
 
 
 class TrainableConfig(Config):
-    """What every trainable understands. Batch sizes are global: shared out over the workers."""
+    """Holds the keys that every trainable understands. Batch sizes are global: shared out over the
+    workers."""
 
     dataset: str = Field(description="the data set to learn from: a name under `data:`")
     backbone: Backbone = Field(
@@ -159,7 +160,7 @@ class TrainableConfig(Config):
                 )
 
     def at(self, epoch: int) -> Self:
-        """What holds in an epoch, counted from 1."""
+        """Return what holds in an epoch, counted from 1."""
         values: dict[str, float | int] = {}
         for change in self.changes:
             if change.epoch <= epoch:
@@ -167,7 +168,7 @@ class TrainableConfig(Config):
         return self.model_copy(update=values) if values else self
 
     def learning_rate(self, progress: float) -> float:
-        """Learning rate at `progress` epochs (a real number in [0, epochs])."""
+        """Return learning rate at `progress` epochs (a real number in [0, epochs])."""
         if progress < self.warmup_epochs:
             return self.lr * (progress + 1e-3) / (self.warmup_epochs + 1e-3)
         return self.lr * SCHEDULES[self.schedule](progress, self)

@@ -88,7 +88,8 @@ class FittedTable:
         yield from map(Text, textwrap.wrap(self.caption, width))
 
     def _columns_that_fit(self, width: int) -> list[int]:
-        """Numbers of the columns in the row: without empty ones, without those that do not fit."""
+        """Return the numbers of the columns in the row: without empty ones, without those that do
+        not fit."""
         shown = [
             number
             for number, column in enumerate(self.columns)
@@ -117,7 +118,7 @@ class FittedTable:
         return Text(_GAP.join(parts).rstrip(), style)
 
     def _below(self, row: Row, shown: Sequence[int], width: int) -> list[str]:
-        """What stands below a row: with details all of it, else the note in one line."""
+        """Return what stands below a row: with details all of it, else the note in one line."""
         room = width - len(_INDENT)
         if not self.details:
             note = " ".join(row.note.split())
@@ -136,12 +137,14 @@ class FittedTable:
 
 
 def pieces(label: str) -> list[str]:
-    """The parts of a label between which a line may end: after `[`, `,`, `/`, before ` seed 0`."""
+    """Return the parts of a label between which a line may end: after `[`, `,`, `/`, before ` seed
+    0`."""
     return re.findall(r"(?:[^\[,/ ]| (?=\d))*(?:[\[,/]| (?!\d))|(?:[^\[,/ ]| (?=\d))+", label)
 
 
 def wrapped(label: str, width: int) -> list[str]:
-    """A label in lines of at most `width`, which end after a separator where there is one."""
+    """Return a label in lines of at most `width`, which end after a separator where there is
+    one."""
     lines = [""]
     for piece in pieces(label):
         if cell_len(lines[-1] + piece.rstrip()) > width and lines[-1]:
@@ -153,5 +156,5 @@ def wrapped(label: str, width: int) -> list[str]:
 
 
 def shortened(text: str, width: int) -> str:
-    """A text in at most `width` characters: whole words, then `…` where it was cut."""
+    """Return a text in at most `width` characters: whole words, then `…` where it was cut."""
     return textwrap.shorten(text, width, placeholder=" …", break_on_hyphens=False)

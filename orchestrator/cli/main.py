@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _stdout_is_closed() -> bool:
-    """Whether the program that reads standard output has closed it, as `| head` does."""
+    """Return whether the program that reads standard output has closed it, as `| head` does."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -64,7 +64,7 @@ def prepare_study(options: argparse.Namespace, study: Study) -> Prepared:
 
 
 def data_root(options: argparse.Namespace) -> str | None:
-    """Absolute path of the folder given as `--data`, else None."""
+    """Return the absolute path of the folder given as `--data`, else None."""
     return str(Path(options.data).expanduser().resolve()) if options.data else None
 
 
@@ -93,7 +93,7 @@ def show_plan(prepared: Prepared, out: Console) -> None:
 
 
 def plan_table(planned: Iterable[PlannedRun]) -> FittedTable:
-    """A row for each Run: what it starts from, whether it is done, and why not."""
+    """Return a row for each Run: what it starts from, whether it is done, and why not."""
     columns = (
         Column("Run"),
         Column("seed", right=True),
@@ -112,7 +112,7 @@ def plan_table(planned: Iterable[PlannedRun]) -> FittedTable:
 
 
 def _searches_planned(prepared: Prepared) -> list[str]:
-    """A line for each search that has not ended."""
+    """Return a line for each search that has not ended."""
     lines = []
     for name, search in prepared.study.searches.items():
         if name in prepared.pending:
@@ -126,7 +126,8 @@ def _searches_planned(prepared: Prepared) -> list[str]:
 
 
 def _start_of(run: Run) -> str:
-    """Label of the Run whose weights this one starts from, or a file's name and fingerprint."""
+    """Return the label of the Run whose weights this one starts from, or a file's name and
+    fingerprint."""
     if run.weights is None:
         return run.parent_label or ""
     return f"{Path(run.config['weights']).name} (sha256 {run.weights[:12]})"

@@ -67,7 +67,8 @@ def follow(
 
 
 def _is_alive(jobs: Jobs, job_id: str) -> bool:
-    """Whether the job runs. Asks a busy cluster again for 20 seconds, then raises ServiceError."""
+    """Return whether the job runs. Asks a busy cluster again for 20 seconds, then raises
+    ServiceError."""
     deadline = time.monotonic() + _SILENCE_SECONDS
     while True:
         try:
@@ -81,7 +82,7 @@ def _is_alive(jobs: Jobs, job_id: str) -> bool:
 def _current(
     tracker: Tracker, study: str, job_id: str, before: Submission | None
 ) -> Submission | None:
-    """The job's submission as MLflow has it now; None until the driver has opened it.
+    """Return the job's submission as MLflow has it now; None until the driver has opened it.
 
     before: what the last call returned, which is returned again while MLflow does not answer.
     """
@@ -100,7 +101,7 @@ def _current(
 def progress_table(
     runs: Iterable[RunState], searches: Iterable[SearchState] = (), details: bool = False
 ) -> FittedTable:
-    """A row for each Run and each search.
+    """Return a row for each Run and each search.
 
     details: every column and every reason in full. Without, of more than 40 Runs those that wait
     or have finished are only counted, in the caption.
@@ -127,7 +128,7 @@ def progress_table(
 
 
 class Cells(NamedTuple):
-    """What a row shows of a Run or a search. The order is that of _COLUMNS, then the note."""
+    """Holds what a row shows of a Run or a search, in the order of _COLUMNS, then the note."""
 
     name: str
     state: str
@@ -140,7 +141,7 @@ class Cells(NamedTuple):
 
 
 def cells(item: RunState) -> Cells:
-    """What a row shows of a Run."""
+    """Return what a row shows of a Run."""
     progress, metrics = item.progress, item.tracked.metrics if item.tracked else {}
     loss = progress.get("loss") or metrics.get(LOSS)
     running = item.state == State.RUNNING
@@ -160,7 +161,8 @@ def cells(item: RunState) -> Cells:
 
 
 def _main_metric(item: RunState, metrics: Mapping[str, float]) -> str:
-    """The metric that chooses the checkpoint, of a finished Run its test figure; else kNN."""
+    """Return the metric that chooses the checkpoint, of a finished Run its test figure; else
+    kNN."""
     name = item.run.select
     if item.state == State.FINISHED:
         name = f"test/{name.partition('/')[2]}"
@@ -169,18 +171,19 @@ def _main_metric(item: RunState, metrics: Mapping[str, float]) -> str:
 
 
 def _note(item: RunState) -> str:
-    """The reason of a Run that failed, was stopped or is blocked, and its warning; a line each."""
+    """Return the reason of a Run that failed, was stopped or is blocked, and its warning; a line
+    each."""
     ended = item.state not in (State.RUNNING, State.FINISHED, State.PENDING)
     return "\n".join(filter(None, [item.reason if ended else "", item.fact(Tag.WARNING)]))
 
 
 def _details(item: RunState) -> tuple[str, ...]:
-    """The cells of _DETAILS."""
+    """Return the cells of _DETAILS."""
     return (item.fact(Tag.WEIGHT_TRANSFER), item.run.key, item.run_id or "")
 
 
 def search_cells(item: SearchState) -> Cells:
-    """What a row shows of a search, whose epochs are its trials."""
+    """Return what a row shows of a search, whose epochs are its trials."""
     words = {State.RUNNING: "running", "STOPPED": "stopped early", State.FAILED: "failed"}
     counts = [
         f"{item.counts[state]} {word}" for state, word in words.items() if item.counts.get(state)
@@ -196,7 +199,7 @@ def search_cells(item: SearchState) -> Cells:
 
 
 def best_trial(item: SearchState) -> str:
-    """One line about the best trial of a search; empty where no trial has a figure yet."""
+    """Return one line about the best trial of a search; empty where no trial has a figure yet."""
     if not item.best:
         return ""
     metric = item.spec["metric"]
@@ -207,14 +210,15 @@ def best_trial(item: SearchState) -> str:
 
 
 def _epochs_in_all(item: RunState) -> str:
-    """Epochs that a Run is to train, or images of a producer; `?` until it has counted them."""
+    """Return the epochs that a Run is to train, or images of a producer; `?` until it has counted
+    them."""
     if item.run.artifacts:
         return item.fact(Tag.IMAGES) or str(current_progress(item.progress).get("total") or "?")
     return str(item.run.config["epochs"])
 
 
 def epochs_done(item: RunState) -> int:
-    """Epochs that a Run has finished, or images that a producer has."""
+    """Return the epochs that a Run has finished, or images that a producer has."""
     if item.run.artifacts:
         return int(item.fact(Tag.IMAGES) or current_progress(item.progress).get("done", 0))
     if item.tracked is not None and Tag.EPOCHS in item.tracked.tags:

@@ -59,7 +59,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _name_of(submission: Submission) -> str:
-    """The name of the study that was submitted."""
+    """Return the name of the study that was submitted."""
     return str(submission.plan["study"])
 
 
@@ -88,7 +88,7 @@ def _show_name(submission: Submission, console: Console) -> None:
 
 
 def _address(uri: str, submission: Submission) -> str:
-    """The page of a submission in MLflow."""
+    """Return the page of a submission in MLflow."""
     tracked = submission.tracked
     return f"{uri}/#/experiments/{tracked.experiment_id}/runs/{tracked.run_id}"
 
@@ -116,7 +116,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def _reconciled(home: Home, running: Services, study: str | None) -> list[Submission]:
-    """The newest submission of every study, or of one, in its true state.
+    """Return the newest submission of every study, or of one, in its true state.
 
     A Run whose process has died is marked so in MLflow first.
     """

@@ -78,7 +78,7 @@ def _job(
     running: _Running,
     home: Home,
 ) -> Job:
-    """The job that trains a study: what its driver needs to know, as plain data."""
+    """Return the job that trains a study: what its driver needs to know, as plain data."""
     return Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
@@ -115,7 +115,8 @@ def _start_services(
 
 
 def _plan_digest(study: Study, options: argparse.Namespace) -> str:
-    """Digest that stands for the plan where only the cluster has the data to make one."""
+    """Return the digest that stands for the plan where only the cluster has the data to make
+    one."""
     text = json.dumps([dict(study.mapping), options.data], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -175,7 +176,7 @@ def _watch(
 
 
 def _failure(jobs: Jobs, job_id: str) -> str:
-    """The driver's error lines or the end of its traceback, else how its process ended."""
+    """Return the driver's error lines or the end of its traceback, else how its process ended."""
     lines = jobs.logs(job_id).strip().splitlines()
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if not errors and any(line.startswith("Traceback") for line in lines):
@@ -203,7 +204,7 @@ def _conclude(options: argparse.Namespace, submission: Submission) -> int:
 
 
 def _reconcile_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> Submission | None:
-    """The study's last submission in its true state, also where its driver has died."""
+    """Return the study's last submission in its true state, also where its driver has died."""
     try:
         last = newest(tracker.reader, study)
     except UnknownPlan as error:
@@ -216,14 +217,14 @@ def _reconcile_last(tracker: Tracker, home: Home, study: str, ray: RayService) -
 
 
 def _is_done(last: Submission, prepared: Prepared) -> bool:
-    """Whether the last submission has the same plan and all its Runs are done."""
+    """Return whether the last submission has the same plan and all its Runs are done."""
     same = last.tracked.tags.get(Tag.PLAN) == prepared.request_digest
     stored = not prepared.pending and all(item.state == "done" for item in prepared.planned)
     return same and stored and last.finished
 
 
 def _show_decoding(out: Console) -> Callable[[str, int, int], None]:
-    """A function that prints the progress of decoding, at most every two seconds."""
+    """Return a function that prints the progress of decoding, at most every two seconds."""
     last = [time.monotonic()]
 
     def show(name: str, done: int, total: int) -> None:

@@ -45,7 +45,7 @@ def check_searches(file: StudyFile, variants: Variants, errors: ErrorList) -> No
 
 
 def _written(config: object) -> TrainableConfig:
-    """The configuration of a trainable: only these are searched."""
+    """Return the configuration of a trainable: only these are searched."""
     assert isinstance(config, TrainableConfig)
     return config
 
@@ -183,5 +183,5 @@ def _check_one_start(first: str, file: StudyFile, variants: Variants, errors: Er
 
 
 def _linked(search: Search) -> list[str]:
-    """Keys of the space that a parent and a child must share."""
+    """Return the keys of the space that a parent and a child must share."""
     return [key for key in search.space if owner_of(key)[1] in LINKED]

@@ -25,8 +25,8 @@ DEFAULT = "_default"  # ends the name of the stage that is trained as it is writ
 
 
 class Then(Config):
-    """What follows a search: its best configurations, and the stage's own as it is written, are
-    trained over the seeds. Other stages start from the best ones."""
+    """Says what follows a search: its best configurations, and the stage's own as it is written,
+    are trained over the seeds. Other stages start from the best ones."""
 
     best: Annotated[int, Field(ge=1)] = Field(
         1, description="number of best configurations that are trained over the seeds"
@@ -114,13 +114,13 @@ class Search(Config):
 
     @property
     def size(self) -> int | None:
-        """Number of distinct configurations; None where the space has a range."""
+        """Return the number of distinct configurations; None where the space has a range."""
         counts = [len(axis.choice) if axis.choice else 0 for axis in self.space.values()]
         return math.prod(counts) or None
 
     @property
     def count(self) -> int:
-        """Number of trials: never more than there are distinct configurations."""
+        """Return the number of trials: never more than there are distinct configurations."""
         return min(number for number in (self.trials, self.size) if number is not None)
 
     def trial_seed(self, seeds: Sequence[int]) -> int:
@@ -141,7 +141,7 @@ def values_of(values: Mapping[str, Any], owner: str) -> dict[str, Any]:
 
 
 def found_name(stage: str, searched: str) -> str:
-    """The name of a stage as the search over it and `searched` has found it."""
+    """Return the name of a stage as the search over it and `searched` has found it."""
     return f"{stage}_for_{searched}"
 
 

@@ -29,7 +29,7 @@ def check_study(file: StudyFile, variants: Variants, errors: ErrorList) -> None:
 def missing_in_some_epochs(
     metric: str, config: TrainableConfig, data: DatasetConfig | None
 ) -> str | None:
-    """Why Runs of a configuration do not report a metric every epoch; None where they do.
+    """Return why Runs of a configuration do not report a metric every epoch; None where they do.
 
     metric: one that the trainable can report; data: the configuration's data set, None if unknown.
     """

@@ -73,7 +73,7 @@ def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
 
 
 def _build(file: StudyFile, variants: Variants, mapping: Mapping[str, Any]) -> Study:
-    """A study from a file without errors."""
+    """Return a study from a file without errors."""
     weight_files = file.weight_files()
     names = [name for name in file.parents_first() if name not in weight_files]
     stages = tuple(_stage(name, file, variants[name]) for name in names)
@@ -92,7 +92,8 @@ def _build(file: StudyFile, variants: Variants, mapping: Mapping[str, Any]) -> S
 
 
 def _stage(name: str, file: StudyFile, variants: tuple[Variant, ...]) -> Stage:
-    """A stage as it is trained. Where its parent comes as a file, that file is its own weights."""
+    """Return a stage as it is trained. Where its parent comes as a file, that file is its own
+    weights."""
     stage, after = file.stages[name], file.stages[name].after
     path = file.weight_files().get(after or "")
     if path is not None:
@@ -132,7 +133,7 @@ def _absolute(value: Any, folder: Path) -> Any:
 
 
 def _read_variants(stages: Any, errors: ErrorList) -> dict[str, tuple[Variant, ...]]:
-    """The configurations of every stage whose config and grid have no error.
+    """Return the configurations of every stage whose config and grid have no error.
 
     stages: what stands under `stages:`, unchecked.
     """
@@ -153,7 +154,8 @@ def _read_variants(stages: Any, errors: ErrorList) -> dict[str, tuple[Variant, .
 def _points(
     name: str, stage: Mapping[str, Any], model: _AnyConfigClass, errors: ErrorList
 ) -> tuple[Variant, ...]:
-    """The points of a stage's grid, the last key changing fastest; none where one has an error."""
+    """Return the points of a stage's grid, the last key changing fastest; none where one has an
+    error."""
     config, grid = stage.get("config") or {}, stage.get("grid") or {}
     if not isinstance(config, dict) or not isinstance(grid, dict):
         return ()

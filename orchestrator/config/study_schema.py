@@ -17,7 +17,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Resources(Config):
-    """What one Run gets of the machine or cluster."""
+    """Says what one Run gets of the machine or cluster."""
 
     workers: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=1, description="processes that train one Run together"
@@ -59,7 +59,7 @@ else:
 
 
 class CompareSpec(Config):
-    """What `compare` shows: the table and plots that answer the study's question."""
+    """Says what `compare` shows: the table and plots that answer the study's question."""
 
     metric: str = Field(default="test/accuracy", description="the metric that is compared")
     stages: list[str] | None = Field(
@@ -139,7 +139,8 @@ class StudyFile(Config):
     )
 
     def seeds_of(self, name: str) -> tuple[int, ...]:
-        """Seeds of a stage's Runs; of a searched stage those of the Runs after its search."""
+        """Return the seeds of a stage's Runs; of a searched stage those of the Runs after its
+        search."""
         stage = self.stages[name]
         if stage.producer is not None:  # nothing in it is random
             return (self.seeds[0],)
@@ -148,7 +149,7 @@ class StudyFile(Config):
         return tuple(self.seeds if own is None else own)
 
     def seeds_needed_by(self, name: str) -> set[int]:
-        """Seeds that a stage needs its parent to have."""
+        """Return the seeds that a stage needs its parent to have."""
         search, seeds = self.stages[name].search, self.seeds_of(name)
         if search is None:
             return set(seeds)
@@ -164,7 +165,7 @@ class StudyFile(Config):
         return self.compare.model_copy(update={"stages": names})
 
     def weight_files(self) -> dict[str, str]:
-        """Stages whose weights come as a file instead of being trained → the file."""
+        """Return the stages whose weights come as a file instead of being trained → the file."""
         return {name: stage.weights for name, stage in self.stages.items() if stage.weights}
 
     def parents_first(self) -> list[str]:
@@ -175,8 +176,8 @@ class StudyFile(Config):
         return order
 
     def cycle(self) -> list[str]:
-        """Stages whose `after` leads back to the first of them, which is last too; empty if none
-        does."""
+        """Return the stages whose `after` leads back to the first of them, which is last too; empty
+        if none does."""
         for name in self.stages:
             lineage = self._lineage(name)
             if lineage[0] in lineage[1:]:
@@ -184,7 +185,8 @@ class StudyFile(Config):
         return []
 
     def _lineage(self, name: str) -> list[str]:
-        """A stage's ancestors, the oldest first, then itself; in a cycle its first comes again."""
+        """Return a stage's ancestors, the oldest first, then itself; in a cycle its first comes
+        again."""
         lineage = [name]
         while (parent := self.stages[lineage[0]].after) in self.stages:
             lineage.insert(0, str(parent))

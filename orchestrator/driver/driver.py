@@ -21,7 +21,7 @@ from orchestrator.config.study_schema import Study
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.execution.ray_jobs import Job
-from orchestrator.execution.resources import at_once, cluster_nodes, share_of
+from orchestrator.execution.resources import at_once, cluster_nodes, request_of
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
@@ -71,7 +71,7 @@ def run(job: Job) -> int:
         with locked(home.planning, shared=True):
             prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
             nodes = cluster_nodes()
-            share = share_of(study.resources, nodes)
+            request = request_of(study.resources, nodes)
             tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
             tracker = Tracker(job.tracking_uri)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
@@ -80,14 +80,14 @@ def run(job: Job) -> int:
         if job.git_commit:
             facts[Tag.GIT_COMMIT] = job.git_commit
         sync = MlflowSync(tracker, Store(home.store), submission, facts)
-        scheduler = Scheduler(prepared, share, tables, home, sync, job.job_id)
+        scheduler = Scheduler(prepared, request, tables, home, sync, job.job_id)
         searches = SearchRunner(tracker, submission, facts)
         sync.start()
         try:
-            slots = at_once(share, nodes)
+            slots = at_once(request, nodes)
             scheduler.run(slots)
             while planned := next_search(scheduler, searches):
-                context = SearchContext(home, share, slots, tables, job.job_id,
+                context = SearchContext(home, request, slots, tables, job.job_id,
                                 study.resources.max_failures)  # fmt: skip
                 already_done = planned.stage.name not in scheduler.prepared.pending
                 searches.run(planned, context, already_done)

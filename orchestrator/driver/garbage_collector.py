@@ -332,7 +332,7 @@ def _blocks(path: Path) -> int:
 
 
 def _age(path: Path) -> float:
-    """Return seconds since a file was written; 0 where it is gone."""
+    """Return the seconds since a file was written; 0 where it is gone."""
     try:
         return time.time() - path.lstat().st_mtime
     except FileNotFoundError:

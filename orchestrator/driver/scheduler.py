@@ -32,16 +32,16 @@ class Scheduler:
     def __init__(
         self,
         prepared: Prepared,
-        share: ResourceRequest,
+        request: ResourceRequest,
         tables: Mapping[str, Path],
         home: Home,
         sync: MlflowSync,
         job: str,
     ) -> None:
-        """share: what every Run gets; tables: fingerprint → folder of the decoded images; job: id
+        """request: what every Run gets; tables: fingerprint → folder of the decoded images; job: id
         of this Ray job."""
         self.job = job
-        self.prepared, self.share, self.tables = prepared, share, tables
+        self.prepared, self.request, self.tables = prepared, request, tables
         self.home, self.sync, self.store = home, sync, Store(home.store)
         self.states: dict[str, State] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
         self._owners: dict[str, str] = {}  # key → the process that trains it, as last logged
@@ -164,13 +164,13 @@ class Scheduler:
         outcome and number."""
         deaths = 0
         while True:
-            if not wait_for_room(self.share, run.name):
+            if not wait_for_room(self.request, run.name):
                 attempt = self.store.run(run.key).attempt()
                 return Outcome(Ending.KILLED, "the cluster has lost a node that it needs"), attempt
             attempt = self.store.run(run.key).begin_attempt()
             self.sync.follow(run)
             log.info("%s: attempt %d starts", run.name, attempt)
-            outcome = launch(self._task(run, attempt), self.share, self.home.ray_train)
+            outcome = launch(self._task(run, attempt), self.request, self.home.ray_train)
             log.info("%s: %s %s", run.name, outcome.state, outcome.reason)
             deaths += outcome.state is Ending.KILLED
             most = self.prepared.study.resources.max_failures
@@ -181,7 +181,7 @@ class Scheduler:
 
     def _task(self, run: Run, attempt: int) -> Task:
         table = self._images_of(run)
-        return Task.of(run, table, self.home.store, attempt, gpus=self.share.gpus)
+        return Task.of(run, table, self.home.store, attempt, gpus=self.request.gpus)
 
     def _images_of(self, run: Run) -> Path:
         """Return what a Run reads: decoded images; for a producer the files themselves, where the

@@ -168,8 +168,8 @@ class Production:
 
 
 def chosen_rows(pictures: OriginalImages, config: ProducerConfig) -> Indices:
-    """Rows of the images that a producer works on. Raises DataError for a name that no image has,
-    or more than one."""
+    """Return the rows of the images that a producer works on. Raises DataError for a name that no
+    image has, or more than one."""
     if config.images == "all" and not config.watch:
         return pictures.rows
     held_out = pictures.held_out.tolist()
@@ -178,7 +178,7 @@ def chosen_rows(pictures: OriginalImages, config: ProducerConfig) -> Indices:
 
 
 def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of every figure, over the images that have it."""
+    """Return the mean of every figure, over the images that have it."""
     names = dict.fromkeys(name for image in figures for name in image)
     return {name: statistics.fmean(f[name] for f in figures if name in f) for name in names}
 

@@ -1,4 +1,4 @@
-"""Why an attempt ended: from the exceptions of Ray Train to one outcome with a reason.
+"""Find out why an attempt ended: from the exceptions of Ray Train to one outcome with a reason.
 
 Two tables decide, row by row: `CAUSES` what an attempt ended of, `DEATHS` what a worker process
 died of. One test stands for every row.
@@ -33,7 +33,7 @@ _LOST_CONTACT = (
 
 
 class Ending(StrEnum):
-    """How an attempt ended."""
+    """Names how an attempt ended."""
 
     FINISHED = "finished"
     FAILED = "failed"  # by the Run's own fault: trying again would not help
@@ -44,7 +44,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended, and why in a line."""
+    """Says how an attempt ended, and why in a line."""
 
     state: Ending
     reason: str = ""
@@ -101,7 +101,8 @@ def _lost_its_node(failure: Failure) -> bool:
 
 
 def _kernel_has_killed(failure: Failure) -> bool:
-    """Whether the worker ran on this machine, whose kernel has killed a process meanwhile."""
+    """Return whether the worker ran on this machine, whose kernel has killed a process
+    meanwhile."""
     here = (failure.run.progress() or {}).get("host") == platform.node()
     return here and kernel_kills() > failure.oom_kills
 
@@ -133,7 +134,7 @@ DEATHS: tuple[tuple[Callable[[Failure], object], Callable[[Failure], str]], ...]
 
 
 def outcome_of(error: BaseException, task: Task, oom_kills: int) -> Outcome:
-    """Why `fit` raised. oom_kills: as `kernel_kills` counted before the attempt."""
+    """Explain why `fit` raised. oom_kills: as `kernel_kills` counted before the attempt."""
     if isinstance(error, ray.train.WorkerGroupError):
         return explain(error.worker_failures, task, oom_kills)
     if isinstance(error, ray.train.ControllerError):
@@ -145,7 +146,8 @@ def outcome_of(error: BaseException, task: Task, oom_kills: int) -> Outcome:
 
 
 def explain(failures: Mapping[int, BaseException], task: Task, oom_kills: int) -> Outcome:
-    """The outcome of the first rule of `CAUSES` that holds. failures: by rank, at least one."""
+    """Return the outcome of the first rule of `CAUSES` that holds. failures: by rank, at least
+    one."""
     ranks = [
         Failure(root_cause(error), rank, task, oom_kills)
         for rank, error in sorted(failures.items())
@@ -160,13 +162,13 @@ def explain(failures: Mapping[int, BaseException], task: Task, oom_kills: int) -
 
 
 def death(failure: Failure) -> str:
-    """Why a process died, as far as the log, Ray and the kernel tell."""
+    """Explain why a process died, as far as the log, Ray and the kernel tell."""
     return next(reason(failure) for holds, reason in DEATHS if holds(failure))
 
 
 def kernel_kills() -> int:
-    """How many processes this machine's kernel has killed because memory ran out; 0 where it does
-    not count them (Linux does, proc_vmstat(5))."""
+    """Return how many processes this machine's kernel has killed because memory ran out; 0 where it
+    does not count them (Linux does, proc_vmstat(5))."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -175,7 +177,7 @@ def kernel_kills() -> int:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The user's exception under Ray's wrappers."""
+    """Return the user's exception under Ray's wrappers."""
     for name in ("_base_exc", "health_check_failure", "cause"):
         inner = getattr(error, name, None)
         if isinstance(inner, BaseException) and inner is not error:
@@ -184,5 +186,5 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception in one line of at most 500 characters."""
+    """Return the message of an exception in one line of at most 500 characters."""
     return " ".join(str(error).split())[:500]

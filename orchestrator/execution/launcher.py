@@ -28,7 +28,7 @@ _START_FAILURES = 3  # of a minute each, then a worker group without room gives 
 
 def launch(
     task: Task,
-    share: ResourceRequest,
+    request: ResourceRequest,
     storage: Path,
     callbacks: Sequence[ray.train.UserCallback] = (),
 ) -> Outcome:
@@ -40,9 +40,10 @@ def launch(
         train_on_ray,
         train_loop_config=asdict(task),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=share.workers,
-            use_gpu=share.gpus > 0,
-            resources_per_worker={"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {}),
+            num_workers=request.workers,
+            use_gpu=request.gpus > 0,
+            resources_per_worker={"CPU": request.cpus}
+            | ({"GPU": request.gpus} if request.gpus else {}),
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -80,5 +81,6 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
 
 
 def _own_cpus() -> int:
-    """CPUs that this worker was given. Torch would use one thread otherwise, which Ray sets."""
+    """Return the CPUs that this worker was given. Torch would use one thread otherwise, which Ray
+    sets."""
     return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))

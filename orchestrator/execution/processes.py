@@ -37,12 +37,13 @@ def spawn(
 
 
 def identity(process: psutil.Process) -> dict[str, Any]:
-    """Id and start time, which are unique together: the system uses an id again."""
+    """Return the process id and the start time, which are unique together: the system uses an id
+    again."""
     return {"pid": process.pid, "created": process.create_time()}
 
 
 def alive(item: Mapping[str, Any]) -> psutil.Process | None:
-    """The process of an identity; None when it has ended."""
+    """Return the process of an identity; None when it has ended."""
     try:
         process = psutil.Process(int(item["pid"]))
         same = abs(process.create_time() - item["created"]) < 1.0
@@ -52,7 +53,7 @@ def alive(item: Mapping[str, Any]) -> psutil.Process | None:
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """A process and all its descendants; empty when it has ended."""
+    """Return a process and all its descendants; empty when it has ended."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -61,7 +62,8 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Every living process that `spawn` started with this mark, or that descends from one."""
+    """Return every living process that `spawn` started with this mark, or that descends from
+    one."""
     processes = []
     for process in psutil.process_iter():
         try:

@@ -38,7 +38,7 @@ _ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # saves a process f
 
 @dataclass(frozen=True)
 class Job:
-    """What the command passes to the driver, as JSON."""
+    """Holds what the command passes to the driver, as JSON."""
 
     job_id: str
     study: Mapping[str, Any]
@@ -91,7 +91,7 @@ class Jobs:
             )
 
     def running(self, study: str, home: Home) -> RunningJob | None:
-        """The job of a home's study that has not ended; None where there is none."""
+        """Return the job of a home's study that has not ended; None where there is none."""
         with self._answering():
             for item in self._client.list_jobs():
                 meta = item.metadata or {}
@@ -111,11 +111,11 @@ class Jobs:
                 raise
 
     def alive(self, job_id: str) -> bool:
-        """Whether the job is pending or running."""
+        """Return whether the job is pending or running."""
         return self.status(job_id) not in (*ENDED, "MISSING")
 
     def ending(self, job_id: str) -> str:
-        """Why a job has ended, in a few words."""
+        """Return why a job has ended, in a few words."""
         status = self.status(job_id)
         if status == "STOPPED":
             return "it was stopped"
@@ -128,7 +128,8 @@ class Jobs:
         return f"its driver ended with {code}" if code else "its driver is gone"
 
     def exit_status(self, job_id: str) -> int | None:
-        """The driver's exit status: 0 all Runs finished, 1 some did not, negative: by a signal."""
+        """Return the driver's exit status: 0 all Runs finished, 1 some did not, negative: by a
+        signal."""
         with self._answering():
             return self._client.get_job_info(job_id).driver_exit_code  # type: ignore[no-any-return]
 
@@ -151,7 +152,7 @@ class Jobs:
             return str(self._client.get_job_info(job_id).message or "")
 
     def logs(self, job_id: str) -> str:
-        """The driver's output."""
+        """Return the driver's output."""
         with self._answering():
             return str(self._client.get_job_logs(job_id))
 

@@ -1,4 +1,4 @@
-"""What a cluster has, what a Run takes of it, and waiting until there is room.
+"""Compare what a cluster has with what a Run takes of it, and wait until there is room.
 
 First the arithmetic, which needs no cluster; then what asks Ray; last the placement groups that Ray
 does not give back by itself.
@@ -47,14 +47,14 @@ class Node:
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """What a Run gets: a number of workers, and the CPUs and GPUs of each."""
+    """Says what a Run gets: a number of workers, and the CPUs and GPUs of each."""
 
     workers: int
     cpus: int
     gpus: float
 
 
-def share_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest:
+def request_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest:
     """Turn `auto` into numbers. Raises DoesNotFit when the cluster cannot place a single Run."""
     gpus = resources.gpus_per_worker
     if gpus == "auto":
@@ -62,25 +62,25 @@ def share_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest:
     usable = [node for node in nodes if node.gpus >= gpus and node.cpus >= 1]
     cpus = resources.cpus_per_worker
     if cpus == "auto":
-        cpus = _equal_share_of_cpus(resources.workers, gpus, usable)
-    share = ResourceRequest(resources.workers, cpus, gpus)
-    if at_once(share, nodes) < 1:
+        cpus = _equal_cpus(resources.workers, gpus, usable)
+    request = ResourceRequest(resources.workers, cpus, gpus)
+    if at_once(request, nodes) < 1:
         has = " + ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "nothing"
         raise DoesNotFit(
-            f"a Run asks for {share.workers} workers with {share.cpus} CPUs and {share.gpus:g} "
-            f"GPUs each; the cluster has {has}: lower resources.workers, cpus_per_worker or "
-            "gpus_per_worker"
+            f"a Run asks for {request.workers} workers with {request.cpus} CPUs and "
+            f"{request.gpus:g} GPUs each; the cluster has {has}: lower resources.workers, "
+            "cpus_per_worker or gpus_per_worker"
         )
-    return share
+    return request
 
 
-def at_once(share: ResourceRequest, nodes: Sequence[Node]) -> int:
-    """How many Runs with this request the nodes hold at the same time."""
+def at_once(request: ResourceRequest, nodes: Sequence[Node]) -> int:
+    """Return how many Runs with this request the nodes hold at the same time."""
     places = 0
     for node in nodes:
-        fits = int(node.cpus // share.cpus)
-        places += min(fits, _on_gpus(share.gpus, node.gpus)) if share.gpus else fits
-    return places // share.workers
+        fits = int(node.cpus // request.cpus)
+        places += min(fits, _on_gpus(request.gpus, node.gpus)) if request.gpus else fits
+    return places // request.workers
 
 
 def _on_gpus(per_worker: float, gpus: float) -> int:
@@ -90,9 +90,9 @@ def _on_gpus(per_worker: float, gpus: float) -> int:
     return int(gpus // per_worker)
 
 
-def _equal_share_of_cpus(workers: int, gpus: float, nodes: Sequence[Node]) -> int:
-    """CPUs of a worker when all CPUs are shared equally: by GPU where there are any, else by
-    worker."""
+def _equal_cpus(workers: int, gpus: float, nodes: Sequence[Node]) -> int:
+    """Return the CPUs of a worker when all CPUs are shared equally: by GPU where there are any,
+    else by worker."""
     if not nodes:
         return 1
     if gpus:
@@ -102,7 +102,7 @@ def _equal_share_of_cpus(workers: int, gpus: float, nodes: Sequence[Node]) -> in
 
 
 def cluster_nodes() -> list[Node]:
-    """The living nodes of the cluster, with all they have, used or not."""
+    """Return the living nodes of the cluster, with all they have, used or not."""
     return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
@@ -110,26 +110,26 @@ def _node(resources: Mapping[str, float]) -> Node:
     return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
 
 
-def has_room(share: ResourceRequest) -> bool:
-    """Whether a Run could be placed now."""
+def has_room(request: ResourceRequest) -> bool:
+    """Return whether a Run could be placed now."""
     free = [_node(resources) for resources in available_resources_per_node().values()]
-    return at_once(share, free) > 0
+    return at_once(request, free) > 0
 
 
-def wait_for_room(share: ResourceRequest, name: str) -> bool:
+def wait_for_room(request: ResourceRequest, name: str) -> bool:
     """Wait while other studies use what a Run needs. Returns whether there is room now; False when
     the cluster has become too small and stays so.
 
     name: of what waits, for the log.
     """
     last_fit, last_check, orphans = time.monotonic(), 0.0, OrphanedGroups()
-    while not has_room(share):
+    while not has_room(request):
         if not last_check:
             log.info("%s: waits for room on the cluster", name)
         if time.monotonic() - last_check > _ORPHAN_CHECK_SECONDS:
             last_check = time.monotonic()
             orphans.remove()
-        if at_once(share, cluster_nodes()):
+        if at_once(request, cluster_nodes()):
             last_fit = time.monotonic()
         elif time.monotonic() - last_fit > _LOST_NODE_SECONDS:
             return False

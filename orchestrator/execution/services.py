@@ -49,7 +49,7 @@ class RayService:
 
 @dataclass(frozen=True)
 class Services:
-    """What answers now; None for what does not."""
+    """Holds the services that answer now; None for one that does not."""
 
     ray: RayService | None
     mlflow_uri: str | None
@@ -87,12 +87,12 @@ def start(
 
 
 def is_loopback(url: str) -> bool:
-    """Whether only this machine can reach the address."""
+    """Return whether only this machine can reach the address."""
     return urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def find(home: Home, settings: MlflowSettings) -> Services:
-    """What answers of the home's services; starts nothing."""
+    """Return which of the home's services answer; start nothing."""
     record = read_json(home.services) or {}
     ray, uri = None, settings.tracking_uri
     if (entry := record.get("ray")) and _patient(partial(_ray_answers, entry, home), entry):
@@ -108,8 +108,8 @@ def find(home: Home, settings: MlflowSettings) -> Services:
 
 
 def _patient(answers: Callable[[], bool], entry: Mapping[str, Any]) -> bool:
-    """Whether a service answers, asked again as long as its first process lives: that one ends with
-    the service, so while it is there the service is busy, or starting."""
+    """Return whether a service answers, asked again as long as its first process lives: that one
+    ends with the service, so while it is there the service is busy, or starting."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not answers():
         if time.monotonic() > deadline or not any(map(alive, entry["processes"][:1])):
@@ -143,7 +143,7 @@ def _end_rest(home: Home, record: Mapping[str, Any], name: str) -> None:
 
 
 def _left(home: Home, record: Mapping[str, Any], name: str) -> list[psutil.Process]:
-    """Living processes of a service: the recorded ones and their descendants."""
+    """Return the living processes of a service: the recorded ones and their descendants."""
     recorded = record.get(name, {}).get("processes", [])
     living = [process for item in recorded if (process := alive(item))]
     return list({p.pid: p for p in [*living, *marked(_mark(home, name))]}.values())
@@ -154,7 +154,7 @@ def _mark(home: Home, name: str) -> str:
 
 
 def login(ray: RayService) -> dict[str, str]:
-    """The HTTP headers that the cluster's dashboard requires."""
+    """Return the HTTP headers that the cluster's dashboard requires."""
     if ray.token_path is None:
         return {}
     return {"Authorization": f"Bearer {ray.token_path.read_text(encoding='utf-8').strip()}"}
@@ -225,7 +225,7 @@ def _ray_answers(entry: Mapping[str, Any], home: Home) -> bool:
 
 
 def _node_address() -> str:
-    """The address that Ray gives its head on this machine."""
+    """Return the address that Ray gives its head on this machine."""
     from ray.util import get_node_ip_address
 
     return str(get_node_ip_address())

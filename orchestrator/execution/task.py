@@ -38,7 +38,7 @@ class Task:
 
     @classmethod
     def of(cls, run: "Run", table: Path, store: Path, attempt: int = 0, **options: Any) -> "Task":
-        """The task of a planned Run. options: further fields, from `tested` on."""
+        """Return the task of a planned Run. options: further fields, from `tested` on."""
         return cls(
             key=run.key,
             attempt=attempt,
@@ -69,7 +69,7 @@ def full_disk_ends_the_run(task: Task) -> Iterator[None]:
 
 
 def worker_facts(world: World) -> dict[str, str]:
-    """The device, workers, threads and version of torch that a Run has, for tags."""
+    """Return the device, workers, threads and version of torch that a Run has, for tags."""
     device = world.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {

@@ -48,7 +48,8 @@ def train(task: Task, world: World, report: Report) -> None:
 
 
 def build_training(task: Task, world: World) -> Training:
-    """The training of a Run on one rank, with the weights it starts from. Raises Unrecoverable."""
+    """Return the training of a Run on one rank, with the weights it starts from. Raises
+    Unrecoverable."""
     log.info("%s seed %d, attempt %d", task.label, task.seed, task.attempt)
     kind = TRAINABLES[task.trainable]
     config, table = kind.Config.model_validate(dict(task.config)), open_table(Path(task.table))
@@ -124,7 +125,7 @@ class StoredCheckpoints:
         self._writer.put_optional(file, write)
 
     def report(self, progress: Progress) -> None:
-        shown = asdict(progress)
+        shown = dict(vars(progress))  # once a second: `asdict` would copy the whole history
         shown["facts"] = worker_facts(self._world) | shown["facts"]
         self._writer.report(shown)
 

@@ -236,7 +236,7 @@ def _statements(nodes: list[Any]) -> Iterable[Any]:
 
 
 def _is_silent(node: Any) -> bool:
-    """Whether a node decides nothing: an import line, `pass`, the description of a key."""
+    """Return whether a node decides nothing: an import line, `pass`, the description of a key."""
     if isinstance(node, ast.keyword):
         return node.arg == "description"
     return isinstance(node, ast.Import | ast.ImportFrom | ast.Pass)

@@ -67,17 +67,17 @@ class Prepared:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Stage → key of its search, where it is known."""
+        """Return stage → key of its search, where it is known."""
         return {search.stage.name: search.key for search in self.searches}
 
     @property
     def pending(self) -> list[str]:
-        """Stages that have no Runs yet, because they wait for a search."""
+        """Return the stages that have no Runs yet, because they wait for a search."""
         return pending_stages(self.study)
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The Runs of the plan, parents first."""
+        """Return the Runs of the plan, parents first."""
         return tuple(item.run for item in self.planned)
 
 

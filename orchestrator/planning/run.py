@@ -39,13 +39,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Label and seed, as tables show them."""
+        """Return label and seed, as tables show them."""
         return f"{self.label} seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What decides a plan beside the study. It is read where the data is."""
+    """Holds what decides a plan beside the study. It is read where the data is."""
 
     fingerprints: Mapping[str, str]  # name under `data:` → fingerprint
     weights: Mapping[str, str]  # path of a state-dict file → sha256
@@ -98,7 +98,7 @@ def make_run(
 
 
 def _label(stage: str, values: Values, parent: Run | None) -> str:
-    """The stage with its grid values and its parents': `late[lr=0.1,rotation.epochs=5]`."""
+    """Return the stage with its grid values and its parents': `late[lr=0.1,rotation.epochs=5]`."""
     parts = [f"{key}={_short(value)}" for key, value in values]
     if parent and "[" in parent.label:
         name, _, inherited = parent.label[:-1].partition("[")

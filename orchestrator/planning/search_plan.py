@@ -114,7 +114,7 @@ class PlannedSearch:
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """Parameter of the space → the type of number that it takes."""
+        """Return parameter of the space → the type of number that it takes."""
         models = {
             "" if stage is self.stage else stage.name: type(config_of(stage, {}))
             for stage in (*self.upstream, self.stage)
@@ -124,7 +124,7 @@ class PlannedSearch:
 
     @property
     def space(self) -> SearchSpace:
-        """What a sampler draws from."""
+        """Return what a sampler draws from."""
         return SearchSpace(self.search.space, self.kinds)
 
     def runs_of(self, values: Mapping[str, Any]) -> list[Run]:

@@ -31,12 +31,12 @@ class Panel(NamedTuple):
 
 
 def draw(data: PlotData) -> Figure:
-    """One panel per table, one bar per row."""
+    """Return one panel per table, one bar per row."""
     return draw_bars(bars_data(data.tables))
 
 
 def bars_data(tables: Sequence[Table]) -> list[Panel]:
-    """One panel per table, one bar per row."""
+    """Return one panel per table, one bar per row."""
     styles = label_styles(tables)
     return [
         Panel(

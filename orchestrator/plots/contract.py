@@ -17,23 +17,25 @@ from orchestrator.reporting.style import Pixels
 
 
 class PlotData(Protocol):
-    """What a plot can draw of a submission. Each call reads from MLflow only what it returns."""
+    """Gives a plot what it can draw of a submission. Each call reads from MLflow only what it
+    returns."""
 
     @property
     def tables(self) -> Sequence[Table]:
-        """The compared rows; their Runs have the history of the compared metric."""
+        """Return the compared rows; their Runs have the history of the compared metric."""
 
     def tables_of(self, metric: str) -> Sequence[Table]:
-        """Rows of another metric, over every stage of the study."""
+        """Return the rows of another metric, over every stage of the study."""
 
     def tsne_maps(self) -> Mapping[str, Pixels]:
-        """Label and seed → the t-SNE picture after the last epoch, (H, W, 4) in [0, 1]."""
+        """Return label and seed → the t-SNE picture after the last epoch, (H, W, 4) in [0, 1]."""
 
     def masks(self) -> Mapping[str, Sequence[MaskRow]]:
-        """Label and seed → the masks of the watched images after the last epoch."""
+        """Return label and seed → the masks of the watched images after the last epoch."""
 
     def produced_pictures(self, images: Sequence[str]) -> Mapping[str, Mapping[str, Pixels]]:
-        """Label of a producer → name of an image → its picture, (H, W, 3 or 4) in [0, 1]."""
+        """Return the label of a producer → name of an image → its picture, (H, W, 3 or 4) in [0,
+        1]."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,6 @@ class Plot:
 
 
 def load_plot(name: str) -> Plot:
-    """The plot of a name in PLOTS."""
+    """Return the plot of a name in PLOTS."""
     plot: Plot = importlib.import_module(f"orchestrator.plots.{name}").PLOT
     return plot

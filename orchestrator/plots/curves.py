@@ -63,12 +63,13 @@ class Panel(NamedTuple):
 
 
 def draw(data: PlotData) -> Figure:
-    """One panel per table. A metric that is measured once is shown over the validation split."""
+    """Return one panel per table. A metric that is measured once is shown over the validation
+    split."""
     return draw_curves(curves_data(data.tables))
 
 
 def curves_data(tables: Sequence[Table], styled_as: Sequence[Table] = ()) -> list[Panel]:
-    """One panel per table and one line per row, from the Runs that the row counts.
+    """Return one panel per table and one line per row, from the Runs that the row counts.
 
     A metric that is measured once (`test/...`) is replaced by the one of the same name over the
     validation split, which is measured every epoch. styled_as: tables of another figure, whose
@@ -86,7 +87,8 @@ def curves_data(tables: Sequence[Table], styled_as: Sequence[Table] = ()) -> lis
 
 
 def draw_curves(panels: Sequence[Panel]) -> Figure:
-    """The metric over epochs: a line per label, a band from the lowest to the highest seed."""
+    """Return the metric over epochs: a line per label, a band from the lowest to the highest
+    seed."""
     lines = [line for panel in panels for line in panel.lines]
     heights = [max(3.0, 0.18 * len(panel.lines)) for panel in panels]
     figure, grid = stacked_axes([line.label for line in lines], heights)
@@ -104,7 +106,8 @@ def draw_curves(panels: Sequence[Panel]) -> Figure:
 
 
 def run_data(history: Mapping[str, Points]) -> dict[str, Panel]:
-    """The panels of one Run: a registered metric → its curves over training, validation, test."""
+    """Return the panels of one Run: a registered metric → its curves over training, validation,
+    test."""
     panels = {}
     for name in METRICS:
         metrics = [f"{split}/{name}" for split in SPLITS]
@@ -118,7 +121,8 @@ def run_data(history: Mapping[str, Points]) -> dict[str, Panel]:
 
 
 def run_curves(history: Mapping[str, Points], chosen_epoch: int | None) -> dict[str, Figure]:
-    """One Run's figures by name; a dotted line marks the epoch whose checkpoint was chosen."""
+    """Return one Run's figures by name; a dotted line marks the epoch whose checkpoint was
+    chosen."""
     figures = {name: draw_curves([panel]) for name, panel in run_data(history).items()}
     for axes in (figure.axes[0] for figure in figures.values()):
         if chosen_epoch is not None:
@@ -129,7 +133,8 @@ def run_curves(history: Mapping[str, Points], chosen_epoch: int | None) -> dict[
 
 
 def _metric_of_every_epoch(table: Table) -> str:
-    """The table's metric; over the validation split where no Run measures it more than once."""
+    """Return the table's metric; over the validation split where no Run measures it more than
+    once."""
     metric = table.rows[0].metric
     validation = f"val/{metric.partition('/')[2]}"
     histories = [run.history for row in table.rows for run in row.runs]

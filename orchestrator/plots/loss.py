@@ -9,7 +9,7 @@ METRIC = "val/loss"
 
 
 def draw(data: PlotData) -> Figure:
-    """One panel per table. Labels that are compared have the colors of the other figures."""
+    """Return one panel per table. Labels that are compared have the colors of the other figures."""
     return draw_curves(curves_data(data.tables_of(METRIC), data.tables))
 
 

@@ -7,7 +7,8 @@ from orchestrator.reporting.mask_plots import draw_mask_grid
 
 
 def draw(data: PlotData) -> Figure:
-    """A row per image, a column per model, then the producers' pictures of the same image."""
+    """Return a row per image, a column per model, then the producers' pictures of the same
+    image."""
     masks = data.masks()
     images = sorted({row.name for rows in masks.values() for row in rows})
     return draw_mask_grid(masks, data.produced_pictures(images))

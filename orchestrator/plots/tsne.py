@@ -9,12 +9,13 @@ from orchestrator.reporting.style import Pixels, wrapped
 
 
 def draw(data: PlotData) -> Figure:
-    """Each row's map after its last epoch, of the first seed that has one."""
+    """Return each row's map after its last epoch, of the first seed that has one."""
     return draw_maps(data.tsne_maps())
 
 
 def draw_maps(maps: Mapping[str, Pixels]) -> Figure:
-    """Pictures of one kind under their labels, three in a line. Pixels: (H, W, 4) in [0, 1]."""
+    """Return the pictures of one kind under their labels, three in a line. Pixels: (H, W, 4) in [0,
+    1]."""
     columns = min(3, max(1, len(maps)))
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(6 * columns, 5.8 * max(1, rows)), layout="constrained")

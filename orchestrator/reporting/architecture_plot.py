@@ -17,7 +17,7 @@ _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def draw_architecture(model: Architecture) -> Figure:
-    """The figure of a whole model."""
+    """Return the figure of a whole model."""
     lanes = lanes_of(model)
     left, right, deepest = min(lanes), max(lanes), max(model.levels)
     step = _HEIGHT + _GAP
@@ -47,7 +47,7 @@ def draw_architecture(model: Architecture) -> Figure:
 
 
 def lanes_of(model: Architecture) -> list[int]:
-    """The column of every block; 0 is the main path, the longest model."""
+    """Return the column of every block; 0 is the main path, the longest model."""
     after: dict[int, list[int]] = {place: [] for place in range(len(model.blocks))}
     before: dict[int, list[int]] = {place: [] for place in range(len(model.blocks))}
     for start, end in model.flows:

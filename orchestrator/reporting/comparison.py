@@ -28,7 +28,7 @@ class State(StrEnum):
 
     @property
     def blocks(self) -> bool:
-        """Whether nothing can start from a Run or a search in this state."""
+        """Return whether nothing can start from a Run or a search in this state."""
         return self in (State.FAILED, State.KILLED, State.BLOCKED)
 
 
@@ -51,7 +51,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a study compares.
+    """Says what a study compares.
 
     stages: None for every stage. rows: `label` for the order of the plan, `stage` for the order of
     `stages`.
@@ -71,11 +71,11 @@ class Sample(ABC):
     @property
     @abstractmethod
     def values(self) -> tuple[float, ...]:
-        """One value per seed."""
+        """Return one value per seed."""
 
     @property
     def n(self) -> int:
-        """Number of seeds."""
+        """Return the number of seeds."""
         return len(self.values)
 
     @property
@@ -115,7 +115,7 @@ class Row(Sample):
 
     @property
     def difference(self) -> float | None:
-        """Mean minus reference, None where either is missing."""
+        """Return the mean minus reference, None where either is missing."""
         mean, reference = finite(self.mean), finite(self.reference)
         return None if mean is None or reference is None else mean - reference
 
@@ -148,7 +148,8 @@ class Table:
 
 
 def compared_rows(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
-    """One row per label, also without a finished Run; none for a stage that lacks the metric."""
+    """Return one row per label, also without a finished Run; none for a stage that lacks the
+    metric."""
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in _compared(runs, spec):
         group = (run.stage, run.label, run.trainable, run.dataset)
@@ -161,7 +162,7 @@ def compared_rows(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
 
 
 def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
-    """The compared rows, one Table for each trainable and data set."""
+    """Return the compared rows, one Table for each trainable and data set."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in compared_rows(runs, spec):
         groups.setdefault((row.trainable, row.dataset), []).append(row)
@@ -186,7 +187,8 @@ def _differences(rows: Sequence[Row], spec: Comparison) -> Iterator[PairedDiffer
 
 
 def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:
-    """One line that names the compared Runs that no row counts, and why; None if all count."""
+    """Return one line that names the compared Runs that no row counts, and why; None if all
+    count."""
     compared = _compared(runs, spec)
     waiting, lacking = [], []
     for run in compared:
@@ -212,7 +214,7 @@ def _compared(runs: Iterable[RunRecord], spec: Comparison) -> list[RunRecord]:
 
 
 def _row(runs: Sequence[RunRecord], spec: Comparison) -> Row:
-    """The row of the Runs of one configuration."""
+    """Return the row of the Runs of one configuration."""
     run, metric = runs[0], spec.metric
     return Row(
         stage=run.stage,
@@ -227,7 +229,7 @@ def _row(runs: Sequence[RunRecord], spec: Comparison) -> Row:
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None where it is missing, infinite or not a number."""
+    """Return the value, or None where it is missing, infinite or not a number."""
     return value if value is not None and math.isfinite(value) else None
 
 

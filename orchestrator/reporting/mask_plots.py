@@ -41,7 +41,7 @@ class MaskRow(NamedTuple):
 
 
 def mask_rows(epoch: int, kept: dict[str, npt.NDArray[Any]]) -> list[MaskRow]:
-    """A MaskRow for each watched image. kept: arrays as `watched_masks` returns them."""
+    """Return a MaskRow for each watched image. kept: arrays as `watched_masks` returns them."""
     classes = tuple(str(name) for name in kept["classes"])
     colors = kept["colours"] if len(kept["colours"]) else default_colors(len(classes))
     return [
@@ -75,7 +75,7 @@ def draw_mask_row(row: MaskRow) -> Figure:
 def draw_mask_grid(
     masks: Mapping[str, Sequence[MaskRow]], pictures: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Figure:
-    """A row per watched image: the image, ground truth, and what every model predicts.
+    """Return a row per watched image: the image, ground truth, and what every model predicts.
 
     masks: name of a model → its MaskRows. pictures: further columns, title → image → its picture.
     """
@@ -108,7 +108,7 @@ def draw_mask_grid(
 
 
 def draw_confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """A confusion matrix in percent of each true class; the row of an absent class is empty.
+    """Return a confusion matrix in percent of each true class; the row of an absent class is empty.
 
     matrix: (K, K) numbers of pixels, rows are true classes, columns are predicted ones.
     """
@@ -140,7 +140,7 @@ def painted(ids: Pixels, colors: Pixels) -> Pixels:
 
 
 def default_colors(count: int) -> Pixels:
-    """(count, 3) uint8: a color per class for data sets that define none."""
+    """Return (count, 3) uint8: a color per class for data sets that define none."""
     if count <= len(COLORS):
         chosen: list[Any] = [to_rgb(color) for color in COLORS[:count]]
     else:  # neighbors far apart in hue, in three degrees of brightness
@@ -149,7 +149,7 @@ def default_colors(count: int) -> Pixels:
 
 
 def _share_right(row: MaskRow) -> float:
-    """Share in [0, 1] of the counted pixels whose class is right."""
+    """Return the share in [0, 1] of the counted pixels whose class is right."""
     counted = row.truth != IGNORED
     right = counted & (row.predicted == row.truth)
     return float(right.sum()) / max(1, int(counted.sum()))

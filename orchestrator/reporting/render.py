@@ -112,7 +112,7 @@ def _draw_maps(recorded: Mapping[int, Path], into: Path) -> None:
 
 
 def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Arrays of an NPZ file by name. Raises ValueError where it is damaged."""
+    """Return the arrays of an NPZ file by name. Raises ValueError where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names}

@@ -58,7 +58,8 @@ class Key:
 
     @property
     def default_text(self) -> str:
-        """The default as one writes it in YAML; empty where the meaning or its own keys say it."""
+        """Return the default as one writes it in YAML; empty where the meaning or its own keys say
+        it."""
         if self.required:
             return "required"
         nothing = self.default is None or self.default == ""
@@ -68,7 +69,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Topic:
-    """What has a name and keys: a trainable, a data set type, a part of a study file."""
+    """Describes what has a name and keys: a trainable, a data set type, a part of a study file."""
 
     name: str
     group: str
@@ -76,7 +77,7 @@ class Topic:
     keys: tuple[Key, ...]
 
     def plain(self) -> dict[str, Any]:
-        """JSON-ready data."""
+        """Return JSON-ready data."""
         return {
             "name": self.name,
             "group": self.group,
@@ -99,7 +100,7 @@ def topics() -> dict[str, Topic]:
 
 
 def keys_of(model: type[Config]) -> tuple[Key, ...]:
-    """The keys of a configuration class, in the order in which it declares them."""
+    """Return the keys of a configuration class, in the order in which it declares them."""
     schema = model.model_json_schema()
     required = set(schema.get("required", ()))
     if issubclass(model, ProducerConfig):  # the loader fills in the producer's default
@@ -118,7 +119,7 @@ def keys_of(model: type[Config]) -> tuple[Key, ...]:
 
 
 def _dataset_keys(name: str) -> tuple[Key, ...]:
-    """The keys of a data set of one type, without those for other types only."""
+    """Return the keys of a data set of one type, without those for other types only."""
     keys = []
     for key in keys_of(DatasetConfig):
         owner, only, _ = key.meaning.partition(" only: ")
@@ -130,7 +131,7 @@ def _dataset_keys(name: str) -> tuple[Key, ...]:
 
 
 def _inherited_meaning(model: type[Config], name: str) -> str:
-    """What a base class says of a key that a subclass declares anew with another default."""
+    """Return what a base class says of a key that a subclass declares anew with another default."""
     for parent in model.__mro__[1:]:
         if issubclass(parent, Config) and name in parent.model_fields:
             if description := parent.model_fields[name].description:
@@ -139,17 +140,17 @@ def _inherited_meaning(model: type[Config], name: str) -> str:
 
 
 def _about(model: type[Config]) -> str:
-    """The first paragraph of a class's docstring, in one line."""
+    """Return the first paragraph of a class's docstring, in one line."""
     return " ".join((inspect.getdoc(model) or "").partition("\n\n")[0].split())
 
 
 def _module_about(kind: type) -> str:
-    """The first line of the docstring of a class's module."""
+    """Return the first line of the docstring of a class's module."""
     return (inspect.getdoc(sys.modules[kind.__module__]) or "").partition("\n")[0]
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """The type of a value in words, from its JSON schema."""
+    """Return the type of a value in words, from its JSON schema."""
     if "$ref" in schema:
         return f"mapping (see `{_NAMES[schema['$ref'].rpartition('/')[2]]}`)"
     if "anyOf" in schema:
@@ -168,14 +169,15 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _plural(word: str, schema: Mapping[str, Any]) -> str:
-    """What a list holds, such as `texts`; with its length where that is fixed: `2 numbers`."""
+    """Return what a list holds, such as `texts`; with its length where that is fixed: `2
+    numbers`."""
     count = schema.get("minItems") if schema.get("minItems") == schema.get("maxItems") else None
     plural = re.sub("^(text|number|whole number|list|mapping)(?![a-z])", r"\1s", word)
     return f"{count} {plural}" if count else plural
 
 
 def _range(schema: Mapping[str, Any]) -> str:
-    """The limits of a number, or of the numbers in a list; empty where there are none."""
+    """Return the limits of a number, or of the numbers in a list; empty where there are none."""
     for part in (*schema.get("anyOf", ()), *filter(None, [schema.get("items")])):
         if isinstance(part, Mapping) and (limits := _range(part)):
             return limits
@@ -186,7 +188,7 @@ def _range(schema: Mapping[str, Any]) -> str:
 
 
 def names_text(all_topics: Iterable[Topic]) -> str:
-    """The names of all topics, a line for each group, at most 80 columns wide."""
+    """Return the names of all topics, a line for each group, at most 80 columns wide."""
     names: dict[str, list[str]] = {}
     for topic in all_topics:
         names.setdefault(topic.group, []).append(topic.name)
@@ -194,7 +196,7 @@ def names_text(all_topics: Iterable[Topic]) -> str:
 
 
 def topic_text(topic: Topic) -> str:
-    """A topic and its keys as text, at most 80 columns wide."""
+    """Return a topic and its keys as text, at most 80 columns wide."""
     head = textwrap.fill(f"{topic.name}: {topic.about}", _WIDTH)
     entries = [
         "\n".join(
@@ -218,7 +220,7 @@ def _with_default(key: Key) -> str:
 
 
 def _entry(name: str, text: str) -> str:
-    """A name, and a text that begins in column 23."""
+    """Return a name, and a text that begins in column 23."""
     return textwrap.fill(
         text,
         _WIDTH,
@@ -229,7 +231,7 @@ def _entry(name: str, text: str) -> str:
 
 
 def markdown() -> str:
-    """The study reference: the content of orchestrator/config/README.md."""
+    """Return the study reference: the content of orchestrator/config/README.md."""
     every = topics()
     parts = [_INTRODUCTION.strip()]
     for name, model in _STUDY_CLASSES.items():
@@ -251,7 +253,7 @@ def markdown() -> str:
 
 
 def _own_part(topic: Topic, shared: tuple[Key, ...]) -> list[str]:
-    """A section with the keys of a topic that the shared ones do not say already."""
+    """Return a section with the keys of a topic that the shared ones do not say already."""
     own = tuple(key for key in topic.keys if key not in shared)
     return [f"### `{topic.name}`", topic.about, _table(own)]
 

@@ -21,7 +21,8 @@ _STATES = {"FINISHED": "trained to its end", "STOPPED": "stopped early"}  # whos
 
 
 def draw_best(trials: Sequence[Trial], metric: str, mode: str) -> Figure:
-    """Every trial's figure and the best so far, over trials on the left, over time on the right.
+    """Return every trial's figure and the best so far, over trials on the left, over time on the
+    right.
 
     metric: full name of what was searched for; mode: `min` or `max`.
     """
@@ -107,7 +108,7 @@ def draw_parallel(trials: Sequence[Trial], search: Search) -> Figure:
 
 
 def _place(axis: Dimension, value: Any) -> float:
-    """Where a value lies between the ends of its axis, in [0, 1]."""
+    """Return where a value lies between the ends of its axis, in [0, 1]."""
     if axis.choice is not None:
         return axis.choice.index(value) / max(1, len(axis.choice) - 1)
     low, high = axis.bounds
@@ -117,7 +118,8 @@ def _place(axis: Dimension, value: Any) -> float:
 
 
 def _ticks(axis: Dimension) -> list[tuple[float, str]]:
-    """(place in [0, 1], text): some of the choices, or the ends and the middle of a range."""
+    """Return (place in [0, 1], text): some of the choices, or the ends and the middle of a
+    range."""
     if axis.choice is not None:
         step = -(-len(axis.choice) // _TICKS)
         return [(_place(axis, value), str(value)) for value in axis.choice[::step]]
@@ -127,7 +129,7 @@ def _ticks(axis: Dimension) -> list[tuple[float, str]]:
 
 
 def draw_importance(shares: Mapping[str, float], trials: Sequence[Trial], metric: str) -> Figure:
-    """Share of the metric's variance that each parameter explains, the largest on top.
+    """Return the share of the metric's variance that each parameter explains, the largest on top.
 
     shares: parameter → share in [0, 1]; trials: those that the shares were computed from.
     """

@@ -25,7 +25,7 @@ _LINE = 48  # characters in a line of a label
 
 
 def axis_label(metric: str) -> str:
-    """The text at the axis of a metric: `val/knn_accuracy` → `validation kNN accuracy`.
+    """Return the text at the axis of a metric: `val/knn_accuracy` → `validation kNN accuracy`.
 
     A percentage has its sign at the ticks, every other unit stands in brackets.
     """
@@ -39,13 +39,13 @@ def axis_label(metric: str) -> str:
 
 
 def label_styles(tables: Iterable[Table]) -> dict[str, int]:
-    """A number for each label of the tables: the same color and mark in every figure."""
+    """Return a number for each label of the tables: the same color and mark in every figure."""
     labels = dict.fromkeys(row.label for table in tables for row in table.rows)
     return {label: number for number, label in enumerate(labels)}
 
 
 def stacked_axes(labels: Sequence[str], heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """A figure with one Axes below the other, wide enough for the longest label.
+    """Return a figure with one Axes below the other, wide enough for the longest label.
 
     heights: of each Axes, in inches. Without any, the figure says that there is nothing to draw.
     """
@@ -60,12 +60,14 @@ def stacked_axes(labels: Sequence[str], heights: Sequence[float]) -> tuple[Figur
 
 
 def wrapped(label: str) -> str:
-    """The label in lines of at most 48 characters, for texts in which `$` starts a formula."""
+    """Return the label in lines of at most 48 characters, for texts in which `$` starts a
+    formula."""
     return "\n".join(lines_of(label, _LINE)).replace("$", r"\$")
 
 
 def lines_of(label: str, width: int) -> list[str]:
-    """The label in lines of at most `width` characters, broken after a separator if it has one."""
+    """Return the label in lines of at most `width` characters, broken after a separator if it has
+    one."""
     return re.findall(rf".{{1,{width}}}(?:(?<=[\[,/ ])|$)|.+", label)
 
 

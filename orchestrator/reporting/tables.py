@@ -21,7 +21,7 @@ def shown(row: Row) -> str:
 
 
 def _with_spread(sample: Sample, metric: str, sign: str = "") -> str:
-    """Mean ± standard deviation. sign: `+` to write the sign of a difference."""
+    """Return mean ± standard deviation. sign: `+` to write the sign of a difference."""
     if sample.mean is None:
         return "-"
     if not math.isfinite(sample.mean):
@@ -31,12 +31,13 @@ def _with_spread(sample: Sample, metric: str, sign: str = "") -> str:
 
 
 def as_json(tables: Iterable[Table]) -> list[dict[str, Any]]:
-    """Rows with the keys JSON_KEYS; shares in [0, 1], null for a number that is not finite."""
+    """Return the rows with the keys JSON_KEYS; shares in [0, 1], null for a number that is not
+    finite."""
     return [{key: _plain(row, key) for key in JSON_KEYS} for row in _rows(tables)]
 
 
 def as_csv(tables: Iterable[Table]) -> str:
-    """The rows as in JSON, empty for null, with trainable and data set."""
+    """Return the rows as in JSON, empty for null, with trainable and data set."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
@@ -50,7 +51,7 @@ def as_text(tables: Sequence[Table]) -> str:
 
 
 def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | None = None) -> str:
-    """A page with the study's question and its tables. note: a line below them."""
+    """Return a page with the study's question and its tables. note: a line below them."""
     parts = [f"# {study}", question.strip()]
     for title, cells in _printed(tables):
         header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
@@ -66,13 +67,14 @@ def _rows(tables: Iterable[Table]) -> list[Row]:
 
 
 def _plain(row: Row, key: str) -> Any:
-    """A value of a row as JSON can hold it."""
+    """Return a value of a row as JSON can hold it."""
     value = getattr(row, key)
     return finite(value) if isinstance(value, float) else value
 
 
 def number(metric: str, value: float | None, sign: str = "") -> str:
-    """The figure of a metric without its unit; `-` where it is missing. sign: `+` to write it."""
+    """Return the figure of a metric without its unit; `-` where it is missing. sign: `+` to write
+    it."""
     if value is None:
         return "-"
     if in_percent(metric):
@@ -81,7 +83,7 @@ def number(metric: str, value: float | None, sign: str = "") -> str:
 
 
 def _cells(table: Table) -> list[list[str]]:
-    """Header and rows as text; with columns of the reference where a row has one."""
+    """Return the header and rows as text; with columns of the reference where a row has one."""
     metric = table.rows[0].metric
     lines = [["label", f"{metric} (%)" if in_percent(metric) else metric, "n"]]
     lines += [[row.label, shown(row), str(row.n)] for row in table.rows]
@@ -93,7 +95,8 @@ def _cells(table: Table) -> list[list[str]]:
 
 
 def _printed(tables: Sequence[Table]) -> list[tuple[str, list[list[str]]]]:
-    """Title and cells of all tables, each followed by its differences, then the IoU per class."""
+    """Return the title and cells of all tables, each followed by its differences, then the IoU per
+    class."""
     printed = []
     for table in tables:
         printed.append((table.title, _cells(table)))
@@ -134,7 +137,7 @@ def _class_tables(tables: Iterable[Table]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _class_figure(runs: Sequence[RunRecord], name: str) -> str:
-    """Mean ± standard deviation of a metric over the Runs that have it."""
+    """Return mean ± standard deviation of a metric over the Runs that have it."""
     values = [run.metrics[name] for run in runs if name in run.metrics]
     if not values or not all(map(math.isfinite, values)):
         return "-"
@@ -143,7 +146,7 @@ def _class_figure(runs: Sequence[RunRecord], name: str) -> str:
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Cells as lines: the first column aligned to the left, the others to the right."""
+    """Return the cells as lines: the first column aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
     return "\n".join("  ".join(row) for row in rows)

@@ -79,7 +79,7 @@ class Map(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How the points of a class are drawn.
+    """Says how the points of a class are drawn.
 
     mark, symbol: the shape's name in matplotlib and in plotly. area: relative to a circle, so that
     all shapes look equally large. hollow: white inside.
@@ -111,14 +111,14 @@ def tsne_data(
 
 
 def class_style(number: int) -> Style:
-    """The style of a class, the same in every figure; -1 has the style of class 0."""
+    """Return the style of a class, the same in every figure; -1 has the style of class 0."""
     number = max(0, number)
     hollow = number // (len(COLORS) * len(SHAPES)) % 2 == 1
     return Style(COLORS[number % len(COLORS)], *SHAPES[number % len(SHAPES)], hollow)
 
 
 def caption(tsne_map: Map) -> str:
-    """One line with epoch, number of images and classes, and kNN accuracy."""
+    """Return one line with epoch, number of images and classes, and kNN accuracy."""
     text = f"epoch {tsne_map.epoch}, {len(tsne_map.points):,} images"
     if tsne_map.knn is None:
         return text
@@ -128,7 +128,8 @@ def caption(tsne_map: Map) -> str:
 
 
 def draw_tsne(tsne_map: Map) -> Figure:
-    """The map with class names on it where they fit, a legend beside it, a caption below it."""
+    """Return the map with class names on it where they fit, a legend beside it, a caption below
+    it."""
     height = _GAP + _SIDE + _FOOT
     figure = Figure(figsize=(2 * _GAP + _SIDE, height))
     if tsne_map.knn is not None:
@@ -146,7 +147,7 @@ def draw_tsne(tsne_map: Map) -> Figure:
 
 
 def tsne_page(tsne_map: Map, names: Sequence[str]) -> str:
-    """The map as an HTML page that loads nothing else: about 5 MB, most of it plotly.js.
+    """Return the map as an HTML page that loads nothing else: about 5 MB, most of it plotly.js.
 
     It names the image and the class under the pointer; a click in the legend hides a class.
     names: one per image. Raises ValueError for another number of names.
@@ -188,7 +189,7 @@ def _knn(features: Features, labels: Labels) -> float | None:
 
 
 def _limits(maps: Sequence[Points]) -> tuple[Limits, Limits]:
-    """A square around the points of all maps, with a margin."""
+    """Return a square around the points of all maps, with a margin."""
     points = np.concatenate(maps)
     low, high = points.min(0), points.max(0)
     (x, y), half = (low + high) / 2, max(1.0, 0.53 * float((high - low).max()))
@@ -196,7 +197,7 @@ def _limits(maps: Sequence[Points]) -> tuple[Limits, Limits]:
 
 
 def _area(count: int) -> float:
-    """Area of one of `count` points, in square points: the more, the smaller."""
+    """Return the area of one of `count` points, in square points: the more, the smaller."""
     return float(np.clip(24_000 / count, 5, 40))
 
 
@@ -272,7 +273,7 @@ def _draw_names(axes: Axes, tsne_map: Map) -> None:
 
 
 def _spots(tsne_map: Map) -> list[tuple[int, Points, float]]:
-    """Where to write class names: (class, median of its points, radius of 90 % of them).
+    """Return where to write class names: (class, median of its points, radius of 90 % of them).
 
     Only of classes that hold most of the points around their median, the best separated first. The
     radius is in points of type.
@@ -300,7 +301,7 @@ def _inside(box: Bbox, room: BboxBase) -> bool:
 
 
 def _short(name: str, most: int) -> str:
-    """The name in at most `most` printable characters: its start and its end."""
+    """Return the name in at most `most` printable characters: its start and its end."""
     name = "".join(char if char.isprintable() else "?" for char in name)
     return name if len(name) <= most else f"{name[: most - 5]}…{name[-4:]}"
 
@@ -328,7 +329,7 @@ def _trace(tsne_map: Map, names: Sequence[str], number: int) -> dict[str, Any]:
 
 
 def _escaped(name: str, most: int) -> str:
-    """The name shortened, with <, > and & escaped: plotly reads HTML tags in its texts."""
+    """Return the name shortened, with <, > and & escaped: plotly reads HTML tags in its texts."""
     return html.escape(_short(name, most), quote=False)
 
 

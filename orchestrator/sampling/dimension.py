@@ -41,13 +41,13 @@ class Dimension(Config):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lower and upper end of a range; NaN for a choice."""
+        """Return the lower and upper end of a range; NaN for a choice."""
         low, high = self.log or self.uniform or (math.nan, math.nan)
         return low, high
 
     @property
     def whole(self) -> bool:
-        """Whether both ends of a range are whole numbers, as an integer parameter needs."""
+        """Return whether both ends of a range are whole numbers, as an integer parameter needs."""
         return all(end.is_integer() for end in self.bounds)
 
     def ends(self) -> list[Any]:

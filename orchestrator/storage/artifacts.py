@@ -25,7 +25,7 @@ def finished_images(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def has_files_of(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a folder has all files of a record, unchanged."""
+    """Return whether a folder has all files of a record, unchanged."""
     return all(
         (folder / file).is_file() and describe(folder / file) == expected
         for file, expected in record["files"].items()

@@ -44,29 +44,29 @@ class Checkpoint:
 
     @property
     def training(self) -> Path:
-        """The optimizer's state, where the checkpoint still has it."""
+        """Return the optimizer's state, where the checkpoint still has it."""
         return self.path / TRAINING
 
 
 def folder_of(run: Path, epoch: int) -> Path:
-    """Where the checkpoint after an epoch lies. run: the Run's folder."""
+    """Return where the checkpoint after an epoch lies. run: the Run's folder."""
     return run / f"epoch_{epoch:05d}"
 
 
 def backup_of(run: Path, epoch: int) -> Path:
-    """Where the backup copy of a checkpoint lies. Named `spare`, as older homes have it."""
+    """Return where the backup copy of a checkpoint lies. Named `spare`, as older homes have it."""
     return run / f"spare_{epoch:05d}"
 
 
 def epochs_in(run: Path) -> list[int]:
-    """Epochs that have a checkpoint folder, verified or not, ascending."""
+    """Return the epochs that have a checkpoint folder, verified or not, ascending."""
     names = os.listdir(run) if run.is_dir() else []
     return sorted(int(match[1]) for name in names if (match := _EPOCH.fullmatch(name)))
 
 
 def read_checkpoint(run: Path, epoch: int) -> Checkpoint | None:
-    """The checkpoint of an epoch if every file verifies, else its backup copy; None where that is
-    missing or damaged too. A warning names the damaged file."""
+    """Return the checkpoint of an epoch if every file verifies, else its backup copy; None where
+    that is missing or damaged too. A warning names the damaged file."""
     checkpoint = _verified(folder_of(run, epoch))
     if checkpoint is None and backup_of(run, epoch).is_dir():
         checkpoint = _verified(backup_of(run, epoch))
@@ -76,7 +76,8 @@ def read_checkpoint(run: Path, epoch: int) -> Checkpoint | None:
 
 
 def seems_whole(run: Path, epoch: int) -> bool:
-    """Whether the checkpoint of an epoch or its backup copy has all its files with their sizes."""
+    """Return whether the checkpoint of an epoch or its backup copy has all its files with their
+    sizes."""
     return any(has_its_files(place(run, epoch)) for place in (folder_of, backup_of))
 
 

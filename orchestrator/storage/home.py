@@ -25,13 +25,13 @@ class HomeError(UserError):
 
 @dataclass(frozen=True)
 class Home:
-    """Where everything of one user lies. Naming a home touches no disk; `create` does."""
+    """Names where everything of one user lies. Naming a home touches no disk; `create` does."""
 
     root: Path
 
     @property
     def name(self) -> str:
-        """The name that tells homes apart which share an MLflow server.
+        """Return the name that tells homes apart which share an MLflow server.
 
         It stays when the machine is renamed or the folder moved. A home that was never created, or
         that an older version has filled, has the machine's name and the folder's path.
@@ -49,7 +49,7 @@ class Home:
 
     @property
     def plans(self) -> Path:
-        """The newest plan of each study, with which `plan` says why a Run is not done."""
+        """Return the newest plan of each study, with which `plan` says why a Run is not done."""
         return self.root / "plans"
 
     @property
@@ -85,7 +85,7 @@ class Home:
 
     @property
     def ray_temp(self) -> Path:
-        """The folder of Ray's sockets. It is short: a socket's path holds 107 bytes at most.
+        """Return the folder of Ray's sockets. It is short: a socket's path holds 107 bytes at most.
 
         Ray makes it readable for all users; the folder around it is the user's alone.
         """
@@ -114,7 +114,8 @@ class Home:
 
 
 def find_home(given: str | None) -> Home:
-    """The home that `--home` names, else ORCHESTRATOR_HOME, else a folder of the user; absolute."""
+    """Return the home that `--home` names, else ORCHESTRATOR_HOME, else a folder of the user;
+    absolute."""
     chosen = given or os.environ.get(ENVIRONMENT)
     if not chosen:
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"

@@ -31,7 +31,7 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def has_its_files(folder: Path) -> bool:
-    """Whether every file is there with its size. Quick: no sha256 is computed."""
+    """Return whether every file is there with its size. Quick: no sha256 is computed."""
     manifest = read_manifest(folder)
     return manifest is not None and all(
         (folder / name).is_file() and (folder / name).stat().st_size == expected["bytes"]

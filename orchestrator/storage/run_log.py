@@ -55,13 +55,13 @@ def recorded(path: Path) -> Iterator[None]:
 
 
 def fatal_signal(path: Path) -> str | None:
-    """The last fatal error that a log tells of, such as `Segmentation fault`."""
+    """Return the last fatal error that a log tells of, such as `Segmentation fault`."""
     errors = _FATAL.findall(tail(path))
     return str(errors[-1]) if errors else None
 
 
 def tail(path: Path) -> str:
-    """The last 200,000 bytes of a log; empty where there is none."""
+    """Return the last 200,000 bytes of a log; empty where there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -142,6 +142,6 @@ def _logging_to(handler: logging.Handler) -> Iterator[None]:
 
 
 def named_logs(folder: Path) -> dict[tuple[int, int], Path]:
-    """(attempt, rank) → log file, oldest attempt first."""
+    """Return (attempt, rank) → log file, oldest attempt first."""
     named = {path: match for path in folder.glob("*.log") if (match := _LOG.fullmatch(path.name))}
     return dict(sorted(((int(m[1]), int(m[2])), path) for path, m in named.items()))

@@ -80,13 +80,13 @@ class Store:
         self.root = root
 
     def run(self, key: str) -> "RunFolder":
-        """The folder of a Run, which need not exist. Raises ValueError where the key is no plain
-        word, which could lead out of the store."""
+        """Return the folder of a Run, which need not exist. Raises ValueError where the key is no
+        plain word, which could lead out of the store."""
         return RunFolder(self.root, key)
 
 
 class RunFolder:
-    """What the store holds of one Run. Reading needs no lock and changes nothing."""
+    """Reads what the store holds of one Run. Reading needs no lock and changes nothing."""
 
     def __init__(self, store: Path, key: str) -> None:
         """Raises ValueError where the key is no plain word."""
@@ -120,7 +120,7 @@ class RunFolder:
         return file
 
     def owner(self) -> str | None:
-        """The holder that trains the Run now; None when there is none."""
+        """Return the holder that trains the Run now; None when there is none."""
         try:
             lock_file(self.path / _OWNER, shared=True, wait=False, mode="r").close()
         except FileNotFoundError:
@@ -138,8 +138,8 @@ class RunFolder:
         return attempt
 
     def attempt(self) -> int:
-        """The newest attempt's number, 0 before the first. Where the file that says so is damaged,
-        the highest number in any other file of the Run: a number is never given twice."""
+        """Return the newest attempt's number, 0 before the first. Where the file that says so is
+        damaged, the highest number in any other file of the Run: a number is never given twice."""
         record = read_json(self.path / _ATTEMPT)
         if record is not None and isinstance(record.get("attempt"), int):
             return int(record["attempt"])
@@ -151,18 +151,18 @@ class RunFolder:
         return max([0, *numbers, *(attempt for attempt, _ in self.logs())])
 
     def writer(self, attempt: int) -> "RunWriter":
-        """What writes on behalf of an attempt."""
+        """Return the writer of an attempt."""
         return RunWriter(self, attempt)
 
     def progress(self) -> dict[str, Any] | None:
-        """What the running attempt last reported: the fields of `Progress`, and its attempt, time
-        (s since 1970), host and pid."""
+        """Return what the running attempt last reported: the fields of `Progress`, and its attempt,
+        time (s since 1970), host and pid."""
         record = read_json(self.path / _PROGRESS)
         return None if record is None else current_progress(record)
 
     def history(self) -> list[dict[str, float]]:
-        """The figures of every epoch that is done, one entry an epoch; empty where no checkpoint
-        verifies."""
+        """Return the figures of every epoch that is done, one entry an epoch; empty where no
+        checkpoint verifies."""
         result = self.result()
         if result is not None:
             return list(result["history"])
@@ -170,16 +170,15 @@ class RunFolder:
         return list(newest.info["history"]) if newest else []
 
     def result(self) -> dict[str, Any] | None:
-        """The result of a finished Run; None when it is not finished or its best checkpoint is
-        gone."""
+        """Return the result of a finished Run; None also when its best checkpoint is gone."""
         done = read_json(self.path / _DONE)
         if done is None or not seems_whole(self.path, int(done["best_epoch"])):
             return None
         return done
 
     def ended(self, job: str) -> tuple[str, str] | None:
-        """State and reason of the newest attempt, if it was this job's and has ended without a
-        result.
+        """Return the state and reason of the newest attempt, if it was this job's and has ended
+        without a result.
 
         job: id of the Ray job whose driver or trial began the attempt. Earlier versions wrote it as
         `submission`, of a Run that no search tried as the submission's MLflow run id.
@@ -190,7 +189,7 @@ class RunFolder:
         return str(note["state"]), str(note["reason"])
 
     def origin(self) -> dict[str, Any] | None:
-        """Which MLflow run (`run_id` at `uri`) holds the Run's training; None where none does."""
+        """Return the MLflow run (`run_id` at `uri`) that holds the training, if any."""
         return read_json(self.path / _ORIGIN)
 
     def set_origin(self, origin: dict[str, str]) -> None:
@@ -199,30 +198,31 @@ class RunFolder:
         write_json(self.path / _ORIGIN, origin)
 
     def log_file(self, attempt: int, rank: int) -> Path:
-        """Where a rank of an attempt logs; its folder is made."""
+        """Return where a rank of an attempt logs; its folder is made."""
         folder = self.path / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"attempt_{attempt:04d}_rank_{rank}.log"
 
     def logs(self) -> dict[tuple[int, int], Path]:
-        """(attempt, rank) → log file, oldest attempt first."""
+        """Return (attempt, rank) → log file, oldest attempt first."""
         return named_logs(self.path / "logs")
 
     def features(self) -> Path | None:
-        """The folder of arrays that plots are drawn from; None where the Run has stored none."""
+        """Return the folder of arrays that plots are drawn from, if there is one."""
         folder = self.path / FEATURES
         return folder if folder.is_dir() else None
 
     def epochs(self) -> list[int]:
-        """Epochs that have a checkpoint folder, verified or not, ascending."""
+        """Return the epochs that have a checkpoint folder, verified or not, ascending."""
         return epochs_in(self.path)
 
     def load(self, epoch: int) -> Checkpoint | None:
-        """The checkpoint of an epoch, verified, else its backup copy, else None with a warning."""
+        """Return the checkpoint of an epoch, verified, else its backup copy, else None and a
+        warning."""
         return read_checkpoint(self.path, epoch)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that verifies and still has its training state."""
+        """Return the newest checkpoint that verifies and still has its training state."""
         for epoch in reversed(self.epochs()):
             checkpoint = self.load(epoch)
             if checkpoint is not None and TRAINING in checkpoint.files:
@@ -230,7 +230,7 @@ class RunFolder:
         return None
 
     def best(self) -> Checkpoint | None:
-        """The chosen checkpoint of a finished Run, verified."""
+        """Return the chosen checkpoint of a finished Run, verified."""
         result = self.result()
         return self.load(result["best_epoch"]) if result else None
 

@@ -42,12 +42,12 @@ class Trial:
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """The configuration with which a Run from scratch gives what this trial gives."""
+        """Return the configuration with which a Run from scratch gives what this trial gives."""
         return self.values if self.evolved_values is None else self.evolved_values
 
     @property
     def current(self) -> dict[str, Any]:
-        """The values it is configured with now, after every change."""
+        """Return the values it is configured with now, after every change."""
         values = dict(self.recipe)
         for change in values.pop("changes", ()):
             values |= {name: value for name, value in change.items() if name != "epoch"}
@@ -56,7 +56,7 @@ class Trial:
     def with_history(
         self, history: Sequence[Mapping[str, float]], metric: str, mode: Mode
     ) -> "Trial":
-        """A copy with the number of epochs so far, the best epoch and its figure."""
+        """Return a copy with the number of epochs so far, the best epoch and its figure."""
         if not history:
             return self
         best = best_epoch(history, metric, mode)
@@ -85,7 +85,7 @@ class Trials:
         self._trials = {item["index"]: _read(item) for item in record.get("trials", ())}
 
     def all(self, count: int | None = None) -> list[Trial]:
-        """All trials by number. count: only those below it."""
+        """Return all trials by number. count: only those below it."""
         with self._guard:
             trials = sorted(self._trials.values(), key=lambda trial: trial.index)
         return [trial for trial in trials if count is None or trial.index < count]
@@ -119,7 +119,7 @@ class Trials:
         write_json(self._path, {**record, "trials": items})
 
     def have_found(self, count: int) -> bool:
-        """Whether `count` trials have ended, and at least one with a figure."""
+        """Return whether `count` trials have ended, and at least one with a figure."""
         trials = self.all(count)
         ended = [trial for trial in trials if trial.state != "RUNNING"]
         expected = count if self.most is None else min(count, self.most)
@@ -135,14 +135,14 @@ def ranked(trials: Sequence[Trial], mode: Mode) -> list[Trial]:
 
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
-    """How many trials are in each state, without states that none is in."""
+    """Return how many trials are in each state, without states that none is in."""
     numbers = {state: sum(t.state == state for t in trials) for state in State.__args__}  # type: ignore[attr-defined]
     return {state: number for state, number in numbers.items() if number}
 
 
 def causes(trials: Sequence[Trial]) -> list[tuple[str, int]]:
-    """Reason → number of trials that failed for it, the most frequent first. Reasons that differ in
-    numbers alone count as one, in the words of the first."""
+    """Return reason → number of trials that failed for it, the most frequent first. Reasons that
+    differ in numbers alone count as one, in the words of the first."""
     reasons = [trial.reason for trial in trials if trial.state == "FAILED"]
     kinds: dict[str, list[str]] = {}
     for reason in reasons:

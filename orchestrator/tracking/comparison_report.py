@@ -83,7 +83,7 @@ def _artifacts(reader: MlflowReader, item: RunState) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class ComparisonData:
-    """What the plots of a comparison draw: files are read from MLflow when a plot asks for them."""
+    """Reads what the plots of a comparison draw: from MLflow, when a plot asks for it."""
 
     reader: MlflowReader
     submission: Submission
@@ -91,16 +91,17 @@ class ComparisonData:
 
     @cached_property
     def tables(self) -> list[Table]:
-        """The compared rows."""
+        """Return the compared rows."""
         return tables(self.runs, comparison(self.submission.plan))
 
     def tables_of(self, metric: str) -> list[Table]:
-        """Rows of another metric, over every stage of the study."""
+        """Return the rows of another metric, over every stage of the study."""
         spec = comparison(self.submission.plan)
         return tables(self.runs, replace(spec, metric=metric, stages=None, reference={}))
 
     def tsne_maps(self) -> dict[str, Pixels]:
-        """Label and seed → the t-SNE picture after the last epoch, of the first seed with one."""
+        """Return label and seed → the t-SNE picture after the last epoch, of the first seed with
+        one."""
         epochs = self._epochs()
         files = self._first_files(lambda run: f"plots/tsne_epoch{epochs[run.run_id]}.png")
         with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +113,7 @@ class ComparisonData:
             }
 
     def masks(self) -> dict[str, list[MaskRow]]:
-        """Label and seed → masks after the last epoch, of the first seed that has them."""
+        """Return label and seed → masks after the last epoch, of the first seed that has them."""
         epochs, masks = self._epochs(), {}
         with tempfile.TemporaryDirectory() as folder:
             for label, run, path in self._first_files(lambda run: f"masks/{LAST_MASKS}"):
@@ -123,7 +124,8 @@ class ComparisonData:
         return masks
 
     def produced_pictures(self, images: Sequence[str]) -> dict[str, dict[str, Pixels]]:
-        """Label of a producer → name of an image → its picture, where the producer has made one."""
+        """Return the label of a producer → name of an image → its picture, where the producer has
+        made one."""
         produced: dict[str, dict[str, Pixels]] = {}
         with tempfile.TemporaryDirectory() as folder:
             for item in self.submission.runs:
@@ -144,7 +146,7 @@ class ComparisonData:
     def _first_files(
         self, path_of: Callable[[RunRecord], str]
     ) -> Iterator[tuple[str, RunRecord, str]]:
-        """Of every compared row the first Run that has the file: label, Run, path."""
+        """Yield of every compared row the first Run that has the file: label, Run, path."""
         for row in (row for table in self.tables for row in table.rows):
             for run in row.runs:
                 path = path_of(run)

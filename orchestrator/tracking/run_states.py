@@ -56,7 +56,7 @@ class SearchState:
 
     @property
     def ended(self) -> int:
-        """How many trials have ended."""
+        """Return how many trials have ended."""
         return sum(number for state, number in self.counts.items() if state != State.RUNNING)
 
 
@@ -71,7 +71,7 @@ class Submission:
 
     @property
     def finished(self) -> bool:
-        """Whether every Run and every search has finished."""
+        """Return whether every Run and every search has finished."""
         states = [item.state for item in self.runs] + [item.state for item in self.searches]
         return all(state == State.FINISHED for state in states)
 

@@ -19,7 +19,7 @@ from trainables.metrics import LOSS
 
 
 class Phase(Enum):
-    """How far a Run is on its way to MLflow."""
+    """Names how far a Run is on its way to MLflow."""
 
     OPENING = "opening"  # its MLflow run is not known yet
     STREAMING = "streaming"  # its epochs and its progress are sent while it trains
@@ -30,8 +30,8 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a Run ended. state: FINISHED, FAILED or KILLED; outcome: of a trial that is FINISHED,
-    `finished` or `stopped_early`."""
+    """Says how a Run ended. state: FINISHED, FAILED or KILLED; outcome: of a trial that is
+    FINISHED, `finished` or `stopped_early`."""
 
     state: State
     reason: str = ""
@@ -79,7 +79,8 @@ class Children:
 
 @dataclass(frozen=True)
 class SyncContext:
-    """What all Runs of one submission, or all trials of one search, are sent from and with."""
+    """Holds what all Runs of one submission, or all trials of one search, are sent from and
+    with."""
 
     tracker: Tracker
     store: Store
@@ -116,7 +117,7 @@ class RunSync:
 
     @property
     def is_closed(self) -> bool:
-        """Whether all is sent but for figures that are still drawn."""
+        """Return whether all is sent but for figures that are still drawn."""
         return self.phase in (Phase.AWAITING_FIGURES, Phase.DONE)
 
     def advance(self) -> None:
@@ -193,7 +194,7 @@ class RunSync:
         return child
 
     def _was_sent(self, tracked: TrackedRun, end: RunEnd | None) -> bool:
-        """Whether an earlier submission has sent all of a finished Run."""
+        """Return whether an earlier submission has sent all of a finished Run."""
         outcome = end.outcome if end else ""
         finished = end is not None and end.state == tracked.status == State.FINISHED
         return finished and outcome == tracked.tags.get(Tag.OUTCOME, "")
@@ -284,5 +285,5 @@ class RunSync:
 
 
 def name_of(run: Run) -> tuple[str, str]:
-    """Label and seed, by which the Runs of one submission differ."""
+    """Return label and seed, by which the Runs of one submission differ."""
     return run.label, str(run.seed)

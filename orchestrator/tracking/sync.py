@@ -137,7 +137,7 @@ class MlflowSync:
             raise refusal
 
     def finish(self) -> None:
-        """Like `flush`, and wait for the figures that are being drawn."""
+        """Send all, like `flush`, and wait for the figures that are being drawn."""
         self.flush()
         while any(sync.phase is Phase.AWAITING_FIGURES for sync in self._runs.values()):
             self._publisher.render.wait()
@@ -162,7 +162,7 @@ class MlflowSync:
             self._tags = {name: v for name, v in self._tags.items() if tags.get(name) != v}
 
     def _has_hope(self) -> bool:
-        """Whether something is left to be sent that was not refused again and again."""
+        """Return whether something is left to be sent that was not refused again and again."""
         refusals = [sync.refusals for sync in self._unsent()]
         if self._tags:
             refusals.append(self._tags_refusals)

@@ -15,7 +15,7 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 
 
 class Kind(StrEnum):
-    """What an MLflow run stands for: the values of the tag `kind`."""
+    """Names what an MLflow run stands for: the values of the tag `kind`."""
 
     OPENING = "opening"  # a submission whose plan is not stored yet
     SUBMISSION = "submission"  # one submitted study; its Runs and searches are its children
@@ -115,7 +115,7 @@ def to_mlflow(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def model_tag(name: str) -> Tag:
-    """The tag that holds the address of a model. name: `best` or `last`."""
+    """Return the tag that holds the address of a model. name: `best` or `last`."""
     return {"best": Tag.MODEL_BEST, "last": Tag.MODEL_LAST}[name]
 
 
@@ -125,10 +125,11 @@ def model_tag(name: str) -> Tag:
 
 
 def importance_metric(parameter: str) -> str:
-    """Of a search: the share of its metric's variance that a parameter explains, in [0, 1]."""
+    """Name the metric of a search that holds the share of its metric's variance that a parameter
+    explains, in [0, 1]."""
     return f"importance/{parameter}"
 
 
 def best_metric(metric: str) -> str:
-    """Of a search: the best value of its metric over all trials."""
+    """Name the metric of a search that holds the best value of its own metric over all trials."""
     return f"best/{metric}"

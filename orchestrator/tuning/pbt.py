@@ -39,12 +39,12 @@ class PbtPopulation:
 
     @property
     def boundary(self) -> int:
-        """The next epoch after which all trials wait for each other, counted from 1."""
+        """Return the next epoch after which all trials wait for each other, counted from 1."""
         return min(self.trials.evolved + self.search.interval_epochs, self.epochs)
 
     @property
     def epochs(self) -> int:
-        """Epochs of every trial."""
+        """Return the epochs of every trial."""
         return self.planned.config_of({}).epochs
 
     def running(self, count: int) -> int:
@@ -132,7 +132,7 @@ class PbtPopulation:
         return changed.with_history(history, self.search.metric, self.search.mode)
 
     def explore(self, values: Mapping[str, Any], draw: random.Random) -> dict[str, Any]:
-        """Return values near the given ones, inside the space."""
+        """Return the values near the given ones, inside the space."""
         kinds = self.planned.kinds
         near: dict[str, Any] = {}
         for name, dimension in self.search.space.items():

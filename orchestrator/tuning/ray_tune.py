@@ -41,7 +41,7 @@ class TrialFeed(Searcher):  # type: ignore[misc]
 
     @property
     def all_drawn(self) -> bool:
-        """Whether every trial was given to Ray Tune."""
+        """Return whether every trial was given to Ray Tune."""
         return self._exhausted or self._next >= self._book.search.count
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from orchestrator.config.search_schema import SchedulerName, Search
 
 @dataclass(frozen=True)
 class PbtHooks:
-    """What SynchronousPBT asks the search."""
+    """Lists what SynchronousPBT asks the search."""
 
     boundary: Callable[[], int]  # the epoch after which trials wait for each other
     # indices of the trials at the boundary → how each continues: index → configuration
@@ -29,7 +29,7 @@ class PbtHooks:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a scheduler is built from."""
+    """Holds what a scheduler is built from."""
 
     search: Search
     epochs: int  # of the longest trial

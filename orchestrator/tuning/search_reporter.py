@@ -82,6 +82,7 @@ def _config_of(run: Run) -> TrainableConfig:
 
 
 def _upstream_values(trial: Trial) -> dict[str, Any]:
-    """Values that the search drew for upstream stages; their names have the stage: `byol.lr`."""
+    """Return the values that the search drew for upstream stages; their names have the stage:
+    `byol.lr`."""
     values: Mapping[str, Any] = trial.values
     return {name: value for name, value in values.items() if owner_of(name)[0]}

@@ -52,7 +52,7 @@ class TrialBook:
 
     @property
     def seconds(self) -> float:
-        """Seconds that the search has taken, over all its submissions."""
+        """Return the seconds that the search has taken, over all its submissions."""
         return self._seconds_before + time.monotonic() - self._opened
 
     def is_full(self, count: int) -> bool:

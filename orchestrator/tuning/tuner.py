@@ -32,7 +32,7 @@ _CONTROLLER = {"node:__internal_head__": 0.001}
 
 @dataclass(frozen=True)
 class SearchContext:
-    """Where a search runs, and what each of its trials gets."""
+    """Says where a search runs, and what each of its trials gets."""
 
     home: Home
     request: ResourceRequest  # of every trial

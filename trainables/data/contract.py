@@ -21,7 +21,7 @@ Color = tuple[int, int, int]  # RGB in [0, 255]
 
 @dataclass(frozen=True)
 class Palette:
-    """What the pixels of a mask mean.
+    """Says what the pixels of a mask mean.
 
     names: of the classes that count, by id. colours: id → RGB in [0, 255]. ignored: colors of
     pixels that do not count. rounded: channels below 128 mean 0, others 255.
@@ -53,12 +53,12 @@ class Masks:
 
     @property
     def meaning(self) -> str:
-        """The palette as text, for a hash; empty without one."""
+        """Return the palette as text, for a hash; empty without one."""
         return repr(self.palette) if self.palette else ""
 
     @property
     def colours(self) -> tuple[Color, ...]:
-        """RGB in [0, 255] of each class; empty where masks hold ids."""
+        """Return the RGB in [0, 255] of each class; empty where masks hold ids."""
         return self.palette.colours if self.palette else ()
 
 
@@ -83,7 +83,7 @@ class Source:
 
     @property
     def labelled(self) -> bool:
-        """Whether an image has a class."""
+        """Return whether an image has a class."""
         return bool(self.classes) and self.masks is None
 
 

@@ -107,7 +107,7 @@ class DatasetConfig(Config):
 
     @property
     def side(self) -> int:
-        """Side of the square images in px: `size`, or the default of the type."""
+        """Return side of the square images in px: `size`, or the default of the type."""
         return self.size or DATASETS[self.type].size
 
 

@@ -13,7 +13,7 @@ TEST_FRACTION = 0.2  # of a data set without a test split
 
 @dataclass(frozen=True)
 class Cuts:
-    """What decides the parts.
+    """Holds what decides the parts.
 
     val_fraction: share of the training images in (0, 0.5]; seed: of the draw; limit: most training
     images, validation among them, None for all.
@@ -86,7 +86,8 @@ def fraction(counts: Indices, share: float) -> Indices:
 
 
 def quota(counts: Indices, limit: int) -> Indices:
-    """Share out `limit` images by class size: two per class first, largest remainders rounded up.
+    """Return the share out `limit` images by class size: two per class first, largest remainders
+    rounded up.
 
     counts: (K,) of 2 or more; limit in [2 K, sum of counts).
     """

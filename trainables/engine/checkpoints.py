@@ -38,7 +38,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a Run is.
+    """Says how far a Run is.
 
     done: of `total`, in [0, total]: epochs plus the fraction of the running one, or a producer's
     images; loss: mean over the running epoch, None without one; seconds_left: None before the speed
@@ -57,7 +57,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished training gives.
+    """Holds what a finished training gives.
 
     history: one entry per epoch; best_epoch: from 1; test: metrics of the best epoch on the test
     set; seconds: duration of all epochs; facts: a few words each on `weight_transfer`,

@@ -51,7 +51,7 @@ _FINITE_CHECK = 50  # steps between two checks of a GPU's losses; on a CPU every
 
 @dataclass(frozen=True)
 class Options:
-    """How a training is run, beside its configuration.
+    """Says how a training is run, beside its configuration.
 
     seed: decides initialization, order and augmentation; world: this rank; start: loads the first
     weights into the encoder, None: those that `config.weights` names; gpus: GPUs per rank.

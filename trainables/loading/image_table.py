@@ -37,7 +37,7 @@ class ImageTable:
 
     @property
     def labelled(self) -> bool:
-        """Whether each image has a class."""
+        """Return whether each image has a class."""
         return bool(self.classes) and self.masks is None
 
 

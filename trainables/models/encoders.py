@@ -8,7 +8,7 @@ _SLIMMER = 4  # the slim ResNet has this fraction of ResNet18's channels
 
 
 def build_encoder(name: str, small_input: bool) -> tuple[nn.Module, int]:
-    """A ResNet without its classifier, randomly initialised.
+    """Return a ResNet without its classifier, randomly initialised.
 
     Returns (encoder, D): (B, 3, H, W) float → (B, D) float, the output of `avgpool`.
     small_input: start with a 3x3 convolution of stride 1 and no max-pooling, as for CIFAR in
@@ -27,8 +27,8 @@ def build_encoder(name: str, small_input: bool) -> tuple[nn.Module, int]:
 
 
 def _slim() -> nn.Module:
-    """One residual block a layer and a quarter of ResNet18's channels: 0.3 million parameters, for
-    tests and for a first try of a study."""
+    """Return one residual block a layer and a quarter of ResNet18's channels: 0.3 million
+    parameters, for tests and for a first try of a study."""
     from torchvision.models.resnet import BasicBlock, ResNet
 
     class SlimResNet(ResNet):  # type: ignore[misc]

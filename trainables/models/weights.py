@@ -24,7 +24,7 @@ class WeightsError(Exception):
 
 @dataclass(frozen=True)
 class WeightTransfer:
-    """What was loaded into an encoder.
+    """Says what was loaded into an encoder.
 
     source: from where; tensors: how many; fingerprint: 12 hexadecimal digits over their bytes.
     """

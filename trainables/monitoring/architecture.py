@@ -47,12 +47,12 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters of all blocks."""
+        """Return the number of parameters of all blocks."""
         return sum(block.parameters for block in self.blocks)
 
     @property
     def mult_adds(self) -> int:
-        """Multiply-adds of all blocks for one sample."""
+        """Return multiply-adds of all blocks for one sample."""
         return sum(block.mult_adds for block in self.blocks)
 
 

@@ -19,7 +19,7 @@ _LARGE = 32  # px from which a CPU gains
 
 @dataclass(frozen=True)
 class Precision:
-    """How a model is run.
+    """Says how a model is run.
 
     autocast: the reduced type, None for plain float32; memory_format: of weights and images.
     """
@@ -77,8 +77,8 @@ def exact(transform: Transform) -> Transform:
 
 @lru_cache(maxsize=64)
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return values as float32 (N,), made once per device. To make a tensor of Python numbers in
-    every step would synchronize with the GPU. Do not write to it."""
+    """Return the values as float32 (N,), made once per device. To make a tensor of Python numbers
+    in every step would synchronize with the GPU. Do not write to it."""
     with torch.inference_mode(False):  # inference tensors never take part in autograd
         return torch.tensor(values, device=device)
 

@@ -92,7 +92,7 @@ class Segmenter(Predictor):
 
 
 def load(folder: Path) -> Classifier | Segmenter | None:
-    """What predicts with a checkpoint's files; None where the model was for pretraining."""
+    """Return what predicts with a checkpoint's files; None where the model was for pretraining."""
     kind = TRAINABLES[json.loads((folder / MODEL).read_text(encoding="utf-8"))["trainable"]]
     if kind.PREDICTS is None:
         return None

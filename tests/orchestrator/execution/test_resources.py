@@ -16,7 +16,7 @@ from orchestrator.execution.resources import (
     OrphanedGroups,
     ResourceRequest,
     at_once,
-    share_of,
+    request_of,
 )
 
 LAPTOP = [Node(8, 0)]
@@ -46,7 +46,7 @@ HEAD_AND_GPUS = [Node(4, 0), Node(16, 1), Node(16, 1)]
 def test_auto_shares_out_what_there_is(
     nodes: list[Node], workers: int, share: ResourceRequest, runs: int
 ) -> None:
-    assert share_of(Resources(workers=workers), nodes) == share
+    assert request_of(Resources(workers=workers), nodes) == share
     assert at_once(share, nodes) == runs
 
 
@@ -66,7 +66,7 @@ def test_auto_shares_out_what_there_is(
 def test_what_is_asked_for_is_given(
     asked: Resources, nodes: list[Node], share: ResourceRequest, runs: int
 ) -> None:
-    assert share_of(asked, nodes) == share
+    assert request_of(asked, nodes) == share
     assert at_once(share, nodes) == runs
 
 
@@ -113,7 +113,7 @@ def test_what_does_not_fit_names_what_is_asked_and_what_there_is(
     asked: Resources, nodes: list[Node], text: str
 ) -> None:
     with pytest.raises(DoesNotFit) as error:
-        share_of(asked, nodes)
+        request_of(asked, nodes)
     advice = "lower resources.workers, cpus_per_worker or gpus_per_worker"
     assert str(error.value) == text + advice
 
@@ -179,9 +179,9 @@ def test_auto_fits_wherever_one_cpu_a_worker_does(workers: int, nodes: list[Node
     gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
     if at_once(ResourceRequest(workers, 1, gpus), nodes) < 1:
         with pytest.raises(DoesNotFit):
-            share_of(Resources(workers=workers), nodes)
+            request_of(Resources(workers=workers), nodes)
         return
-    share = share_of(Resources(workers=workers), nodes)
+    share = request_of(Resources(workers=workers), nodes)
     assert (share.workers, share.gpus) == (workers, gpus)
     assert share.cpus == math.floor(share.cpus) >= 1
     assert at_once(share, nodes) >= 1

@@ -149,7 +149,7 @@ def test_label_smoothing_is_left_out_of_the_evaluation() -> None:
     assert plain == smoothed
 
 
-def test_figures_are_the_mean_loss_and_the_share_of_correct_answers() -> None:
+def test_figures_are_the_mean_loss_and_the_request_of_correct_answers() -> None:
     trainable = classify()
     trainable.model = Fixed([0.0, 3.0, 0.0])  # type: ignore[assignment]
     figures = evaluated(trainable)
