@@ -174,7 +174,7 @@ def _damage(this: Round) -> None:
 
 
 def _frozen(this: Round) -> None:
-    """A driver that sleeps for a while: whoever submits meanwhile follows it and takes nothing."""
+    """A driver that sleeps for a while: a submit meanwhile follows it and takes nothing."""
     driver = this.driver()
     driver.send_signal(signal.SIGSTOP)
     this.submit()

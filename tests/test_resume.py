@@ -26,7 +26,7 @@ QUIET = {"epochs": EPOCHS, "lr": 1.0e-6}  # too slow to get better: the first ep
 
 
 def silent(figures: object) -> None:
-    """A report that nobody reads."""
+    """A report that is thrown away."""
 
 
 def in_memory() -> Iterator[Path]:

@@ -339,7 +339,7 @@ def test_a_head_asks_for_a_token_that_only_the_user_can_read(
 
 
 @pytest.mark.parametrize("planted", ["link", pytest.param("folder", marks=AS_ROOT)])
-def test_a_folder_for_sockets_that_somebody_else_has_planted_is_refused(
+def test_a_folder_for_sockets_that_another_user_has_made_is_refused(
     home: Home, sockets: Path, begun: Begin, tmp_path: Path, planted: str
 ) -> None:
     """Its name can be guessed, and its owner can exchange whatever lies in it."""

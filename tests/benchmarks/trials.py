@@ -38,7 +38,7 @@ STUDY = {
 
 
 class Silent(MlflowSync):
-    """Tells nobody: MLflow is not what is measured."""
+    """Sends nothing: MLflow is not what is measured."""
 
     def __init__(self) -> None:
         pass

@@ -33,10 +33,10 @@ reference: {{late: 0.5}}
 
 HANGS = 1800.0  # seconds that a whole study may take, on however slow a machine
 CANARY = "canary-5d0c1f7a"
-# what a user's shell may hold: secrets that are nobody's business, and words against the token
+# what a shell may hold: secrets that must stay there, settings that would turn the token off
 SHELL = {
     "AWS_SECRET_ACCESS_KEY": f"{CANARY}-aws",
-    "MLFLOW_TRACKING_USERNAME": "somebody",
+    "MLFLOW_TRACKING_USERNAME": "a-user",
     "MLFLOW_TRACKING_PASSWORD": f"{CANARY}-mlflow",
     "RAY_AUTH_MODE": "disabled",
     "RAY_AUTH_TOKEN": f"{CANARY}-ray",
@@ -71,7 +71,7 @@ class Command:
         return subprocess.Popen(
             command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=os.environ | self.environment,
-            # whoever runs the tests in the background ignores SIGINT, and so would this
+            # a shell starts background jobs with SIGINT ignored, which this would inherit
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again(command):
-    # another rate than elsewhere, so that nobody reuses its Runs
+    # another rate than elsewhere, so that no other study reuses its Runs
     study = command.study("busy", epochs=100, lr=0.013, form=ALONE)
     both = [command.start("submit", study) for _ in range(2)]
     wait_for(command.driver)
@@ -61,7 +61,7 @@ def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again
 
 
 def test_two_studies_at_once_train_what_they_share_once(command):
-    # other epochs than elsewhere, so that nobody has trained them yet
+    # other epochs than elsewhere, so that no study has trained them yet
     change = ("--set", "stages.rotation.config.epochs=3", "--set", "stages.full.config.lr=0.02")
     both = [command.start("submit", command.study(name, epochs=2), *change) for name in "pq"]
     for process in both:
@@ -194,7 +194,7 @@ def _opened(
     return sync, run, store
 
 
-def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_whoever_comes_next(server, home, study):
+def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_the_next_command(server, home, study):
     sync, run, store = _opened(server, home, study)
     _kill(home)
     store.run(run.key).writer(1).end("FAILED", "too hot", sync.submission.tags["job"])
@@ -260,7 +260,9 @@ def test_another_home_on_the_same_server_is_left_alone(server, home, study, tmp_
     other = Home(tmp_path / "other").create()
     assert is_alive(newest(server.reader, study), other, None)
     (found,) = reconcile(server, other, newest(server.reader, study), "its cluster is gone").runs
-    assert found.state == "RUNNING"  # as it does for `stop`, which asks nobody whether it lives
+    assert (
+        found.state == "RUNNING"
+    )  # as it does for `stop`, which does not ask the cluster whether it lives
     sync, _, _ = _opened(server, other, study)
     runs = server.reader.submissions(study)
     assert {run.tags["home"] for run in runs} == {home.name, other.name}

@@ -54,7 +54,7 @@ def listening(command, service: str) -> set[tuple[str, int]]:
 
 
 def http(method: str, url: str, headers: dict[str, str] | None = None, **options) -> int | None:
-    """The status that is answered; None where nobody speaks HTTP. No proxy is asked."""
+    """The status that is answered; None where no server speaks HTTP. No proxy is asked."""
     with requests.Session() as session:
         session.trust_env = False
         try:
@@ -107,7 +107,7 @@ def test_no_port_of_ray_does_anything_without_the_token(finished, command, given
     open_ports = sorted(item for item in listening(command, "ray") if item[1] not in figures)
     assert len(open_ports) >= 7
     addresses = [f"{LOOPBACK if ip in ('::', '0.0.0.0') else ip}:{port}" for ip, port in open_ports]
-    with ThreadPoolExecutor(len(addresses)) as pool:  # whoever does not speak gRPC lets it wait
+    with ThreadPoolExecutor(len(addresses)) as pool:  # a port without gRPC lets it wait
         heard = list(pool.map(lambda address: answers(address, given), addresses))
     for opened, said in zip(open_ports, heard, strict=True):
         assert said <= {"UNAUTHENTICATED", 401, 403}, opened
@@ -164,7 +164,7 @@ def test_home_token_and_record_are_the_user_s_alone(command):
 
 
 def test_ray_s_sockets_logs_and_code_are_the_user_s_alone(command):
-    """Whoever may write there gives the study's driver and workers other code to run."""
+    """A user who may write there can give the study's driver and workers other code to run."""
     way = [ray_temp(command), *ray_temp(command).parents]
     assert [folder for folder in way if mode(folder) & 0o077 == 0]
 

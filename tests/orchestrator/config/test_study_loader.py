@@ -369,7 +369,7 @@ def test_a_figure_that_some_epochs_lack_stops_no_run_early():
 
 
 def test_what_comes_as_a_file_needs_no_labels(tmp_path):
-    """The second report's own case: a backbone that somebody trained, and images without labels."""
+    """The second report's own case: a backbone from elsewhere, and images without labels."""
     path = tmp_path / "backbone.pt"
     path.write_bytes(b"tensors")
     mapping = changed("data.x={type: digits, labels: false}", "data.y=digits")

@@ -90,7 +90,7 @@ def test_every_picture_gets_its_masks_at_its_own_size(home: Home, root: Path) ->
     sizes = {json.loads(files[f"{name}.json"])["height"] for name in names}
     assert sizes == {40, 48, 56, 64}
     assert not (home.store / given.key / PRODUCED).exists()
-    assert not list(home.cache.glob("*/images.npy"))  # nobody needs them squared
+    assert not list(home.cache.glob("*/images.npy"))  # no Run needs them squared
 
 
 def test_what_was_broken_off_goes_on_with_what_it_lacks(

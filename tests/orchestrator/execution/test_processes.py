@@ -63,7 +63,7 @@ def test_a_process_that_ignores_the_request_is_made_to_end(
     process.wait()
 
 
-def test_a_process_id_that_is_used_again_is_somebody_else() -> None:
+def test_a_process_id_that_is_used_again_is_another_process() -> None:
     me = identity(psutil.Process())
     assert alive(me) == psutil.Process()
     assert alive(me | {"created": me["created"] - 60}) is None
@@ -71,7 +71,9 @@ def test_a_process_id_that_is_used_again_is_somebody_else() -> None:
         known = identity(psutil.Process(process.pid))
         while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.02)
-        assert alive(known) is None  # it has ended, only nobody has asked for its exit status
+        assert (
+            alive(known) is None
+        )  # it has ended, only its parent has not asked for its exit status
 
 
 def test_settings_of_ray_and_mlflow_stay_with_the_caller(

@@ -194,7 +194,7 @@ GROUPS = {  # name → creator's job, state, detached
     "others": ("theirs", "CREATED", False),
     "left": ("ended", "CREATED", False),
     "kept": ("ended", "CREATED", True),
-    "unknown": ("nobody's", "CREATED", False),
+    "unknown": ("of no job", "CREATED", False),
 }
 
 

@@ -246,7 +246,7 @@ def test_a_weights_file_of_another_content_is_a_reason(tmp_path: Path) -> None:
     assert why(now, before) == "weights file changed"
 
 
-def test_a_run_nobody_planned_before_is_the_first() -> None:
+def test_a_run_that_no_plan_had_before_is_the_first() -> None:
     assert why(plan()[0], None) == "first time"
 
 

@@ -40,7 +40,7 @@ def test_a_damaged_manifest_is_none(folder: Path, how: str):
     assert not has_its_files(folder)
 
 
-def test_a_manifest_that_somebody_has_changed_is_none(folder: Path):
+def test_a_manifest_that_was_changed_is_none(folder: Path):
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | {"epoch": 4}))
     assert read_manifest(folder) is None

@@ -77,7 +77,7 @@ def test_a_trial_whose_process_died_before_it_began_is_left_for_another_try(digi
     assert again.book.draw(0) == lost
     again.book.on_trial_error(
         0, RuntimeError("its actor is dead")
-    )  # nobody tries it after this one
+    )  # no later try of the submission follows
     assert sync.ends == {lost.label: ("FAILED", "its actor is dead", "")}
 
 
