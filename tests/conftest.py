@@ -47,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest scope first, and last what is by itself: it goes to the worker that is free."""
+    """Put the longest scope first, and last what is by itself: any free worker takes it."""
     order = {"services": 0, "studies": 2, "chaos": 3}
     items.sort(key=lambda item: order.get(_scope(item.nodeid), 1))
 
