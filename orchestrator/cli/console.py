@@ -7,14 +7,43 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
+from orchestrator.config.errors import printable
 from orchestrator.execution.services import Services
 
-MESSAGES = Console(stderr=True, highlight=False, soft_wrap=True)
+_NARROWEST = 20  # columns; COLUMNS=0, and a terminal that has none, are taken for 80
+
+
+class Terminal(Console):
+    """Prints tables and messages. No text of a study or of a folder commands the terminal."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        width, height = super().size
+        return ConsoleDimensions(max(width, _NARROWEST) if width > 0 else 80, height)
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._width, self._height = size
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
+MESSAGES = Terminal(stderr=True, highlight=False, soft_wrap=True)
 _GAP = "  "  # between two columns
 _INDENT = "    "  # of lines that belong to the row above
+
+
+def say(text: str) -> None:
+    """Print a text to standard output; what would command the terminal is shown as text."""
+    print(printable(text))
 
 
 def show_services(services: Services, out: Console) -> None:

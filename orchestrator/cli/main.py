@@ -2,7 +2,8 @@
 
 To add a command: one line in COMMANDS and a function of that name in the module it names.
 Exit status: 0 success, 1 something failed, 2 the study or the command line is wrong and nothing
-was started, 130 interrupted with Ctrl-C.
+was started, 130 interrupted with Ctrl-C. What nothing else has caught is caught here: one line that
+names the file with the traceback.
 """
 
 import argparse
@@ -11,12 +12,17 @@ import importlib
 import os
 import re
 import select
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from orchestrator.config.errors import UserError, suggestion
+from orchestrator.config.errors import Refused, UserError, one_line, printable, suggestion
 from orchestrator.storage.files import NO_ROOM
+from orchestrator.storage.home import HomeError, find_home
 
 # Command → module of this package (imported when called: torch takes seconds, and `status` needs
 # none), flags out of _FLAGS, help text. The module has a function of the command's name.
@@ -74,36 +80,122 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status; prints every UserError as one line."""
-    options = _parser().parse_args(arguments)
-    handler = _handler(options.command)
+    """Run one command. Returns the exit status; whatever goes wrong is said in one line."""
+    options = None
     try:
-        status = handler(options)
-        sys.stdout.flush()
+        options = _parser().parse_args(arguments)
+        _check_working_folder()
+        handler = _handler(options.command)
+        with _ctrl_c_raises():
+            status = handler(options)
+            sys.stdout.flush()
         return status
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.status
-    except BrokenPipeError:
-        if not _stdout_is_closed():
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except SystemExit:  # of the parser: help, or a wrong command line
+        _flush_or_drop()
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        status = _report(error, options.home if options else None)
+        _flush_or_drop()
+        return status
+
+
+@contextmanager
+def _ctrl_c_raises() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt in the block, where `__main__` has it end the process."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or before is signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_working_folder() -> None:
+    """Raise Refused where the working folder was removed, or may not be entered."""
+    try:
+        os.stat(os.path.join(os.getcwd(), "."))
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        print(f"error: cannot write{where}: {error.strerror}; free some space", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        reason = error.strerror
+        raise Refused(f"the working folder cannot be used ({reason}): cd to another", 2) from error
+
+
+def _report(error: BaseException, home: str | None) -> int:
+    """Say in one line why a command did not end well. Returns the exit status."""
+    if _was_interrupted(error):
+        _say("interrupted")
         return 130
+    if isinstance(error, UserError):
+        _say(f"error: {error}")
+        return error.status
+    if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+        return 1
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        where = f" {error.filename}" if error.filename else ""
+        _say(f"error: cannot write{where}: {error.strerror}; free some space")
+        return 1
+    log = _write_traceback(error, home)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        _say(f"error: {one_line(str(error.filename))}: {error.strerror} (details: {log})")
+    elif isinstance(error, MemoryError):
+        _say(f"error: not enough memory (details: {log})")
+    else:
+        what = one_line(f"{type(error).__name__}: {error}", 300)
+        _say(f"error: unexpected {what}: please report it with {log}")
+    return 1
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind an exception; numpy and others raise their own from it."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _write_traceback(error: BaseException, home: str | None) -> str:
+    """Write the traceback of an error into a file of its own. Returns the file's name."""
+    text = "".join(traceback.format_exception(error))
+    folders = [tempfile.gettempdir()]
+    with suppress(HomeError):
+        folders.insert(0, str(find_home(home).logs))
+    for folder in filter(os.path.isdir, folders):
+        with suppress(OSError):
+            handle, name = tempfile.mkstemp(".log", "error-", folder)
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+            return name
+    return f"no log file: none can be written into {folders[-1]}"
+
+
+def _say(text: str) -> None:
+    """Print a message to standard error, where it can be printed."""
+    with suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def _flush_or_drop() -> None:
+    """Flush standard output. Where that fails, drop the rest: Python flushes again at its end, and
+    would print a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stdout_is_closed() -> bool:
     """Return whether the program that reads standard output has closed it, as `| head` does."""
+    try:
+        number = sys.stdout.fileno()
+    except OSError:  # redirected within Python
+        return False
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
+    poll.register(number, 0)  # errors are reported without being asked for
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
@@ -114,7 +206,7 @@ class _Parser(argparse.ArgumentParser):
         choice = re.search(r"COMMAND: invalid choice: (['\"])(.*)\1 \(choose", message)
         if choice:
             message = f"no command {choice[2]!r}{suggestion(choice[2], COMMANDS)}"
-        print(f"error: {message}; see python -m orchestrator --help", file=sys.stderr)
+        _say(f"error: {one_line(message)}; see python -m orchestrator --help")
         sys.exit(2)
 
 

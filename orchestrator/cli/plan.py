@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row
+from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row, Terminal, say
 from orchestrator.config.errors import Refused, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
@@ -25,9 +26,9 @@ def plan(options: argparse.Namespace) -> int:
     """Show what `submit` would run; start nothing."""
     prepared = prepare_study(options, read_study(options))
     if options.json:
-        print(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
+        say(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
     else:
-        show_plan(prepared, Console())
+        show_plan(prepared, Terminal())
     return 0
 
 
@@ -35,16 +36,16 @@ def data(options: argparse.Namespace) -> int:
     """List the data set types, or describe the data of a study."""
     if options.study is None:
         for name, kind in DATASETS.items():
-            print(f"{name:14} {kind.about}")
+            say(f"{name:14} {kind.about}")
         return 0
     for name, item in prepare_study(options, read_study(options)).data.items():
         parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
         count = len(item.source.classes)
         classes = f"{count} classes" if count else "no labels"
         classes += " of pixels" if item.source.masks else ""
-        print(f"{name}: {classes}; {parts}; {item.fingerprint}")
+        say(f"{name}: {classes}; {parts}; {item.fingerprint}")
         if count:
-            print(f"  {', '.join(item.source.classes)}")
+            say(f"  {', '.join(item.source.classes)}")
     return 0
 
 
@@ -65,7 +66,7 @@ def prepare_study(options: argparse.Namespace, study: Study) -> Prepared:
 
 def data_root(options: argparse.Namespace) -> str | None:
     """Return the absolute path of the folder given as `--data`, else None."""
-    return str(Path(options.data).expanduser().resolve()) if options.data else None
+    return os.path.realpath(os.path.expanduser(options.data)) if options.data else None
 
 
 def _planned_json(item: PlannedRun) -> dict[str, Any]:
@@ -137,16 +138,16 @@ def describe(options: argparse.Namespace) -> int:
     """Print the keys of a trainable, a data set type or a part of a study, or all names."""
     known = topics()
     if options.markdown:
-        print(markdown(), end="")
+        say(markdown().removesuffix("\n"))
     elif options.name is None and options.json:
         names = [{"name": topic.name, "group": topic.group} for topic in known.values()]
-        print(json.dumps(names, indent=1))
+        say(json.dumps(names, indent=1))
     elif options.name is None:
-        print(names_text(known.values()))
+        say(names_text(known.values()))
     elif options.name not in known:
         raise Refused(f"nothing is called {options.name!r}{suggestion(options.name, known)}", 2)
     elif options.json:
-        print(json.dumps(known[options.name].plain(), indent=1))
+        say(json.dumps(known[options.name].plain(), indent=1))
     else:
-        print(topic_text(known[options.name]))
+        say(topic_text(known[options.name]))
     return 0

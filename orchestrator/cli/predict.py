@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 from PIL import Image
 
-from orchestrator.cli.console import MESSAGES
+from orchestrator.cli.console import MESSAGES, say
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.execution import services
@@ -98,7 +98,7 @@ def _write_classes(model: Classifier, paths: list[Path], out: Path | None) -> No
         row.insert(0, "image", str(path))
         tables.append(row)
         name, percent = str(row["class"][0]), 100 * float(row["probability"][0])
-        print(f"{str(path):{width}}  {name}  {percent:.1f} %")
+        say(f"{str(path):{width}}  {name}  {percent:.1f} %")
     if out:
         pandas.concat(tables, ignore_index=True).to_csv(out / _CSV, index=False)
 
@@ -122,4 +122,4 @@ def _write_masks(model: Segmenter, paths: list[Path], out: Path) -> None:
         shares = np.bincount(mask.ravel(), minlength=len(model.classes)) / mask.size
         largest = shares.argsort()[::-1][:3]
         texts = [f"{model.classes[k]} {100 * shares[k]:.1f} %" for k in largest]
-        print(f"{str(path):{width}}  {', '.join(texts)}")
+        say(f"{str(path):{width}}  {', '.join(texts)}")

@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from orchestrator.cli.console import MESSAGES
+from orchestrator.cli.console import MESSAGES, say
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
@@ -44,7 +44,7 @@ def stop(options: argparse.Namespace) -> int:
             MESSAGES.print(
                 f"{search.ended} of {search.spec['count']} trials of {search.name} have ended"
             )
-    print(f"stopped {study}: submit it again to go on" if running else f"{study} was not running")
+    say(f"stopped {study}: submit it again to go on" if running else f"{study} was not running")
     return 0
 
 
@@ -62,6 +62,6 @@ def logs(options: argparse.Namespace) -> int:
         if not files:
             raise Refused(f"no logs yet for {options.run}: it has not started", 1)
         for (attempt, rank), path in files.items():
-            print(f"==> attempt {attempt}, rank {rank} <==")
-            print(path.read_text(encoding="utf-8", errors="replace"))
+            say(f"==> attempt {attempt}, rank {rank} <==")
+            say(path.read_text(encoding="utf-8", errors="replace"))
     return 0

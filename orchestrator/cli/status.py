@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.cli.console import MESSAGES, show_services
+from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
 from orchestrator.cli.progress import best_trial, epochs_done, progress_table
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
@@ -43,9 +43,9 @@ def status(options: argparse.Namespace) -> int:
     if name and not submissions:
         raise Refused(_unknown_study(name, running), 1)
     if options.json:
-        print(json.dumps(_status_json(running, submissions), indent=1))
+        say(json.dumps(_status_json(running, submissions), indent=1))
         return 0
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     show_services(running, console)
     for submission in submissions:
         if name:
@@ -104,12 +104,12 @@ def compare(options: argparse.Namespace) -> int:
     spec, runs = comparison(submission.plan), records(submission)
     compared = tables(runs, spec)
     if options.json:
-        print(json.dumps(as_json(compared), indent=1))
+        say(json.dumps(as_json(compared), indent=1))
     else:
-        print(f"{submission.plan['question']}\n\n{as_text(compared)}")
+        say(f"{submission.plan['question']}\n\n{as_text(compared)}")
         for line in filter(None, map(best_trial, submission.searches)):
-            print(line)
-        print(unfinished(runs, spec) or "")
+            say(line)
+        say(unfinished(runs, spec) or "")
     write_comparison(tracker, submission)
     MESSAGES.print(f"tables and figures: {_address(str(uri), submission)}/artifacts")
     return 0
@@ -190,5 +190,5 @@ def _search_json(item: SearchState) -> dict[str, Any]:
 def studies(options: argparse.Namespace) -> int:
     """List the built-in studies."""
     for name, path in built_in_studies().items():
-        print(f"{name:24} {read_file(path)['question']}")
+        say(f"{name:24} {read_file(path)['question']}")
     return 0

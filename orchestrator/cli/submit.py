@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from orchestrator.cli.console import MESSAGES, show_services
+from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
 from orchestrator.cli.plan import data_root, prepare_study, read_study, show_plan
 from orchestrator.cli.progress import best_trial, follow
 from orchestrator.config.errors import Refused
@@ -44,7 +44,7 @@ class _Running(NamedTuple):
 
 def submit(options: argparse.Namespace) -> int:
     """Run what is not done yet, follow it until the study ends, and print the comparison."""
-    out = MESSAGES if options.json else Console(highlight=False)
+    out = MESSAGES if options.json else Terminal(highlight=False)
     study = read_study(options)
     settings = read_settings(options.mlflow)
     home = find_home(options.home).create()
@@ -150,7 +150,7 @@ def _watch(
     job_id: str,
 ) -> int:
     """Follow a job to its end and print the comparison. Returns the exit status."""
-    console = Console(highlight=False, stderr=options.json)
+    console = Terminal(highlight=False, stderr=options.json)
     try:
         submission = follow(jobs, tracker, study, job_id, console)
     except KeyboardInterrupt:
@@ -191,9 +191,9 @@ def _conclude(options: argparse.Namespace, submission: Submission) -> int:
     spec, runs = comparison(submission.plan), records(submission)
     compared, missing = tables(runs, spec), unfinished(runs, spec)
     if options.json:
-        print(json.dumps(as_json(compared), indent=1))
+        say(json.dumps(as_json(compared), indent=1))
     else:
-        print(f"\n{submission.plan['question']}\n\n{as_text(compared)}")
+        say(f"\n{submission.plan['question']}\n\n{as_text(compared)}")
     for search in submission.searches:
         ended = search.state == State.FINISHED
         line = best_trial(search) if ended else f"{search.name}: {search.reason}"

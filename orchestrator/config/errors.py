@@ -2,8 +2,10 @@
 
 import copy
 import difflib
+import json
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -12,6 +14,42 @@ from pydantic_core import ErrorDetails
 from trainables.config import Config
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+_KEY_LENGTH, _LENGTH = 200, 1000  # letters of an error line: more hides what is wrong
+_VALUE_LENGTH = 200  # letters of a value that is quoted
+_MOST_ERRORS = 50  # that are printed; the rest is counted
+_MOST_NAMES = 50  # that a message lists
+_SEARCHED = 2000  # names among which the nearest one is looked for
+_MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def printable(text: str) -> str:
+    """Replace what would command a terminal (escape sequences, marks that turn the direction of
+    writing) or cannot be encoded by its code, such as `\\x1b`. Line ends and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(letter) for letter in text)
+
+
+def one_line(text: str, length: int = _LENGTH) -> str:
+    """Return a text as a single printable line of at most `length` letters."""
+    line = printable(" ".join(text.splitlines()) if "\n" in text or "\r" in text else text)
+    return line if len(line) <= length else f"{line[: length - 4]} ..."
+
+
+def quoted(value: object) -> str:
+    """Return the `repr` of a value, cut where it is long."""
+    return one_line(repr(value), _VALUE_LENGTH)
+
+
+def _shown(letter: str) -> str:
+    if letter in "\n\t":
+        return letter
+    if unicodedata.category(letter) in ("Cc", "Cs") or letter in _MARKS:
+        code = ord(letter)
+        if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
+            return f"\\x{code - 0xDC00:02x}"
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return letter
 
 
 class UserError(Exception):
@@ -46,19 +84,27 @@ class StudyError(UserError):
     def __init__(self, source: str, errors: Iterable[str]) -> None:
         self.source, self.errors = source, list(dict.fromkeys(errors))
         count = len(self.errors)
-        head = f"{source}: {count} error{'s' if count > 1 else ''}"
-        super().__init__("\n".join([head, *(f"  {line}" for line in self.errors)]))
+        head = f"{one_line(source, _KEY_LENGTH)}: {count} error{'s' if count > 1 else ''}"
+        lines = [one_line(line, _KEY_LENGTH + _LENGTH) for line in self.errors[:_MOST_ERRORS]]
+        if count > _MOST_ERRORS:
+            lines.append(f"and {count - _MOST_ERRORS} more")
+        super().__init__("\n".join([head, *(f"  {line}" for line in lines)]))
 
 
 class ErrorList:
-    """Collects errors, so that a user sees all of them at once. `lines` holds one for each."""
+    """Collects errors, so that a user sees all of them at once. `lines` holds one for each.
 
-    def __init__(self) -> None:
+    written: dotted key → the word that stands there in the file, as in `yaml_loader.Words`.
+    """
+
+    def __init__(self, written: Callable[[str], str | None] | None = None) -> None:
         self.lines: list[str] = []
+        self.written = written
 
     def add(self, key: str, message: str) -> None:
         """Add `key: message`; the message alone where key is empty."""
-        self.lines.append(f"{key}: {message}" if key else message)
+        message = one_line(message)
+        self.lines.append(f"{one_line(key, _KEY_LENGTH)}: {message}" if key else message)
 
     def validate(self, model: type[AnyConfig], value: Any, prefix: str = "") -> AnyConfig | None:
         """Return a checked instance, or None after adding every error under its dotted key.
@@ -75,7 +121,18 @@ class ErrorList:
     def _add_item(self, item: ErrorDetails, model: type[Config], value: Any, prefix: str) -> None:
         path, wrong = _path(item["loc"], value)
         key = ".".join([prefix] * bool(prefix) + path)
-        self.add(key, _message(item, model, path, wrong))
+        if item["type"] == "string_type" and isinstance(wrong, bool | int | float | None):
+            word = (self.written(key) if self.written else None) or json.dumps(wrong)
+            self.add(key, read_as(word, wrong))
+        else:
+            self.add(key, _message(item, model, path, wrong))
+
+
+def read_as(word: str, value: bool | int | float | None) -> str:
+    """Say what YAML takes a word for, and how to write it as a name."""
+    word = one_line(word, 100)
+    kind = {bool: "true or false", type(None): "nothing"}.get(type(value), "a number")
+    return f'`{word}` is read as {kind}, and a name is needed: write "{word}"'
 
 
 def without_errors(model: type[AnyConfig], value: Mapping[str, Any]) -> AnyConfig | None:
@@ -103,11 +160,13 @@ def suggestion(name: str, known: Iterable[str], kind: str = "there are") -> str:
 
     kind: the words before that list.
     """
-    choices = [str(item) for item in known]
-    close = difflib.get_close_matches(str(name), choices, n=1)
+    choices = [one_line(str(item), _VALUE_LENGTH) for item in known]
+    close = difflib.get_close_matches(str(name)[:_VALUE_LENGTH], choices[:_SEARCHED], n=1)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f" ({kind}: {', '.join(choices)})" if choices else " (there are none)"
+    more = f" and {len(choices) - _MOST_NAMES} more" if len(choices) > _MOST_NAMES else ""
+    listed = f"{', '.join(choices[:_MOST_NAMES])}{more}"
+    return f" ({kind}: {listed})" if choices else " (there are none)"
 
 
 def _path(location: tuple[int | str, ...], value: Any) -> tuple[list[str], Any]:
@@ -138,7 +197,7 @@ def _message(item: ErrorDetails, model: type[Config], path: list[str], value: An
         return "is missing"
     if kind == "value_error":
         return str(item.get("ctx", {}).get("error", text))
-    return f"{text}, not {value!r}"
+    return f"{text}, not {quoted(value)}"
 
 
 def _config_at(model: type[Config] | None, path: list[str]) -> type[Config] | None:

@@ -1,5 +1,6 @@
 """Read mlflow.yaml: the address of an MLflow server, or how the local one is started."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,9 +49,9 @@ class MlflowSettings(Config):
         if head.partition("+")[0] == "sqlite" and path and not path.startswith(("/", ":memory:")):
             absolute["backend_store_uri"] = f"{head}{slashes}{folder / path}"
         elif store and ":" not in store:
-            absolute["backend_store_uri"] = str(folder / Path(store).expanduser())
+            absolute["backend_store_uri"] = str(folder / os.path.expanduser(store))
         if artifacts and ":" not in artifacts:
-            absolute["artifacts_destination"] = str(folder / Path(artifacts).expanduser())
+            absolute["artifacts_destination"] = str(folder / os.path.expanduser(artifacts))
         return self.model_copy(update=absolute)
 
 
@@ -60,7 +61,7 @@ def read_settings(file: str | None) -> MlflowSettings:
     Raises StudyError.
     """
     path = Path(file or FILE)
-    if file is None and not path.is_file():
+    if file is None and not os.path.lexists(path):
         return MlflowSettings()
     try:
         mapping = read_mapping(path)

@@ -1,8 +1,8 @@
 """Check a study whose form is right: names, parents, seeds, comparison, configurations."""
 
 import itertools
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from orchestrator.config.errors import ErrorList, suggestion
 from orchestrator.config.study_schema import NAME, StudyFile, Variants
@@ -87,7 +87,7 @@ def _check_weight_transfer(name: str, after: str, variants: Variants, errors: Er
 def _check_weight_files(file: StudyFile, errors: ErrorList) -> None:
     """Stages whose weights come as a file instead of being trained."""
     for name, path in file.weight_files().items():
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             errors.add(f"stages.{name}.weights", f"there is no file {path}")
         if not any(stage.after == name for stage in file.stages.values()):
             errors.add(
@@ -185,7 +185,7 @@ def _check_configurations(file: StudyFile, variants: Variants, errors: ErrorList
 def _check_producer(name: str, config: ProducerConfig) -> None:
     """Raises ValueError where the producer's files do not fit."""
     PRODUCERS[name].check(config)
-    if not Path(config.weights).is_file():
+    if not os.path.isfile(config.weights):
         raise ValueError(f"there is no file {config.weights}")
 
 
@@ -202,7 +202,7 @@ def _check_training(
         reason = missing_in_some_epochs(stop.metric, config, file.data.get(config.dataset))
         if reason is not None:
             errors.add(dotted, reason)
-    if config.weights not in _NAMED_WEIGHTS and not Path(config.weights).is_file():
+    if config.weights not in _NAMED_WEIGHTS and not os.path.isfile(config.weights):
         errors.add(f"{key}.weights", f"there is no file {config.weights}")
 
 

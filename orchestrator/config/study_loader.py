@@ -3,7 +3,8 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from orchestrator.config.study_checks import check_study
 from orchestrator.config.study_schema import Stage, Study, StudyFile, Variant, Variants
 from orchestrator.config.yaml_loader import (
     BUILT_IN,
+    Words,
     YamlError,
     apply_setting,
     find,
@@ -28,12 +30,14 @@ _AnyConfigClass = type[TrainableConfig] | type[ProducerConfig]
 _PATHS = ("data.*.path", "stages.*.weights", "stages.*.config.weights", "stages.*.grid.weights")
 
 
-def read(study: str, settings: Iterable[str] = ()) -> Study:
+def read(study: str, settings: Sequence[str] = ()) -> Study:
     """Read a built-in study or a file and apply `--set KEY=VALUE`. Raises StudyError."""
     path = find(study)
     mapping = read_file(path)
     warnings = rename_old_keys(mapping)
-    _resolve_paths(mapping, Path.cwd() if path.parent == BUILT_IN else path.resolve().parent)
+    _resolve_paths(
+        mapping, Path.cwd() if path.parent == BUILT_IN else Path(os.path.realpath(path)).parent
+    )
     errors = ErrorList()
     for setting in settings:
         try:
@@ -43,7 +47,7 @@ def read(study: str, settings: Iterable[str] = ()) -> Study:
         warnings += rename_old_keys(mapping, override=True)  # one by one: the last setting wins
     _resolve_paths(mapping, Path.cwd())
     try:
-        checked = from_mapping(mapping, path.name)
+        checked = from_mapping(mapping, path.name, Words(path, settings))
     except StudyError as error:
         raise StudyError(path.name, errors.lines + error.errors) from error
     if errors.lines:
@@ -51,12 +55,14 @@ def read(study: str, settings: Iterable[str] = ()) -> Study:
     return dataclasses.replace(checked, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def from_mapping(mapping: Mapping[str, Any], source: str = "study") -> Study:
+def from_mapping(
+    mapping: Mapping[str, Any], source: str = "study", words: Words | None = None
+) -> Study:
     """Check a study that is already parsed. Raises StudyError with every error.
 
-    source: what the error message calls it, such as its file's name.
+    source: what the error message calls it, such as its file's name; words: what the file says.
     """
-    errors = ErrorList()
+    errors = ErrorList(words)
     present = copy.deepcopy(dict(mapping))
     warnings = rename_old_keys(present)
     written = _long_form(present)
@@ -129,7 +135,7 @@ def _resolve_paths(mapping: dict[str, Any], folder: Path) -> None:
 def _absolute(value: Any, folder: Path) -> Any:
     if not isinstance(value, str) or value in ("random", "imagenet"):
         return value
-    return str(folder / Path(value).expanduser())
+    return str(folder / os.path.expanduser(value))  # an unknown `~user` stays, as in a shell
 
 
 def _read_variants(stages: Any, errors: ErrorList) -> dict[str, tuple[Variant, ...]]:
@@ -167,7 +173,7 @@ def _points(
     variants = []
     for point in itertools.product(*grid.values()):
         values = tuple(zip(grid, point, strict=True))
-        point_errors = ErrorList()
+        point_errors = ErrorList(errors.written)
         whole = {**config, **dict(values)}
         checked = point_errors.validate(model, whole, f"stages.{name}.config")
         for line in point_errors.lines:

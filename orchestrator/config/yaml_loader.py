@@ -1,13 +1,21 @@
-"""Read YAML safely (no repeated keys, `1e-3` is a number), apply `--set`, find study files."""
+"""Read YAML safely (no repeated keys, numbers as in YAML 1.2), apply `--set`, find study files.
 
+Numbers are those of YAML 1.2: `010` is ten, `1e-3` a number, `1:30` and `1_000` are words, and so
+is a date. Words for true and false are those of YAML 1.1 (`yes`, `no`, `on`, `off`), since
+configurations use them; where one is a key or stands for a name, the error says how to quote it.
+"""
+
+import functools
+import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from orchestrator.config.errors import StudyError, suggestion
+from orchestrator.config.errors import StudyError, printable, quoted, read_as, suggestion
 
 
 class YamlError(Exception):
@@ -18,7 +26,14 @@ _MAX_SIZE = 1_000_000  # values and letters of a file: aliases of aliases grow w
 _MAX_DIGITS = 100  # of a number: PyYAML's time grows with their square
 # mappings that a study may leave out: --set creates them
 _MAY_BE_NEW = ("config", "resources", "compare", "grid", "reference", "early_stopping")
-_MERGE, _INT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:int"
+_TAG = "tag:yaml.org,2002:"
+_MERGE, _INT, _FLOAT = f"{_TAG}merge", f"{_TAG}int", f"{_TAG}float"
+# of YAML 1.2's core schema; PyYAML's own are those of 1.1
+_INTEGER = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
+_FLOATING = re.compile(
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,9 +49,11 @@ class _Loader(yaml.SafeLoader):
             raise YamlError(f"line {line}: a number of {len(node.value)} digits is too long")
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (yaml.YAMLError, YamlError, RecursionError, MemoryError):
+            raise
+        except Exception as error:  # PyYAML lets through whatever a wrong value raises
             raise YamlError(
-                f"line {line}: {repr(node.value)[:100]} does not fit its YAML tag: {error}"
+                f"line {line}: {quoted(node.value)} does not fit its YAML tag {node.tag}"
             ) from error
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -58,8 +75,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
             continue
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
-        if not isinstance(key, str | int | float | bool | None):
+        if not isinstance(key_node, yaml.ScalarNode):
             raise YamlError(f"line {line}: a key must be a plain value, not a list or mapping")
+        if not isinstance(key, str):
+            raise YamlError(f"line {line}: key {read_as(key_node.value, key)}")
         if key in seen:
             raise YamlError(f"line {line}: key {key!r} is written twice in the same mapping")
         seen.add(key)
@@ -74,14 +93,43 @@ def _unknown_tag(loader: _Loader, suffix: str, node: yaml.Node) -> None:
     raise YamlError(f"line {node.start_mark.line + 1}: unknown tag {node.tag!r}: use plain values")
 
 
+def _not_plain(loader: _Loader, node: yaml.Node) -> None:
+    _unknown_tag(loader, "", node)
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    if printable(text) != text:
+        line = node.start_mark.line + 1
+        raise YamlError(f"line {line}: {quoted(text)} holds a character that is no text")
+    return text
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if not _INTEGER.match(node.value):
+        raise ValueError(node.value)
+    return int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
+
+
+def _floating(loader: _Loader, node: yaml.ScalarNode) -> float:
+    if not _FLOATING.match(node.value):
+        raise ValueError(node.value)
+    return float(re.sub(r"\.(?=[iInN])", "", node.value))
+
+
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(f"{_TAG}str", _text)
+_Loader.add_constructor(_INT, _integer)
+_Loader.add_constructor(_FLOAT, _floating)
+for _name in ("timestamp", "binary", "omap", "pairs", "set"):  # no plain values
+    _Loader.add_constructor(_TAG + _name, _not_plain)
 _Loader.add_multi_constructor("", _unknown_tag)
-# YAML 1.2's floats: PyYAML's own rule takes `1e-3` (no dot) and `1.0e3` (no sign) for strings
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, rule) for tag, rule in rules if tag in (f"{_TAG}bool", f"{_TAG}null", _MERGE)]
+    for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_INT, _INTEGER, list("-+0123456789"))
+_Loader.add_implicit_resolver(_FLOAT, _FLOATING, list("-+.0123456789"))
 
 
 def _load(text: str) -> Any:
@@ -127,13 +175,24 @@ def parse(text: str) -> dict[str, Any]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file as `parse` does. Raises YamlError also when it cannot be read."""
     try:
-        if path.stat().st_size > 4 * _MAX_SIZE:  # bytes of a letter
-            raise _too_large()
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(read_text(path))
     except UnicodeDecodeError as error:
         raise YamlError(f"is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise YamlError(f"cannot be read: {error.strerror}") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a text file. Raises YamlError where it is too large or no regular file: a pipe or a
+    device may never end; else OSError or UnicodeDecodeError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe does not wait
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise YamlError("cannot be read: not a regular file")
+        content = file.read(4 * _MAX_SIZE + 1)  # bytes of a letter
+    if len(content) > 4 * _MAX_SIZE:
+        raise _too_large()
+    return content.decode("utf-8")
 
 
 def apply_setting(mapping: dict[str, Any], setting: str) -> None:
@@ -159,9 +218,43 @@ def apply_setting(mapping: dict[str, Any], setting: str) -> None:
         if part not in target:
             raise YamlError(f"{dotted}: unknown key in --set{suggestion(part, target)}")
         if not isinstance(target[part], dict):
-            raise YamlError(f"{dotted}: holds {target[part]!r}, which has no keys (--set {key})")
+            held = quoted(target[part])
+            raise YamlError(f"{dotted}: holds {held}, which has no keys (--set {key})")
         target = target[part]
     target[last] = value
+
+
+class Words:
+    """Finds what a study file, or `--set`, says at a dotted key, before it was read as a number or
+    as true or false: `words("stages.A.config.watch[0]")` → `0013`."""
+
+    def __init__(self, path: Path, settings: Iterable[str]) -> None:
+        self._text = functools.cache(lambda: read_text(path))
+        self._settings = [setting.partition("=")[::2] for setting in settings]
+
+    def __call__(self, key: str) -> str | None:
+        """Return the word; None where there is none. The last `--set` that holds it counts."""
+        for place, text in ((place.strip(), text) for place, text in reversed(self._settings)):
+            if key == place or key.startswith((f"{place}.", f"{place}[")):
+                return _word_at(_composed(text), key[len(place) :])
+        return _word_at(_composed(self._text()), key)
+
+
+@functools.lru_cache(maxsize=4)  # a wrong list has thousands of errors
+def _composed(text: str) -> yaml.Node | None:
+    return yaml.compose(text, Loader=_Loader)
+
+
+def _word_at(node: yaml.Node | None, key: str) -> str | None:
+    """Return the word at a dotted key below a node."""
+    for part in re.findall(r"[^.\[\]]+", key):
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for name, value in node.value if name.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit():
+            node = node.value[int(part)] if int(part) < len(node.value) else None
+        else:
+            return None
+    return node.value if isinstance(node, yaml.ScalarNode) else None
 
 
 def values_at(mapping: Any, pattern: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -177,7 +270,7 @@ def values_at(mapping: Any, pattern: str) -> Iterator[tuple[dict[str, Any], str]
 
 
 def _kind(value: Any) -> str:
-    return "a list" if isinstance(value, list) else f"{value!r}"
+    return "a list" if isinstance(value, list) else quoted(value)
 
 
 BUILT_IN = Path(__file__).parents[1] / "studies"
@@ -194,8 +287,10 @@ def find(study: str) -> Path:
     Raises StudyError.
     """
     path = Path(study)
-    if path.suffix in (".yaml", ".yml") or path.name != study or path.is_file():
-        if not path.is_file():
+    # no error where the name is too long, or a link leads to itself
+    there = os.path.exists(study) and not os.path.isdir(study)
+    if path.suffix in (".yaml", ".yml") or path.name != study or there:
+        if not there:
             raise StudyError(study, ["there is no such file"])
         return path
     known = built_in_studies()

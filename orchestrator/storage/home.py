@@ -5,12 +5,13 @@ import hashlib
 import logging
 import os
 import platform
+import stat
 import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.config.errors import UserError
+from orchestrator.config.errors import UserError, one_line
 from orchestrator.storage.files import locked, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -106,18 +107,30 @@ class Home:
             with tempfile.TemporaryFile(dir=self.root):
                 pass
         except OSError as error:
-            raise HomeError(
-                f"home {self.root} cannot be written ({error.strerror}): "
-                f"give another with --home or {ENVIRONMENT}"
-            ) from error
+            raise _unusable(self.root, error.strerror, "written") from error
         return self
 
 
 def find_home(given: str | None) -> Home:
     """Return the home that `--home` names, else ORCHESTRATOR_HOME, else a folder of the user;
-    absolute."""
+    absolute. Raises HomeError where no folder can be there."""
     chosen = given or os.environ.get(ENVIRONMENT)
     if not chosen:
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         chosen = f"{base}/vision-orchestrator"
-    return Home(Path(chosen).expanduser().resolve())
+    root = os.path.realpath(os.path.expanduser(chosen))
+    try:
+        if not stat.S_ISDIR(os.stat(root).st_mode):
+            raise _unusable(root, "not a folder")
+    except FileNotFoundError:
+        pass  # `create` makes it
+    except OSError as error:
+        raise _unusable(root, error.strerror) from error
+    return Home(Path(root))
+
+
+def _unusable(root: str | Path, why: str | None, verb: str = "used") -> HomeError:
+    name = one_line(str(root), 300)
+    return HomeError(
+        f"home {name} cannot be {verb} ({why}): give another with --home or {ENVIRONMENT}"
+    )

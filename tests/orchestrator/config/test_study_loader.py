@@ -406,3 +406,40 @@ def test_a_trainable_and_a_data_set_that_do_not_fit_are_named():
         "stages.A.config.dataset: 'x' has type digit_scenes, whose images have masks, and classify "
         "learns from labels: give it class folders, or train byol or rotation on it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("place", "word", "kind"),
+    [
+        ("stages.A.config.dataset", "yes", "true or false"),
+        ("stages.A.after", "Off", "true or false"),
+        ("compare.stages[0]", "no", "true or false"),
+        ("study", "0013", "a number"),
+        ("question", "1e3", "a number"),
+    ],
+)
+@pytest.mark.parametrize("by", ["file", "--set"])
+def test_a_name_that_yaml_takes_for_another_value_is_shown_as_it_is_written(
+    tmp_path: Path, place: str, word: str, kind: str, by: str
+) -> None:
+    mapping, key = copy.deepcopy(STUDY), place.split("[")[0]
+    apply_setting(mapping, f"{key}=[MARK]" if "[" in place else f"{key}=MARK")
+    text = yaml.safe_dump(mapping)
+    file = tmp_path / "s.yaml"
+    file.write_text(text.replace("MARK", word) if by == "file" else text, encoding="utf-8")
+    value = f"[{word}]" if "[" in place else word
+    with pytest.raises(StudyError) as error:
+        read(str(file), [] if by == "file" else [f"{key}={value}"])
+    line = f'{place}: `{word}` is read as {kind}, and a name is needed: write "{word}"'
+    assert line in error.value.errors
+
+
+def test_a_list_of_thousands_of_wrong_values_is_refused_in_seconds(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump({**STUDY, "compare": {"stages": list(range(20_000))}}))
+    with pytest.raises(StudyError) as error:
+        read(str(file))
+    lines = str(error.value).splitlines()
+    assert lines[0] == "s.yaml: 20000 errors"
+    assert lines[-1] == "  and 19950 more"
+    assert len(lines) == 52

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,73 @@ def test_a_tag_never_runs_anything(tmp_path: Path, call: str) -> None:
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("value", ["2024-13-45", "!!int abc", "!!float abc", "!!map [1]", "0x_"])
+TAGS = "bool int float null str timestamp binary omap pairs set seq map merge value python/name:os"
+
+
+@pytest.mark.parametrize("value", ["", "x", "''", "~", "[1]", "{a: 1}", "'='", "0x", "9" * 101])
+@pytest.mark.parametrize("tag", [f"!!{name}" for name in TAGS.split()] + ["!", "!x", "!<tag:x>"])
+def test_a_value_that_does_not_fit_its_tag_is_an_error_of_its_line(tag: str, value: str) -> None:
+    try:
+        read = parse(f"a: 1\nb: {tag} {value}\n")["b"]
+    except YamlError as error:
+        assert str(error).startswith("line 2"), error
+    else:
+        assert isinstance(read, str | int | float | bool | list | dict | None)
+
+
+@pytest.mark.parametrize("value", ["!!int abc", "!!float abc", "!!map [1]", "!!bool x", "!!int ''"])
 def test_a_value_that_is_not_of_its_own_kind_is_an_error_of_its_line(value: str) -> None:
     with pytest.raises(YamlError, match="line 2"):
         parse(f"a: 1\nb: {value}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("010", 10), ("0013", 13), ("08", 8), ("-07", -7), ("0o17", 15), ("0x1F", 31), ("+3", 3)],
+)
+def test_integers_are_those_of_yaml_1_2(text: str, number: int) -> None:
+    value = parse(f"a: {text}")["a"]
+    assert type(value) is int
+    assert value == number
+    assert parse(f"a: !!int {text}")["a"] == number
+
+
+@pytest.mark.parametrize("text", ["1:30", "1:30.5", "1_000", "0b11", "2024-01-02", "0x_", "="])
+def test_what_only_yaml_1_1_takes_for_a_number_or_a_date_is_a_word(text: str) -> None:
+    assert parse(f"a: {text}")["a"] == text
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("no", "true or false"), ("On", "true or false"), ("YES", "true or false"),
+        ("null", "nothing"), ("~", "nothing"), ("0013", "a number"), ("1e3", "a number"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_no_text_says_how_to_quote_it(key: str, kind: str) -> None:
+    with pytest.raises(YamlError) as error:
+        parse(f"a:\n  {key}: 1\n")
+    line = f'line 2: key `{key}` is read as {kind}, and a name is needed: write "{key}"'
+    assert str(error.value) == line
+    assert parse(f'"{key}": 1') == {key: 1}
+
+
+@pytest.mark.parametrize(
+    "text", [r"\ud800", r"\udfff", r"\e[31m", r"\0", r"\a", r"\x9b", r"\u202e"]
+)
+def test_a_text_holds_nothing_that_commands_a_terminal(text: str) -> None:
+    with pytest.raises(YamlError, match="line 2: .* holds a character that is no text"):
+        parse(f'a: 1\nb: "x{text}y"\n')
+    with pytest.raises(YamlError, match="line 2: .* holds a character that is no text"):
+        parse(f'a: 1\n"x{text}y": 2\n')
+    assert parse('a: "1\\n\\t2 é 猫"')["a"] == "1\n\t2 é 猫"
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(YamlError, match="^cannot be read: not a regular file$"):
+            read_mapping(path)
 
 
 @pytest.mark.parametrize(
