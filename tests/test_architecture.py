@@ -58,7 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator.sampling": set(),
     "trainables": set(),
     "trainables.tasks": {
-        "monitoring", "loading", "data", "models", "transforms", "numerics",
+        "monitoring", "loading", "pixels", "models", "transforms", "numerics",
         "trainable", "producer", "dataset", "training_config", "config", "metrics",
     },
     "trainables.engine": {
@@ -69,8 +69,9 @@ ARROWS: dict[str, set[str]] = {
         "loading", "data", "transforms", "numerics",
         "trainable", "dataset", "training_config", "metrics",
     },
-    "trainables.loading": {"data", "numerics", "dataset"},
-    "trainables.data": {"numerics", "dataset", "config"},
+    "trainables.loading": {"data", "pixels", "numerics", "dataset"},
+    "trainables.data": {"pixels", "numerics", "dataset", "config"},
+    "trainables.pixels": {"dataset"},
     "trainables.trainable": {"models", "transforms", "numerics", "dataset", "training_config"},
     "trainables.producer": {"dataset", "config"},
     "trainables.models": {"training_config"},

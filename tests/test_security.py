@@ -30,11 +30,11 @@ from orchestrator.execution.worker import build_training
 from orchestrator.storage.home import Home
 from tests.conftest import ALONE, Tasks
 from trainables.data.datasets import DatasetConfig, read
-from trainables.data.images import UnreadableImage, open_image
 from trainables.dataset import DataError
 from trainables.engine.checkpoints import Unrecoverable
 from trainables.loading.image_table import open_table
 from trainables.models.encoders import build_encoder
+from trainables.pixels.images import UnreadableImage, open_image
 from trainables.tasks.predictor import Classifier
 
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")

@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from orchestrator.planning.run import Run
 from orchestrator.reporting.schema_reference import markdown, names_text, topic_text, topics
 from orchestrator.storage.home import find_home
 from trainables.data.datasets import DATASETS
+from trainables.loading.mask_counts import MaskCounts
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -44,9 +45,37 @@ def data(options: argparse.Namespace) -> int:
         classes = f"{count} classes" if count else "no labels"
         classes += " of pixels" if item.source.masks else ""
         say(f"{name}: {classes}; {parts}; {item.fingerprint}")
-        if count:
+        if item.masks:
+            Terminal(highlight=False).print(pixel_table(item.masks))
+        elif count:
             say(f"  {', '.join(item.source.classes)}")
     return 0
+
+
+def pixel_table(masks: MaskCounts) -> FittedTable:
+    """Return the pixels of each class in each part: a row a class, and one for each value that
+    does not count."""
+    parts, palette = list(masks.parts), masks.palette
+    pixels = {part: masks.pixels(part) for part in parts}
+    uncounted = {part: masks.uncounted(part) for part in parts}
+    sums = {part: sum(pixels[part]) + sum(uncounted[part].values()) for part in parts}
+
+    def cells(counts: Mapping[str, int]) -> list[str]:
+        return [f"{counts[part]:,} ({counts[part] / max(1, sums[part]):.1%})" for part in parts]
+
+    rows = []
+    for index, name in enumerate(masks.classes):
+        value = palette.values_of(index) if palette else str(index)
+        rows.append(Row((name, value, *cells({part: pixels[part][index] for part in parts}))))
+    for value in dict.fromkeys(value for part in parts for value in uncounted[part]):
+        counts = {part: uncounted[part].get(value, 0) for part in parts}
+        rows.append(Row(("not counted", value, *cells(counts)), "dim"))
+    columns = [Column(f"{part} (pixels)", right=True) for part in parts]
+    return FittedTable((Column("  class"), Column("in masks"), *columns), _indented(rows))
+
+
+def _indented(rows: Iterable[Row]) -> list[Row]:
+    return [row._replace(cells=(f"  {row.cells[0]}", *row.cells[1:])) for row in rows]
 
 
 def read_study(options: argparse.Namespace) -> Study:

@@ -19,7 +19,7 @@ from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import DAMAGED
 from orchestrator.tracking.run_states import find_run
 from orchestrator.tracking.tags import Tag
-from trainables.data.images import UnreadableImage, open_image
+from trainables.pixels.images import UnreadableImage, open_image
 from trainables.tasks.predictor import Classifier, Segmenter, load
 
 _CSV = "predictions.csv"

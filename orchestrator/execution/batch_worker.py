@@ -18,12 +18,12 @@ from orchestrator.execution.task import Task, full_disk_ends_the_run, worker_fac
 from orchestrator.storage.artifacts import NOTE, PRODUCED, finished_images, has_files_of
 from orchestrator.storage.manifest import describe, read_manifest
 from orchestrator.storage.run_records import Store
-from trainables.data.images import UnreadableImage
 from trainables.dataset import Indices
 from trainables.engine.checkpoints import Progress, Report, Unrecoverable
 from trainables.loading.image_files import OriginalImages, open_images, short_names
 from trainables.monitoring.watched_masks import watched_rows
 from trainables.numerics.distributed import World
+from trainables.pixels.images import UnreadableImage
 from trainables.producer import ProducerConfig, Product
 from trainables.tasks.registry import PRODUCERS
 

@@ -16,6 +16,7 @@ from orchestrator.planning.run import Run
 from trainables.data.contract import Source
 from trainables.dataset import DataError, DataInfo
 from trainables.loading.batches import check_batch
+from trainables.loading.mask_counts import MaskCounts
 from trainables.models.weights import WeightsError, fitting, read_state_file
 from trainables.monitoring.watched_masks import watched_rows
 from trainables.tasks.registry import TRAINABLES
@@ -24,11 +25,13 @@ from trainables.training_config import TrainableConfig
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of a study: its images and splits, and the fingerprint of its content."""
+    """A data set of a study: its images and splits, the fingerprint of its content, and what its
+    masks hold, if it has any."""
 
     name: str
     source: Source
     fingerprint: str
+    masks: MaskCounts | None = None
 
 
 def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:

@@ -46,6 +46,7 @@ from trainables.dataset import DataError
 from trainables.loading.decoded_cache import build, fingerprint
 from trainables.loading.image_files import needs_table, write_image_list
 from trainables.loading.image_table import fault
+from trainables.loading.mask_counts import check_masks, count_masks
 from trainables.metrics import metric_of
 from trainables.monitoring.probe import probe
 from trainables.optimizers.registry import OPTIMIZERS
@@ -102,7 +103,8 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
 
 
 def _read_data(study: Study, data_root: Path | None, home: Home) -> dict[str, DataSet]:
-    """List and fingerprint every data set. Raises StudyError with the errors of all of them."""
+    """List and fingerprint every data set, and look at its masks. Raises StudyError with the errors
+    of all of them."""
     errors = ErrorList()
     data: dict[str, DataSet] = {}
     trained_on = _trained_on(study)
@@ -110,7 +112,11 @@ def _read_data(study: Study, data_root: Path | None, home: Home) -> dict[str, Da
         try:
             source = read(config, data_root, cut=name in trained_on)
             manifest = home.cache / f"manifest-{_location_id(config, data_root)}.json"
-            data[name] = DataSet(name, source, fingerprint(source, config, manifest))
+            key = fingerprint(source, config, manifest)
+            masks = count_masks(source, manifest) if source.masks else None
+            data[name] = DataSet(name, source, key, masks)
+            for line in check_masks(masks, config.on_corrupt, name in trained_on) if masks else ():
+                errors.add(f"data.{name}", line)
         except DataError as error:
             errors.add(f"data.{name}", str(error))
     if errors.lines:

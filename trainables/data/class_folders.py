@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.contract import Listing, Settings, Source, find_place, from_listing
-from trainables.data.images import EXTENSIONS
 from trainables.dataset import DataError, few, near
+from trainables.pixels.images import EXTENSIONS
 
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= {"val": "val", "valid": "val", "validation": "val"}

@@ -6,36 +6,15 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from trainables.data.images import open_image
 from trainables.dataset import DataError, Indices
+from trainables.pixels.images import open_image
+from trainables.pixels.palette import Color, Ids, Palette
 
 # part → class → names of images relative to a folder; without labels: one class, ""
 Listing = dict[str, dict[str, list[str]]]
 Part = TypeVar("Part")
-Ids = npt.NDArray[np.uint8]  # (H, W) class ids, 255 where a pixel does not count
-Color = tuple[int, int, int]  # RGB in [0, 255]
-
-
-@dataclass(frozen=True)
-class Palette:
-    """Says what the pixels of a mask mean.
-
-    names: of the classes that count, by id. colours: id → RGB in [0, 255]. ignored: colors of
-    pixels that do not count. rounded: channels below 128 mean 0, others 255.
-
-    Without colors, masks hold numbers: `numbers` of the classes, and `ignored_numbers` of pixels
-    that do not count, as 255 never does.
-    """
-
-    names: tuple[str, ...]
-    colours: tuple[Color, ...] = ()
-    ignored: tuple[Color, ...] = ()
-    rounded: bool = False
-    numbers: tuple[int, ...] = ()
-    ignored_numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +33,7 @@ class Masks:
     @property
     def meaning(self) -> str:
         """Return the palette as text, for a hash; empty without one."""
-        return repr(self.palette) if self.palette else ""
+        return self.palette.meaning if self.palette else ""
 
     @property
     def colours(self) -> tuple[Color, ...]:

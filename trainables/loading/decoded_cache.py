@@ -25,9 +25,8 @@ from PIL import Image, ImageFile
 
 from trainables.data.contract import Masks, Source
 from trainables.data.datasets import DatasetConfig, read
-from trainables.data.images import UnreadableImage, framed, framed_mask, square, unreadable_images
 from trainables.dataset import IGNORED, DataError, Indices, Pixels, few
-from trainables.loading.file_hashes import file_hashes
+from trainables.loading.file_hashes import file_hashes, masks_manifest
 from trainables.loading.image_table import (
     FORMAT,
     ImageTable,
@@ -36,6 +35,8 @@ from trainables.loading.image_table import (
     fault,
     open_table,
 )
+from trainables.loading.mask_counts import check_masks, count_masks
+from trainables.pixels.images import UnreadableImage, framed, framed_mask, square, unreadable_images
 
 log = logging.getLogger(__name__)
 _CHUNK_BYTES = 4 << 20
@@ -51,8 +52,12 @@ def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = No
     cache_folder: where decoded images are kept, made if absent; root: the folder in which data sets
     lie, needed where `config` has no `path` and its type is not built in. Raises DataError.
     """
-    source = read(config, root)
-    key = fingerprint(source, config, cache_folder / "file_hashes.json")
+    source, manifest = read(config, root), cache_folder / "file_hashes.json"
+    key = fingerprint(source, config, manifest)
+    if source.masks is not None:
+        errors = check_masks(count_masks(source, manifest), config.on_corrupt, trained_on=True)
+        if errors:
+            raise DataError("; ".join(errors))
     return open_table(build(source, config, key, cache_folder))
 
 
@@ -69,8 +74,7 @@ def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
     contents = file_hashes(source.files, manifest) if source.files else _pixel_hashes(source)
     if source.masks is not None:
         digest.update(json.dumps(source.masks.meaning).encode())
-        beside = manifest.with_name(f"{manifest.stem}-masks{manifest.suffix}")
-        hashes = _mask_hashes(source.masks, len(contents), beside)
+        hashes = _mask_hashes(source.masks, len(contents), masks_manifest(manifest))
         contents = [f"{image} {mask}" for image, mask in zip(contents, hashes, strict=True)]
     for index, (name, content) in enumerate(zip(source.names, contents, strict=True)):
         line = f"{name}\0{content}\0{source.labels[index]}\0{split.get(index)}\n"

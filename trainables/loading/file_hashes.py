@@ -17,7 +17,7 @@ _AT_ONCE = 64  # files per task of a thread: singly, scheduling costs more than 
 _THREADS = 8  # reading waits for the disk, hashing releases the interpreter lock
 _SETTLED_NS = 2_000_000_000  # a younger file may change again within one tick of its clock
 
-Entry = list[Any]  # [size, mtime in ns, sha256]
+Entry = list[Any]  # of hashes: [size, mtime in ns, sha256]
 
 
 def file_hashes(files: Sequence[Path], manifest: Path) -> list[str]:
@@ -26,7 +26,7 @@ def file_hashes(files: Sequence[Path], manifest: Path) -> list[str]:
     manifest: the file that remembers (path, size, mtime) → sha256; if damaged, it is written anew.
     Raises DataError for a file that cannot be read.
     """
-    known = _read(manifest)
+    known = read_entries(manifest)
     chunks = [files[i : i + _AT_ONCE] for i in range(0, len(files), _AT_ONCE)]
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -39,7 +39,7 @@ def file_hashes(files: Sequence[Path], manifest: Path) -> list[str]:
     settled = time.time_ns() - _SETTLED_NS
     fresh = {path: entry for path, entry in entries if entry[1] < settled}
     if any(known.get(path) != entry for path, entry in fresh.items()):
-        _write(manifest, known | fresh)
+        write_entries(manifest, known | fresh)
     return [entry[2] for _, entry in entries]
 
 
@@ -57,7 +57,12 @@ def _hash(files: Sequence[Path], known: dict[str, Entry]) -> list[tuple[str, Ent
     return entries
 
 
-def _read(manifest: Path) -> dict[str, Entry]:
+def masks_manifest(manifest: Path) -> Path:
+    """Return the manifest of the masks of a data set, beside that of its images."""
+    return manifest.with_name(f"{manifest.stem}-masks{manifest.suffix}")
+
+
+def read_entries(manifest: Path) -> dict[str, Entry]:
     """Read a manifest, whose first line is the checksum of the rest; empty if absent or damaged."""
     with contextlib.suppress(FileNotFoundError):
         checksum, _, body = manifest.read_bytes().partition(b"\n")
@@ -67,7 +72,8 @@ def _read(manifest: Path) -> dict[str, Entry]:
     return {}
 
 
-def _write(manifest: Path, entries: dict[str, Entry]) -> None:
+def write_entries(manifest: Path, entries: dict[str, Entry]) -> None:
+    """Write a manifest, whole or not at all."""
     body = json.dumps(entries).encode()
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=manifest.parent, delete=False) as stream:

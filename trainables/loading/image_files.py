@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainables.data.contract import Palette, Source
-from trainables.data.images import UnreadableImage, open_image, unreadable_images
-from trainables.data.masks import pair_name, read_mask
+from trainables.data.contract import Source
+from trainables.data.masks import pair_name
 from trainables.dataset import Indices, Pixels
 from trainables.loading.image_table import ImageTable, open_table
+from trainables.pixels.images import UnreadableImage, open_image, unreadable_images
+from trainables.pixels.mask_values import read_mask
+from trainables.pixels.palette import Palette
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def _palette(given: dict[str, Any] | None) -> Palette | None:
     if given is None:
         return None
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    for name in ("colours", "ignored"):
-        fields[name] = tuple(tuple(color) for color in fields[name])
+    for name in ("colours", "ignored", "more_numbers"):
+        fields[name] = tuple(tuple(entry) for entry in fields.get(name, ()))
     return Palette(**fields)
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from trainables.config import as_plain
-from trainables.data.images import square
 from trainables.dataset import DataInfo, Pixels
 from trainables.loading.image_table import ImageTable
+from trainables.pixels.images import square
 from trainables.tasks.registry import TRAINABLES
 from trainables.training_config import TrainableConfig, with_present_keys
 from trainables.transforms.geometry import normalize

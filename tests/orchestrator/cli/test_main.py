@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from orchestrator.cli.main import COMMANDS, _parser, main
 from orchestrator.config.yaml_loader import built_in_studies
@@ -208,6 +209,43 @@ def test_data_describes_what_a_study_s_data_holds(capsys: pytest.CaptureFixture[
     line, classes = capsys.readouterr().out.splitlines()
     assert line.startswith("digits: 10 classes; train ")
     assert classes.strip() == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+
+
+def write_masks(folder: Path, values: tuple[int, int]) -> Path:
+    """A study of ten masks, half of them the one value and half the other."""
+    for kind in ("images", "masks"):
+        (folder / "set" / kind).mkdir(parents=True)
+    for number in range(10):
+        Image.new("RGB", (32, 32)).save(folder / f"set/images/{number}.png")
+        mask = Image.new("L", (32, 32), values[0])
+        mask.paste(values[1], (0, 0, 16, 32))
+        mask.save(folder / f"set/masks/{number}.png")
+    (folder / "set/classes.csv").write_text("id,name\n0,sky\n1,tree\n")
+    config = "{dataset: mine, network: fcn32s, backbone: vgg16, hidden: 8, epochs: 1}"
+    study = folder / "study.yaml"
+    study.write_text(
+        "study: trees\nquestion: Where?\ndata: {mine: {type: mask_folders, path: set, size: 32}}\n"
+        f"stages: {{a: {{trainable: segment, config: {config}}}}}\n"
+    )
+    return study
+
+
+def test_data_counts_the_pixels_of_masks_by_class_and_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", str(write_masks(tmp_path, (0, 1)))]) == 0
+    first, _, sky, tree = capsys.readouterr().out.splitlines()
+    assert first.startswith("mine: 2 classes of pixels; train 7, val 1, test 2; ")
+    assert sky.split() == ["sky", "0", "3,584", "(50.0%)", "512", "(50.0%)", "1,024", "(50.0%)"]
+    assert tree.split()[:4] == ["tree", "1", "3,584", "(50.0%)"]
+
+
+@pytest.mark.parametrize("command", ["data", "plan"])
+def test_data_and_plan_refuse_masks_in_which_a_class_has_no_pixel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([command, str(write_masks(tmp_path, (0, 255)))]) == 2
+    assert "data.mine: class 'tree' (1) has no pixel in the 7" in capsys.readouterr().err
 
 
 def test_plan_shows_every_run_and_starts_nothing(

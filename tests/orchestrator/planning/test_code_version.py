@@ -251,11 +251,17 @@ def test_another_trainable_s_code_and_bookkeeping_do_not_count(copied: Path, fil
     assert version() == before
 
 
-@pytest.mark.parametrize("module", ["csv_lists", "datasets", "class_folders", "splits", "images"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("data/csv_lists", "data/datasets", "data/class_folders", "data/splits"),
+        *("pixels/images", "pixels/class_table", "pixels/mask_values", "loading/mask_counts"),
+    ],
+)
 def test_how_a_data_set_is_read_does_not_count(copied: Path, module: str) -> None:
     """What was read is in the data's fingerprint; a new type must not train all again."""
     before = {task: version(task) for task in TRAINABLES}
-    add(copied / f"trainables/data/{module}.py")
+    add(copied / f"trainables/{module}.py")
     assert {task: version(task) for task in TRAINABLES} == before
 
 

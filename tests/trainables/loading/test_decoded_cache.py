@@ -176,7 +176,9 @@ def test_many_unreadable_images_still_make_one_line(tmp_path: Path) -> None:
     for i in range(10):
         (folder / f"a/{i:02}.png").write_bytes(b"")
         (folder / f"b/{i:02}.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"20 unreadable images: .*a/09.png .* and 10 more: repair"):
+    with pytest.raises(
+        DataError, match=r"20 unreadable images: a/00.png, .* and 15 more \(empty file\): rep"
+    ):
         build(folder)
 
 
@@ -403,8 +405,8 @@ def test_masks_and_what_their_colours_mean_are_in_the_fingerprint(tmp_path: Path
     ("mask", "message"),
     [
         (np.full((6, 7, 3), ROOF), r"0002_sat.png \(image has 6x6 px, its mask 7x6\)"),
-        (np.zeros((6, 6, 3)), "mask 0002_mask.png has no pixel that counts"),
-        (np.full((6, 6, 3), 9), r"36 pixels of colour \(9, 9, 9\), which the colour table lacks"),
+        (np.zeros((6, 6, 3)), r"0002_sat.png \(mask has no pixel that counts: remove the pair\)"),
+        (np.full((6, 6, 3), 9), r"36 pixels of colour \(9, 9, 9\), which the class table lacks"),
     ],
 )
 def test_a_mask_with_a_fault_is_named_before_anything_is_trained(

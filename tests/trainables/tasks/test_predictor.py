@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.data import images as training
 from trainables.dataset import DataInfo
 from trainables.loading.image_table import ImageTable
+from trainables.pixels import images as training
 from trainables.tasks.predictor import (
     MODEL,
     Classifier,

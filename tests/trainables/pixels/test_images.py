@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.images import (
+from trainables.pixels.images import (
     EXTENSIONS,
     UnreadableImage,
     framed,

@@ -21,7 +21,10 @@ class UnreadableImage(OSError):
 
 def unreadable_images(reasons: Mapping[str, str]) -> DataError:
     """Return the error of a data set with images that cannot be read: name → reason."""
-    shown = few([f"{name} ({reason})" for name, reason in reasons.items()], most=10)
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    shown = few([f"{few(some)} ({reason})" for reason, some in names.items()], most=10)
     count = f"{len(reasons)} unreadable image{'s' if len(reasons) > 1 else ''}"
     return DataError(f"data set has {count}: {shown}: repair them or set `on_corrupt: skip`")
 

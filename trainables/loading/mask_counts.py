@@ -1,0 +1,210 @@
+"""Counts the pixels of each class in all masks of a data set, and checks what the masks hold.
+
+Masks that did not change are not read again: what was counted in a pair of files is remembered.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from trainables.data.contract import Source
+from trainables.dataset import IGNORED, DataError, few
+from trainables.loading.file_hashes import file_hashes, masks_manifest, read_entries, write_entries
+from trainables.pixels.images import UnreadableImage, unreadable_images
+from trainables.pixels.mask_values import MaskTally, tally_mask
+from trainables.pixels.palette import Palette
+
+_FORMAT = 1  # of what is remembered: raise it when a mask is counted in another way
+_THREADS = 8  # decoding releases the interpreter lock
+_SHOWN = 8  # values in a message
+
+Look = MaskTally | str  # what a mask holds, or why it cannot be used
+
+
+@dataclass(frozen=True)
+class MaskCounts:
+    """The pixels of a data set with masks.
+
+    names: of the images; files: of the masks, for messages; looks: what each mask holds; parts: as
+    in the source; palette: None for masks in memory.
+    """
+
+    names: Sequence[str]
+    files: Sequence[str]
+    looks: Sequence[Look]
+    parts: dict[str, list[int]]
+    classes: tuple[str, ...]
+    palette: Palette | None
+
+    def pixels(self, part: str) -> list[int]:
+        """Return the pixels of each class in a part."""
+        rows = [tally.classes for tally in self._tallies(part)]
+        return [sum(column) for column in zip(*rows, strict=True)] or [0] * len(self.classes)
+
+    def uncounted(self, part: str) -> dict[str, int]:
+        """Return value → pixels of a part that do not count."""
+        total: Counter[str] = Counter()
+        for tally in self._tallies(part):
+            total.update(tally.uncounted)
+        return dict(total)
+
+    def _tallies(self, part: str) -> list[MaskTally]:
+        looks = [self.looks[row] for row in self.parts[part]]
+        return [look for look in looks if isinstance(look, MaskTally)]
+
+
+def count_masks(source: Source, manifest: Path) -> MaskCounts:
+    """Look at all masks of a data set. manifest: as of `fingerprint`, whose hashes are used.
+
+    Raises DataError for a file that cannot be read at all.
+    """
+    masks = source.masks
+    if masks is None:
+        raise ValueError("the data set has no masks")
+    rows = range(len(source.names))
+    palette = masks.palette
+    if palette is None:
+        looks: list[Look] = [_of_ids(masks.decode(row), len(source.classes)) for row in rows]
+    else:
+        looks = _looks(masks.files, palette, manifest)
+    parts = {part: indices.tolist() for part, indices in source.parts.items()}
+    files = [f"{file.parent.name}/{file.name}" for file in masks.files] or source.names
+    return MaskCounts(source.names, files, looks, parts, source.classes, palette)
+
+
+def _of_ids(ids: np.ndarray[Any, Any], classes: int) -> MaskTally:
+    counts = np.bincount(ids.ravel(), minlength=IGNORED + 1)
+    ignored = int(counts[IGNORED])
+    return MaskTally(counts[:classes].tolist(), {str(IGNORED): ignored} if ignored else {}, {}, {})
+
+
+def _looks(files: Sequence[Path], palette: Palette, manifest: Path) -> list[Look]:
+    """Return what each mask holds, of those that are not remembered by looking."""
+    hashes = file_hashes(files, masks_manifest(manifest))
+    memory = manifest.with_name(f"{manifest.stem}-counts{manifest.suffix}")
+    header = json.dumps([_FORMAT, palette.meaning])
+    known = {
+        key: look for key, (written, look) in read_entries(memory).items() if written == header
+    }
+    new = {key: file for key, file in zip(hashes, files, strict=True) if key not in known}
+    try:
+        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+            fresh = list(pool.map(lambda file: _look(file, palette), new.values()))
+    except OSError as error:
+        raise DataError(
+            f"cannot read {error.filename} ({error.strerror}): repair or remove it"
+        ) from error
+    known |= {
+        key: look if isinstance(look, str) else asdict(look)
+        for key, look in zip(new, fresh, strict=True)
+    }
+    if new:
+        write_entries(memory, {key: [header, look] for key, look in known.items()})
+    return [_from_plain(known[key]) for key in hashes]
+
+
+def _look(file: Path, palette: Palette) -> Look:
+    try:
+        return tally_mask(file, palette)
+    except UnreadableImage as error:
+        return str(error)
+
+
+def _from_plain(look: Any) -> Look:
+    if isinstance(look, str):
+        return look
+    palette = {int(index): (r, g, b) for index, (r, g, b) in look["palette"].items()}
+    return MaskTally(look["classes"], look["uncounted"], look["unknown"], palette)
+
+
+def check_masks(
+    counts: MaskCounts, on_corrupt: Literal["fail", "skip"], trained_on: bool
+) -> list[str]:
+    """Return what is wrong with the masks of a data set: a line each, empty if nothing is.
+
+    Masks that cannot be used, unless they are skipped; values that the table lacks; and, where
+    the set is trained on, classes without a pixel in training.
+    """
+    lines = []
+    refused = {
+        name: look
+        for name, look in zip(counts.names, counts.looks, strict=True)
+        if isinstance(look, str)
+    }
+    if refused and on_corrupt == "fail":
+        lines.append(str(unreadable_images(refused)))
+    lines += _unknown_values(counts)
+    if trained_on and not lines:
+        lines += _classes_without_pixels(counts)
+    return lines
+
+
+def _unknown_values(counts: MaskCounts) -> list[str]:
+    rows: dict[str, list[tuple[int, str]]] = {}
+    for name, look in zip(counts.files, counts.looks, strict=True):
+        for value, pixels in look.unknown.items() if isinstance(look, MaskTally) else ():
+            rows.setdefault(value, []).append((pixels, name))
+    if not rows:
+        return []
+    coloured = counts.palette is not None and counts.palette.colours
+    what = "colours" if coloured else "values"
+    most = sorted(rows, key=lambda value: -sum(pixels for pixels, _ in rows[value]))
+    shown = few([_in_masks(value, rows[value]) for value in most], most=_SHOWN)
+    return [
+        f"masks hold {what} that the class table lacks: {shown}: add them to classes.csv, with "
+        "`ignored` 1 where they do not count"
+    ]
+
+
+def _classes_without_pixels(counts: MaskCounts) -> list[str]:
+    pixels = counts.pixels("train")
+    absent = [index for index, count in enumerate(pixels) if not count]
+    if not absent:
+        return []
+    palette, classes = counts.palette, counts.classes
+    names = few([f"{classes[k]!r}{_value_note(palette, k)}" for k in absent], most=_SHOWN)
+    held: dict[str, list[tuple[int, str]]] = {}
+    for row in counts.parts["train"]:
+        look = counts.looks[row]
+        if isinstance(look, MaskTally):
+            for value, count in _held(look, classes, palette).items():
+                held.setdefault(value, []).append((count, counts.files[row]))
+    shown = few([_in_masks(value, rows) for value, rows in held.items()], most=_SHOWN)
+    several = len(absent) > 1
+    cure = (
+        "remove them from training" if palette is None
+        else "correct classes.csv (`values` names the values of a class, `ignored` 1 takes one "
+        "out), or add training images that show " + ("them" if several else "it")
+    )  # fmt: skip
+    return [
+        f"class{'es' if several else ''} {names} {'have' if several else 'has'} no pixel in the "
+        f"{len(counts.parts['train'])} training masks, which hold {shown}: {cure}"
+    ]
+
+
+def _held(look: MaskTally, classes: Sequence[str], palette: Palette | None) -> dict[str, int]:
+    """Return what a mask shows, for a message → pixels."""
+    counted = {
+        f"{name!r}{_value_note(palette, index)}": look.classes[index]
+        for index, name in enumerate(classes)
+        if look.classes[index]
+    }
+    return counted | {f"{value} (not counted)": n for value, n in look.uncounted.items()}
+
+
+def _value_note(palette: Palette | None, index: int) -> str:
+    return "" if palette is None else f" ({palette.values_of(index).strip('()')})"
+
+
+def _in_masks(value: str, rows: Sequence[tuple[int, str]]) -> str:
+    """Return `7: 1,234 pixels in 3 masks (a.png, b.png and 1 more)`."""
+    total, names = sum(pixels for pixels, _ in rows), [name for _, name in rows]
+    masks = f"{len(rows)} mask{'s' if len(rows) > 1 else ''}"
+    return f"{value}: {total:,} pixel{'s' if total > 1 else ''} in {masks} ({few(names, most=3)})"

@@ -1,0 +1,1 @@
+"""What the pixels of files mean: images as RGB, masks as class ids."""
