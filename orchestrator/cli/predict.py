@@ -36,7 +36,7 @@ def predict(options: argparse.Namespace) -> int:
     settings = read_settings(options.mlflow)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
-    _, run_id = find_run(tracker.reader, options.run)
+    _, run_id = find_run(tracker.reader, options.run, home.name)
     with tempfile.TemporaryDirectory() as folder:
         model = load(_download_model(tracker, options.run, run_id, Path(folder)))
     if model is None:

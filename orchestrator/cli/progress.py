@@ -87,13 +87,13 @@ def _current(
     before: what the last call returned, which is returned again while MLflow does not answer.
     """
     try:
-        newest = tracker.reader.submissions(study, 1)
-        if not newest or newest[0].tags.get(Tag.JOB) != job_id:
+        tracked = tracker.reader.submission_of(study, job_id)
+        if tracked is None:
             return before
-        version = newest[0].tags.get(Tag.PLAN_VERSION)
+        version = tracked.tags.get(Tag.PLAN_VERSION)
         same = before is not None and before.tracked.tags.get(Tag.PLAN_VERSION) == version
-        plan = before.plan if before and same else tracker.reader.plan(newest[0])
-        return load(tracker.reader, newest[0], plan)
+        plan = before.plan if before and same else tracker.reader.plan(tracked)
+        return load(tracker.reader, tracked, plan)
     except TrackingError:
         return before
 
@@ -245,8 +245,9 @@ def _print_changes(
     """Print a line for every Run whose state or epoch has changed since the last call."""
     for item in runs:
         state = (item.state, epochs_done(item))
-        if item.state != State.PENDING and printed.get(item.run.key) != state:
-            printed[item.run.key] = state
+        name = f"{item.run.key} {item.run.label}"
+        if item.state != State.PENDING and printed.get(name) != state:
+            printed[name] = state
             row = cells(item)
             unit = "images" if item.run.artifacts else "epoch"
             loss = f"loss {row.loss}" if row.loss else ""

@@ -16,7 +16,7 @@ from orchestrator.storage.home import find_home
 from orchestrator.storage.run_log import named_logs
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_writer import Tracker
-from orchestrator.tracking.run_states import find_run, newest
+from orchestrator.tracking.run_states import find_run, newest, newest_of_any
 from orchestrator.tracking.tags import Tag
 
 
@@ -25,7 +25,7 @@ def stop(options: argparse.Namespace) -> int:
     home, study = find_home(options.home), study_name(options.study)
     services_up = services.find(home, read_settings(options.mlflow))
     tracker = Tracker(services_up.mlflow_uri) if services_up.mlflow_uri else None
-    submission = newest(tracker.reader, study) if tracker else None
+    submission = newest(tracker.reader, study, home.name) if tracker else None
     ray = services_up.ray
     jobs = jobs_of(submission, ray) if submission else ray and Jobs(ray)
     if not jobs:
@@ -34,9 +34,13 @@ def stop(options: argparse.Namespace) -> int:
     if running:
         jobs.stop(running.job_id)
     elif tracker and submission is None:
+        _, owner = newest_of_any(tracker.reader, study, home.name)
+        if owner:
+            raise Refused(f"study {study} was submitted by home {owner}: stop it from there", 1)
         raise Refused(f"study {study} was never submitted to {services_up.mlflow_uri}", 1)
     if tracker and submission:
-        last = newest(tracker.reader, study) or submission  # the job may have opened a new one
+        # the job may have opened a new one
+        last = newest(tracker.reader, study, home.name) or submission
         last = reconcile(tracker, home, last, jobs.ending(last.tracked.tags[Tag.JOB]))
         done = sum(item.state == State.FINISHED for item in last.runs)
         MESSAGES.print(f"{done} of {len(last.runs)} Runs are done")
@@ -54,7 +58,7 @@ def logs(options: argparse.Namespace) -> int:
     settings = read_settings(options.mlflow)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker, store = Tracker(str(uri)), Store(home.store)
-    key, run_id = find_run(tracker.reader, options.run)
+    key, run_id = find_run(tracker.reader, options.run, home.name)
     with tempfile.TemporaryDirectory() as folder:
         files = store.run(key).logs()
         if not files and run_id:  # trained on another machine

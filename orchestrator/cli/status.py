@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from orchestrator.reporting.comparison import State, tables, unfinished
 from orchestrator.reporting.tables import as_json, as_text
 from orchestrator.storage.home import Home, find_home
 from orchestrator.tracking.comparison_report import write_comparison
+from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
     RunState,
@@ -28,7 +30,7 @@ from orchestrator.tracking.run_states import (
     Submission,
     comparison,
     load,
-    newest,
+    newest_of_any,
     records,
 )
 from orchestrator.tracking.tags import Tag
@@ -39,28 +41,37 @@ def status(options: argparse.Namespace) -> int:
     home, settings = find_home(options.home), read_settings(options.mlflow)
     running = services.find(home, settings)
     name = study_name(options.study) if options.study else None
-    submissions = _reconciled(home, running, name)
-    if name and not submissions:
+    listed = _reconciled(home, running, name)
+    if name and not listed:
         raise Refused(_unknown_study(name, running), 1)
     if options.json:
-        say(json.dumps(_status_json(running, submissions), indent=1))
+        say(json.dumps(_status_json(running, listed), indent=1))
         return 0
     console = Terminal(highlight=False)
     show_services(running, console)
-    for submission in submissions:
+    for item in listed:
         if name:
-            _show_study(submission, str(running.mlflow_uri), console)
+            _show_study(item, str(running.mlflow_uri), console)
         else:
-            _show_name(submission, console)
-            console.print(progress_table(submission.runs, submission.searches))
-    if submissions and not name:
+            _show_name(item, console)
+            console.print(progress_table(item.submission.runs, item.submission.searches))
+    if listed and not name:
         console.print("\nDetails of one study: python -m orchestrator status STUDY", style="dim")
     return 0
 
 
-def _name_of(submission: Submission) -> str:
-    """Return the name of the study that was submitted."""
-    return str(submission.plan["study"])
+@dataclass(frozen=True)
+class _Listed:
+    """A study as `status` shows it: this home's newest submission, else the newest of others."""
+
+    submission: Submission
+    owner: str  # name of the home that it belongs to; empty for this one
+    others: Mapping[str, TrackedRun]  # home → its newest submission, without the one above
+
+    @property
+    def study(self) -> str:
+        """Return the name of the study that was submitted."""
+        return str(self.submission.plan["study"])
 
 
 def _unknown_study(name: str, running: Services) -> str:
@@ -69,9 +80,10 @@ def _unknown_study(name: str, running: Services) -> str:
     return f"study {name} was never submitted to {running.mlflow_uri}"
 
 
-def _show_study(submission: Submission, uri: str, console: Console) -> None:
+def _show_study(item: _Listed, uri: str, console: Console) -> None:
     """Print all that is known of a study: question, address, searches, every Run in detail."""
-    _show_name(submission, console)
+    submission = item.submission
+    _show_name(item, console)
     question = str(submission.plan["question"]).strip()
     if question:
         console.print(question, markup=False)
@@ -82,9 +94,14 @@ def _show_study(submission: Submission, uri: str, console: Console) -> None:
     console.print(progress_table(submission.runs, submission.searches, details=True))
 
 
-def _show_name(submission: Submission, console: Console) -> None:
+def _show_name(item: _Listed, console: Console) -> None:
+    whose = f"  (of home {item.owner})" if item.owner else ""
+    title = Text.assemble((item.study, "bold"), " ", item.submission.tracked.status, whose)
     console.print()
-    console.print(Text.assemble((_name_of(submission), "bold"), " ", submission.tracked.status))
+    console.print(title, soft_wrap=True)
+    for owner, tracked in item.others.items():
+        line = Text(f"home {owner} has submitted {item.study} too: {tracked.status}", "dim")
+        console.print(line, soft_wrap=True)
 
 
 def _address(uri: str, submission: Submission) -> str:
@@ -98,9 +115,11 @@ def compare(options: argparse.Namespace) -> int:
     home, settings = find_home(options.home).create(), read_settings(options.mlflow)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
-    submission = newest(tracker.reader, study_name(options.study))
+    submission, owner = newest_of_any(tracker.reader, study_name(options.study), home.name)
     if submission is None:
         raise Refused(f"study {options.study} was never submitted to {uri}", 1)
+    if owner:
+        MESSAGES.print(f"this submission belongs to home {owner}", markup=False)
     spec, runs = comparison(submission.plan), records(submission)
     compared = tables(runs, spec)
     if options.json:
@@ -110,23 +129,26 @@ def compare(options: argparse.Namespace) -> int:
         for line in filter(None, map(best_trial, submission.searches)):
             say(line)
         say(unfinished(runs, spec) or "")
-    write_comparison(tracker, submission)
+    if not owner:
+        write_comparison(tracker, submission)
     MESSAGES.print(f"tables and figures: {_address(str(uri), submission)}/artifacts")
     return 0
 
 
-def _reconciled(home: Home, running: Services, study: str | None) -> list[Submission]:
-    """Return the newest submission of every study, or of one, in its true state.
+def _reconciled(home: Home, running: Services, study: str | None) -> list[_Listed]:
+    """Return every study, or one, with its newest submission in its true state.
 
     A Run whose process has died is marked so in MLflow first.
     """
     if running.mlflow_uri is None:
         return []
     tracker = Tracker(running.mlflow_uri)
-    submissions = []
-    for name, tracked in tracker.reader.newest_submissions().items():
+    listed = []
+    for name, by_home in tracker.reader.newest_submissions(home.name).items():
         if study not in (None, name):
             continue
+        owner = home.name if home.name in by_home else list(by_home)[-1]
+        tracked = by_home.pop(owner)
         try:
             submission = load(tracker.reader, tracked)
         except UnknownPlan as error:
@@ -135,11 +157,11 @@ def _reconciled(home: Home, running: Services, study: str | None) -> list[Submis
         complete = tracked.status == State.FINISHED and submission.finished  # no process is left
         if not (complete or is_alive(submission, home, running.ray)):
             submission = reconcile(tracker, home, submission, ending(submission, running.ray))
-        submissions.append(submission)
-    return submissions
+        listed.append(_Listed(submission, "" if owner == home.name else owner, by_home))
+    return listed
 
 
-def _status_json(running: Services, submissions: Sequence[Submission]) -> dict[str, Any]:
+def _status_json(running: Services, listed: Sequence[_Listed]) -> dict[str, Any]:
     ray = running.ray
     return {
         "mlflow": {"tracking_uri": running.mlflow_uri},
@@ -150,12 +172,14 @@ def _status_json(running: Services, submissions: Sequence[Submission]) -> dict[s
         },
         "studies": [
             {
-                "study": _name_of(submission),
-                "state": submission.tracked.status,
-                "runs": [_run_json(item) for item in submission.runs],
-                "searches": [_search_json(item) for item in submission.searches],
+                "study": item.study,
+                "state": item.submission.tracked.status,
+                "home": item.owner or None,
+                "other_homes": {owner: run.status for owner, run in item.others.items()},
+                "runs": [_run_json(run) for run in item.submission.runs],
+                "searches": [_search_json(search) for search in item.submission.searches],
             }
-            for submission in submissions
+            for item in listed
         ],
     }
 

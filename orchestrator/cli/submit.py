@@ -20,7 +20,7 @@ from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
-from orchestrator.execution.ray_jobs import LOCAL, Job, Jobs
+from orchestrator.execution.ray_jobs import Job, Jobs
 from orchestrator.execution.services import RayService, Services
 from orchestrator.planning.code_version import git_commit, tree_version
 from orchestrator.planning.plan import UnknownPlan
@@ -28,10 +28,10 @@ from orchestrator.planning.prepare import Prepared, build_caches, build_ids, sto
 from orchestrator.reporting.comparison import State, tables, unfinished
 from orchestrator.reporting.tables import as_json, as_text
 from orchestrator.storage.files import locked
-from orchestrator.storage.home import Home, find_home
+from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
-from orchestrator.tracking.run_states import Submission, comparison, newest, records
+from orchestrator.tracking.run_states import Submission, comparison, load, newest, records
 from orchestrator.tracking.tags import Tag
 
 
@@ -89,6 +89,7 @@ def _job(
         tracking_uri=running.mlflow_uri,
         tree=tree_version(),
         git_commit=git_commit(),
+        submitter=home.name,
     )
 
 
@@ -165,9 +166,11 @@ def _watch(
     if submission is None:
         return 1
     try:
-        last = newest(tracker.reader, study) or submission
-        if last.tracked.tags[Tag.JOB] == job_id:  # else another job has taken over
+        last = load(tracker.reader, tracker.reader.run(submission.tracked.run_id))
+        if last.tracked.tags[Tag.JOB] == job_id:
             last = reconcile(tracker, home, last, jobs.ending(job_id))
+        else:
+            MESSAGES.print(f"job {last.tracked.tags[Tag.JOB]} has gone on with {study}")
         return _conclude(options, last)
     except TrackingError as error:
         MESSAGES.print(f"MLflow does not answer at {tracker.uri}: {error}", markup=False)
@@ -206,7 +209,7 @@ def _conclude(options: argparse.Namespace, submission: Submission) -> int:
 def _reconcile_last(tracker: Tracker, home: Home, study: str, ray: RayService) -> Submission | None:
     """Return the study's last submission in its true state, also where its driver has died."""
     try:
-        last = newest(tracker.reader, study)
+        last = newest(tracker.reader, study, home.name)
     except UnknownPlan as error:
         MESSAGES.print(f"warning: {error}", markup=False)
         return None

@@ -3,11 +3,11 @@ its process, and what the store has is sent."""
 
 import time
 
-from orchestrator.execution.ray_jobs import LOCAL, Jobs
+from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import RayService, ServiceError
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import Busy, locked
-from orchestrator.storage.home import Home
+from orchestrator.storage.home import LOCAL, Home
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.comparison_report import write_comparison
 from orchestrator.tracking.mlflow_client import TrackedRun
@@ -16,12 +16,11 @@ from orchestrator.tracking.run_states import (
     RunState,
     Submission,
     load,
-    newest,
     store_finished,
 )
 from orchestrator.tracking.run_sync import RunEnd
 from orchestrator.tracking.sync import MlflowSync
-from orchestrator.tracking.tags import Tag
+from orchestrator.tracking.tags import Tag, owner_of
 
 _LOCK_SECONDS = 5.0  # how long another process may reconcile the same study
 _POLL_SECONDS = 0.3
@@ -35,7 +34,7 @@ def is_alive(submission: Submission, home: Home, home_ray: RayService | None) ->
     """
     tags = submission.tracked.tags
     cluster = tags.get(Tag.CLUSTER, LOCAL)
-    if cluster == LOCAL and tags.get(Tag.HOME, home.name) != home.name:
+    if cluster == LOCAL and owner_of(tags, home.name) != home.name:
         return True
     jobs = jobs_of(submission, home_ray)
     return jobs.alive(tags[Tag.JOB]) if jobs else cluster != LOCAL
@@ -60,7 +59,7 @@ def jobs_of(submission: Submission, home_ray: RayService | None) -> Jobs | None:
 
 def reconcile(tracker: Tracker, home: Home, submission: Submission, why: str) -> Submission:
     """Make MLflow true for a submission whose job has ended: what the store has is sent, and Runs
-    without a process become KILLED. why: how the job ended. Returns the newest submission then.
+    without a process become KILLED. why: how the job ended. Returns the submission as it is then.
 
     Nothing is changed while a driver of the study lives, which holds the study's lock, whatever the
     cluster says of its job; nor for a submission of another home, whose store and locks are
@@ -71,15 +70,20 @@ def reconcile(tracker: Tracker, home: Home, submission: Submission, why: str) ->
     while True:
         try:
             with locked(home.driver_lock(study), wait=False):
-                last = newest(tracker.reader, study) or submission
+                last = _again(tracker, submission)
                 tags = last.tracked.tags
                 if tags.get(Tag.HOME, home.name) == home.name and tags[Tag.JOB] == job:
                     last = _reconcile(tracker, Store(home.store), last, why)
                 return last
         except Busy:
             if time.monotonic() > deadline:
-                return newest(tracker.reader, study) or submission
+                return _again(tracker, submission)
             time.sleep(_POLL_SECONDS)
+
+
+def _again(tracker: Tracker, submission: Submission) -> Submission:
+    """Read a submission again."""
+    return load(tracker.reader, tracker.reader.run(submission.tracked.run_id))
 
 
 def _reconcile(tracker: Tracker, store: Store, submission: Submission, why: str) -> Submission:
@@ -105,7 +109,7 @@ def _reconcile(tracker: Tracker, store: Store, submission: Submission, why: str)
         reason, status = ("", State.FINISHED) if after.finished else (why, State.KILLED)
         tracker.writer.set_tags(tracked.run_id, {Tag.REASON: reason})
         tracker.writer.set_status(tracked.run_id, status)
-    return newest(tracker.reader, study) or after
+    return _again(tracker, after)
 
 
 def _lacks_figures(store: Store, item: RunState) -> bool:

@@ -29,8 +29,8 @@ def log_plan(writer: MlflowWriter, run_id: str, prepared: Prepared) -> None:
 
 
 def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) -> TrackedRun:
-    """Return the MLflow run of this submission: the home's newest one goes on if its plan is the
-    same, else a new one is created.
+    """Return the MLflow run of this submission: the newest one of the home that has sent the job
+    goes on if its plan is the same, else a new one is created.
 
     The caller is the study's only driver: what else of the study is RUNNING has lost its driver.
     """
@@ -41,12 +41,13 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
         Tag.HOME: home.name,
         Tag.REASON: "",
     }
-    newest = tracker.reader.submissions(study.name, 1)
+    tags[Tag.SUBMITTER] = submitter = job.submitter or home.name
+    newest = tracker.reader.newest_submission(study.name, submitter)
     wanted = (plan, home.name)
-    same = [run for run in newest if (run.tags.get(Tag.PLAN), run.tags.get(Tag.HOME)) == wanted]
-    _kill_abandoned(tracker, study.name, home, same)
-    if same:
-        return _reopen(tracker, same[0], tags, prepared)
+    is_same = newest and (newest.tags.get(Tag.PLAN), newest.tags.get(Tag.HOME)) == wanted
+    _kill_abandoned(tracker, study.name, home, [newest] if newest and is_same else [])
+    if newest and is_same:
+        return _reopen(tracker, newest, tags, prepared)
     tags |= {Tag.STUDY: study.name, Tag.PLAN: plan, Tag.KIND: Kind.OPENING}
     if job.git_commit:
         tags[Tag.GIT_COMMIT] = job.git_commit

@@ -23,7 +23,6 @@ from orchestrator.execution.services import RayService, ServiceError, login
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.storage.home import Home
 
-LOCAL = "local"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _STOP_SECONDS = 60.0
 _ENVIRONMENT = {
@@ -45,11 +44,12 @@ class Job:
     plan: str  # digest of the plan, or of the study where only the cluster has the data
     data_root: str | None
     home: str
-    cluster: str  # the dashboard's address; LOCAL for the home's own
+    cluster: str  # the dashboard's address; `LOCAL` of `storage.home` for the home's own
     tracking_uri: str
     tree: str  # `tree_version` of the code that the command runs
     git_commit: str | None
     caches: Mapping[str, str] = field(default_factory=dict)  # fingerprint → build id, read whole
+    submitter: str = ""  # name of the home whose command sends it
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,12 @@ class Jobs:
                 entrypoint=f"{shlex.quote(python)} -m orchestrator.driver.driver job.json",
                 submission_id=job.job_id,
                 runtime_env={"working_dir": folder, "env_vars": environment},
-                metadata={"study": str(job.study["study"]), "plan": job.plan, "home": job.home},
+                metadata={
+                    "study": str(job.study["study"]),
+                    "plan": job.plan,
+                    "home": job.home,
+                    "submitter": job.submitter,
+                },
             )
 
     def running(self, study: str, home: Home) -> RunningJob | None:
@@ -95,8 +100,10 @@ class Jobs:
         with self._answering():
             for item in self._client.list_jobs():
                 meta = item.metadata or {}
-                ours = (meta.get("study"), meta.get("home")) == (study, str(home.root))
-                if ours and item.status.value not in ENDED:
+                # two machines may have homes at the same path
+                owner = meta.get("submitter") or home.name
+                asked = (meta.get("study"), meta.get("home"), owner)
+                if asked == (study, str(home.root), home.name) and item.status.value not in ENDED:
                     return RunningJob(str(item.submission_id), meta.get("plan", ""))
         return None
 

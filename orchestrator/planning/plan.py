@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.config.errors import UserError
-from orchestrator.planning.run import Inputs, Run, make_run
+from orchestrator.planning.run import Inputs, Run, Texts, label_texts, make_run
 from trainables.config import as_plain
 
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
@@ -34,14 +34,20 @@ def make_plan(study: "Study", inputs: Inputs) -> tuple[Run, ...]:
         if stage.search is not None or (stage.after is not None and stage.after not in runs_of):
             continue
         runs = [
-            make_run(stage, variant.values, config, parent, seed, inputs)
-            for variant, config in [(v, as_plain(v.config)) for v in stage.variants]
+            make_run(stage, texts, config, parent, seed, inputs)
+            for texts, config in _points(stage)
             for seed in stage.seeds
             for parent in _parents(stage, seed, runs_of)
         ]
         order = {label: place for place, label in enumerate(dict.fromkeys(r.label for r in runs))}
         runs_of[stage.name] = sorted(runs, key=lambda run: order[run.label])
     return tuple(run for runs in runs_of.values() for run in runs)
+
+
+def _points(stage: "Stage") -> list[tuple[Texts, dict[str, Any]]]:
+    """Return of every point of a stage's grid what its label shows, and its configuration."""
+    texts = label_texts([variant.values for variant in stage.variants])
+    return [(t, as_plain(v.config)) for t, v in zip(texts, stage.variants, strict=True)]
 
 
 def _parents(stage: "Stage", seed: int, runs_of: Mapping[str, list[Run]]) -> Iterable[Run | None]:
@@ -63,23 +69,26 @@ class PlannedRun:
 def plan_states(
     runs: Iterable[Run],
     state_of: Callable[[str], tuple[State, str]],
-    previous: Mapping[tuple[str, int], Run],
+    previous: Sequence[Run],
 ) -> tuple[PlannedRun, ...]:
     """Return every Run with its state and the reason for it.
 
-    state_of: Run key → state and detail, from the store. previous: (label, seed) → the Run in the
-    study's last plan.
+    state_of: Run key → state and detail, from the store. previous: the Runs of the study's last
+    plan.
     """
-    planned = []
+    planned, keys = [], {run.key for run in previous}
+    by_name = {(run.label, run.seed): run for run in previous}
     for run in runs:
         state, detail = state_of(run.key)
-        why = detail if state != "new" else _reason_to_run(run, previous.get((run.label, run.seed)))
+        before = run if run.key in keys else by_name.get((run.label, run.seed))
+        why = detail if state != "new" else _reason_to_run(run, before)
         planned.append(PlannedRun(run, state, why))
     return tuple(planned)
 
 
 def _reason_to_run(run: Run, before: Run | None) -> str:
-    """Say what changed since the last plan. before: the Run of the same label and seed in it."""
+    """Say what changed since the last plan. before: the Run itself where that plan has it, else
+    the one of the same label and seed in it."""
     if before is None:
         return "first time"
     if before.key == run.key:

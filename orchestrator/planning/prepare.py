@@ -273,12 +273,12 @@ def _location_id(config: DatasetConfig, root: Path | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _previous_runs(home: Home, study: str) -> dict[tuple[str, int], Run]:
-    """Return (label, seed) → Run of the study's last plan; empty if another version wrote it."""
+def _previous_runs(home: Home, study: str) -> tuple[Run, ...]:
+    """Return the Runs of the study's last plan; none if another version wrote it."""
     plan = read_json(home.plans / f"{study}.json")
     if plan is None or plan.get("format") != FORMAT:
-        return {}
-    return {(run.label, run.seed): run for run in from_plain(plan)}
+        return ()
+    return from_plain(plan)
 
 
 def _weight_hashes(study: Study) -> dict[str, str]:

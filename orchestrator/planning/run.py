@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from trainables.config import ONLY_LOOKS
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a s
 
 
 Values = tuple[tuple[str, Any], ...]
+Texts = tuple[tuple[str, str], ...]  # values as a label shows them
+_MOST_LETTERS = 200  # of one value in a label; MLflow takes no tag of more than 8,000
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,14 @@ class Inputs:
 
 def make_run(
     stage: "Stage",
-    values: Values,
+    texts: Texts,
     config: dict[str, Any],
     parent: Run | None,
     seed: int,
     inputs: Inputs,
 ) -> Run:
-    """Build a Run and its key. values: those of the stage's grid, for the label; config: whole."""
+    """Build a Run and its key. texts: the values of the stage's grid, for the label; config:
+    whole."""
     weights = inputs.weights.get(config["weights"])
     select, predicts, artifacts = inputs.facts[stage.trainable](config)
     not_deciding = () if artifacts else ONLY_LOOKS  # they decide what a producer makes
@@ -81,7 +87,7 @@ def make_run(
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return Run(
         stage=stage.name,
-        label=_label(stage.name, values, parent),
+        label=_label(stage.name, texts, parent),
         seed=seed,
         key=hashlib.sha256(text.encode()).hexdigest()[:20],
         parent=parent.key if parent else None,
@@ -97,15 +103,63 @@ def make_run(
     )
 
 
-def _label(stage: str, values: Values, parent: Run | None) -> str:
+def _label(stage: str, texts: Texts, parent: Run | None) -> str:
     """Return the stage with its grid values and its parents': `late[lr=0.1,rotation.epochs=5]`."""
-    parts = [f"{key}={_short(value)}" for key, value in values]
+    parts = [f"{key}={text}" for key, text in texts]
     if parent and "[" in parent.label:
         name, _, inherited = parent.label[:-1].partition("[")
         parts += [v if "." in v.split("=")[0] else f"{name}.{v}" for v in inherited.split(",")]
     return f"{stage}[{','.join(parts)}]" if parts else stage
 
 
+def label_texts(points: Sequence[Values]) -> list[Texts]:
+    """Return the values of every point of a grid as labels show them.
+
+    Signs such as `/` become `-`. Of one key no two values look alike: where they would, as `a b.pt`
+    and `a-b.pt` do, their signs are written as in addresses (`a%20b.pt`).
+    """
+    values: dict[str, dict[str, Any]] = {}  # key → exact text → value, each value once
+    for point in points:
+        for key, value in point:
+            values.setdefault(key, {})[repr(value)] = value
+    texts = {key: _told_apart(known) for key, known in values.items()}
+    return [tuple((key, texts[key][repr(value)]) for key, value in point) for point in points]
+
+
+def _told_apart(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return exact text → the first of four ways to write a value that no other value looks like.
+    The last way differs for any two values."""
+    texts: dict[str, str] = {}
+    for write in (_short, _escaped, _quoted, _with_digest):
+        left = {exact: write(value) for exact, value in values.items() if exact not in texts}
+        looks = Counter(map(_look, (*left.values(), *texts.values())))
+        texts |= {exact: text for exact, text in left.items() if looks[_look(text)] == 1}
+    return texts
+
+
+def _look(text: str) -> str:
+    """Return a text that is the same for texts which look the same on most screens."""
+    return unicodedata.normalize("NFKC", text)
+
+
+def _plain(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else str(value)
+
+
 def _short(value: Any) -> str:
-    text = repr(value) if isinstance(value, float) else str(value)
-    return "".join(c if c.isalnum() or c in "._+-" else "-" for c in text)
+    text = "".join(c if c.isalnum() or c in "._+-" else "-" for c in _plain(value))
+    return text if len(text) <= _MOST_LETTERS else _with_digest(text)
+
+
+def _escaped(value: Any) -> str:
+    """Write all but letters of ASCII, digits and `._+-` as `%` and its codes in UTF-8."""
+    return quote(_plain(value), safe="+", errors="surrogatepass")
+
+
+def _quoted(value: Any) -> str:
+    return f"'{_escaped(value)}'" if isinstance(value, str) else _escaped(value)
+
+
+def _with_digest(value: Any) -> str:
+    digest = hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{_escaped(value)[:_MOST_LETTERS]}-{digest}"

@@ -15,7 +15,7 @@ from orchestrator.config.search_schema import (
     values_of,
 )
 from orchestrator.config.study_schema import CompareSpec, Stage, Study, Variant
-from orchestrator.planning.run import Inputs, Run, make_run
+from orchestrator.planning.run import Inputs, Run, Values, label_texts, make_run
 from orchestrator.sampling.contract import SearchSpace
 from orchestrator.sampling.dimension import Kind, typed
 from trainables.config import as_plain
@@ -68,16 +68,27 @@ def _selected_stages(written: Sequence[Stage], winners: Sequence[Mapping[str, An
     for stage in written:
         own = stage is searched
         parts = [values_of(values, "" if own else stage.name) for values in winners]
-        variants = tuple(Variant(_label_values(part), config_of(stage, part)) for part in parts)
+        variants = tuple(Variant(_label_values(p, parts), config_of(stage, p)) for p in parts)
         name = stage.name if own else found_name(stage.name, searched.name)
         stages.append(Stage(name, stage.trainable, after, variants, searched.seeds))
         after = name
     return stages
 
 
-def _label_values(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return the values that a label shows; of `changes` their number."""
-    return tuple((k, len(v) if k == "changes" else v) for k, v in values.items())
+def _label_values(
+    values: Mapping[str, Any], winners: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[str, Any], ...]:
+    """Return the values that a label shows; of `changes` their number, with a digest of them where
+    other winners have as many."""
+    if "changes" not in values:
+        return tuple(values.items())
+    changes = values["changes"]
+    others = [w["changes"] for w in winners if w.get("changes", changes) != changes]
+    shown: Any = len(changes)
+    if any(len(other) == shown for other in others):
+        text = json.dumps(changes, sort_keys=True)
+        shown = f"{shown}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return tuple((k, shown if k == "changes" else v) for k, v in values.items())
 
 
 def searched_stages(study: Study, stage: Stage) -> list[Stage]:
@@ -132,11 +143,24 @@ class PlannedSearch:
         ValidationError where values do not fit together."""
         runs: list[Run] = []
         for stage in (*self.upstream, self.stage):
-            part = values_of(values, "" if stage is self.stage else stage.name)
-            point = (tuple(part.items()), as_plain(config_of(stage, part)))
+            owner = "" if stage is self.stage else stage.name
+            part = values_of(values, owner)
+            texts, *_ = label_texts([tuple(part.items()), *self._choices(owner)])
             parent = runs[-1] if runs else self.parent
-            runs.append(make_run(stage, *point, parent, self.seed, self.inputs))
+            config = as_plain(config_of(stage, part))
+            runs.append(make_run(stage, texts, config, parent, self.seed, self.inputs))
         return runs
+
+    def _choices(self, owner: str) -> list[Values]:
+        """Return every value that another trial may have in place of a trial's own, so that labels
+        tell them apart. owner: as in `owner_of`."""
+        return [
+            ((field, value),)
+            for name, dimension in self.search.space.items()
+            for prefix, field in [owner_of(name)]
+            if prefix == owner
+            for value in dimension.choice or ()
+        ]
 
     def run_of(self, values: Mapping[str, Any]) -> Run:
         """Return the Run whose metric judges a trial."""

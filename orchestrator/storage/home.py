@@ -16,6 +16,7 @@ from orchestrator.storage.files import locked, read_json, write_json
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = "ORCHESTRATOR_HOME"
+LOCAL = "local"  # stands for the home's own cluster where another one has an address
 
 
 class HomeError(UserError):

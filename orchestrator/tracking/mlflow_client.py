@@ -21,10 +21,11 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from orchestrator.config.errors import UserError
-from orchestrator.tracking.tags import PARENT_RUN, PREFIX, Kind, Tag, from_mlflow
+from orchestrator.tracking.tags import PARENT_RUN, PREFIX, Kind, Tag, from_mlflow, owner_of
 
 OPEN = ("SCHEDULED", "RUNNING")  # the statuses of a run that has not ended
 PAGE = 1000  # entries in one call
+_FEW = 20  # submissions in one call: the one that is looked for is mostly the first
 # one short try: with MLflow's own retries a dead server blocks a call for four minutes
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -88,31 +89,46 @@ class MlflowReader:
         with mlflow_errors():
             return _tracked(self._client.get_run(run_id))
 
-    def newest_submissions(self) -> dict[str, TrackedRun]:
-        """Return study → its newest submission, the newest study first, in two calls."""
+    def newest_submissions(self, home: str) -> dict[str, dict[str, TrackedRun]]:
+        """Return study → home that it belongs to → that home's newest submission of the study, the
+        newest study first, in two calls. home: as in `owner_of`."""
         with mlflow_errors():
             experiments = self._client.search_experiments(order_by=["creation_time DESC"])
         studies = {item.experiment_id: item.name for item in experiments}
         query = _has_kind(Kind.SUBMISSION)
         submissions = self._search(list(studies), query, "attributes.start_time ASC")
-        newest = {run.experiment_id: run for run in submissions}
+        newest: dict[str, dict[str, TrackedRun]] = {}
+        for run in submissions:
+            by_home = newest.setdefault(run.experiment_id, {})
+            owner = owner_of(run.tags, home)
+            by_home.pop(owner, None)  # so that the newest submission of all comes last
+            by_home[owner] = run
         return {name: newest[number] for number, name in studies.items() if number in newest}
 
-    def submissions(
-        self, study: str, most: int = PAGE, kind: Kind = Kind.SUBMISSION
-    ) -> list[TrackedRun]:
-        """Return submissions of a study, newest first. kind: OPENING before they have a plan."""
+    def newest_submission(self, study: str, home: str) -> TrackedRun | None:
+        """Return the newest submission of a study that belongs to a home."""
+        for run in self._submissions(study, _has_kind(Kind.SUBMISSION)):
+            if owner_of(run.tags, home) == home:
+                return run
+        return None
+
+    def submission_of(self, study: str, job: str) -> TrackedRun | None:
+        """Return the submission that a job works on; None before its driver has opened one, and
+        after another job has taken it over."""
+        query = f"{_has_kind(Kind.SUBMISSION)} and tags.`{PREFIX}{Tag.JOB}` = '{job}'"
+        return next(self._submissions(study, query), None)
+
+    def submissions(self, study: str, kind: Kind = Kind.SUBMISSION) -> list[TrackedRun]:
+        """Return all submissions of a study, of any home, newest first. kind: OPENING before they
+        have a plan."""
+        return list(self._submissions(study, _has_kind(kind)))
+
+    def _submissions(self, study: str, query: str) -> Iterator[TrackedRun]:
         with mlflow_errors():
             experiment = self._client.get_experiment_by_name(study)
-            if experiment is None:
-                return []
-            runs = self._client.search_runs(
-                [experiment.experiment_id],
-                filter_string=_has_kind(kind),
-                max_results=most,
-                order_by=["attributes.start_time DESC"],
-            )
-        return [_tracked(run) for run in runs]
+        if experiment is not None:
+            newest_first = "attributes.start_time DESC"
+            yield from self._pages([experiment.experiment_id], query, _FEW, newest_first)
 
     def children(self, parent: TrackedRun) -> list[TrackedRun]:
         """Return the Runs and searches of a submission, or the trials of a search."""
@@ -135,17 +151,22 @@ class MlflowReader:
         return bool(deleted)
 
     def _search(self, experiments: list[str], query: str, *order: str) -> list[TrackedRun]:
-        runs: list[TrackedRun] = []
+        return list(self._pages(experiments, query, PAGE, *order))
+
+    def _pages(
+        self, experiments: list[str], query: str, size: int, *order: str
+    ) -> Iterator[TrackedRun]:
+        """Yield runs; the next page is asked for when it is needed. size: runs of a page."""
         token = None
-        with mlflow_errors():
-            while True:
+        while True:
+            with mlflow_errors():
                 page = self._client.search_runs(
-                    experiments, query, max_results=PAGE, order_by=list(order), page_token=token
+                    experiments, query, max_results=size, order_by=list(order), page_token=token
                 )
-                runs += [_tracked(run) for run in page]
-                token = page.token
-                if not token:
-                    return runs
+            yield from map(_tracked, page)
+            token = page.token
+            if not token:
+                return
 
     # --- metrics -------------------------------------------------------------------------------
 

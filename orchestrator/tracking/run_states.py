@@ -1,19 +1,21 @@
 """Read the state and the figures of every Run of a submission from MLflow."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from orchestrator.config.errors import Refused
-from orchestrator.planning.plan import from_plain, json_digest
+from orchestrator.planning.plan import UnknownPlan, from_plain, json_digest
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import Comparison, RunRecord, State
 from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import MlflowWriter
-from orchestrator.tracking.tags import Kind, Tag, current_names
+from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of, owner_of
 
+log = logging.getLogger(__name__)
 _FINISHED, _MANY = "finished.json", 100  # see `store_finished`
 _CALLS_AT_ONCE = 8  # MLflow's client asks for one curve a call
 _MOST_NAMES = 8  # Runs named in an error
@@ -76,10 +78,21 @@ class Submission:
         return all(state == State.FINISHED for state in states)
 
 
-def newest(reader: MlflowReader, study: str) -> Submission | None:
-    """Return the newest submission of a study with its Runs; None where there is none."""
-    submissions = reader.submissions(study, 1)
-    return load(reader, submissions[0]) if submissions else None
+def newest(reader: MlflowReader, study: str, home: str) -> Submission | None:
+    """Return a home's newest submission of a study with its Runs; None where it has none. home: its
+    name."""
+    submission = reader.newest_submission(study, home)
+    return load(reader, submission) if submission else None
+
+
+def newest_of_any(reader: MlflowReader, study: str, home: str) -> tuple[Submission | None, str]:
+    """Return a home's newest submission of a study, or the newest one of others where the home has
+    none; and, of others, whose it is."""
+    own = newest(reader, study, home)
+    others = [] if own else reader.submissions(study)
+    if not others:
+        return own, ""
+    return load(reader, others[0]), owner_of(others[0].tags, home)
 
 
 def load(
@@ -164,11 +177,11 @@ def search_states(
 
 def run_states(runs: Iterable[Run], children: Iterable[TrackedRun]) -> tuple[RunState, ...]:
     """Join planned Runs with MLflow's, in the plan's order (parents first)."""
-    by_name = {(child.tags[Tag.LABEL], child.tags[Tag.SEED]): child for child in children}
+    by_identity = {identity_of(child.tags): child for child in children}
     states: list[RunState] = []
     by_key: dict[str, RunState] = {}
     for run in runs:
-        child = by_name.get((run.label, str(run.seed)))
+        child = by_identity.get((run.key, run.label))
         parent = by_key.get(run.parent) if run.parent else None
         if child is not None:
             reason = child.tags.get(Tag.REASON, "")
@@ -254,25 +267,26 @@ class Named(NamedTuple):
     run_id: str | None
 
 
-def find_run(reader: MlflowReader, name: str) -> tuple[str, str | None]:
-    """Return key and MLflow run of a Run or a trial.
+def find_run(reader: MlflowReader, name: str, home: str) -> tuple[str, str | None]:
+    """Return key and MLflow run of a Run or a trial: of the home's newest submissions, else of
+    those of others.
 
-    name: `study/label/seed`, the beginning of a key, or an MLflow run's id. Raises Refused where no
-    Run or several have that name.
+    name: `study/label/seed`, the beginning of a key, or an MLflow run's id; home: the home's name.
+    Raises Refused where no Run or several have that name.
     """
     if "/" in name:
-        study, _, rest = name.partition("/")
-        label, _, seed = rest.rpartition("/")
-        submission = newest(reader, study)
-        runs = _named(reader, submission) if submission else []
-        same = [item for item in runs if (item.label, item.seed) == (label, seed)]
-        if not same:
-            names = ", ".join(f"{study}/{item.label}/{item.seed}" for item in runs[:_MOST_NAMES])
-            raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
-        return same[0].key, same[0].run_id
+        return _find_by_label(reader, name, home)
     ids: dict[str, str | None] = {}  # key → MLflow run
-    for tracked in reader.newest_submissions().values():
-        for item in _named(reader, load(reader, tracked)):
+    newest_ones = reader.newest_submissions(home).values()
+    own = [by_home[home] for by_home in newest_ones if home in by_home]
+    others = [run for by_home in newest_ones for owner, run in by_home.items() if owner != home]
+    for tracked in (*own, *others):
+        try:
+            runs = _named(reader, load(reader, tracked))
+        except UnknownPlan as error:
+            log.warning("%s", error)
+            continue
+        for item in runs:
             if name and (item.key.startswith(name) or item.run_id == name):
                 ids[item.key] = ids.get(item.key) or item.run_id
     if len(ids) > 1:
@@ -280,6 +294,21 @@ def find_run(reader: MlflowReader, name: str) -> tuple[str, str | None]:
     if not ids:
         raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
     return next(iter(ids.items()))
+
+
+def _find_by_label(reader: MlflowReader, name: str, home: str) -> tuple[str, str | None]:
+    study, _, rest = name.partition("/")
+    label, _, seed = rest.rpartition("/")
+    submission, _ = newest_of_any(reader, study, home)
+    runs = _named(reader, submission) if submission else []
+    same = {item.key: item for item in runs if (item.label, item.seed) == (label, seed)}
+    if not same:
+        names = ", ".join(f"{study}/{item.label}/{item.seed}" for item in runs[:_MOST_NAMES])
+        raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
+    if len(same) > 1:  # a version that did not tell alike values apart has submitted it
+        raise Refused(f"several Runs are called {name}: give a key ({', '.join(same)})", 1)
+    ((key, item),) = same.items()
+    return key, item.run_id
 
 
 def _named(reader: MlflowReader, submission: Submission) -> list[Named]:

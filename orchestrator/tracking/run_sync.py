@@ -14,8 +14,10 @@ from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import Epoch, Publisher
-from orchestrator.tracking.tags import Kind, Tag, current_names
+from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of
 from trainables.metrics import LOSS
+
+Identity = tuple[str, str]  # as `identity_of` returns it
 
 
 class Phase(Enum):
@@ -39,22 +41,23 @@ class RunEnd:
 
 
 class Children:
-    """The MLflow runs below a submission or a search, by label and seed."""
+    """The MLflow runs below a submission or a search, each under its identity (see
+    `identity_of`)."""
 
     def __init__(self, tracker: Tracker, parent: TrackedRun) -> None:
         self._tracker, self._parent = tracker, parent
-        self._known: dict[tuple[str, str], TrackedRun] | None = None  # None: to be read
+        self._known: dict[Identity, TrackedRun] | None = None  # None: to be read
 
-    def find(self, run: Run) -> TrackedRun | None:
+    def find(self, identity: Identity) -> TrackedRun | None:
         """Return the MLflow run of a Run, if there is one."""
-        return self._read().get(name_of(run))
+        return self._read().get(identity)
 
-    def update(self, run: Run, tracked: TrackedRun) -> None:
+    def update(self, tracked: TrackedRun) -> None:
         """Remember what an MLflow run is now."""
-        self._read()[name_of(run)] = tracked
+        self._read()[identity_of(tracked.tags)] = tracked
 
     def create(
-        self, run: Run, tags: Mapping[str, str], describe: Callable[[str], None]
+        self, name: str, tags: Mapping[str, str], describe: Callable[[str], None]
     ) -> TrackedRun:
         """Create the MLflow run of a Run. describe: logs what it is, given the new run's id.
 
@@ -63,17 +66,17 @@ class Children:
         """
         known, self._known = self._read(), None
         run_id = self._tracker.writer.create_run(
-            self._parent.experiment_id, run.name, tags, self._parent.run_id
+            self._parent.experiment_id, name, tags, self._parent.run_id
         )
         describe(run_id)
-        known[name_of(run)] = tracked = self._tracker.reader.run(run_id)
+        known[identity_of(tags)] = tracked = self._tracker.reader.run(run_id)
         self._known = known
         return tracked
 
     def _read(self) -> dict[tuple[str, str], TrackedRun]:
         if self._known is None:
             children = self._tracker.reader.children(self._parent)
-            self._known = {(c.tags[Tag.LABEL], c.tags[Tag.SEED]): c for c in children}
+            self._known = {identity_of(child.tags): child for child in children}
         return self._known
 
 
@@ -100,10 +103,12 @@ class RunSync:
         end: RunEnd | None = None,
         upstream_values: Mapping[str, Any] | None = None,
         lineage: Sequence[Mapping[str, Any]] = (),
+        first_key: str = "",
     ) -> None:
         """upstream_values: parameters that a search chose for what the Run starts from. lineage: of
-        a trial of a population, whose weights it went on with: epoch, trial, values."""
-        self.run, self.end = run, end
+        a trial of a population, whose weights it went on with: epoch, trial, values. first_key: the
+        key that such a trial had at first."""
+        self.run, self.end, self._first_key = run, end, first_key
         self.phase = Phase.OPENING
         self.refusals = 0  # how often in a row MLflow has refused a call
         self._context, self._tracker = context, context.tracker
@@ -145,7 +150,7 @@ class RunSync:
     def _open(self, end: RunEnd | None) -> TrackedRun:
         """Find the Run's MLflow run among the submission's, or create it."""
         run, context = self.run, self._context
-        child = context.children.find(run)
+        child = context.children.find(identity(run, self._first_key))
         if child is not None:
             return self._resume(child, end)
         finished = end is not None and end.state == State.FINISHED and context.kind == Kind.RUN
@@ -163,10 +168,14 @@ class RunSync:
             Tag.DATASET: run.dataset,
             Tag.CODE_VERSION: run.code,
         }
+        if self._first_key:
+            tags[Tag.FIRST_KEY] = self._first_key
         if origin:
             tags[Tag.REUSED_FROM] = origin
         reused = origin is not None
-        return context.children.create(run, tags, lambda run_id: self._describe(run_id, reused))
+        return context.children.create(
+            run.name, tags, lambda run_id: self._describe(run_id, reused)
+        )
 
     def _resume(self, child: TrackedRun, end: RunEnd | None) -> TrackedRun:
         """Go on with the MLflow run that the Run has."""
@@ -186,7 +195,7 @@ class RunSync:
             }
             writer.set_tags(child.run_id, tags)
             child = replace(child, tags={**child.tags, **tags})
-            self._context.children.update(run, child)
+            self._context.children.update(child)
         if end is None:
             writer.set_status(child.run_id, State.RUNNING)
         if Tag.DESCRIBED not in child.tags:  # the process that created it died over it
@@ -284,6 +293,7 @@ class RunSync:
         writer.set_status(tracked.run_id, end.state)
 
 
-def name_of(run: Run) -> tuple[str, str]:
-    """Return label and seed, by which the Runs of one submission differ."""
-    return run.label, str(run.seed)
+def identity(run: Run, first_key: str = "") -> Identity:
+    """Return the identity of a Run, as `identity_of` reads it in MLflow. first_key: as in
+    `RunSync`."""
+    return first_key or run.key, run.label

@@ -17,11 +17,12 @@ from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import Publisher
 from orchestrator.tracking.run_sync import (
     Children,
+    Identity,
     Phase,
     RunEnd,
     RunSync,
     SyncContext,
-    name_of,
+    identity,
 )
 from orchestrator.tracking.tags import Kind
 
@@ -50,7 +51,7 @@ class MlflowSync:
         self._publisher = Publisher(tracker, store)
         children = Children(tracker, submission)
         self._context = SyncContext(tracker, store, facts, kind, children, self._publisher)
-        self._runs: dict[tuple[str, str], RunSync] = {}
+        self._runs: dict[Identity, RunSync] = {}
         self._tags: dict[str, str] = {}  # of the submission itself, not sent yet
         self._tags_refusals = 0
         self._guard = threading.Lock()  # of all of the above
@@ -66,12 +67,13 @@ class MlflowSync:
         end: RunEnd | None = None,
         upstream_values: Mapping[str, Any] | None = None,
         lineage: Sequence[Mapping[str, Any]] = (),
+        first_key: str = "",
     ) -> None:
-        """Send a Run that trains from now on, or that has ended before. upstream_values, lineage:
-        as in `RunSync`."""
+        """Send a Run that trains from now on, or that has ended before. upstream_values, lineage,
+        first_key: as in `RunSync`."""
         with self._guard:
-            sync = RunSync(self._context, run, end, upstream_values, lineage)
-            self._runs[name_of(run)] = sync
+            sync = RunSync(self._context, run, end, upstream_values, lineage, first_key)
+            self._runs[identity(run, first_key)] = sync
 
     def end(
         self,
@@ -79,21 +81,22 @@ class MlflowSync:
         end: RunEnd,
         upstream_values: Mapping[str, Any] | None = None,
         lineage: Sequence[Mapping[str, Any]] = (),
+        first_key: str = "",
     ) -> None:
-        """Send how a Run ended, whether it was followed or not. upstream_values, lineage: as in
-        `RunSync`."""
+        """Send how a Run ended, whether it was followed or not. upstream_values, lineage,
+        first_key: as in `RunSync`."""
         with self._guard:
-            sync = self._runs.get(name_of(run))
+            sync = self._runs.get(identity(run, first_key))
             # an end that was not sent yet, or that of the trial that continues this one
             if sync is None or sync.run.key != run.key or (sync.is_closed and sync.end != end):
-                sync = RunSync(self._context, run, None, upstream_values, lineage)
-                self._runs[name_of(run)] = sync
+                sync = RunSync(self._context, run, None, upstream_values, lineage, first_key)
+                self._runs[identity(run, first_key)] = sync
             sync.end = end
 
     def drop(self, run: Run) -> None:
         """Send nothing more of a Run: another process trains it now."""
         with self._guard:
-            del self._runs[name_of(run)]
+            del self._runs[identity(run)]
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the submission itself, with the next flush."""

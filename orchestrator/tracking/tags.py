@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from orchestrator.storage.home import LOCAL
+
 PREFIX = "orchestrator."
 PARENT_RUN = "mlflow.parentRunId"  # MLflow's own tags
 DESCRIPTION = "mlflow.note.content"
@@ -35,8 +37,9 @@ class Tag(StrEnum):
     GIT_COMMIT = "git_commit"  # of the checkout that submitted; absent outside a repository
     # of a submission
     JOB = "job"  # id of the Ray job that works on it
-    CLUSTER = "cluster"  # address of the cluster; `local` for the home's own
+    CLUSTER = "cluster"  # address of the cluster, or LOCAL
     HOME = "home"  # name of the home whose store and locks it uses
+    SUBMITTER = "submitter"  # name of the home whose command sent it, which may be another machine
     PLAN = "plan"  # digest of what was asked for: a submission with the same one goes on
     PLAN_VERSION = "plan_version"  # digest of plan.json as it is now: a change means read it again
     COMPARISON = "comparison_digest"  # digest of what the stored comparison was made from
@@ -49,6 +52,7 @@ class Tag(StrEnum):
     LABEL = "label"  # stage plus grid values
     SEED = "seed"
     RUN_KEY = "run_key"  # the Run's key in the store
+    FIRST_KEY = "first_key"  # of a trial of a population, whose key changes: its key at first
     PARENT_KEYS = "parent_keys"  # key of the Run that it starts from, or `none`
     ATTEMPT = "attempt"  # number of the newest attempt, from 1
     TRAINABLE = "trainable"
@@ -112,6 +116,20 @@ def from_mlflow(tags: Mapping[str, str]) -> dict[str, str]:
 def to_mlflow(tags: Mapping[str, str]) -> dict[str, str]:
     """Return our tags as they are written into MLflow, with the prefix."""
     return {f"{PREFIX}{name}": str(value) for name, value in tags.items()}
+
+
+def owner_of(tags: Mapping[str, str], home: str) -> str:
+    """Return the name of the home that a submission belongs to. home: the one that asks; it counts
+    as the owner where an earlier version has not noted who sent a job to a shared cluster."""
+    if Tag.SUBMITTER in tags:
+        return tags[Tag.SUBMITTER]
+    return tags.get(Tag.HOME, home) if tags.get(Tag.CLUSTER, LOCAL) == LOCAL else home
+
+
+def identity_of(tags: Mapping[str, str]) -> tuple[str, str]:
+    """Return what tells the Runs of one submission apart: the key, and the label, since stages that
+    ask for the same Run share its key."""
+    return tags.get(Tag.FIRST_KEY) or tags.get(Tag.RUN_KEY, ""), tags.get(Tag.LABEL, "")
 
 
 def model_tag(name: str) -> Tag:

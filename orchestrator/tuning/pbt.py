@@ -53,10 +53,8 @@ class PbtPopulation:
         return sum(trial.state == "RUNNING" and trial.epochs < self.boundary for trial in trials)
 
     def key_of(self, index: int, generation: int = 0) -> str:
-        """Return the key of a trial's Run. No other Run has it, since its weights may come from
-        another trial. generation: how often the trial has copied from another one."""
-        text = f"{self.planned.key} trial {index} generation {generation}"
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+        """Return the key of a trial's Run, as in `trial_key`."""
+        return trial_key(self.planned, index, generation)
 
     def run_of(self, trial: Trial) -> Run:
         """Return the Run that a trial's process trains, with the values that it has now."""
@@ -143,6 +141,13 @@ class PbtPopulation:
             else:
                 near[name] = _perturb(dimension, values[name], kinds[name] is int, draw)
         return near
+
+
+def trial_key(planned: PlannedSearch, index: int, generation: int = 0) -> str:
+    """Return the key of the Run of a population's trial. No other Run has it, since its weights may
+    come from another trial. generation: how often the trial has copied from another one."""
+    text = f"{planned.key} trial {index} generation {generation}"
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def continue_from(store: Store, key: str, previous: str, donor: str, epoch: int) -> bool:

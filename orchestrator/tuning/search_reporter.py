@@ -14,6 +14,7 @@ from orchestrator.storage.trial_log import Trial, counts, ranked
 from orchestrator.tracking.run_sync import RunEnd
 from orchestrator.tracking.sync import MlflowSync
 from orchestrator.tracking.tags import Tag
+from orchestrator.tuning.pbt import trial_key
 from trainables.engine.early_stopping import has_ended
 from trainables.tasks.registry import TRAINABLES
 from trainables.training_config import TrainableConfig
@@ -39,7 +40,7 @@ class SearchReporter:
                 self._followed.add(parent.key)
                 self.sync.follow(parent)
         upstream_values = _upstream_values(trial)
-        self.sync.follow(run, upstream_values=upstream_values, lineage=trial.lineage)
+        self.sync.follow(run, None, upstream_values, trial.lineage, self._first_key(trial))
 
     def on_trial_end(self, trial: Trial, runs: Sequence[Run]) -> None:
         """Report how a trial ended, and how its upstream Runs stand. runs: as above."""
@@ -51,7 +52,7 @@ class SearchReporter:
         else:
             outcome = "finished" if trial.state == "FINISHED" else "stopped_early"
             end = RunEnd(State.FINISHED, trial.reason, outcome)
-        self.sync.end(run, end, _upstream_values(trial), trial.lineage)
+        self.sync.end(run, end, _upstream_values(trial), trial.lineage, self._first_key(trial))
 
     def send_progress(self, trials: Sequence[Trial]) -> None:
         """Send the number of trials in each state, and the best one, as a tag of the search."""
@@ -61,6 +62,12 @@ class SearchReporter:
             "best": best and {"label": best.label, "figure": best.figure, "values": best.current},
         }
         self.sync.set_tags({Tag.PROGRESS: json.dumps(progress)})
+
+    def _first_key(self, trial: Trial) -> str:
+        """Return the key that a trial of a population had at first; empty for any other trial."""
+        if self.planned.search.scheduler != "pbt":
+            return ""
+        return trial_key(self.planned, trial.index)
 
     def _end_upstream(self, run: Run, state: TrialState) -> None:
         """Report an upstream Run of a trial that ended in `state`. Another trial may still train

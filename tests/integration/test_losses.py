@@ -13,13 +13,13 @@ from orchestrator.config.study_loader import from_mapping
 from orchestrator.driver.reconcile import is_alive, reconcile
 from orchestrator.driver.submission import open_submission
 from orchestrator.execution.processes import alive
-from orchestrator.execution.ray_jobs import LOCAL, Job
+from orchestrator.execution.ray_jobs import Job
 from orchestrator.execution.services import find, stop
 from orchestrator.planning.prepare import prepare
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import locked, read_json
-from orchestrator.storage.home import Home
+from orchestrator.storage.home import LOCAL, Home
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -202,14 +202,18 @@ def test_how_a_run_ended_while_mlflow_was_away_is_sent_by_the_next_command(serve
     with pytest.raises(TrackingError):
         sync.flush()
     _restart(home)
-    (found,) = reconcile(server, home, newest(server.reader, study), "its cluster is gone").runs
+    (found,) = reconcile(
+        server, home, newest(server.reader, study, home.name), "its cluster is gone"
+    ).runs
     assert (found.state, found.reason) == ("FAILED", "too hot")
-    assert newest(server.reader, study).tracked.status == "KILLED"
+    assert newest(server.reader, study, home.name).tracked.status == "KILLED"
 
 
 def test_a_run_without_a_process_is_killed_with_the_reason(server, home, study):
     _opened(server, home, study)
-    (found,) = reconcile(server, home, newest(server.reader, study), "its cluster is gone").runs
+    (found,) = reconcile(
+        server, home, newest(server.reader, study, home.name), "its cluster is gone"
+    ).runs
     assert found.state == "KILLED"
     assert found.reason == "its cluster is gone; submit the study again and it goes on"
     runs = server.connection.client.search_runs([server.writer.experiment(study)])
@@ -226,14 +230,14 @@ def test_a_submission_that_died_while_it_was_opened_is_not_left_running(server, 
 
 def test_a_run_that_is_to_be_tried_again_is_pending_until_its_turn_comes(server, home, study):
     sync, run, _ = _opened(server, home, study)
-    reconcile(server, home, newest(server.reader, study), "its cluster is gone")
+    reconcile(server, home, newest(server.reader, study, home.name), "its cluster is gone")
     prepared = prepare(from_mapping(_mapping(study)), None, home)
     job = Job("next", {}, "", None, str(home.root), LOCAL, server.uri, "", None)
     assert open_submission(server, prepared, job, home).run_id == sync.submission.run_id
-    (found,) = newest(server.reader, study).runs
+    (found,) = newest(server.reader, study, home.name).runs
     assert (found.state, found.run_id is None) == ("PENDING", False)
-    reconcile(server, home, newest(server.reader, study), "it was stopped")
-    (found,) = newest(server.reader, study).runs
+    reconcile(server, home, newest(server.reader, study, home.name), "it was stopped")
+    (found,) = newest(server.reader, study, home.name).runs
     assert (found.state, found.reason.partition(";")[0]) == ("KILLED", "it was stopped")
 
 
@@ -251,15 +255,18 @@ def test_what_mlflow_refuses_is_not_offered_for_ten_minutes(server, home, study)
 def test_nothing_is_reconciled_while_a_driver_lives(server, home, study):
     _opened(server, home, study)
     with locked(home.driver_lock(study)):  # as a driver does, whatever its cluster may say of it
-        (found,) = reconcile(server, home, newest(server.reader, study), "its cluster is gone").runs
+        (found,) = reconcile(
+            server, home, newest(server.reader, study, home.name), "its cluster is gone"
+        ).runs
         assert found.state == "RUNNING"
 
 
 def test_another_home_on_the_same_server_is_left_alone(server, home, study, tmp_path):
     _opened(server, home, study)
     other = Home(tmp_path / "other").create()
-    assert is_alive(newest(server.reader, study), other, None)
-    (found,) = reconcile(server, other, newest(server.reader, study), "its cluster is gone").runs
+    submission = newest(server.reader, study, home.name)
+    assert is_alive(submission, other, None)
+    (found,) = reconcile(server, other, submission, "its cluster is gone").runs
     assert (
         found.state == "RUNNING"
     )  # as it does for `stop`, which does not ask the cluster whether it lives

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.cli.status import _reconciled, _show_study, _status_json
+from orchestrator.cli.status import _Listed, _reconciled, _show_study, _status_json
 from orchestrator.execution.services import Services
 from orchestrator.planning.plan import FORMAT
 from orchestrator.reporting.comparison import State
@@ -41,7 +41,7 @@ def submission() -> Submission:
 @pytest.mark.parametrize("width", [80, 140])
 def test_one_study_is_shown_with_every_detail(width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
-    _show_study(submission(), URI, console)
+    _show_study(_Listed(submission(), "", {}), URI, console)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     words = " ".join(text.split())
@@ -62,7 +62,9 @@ def test_one_study_is_shown_with_every_detail(width: int) -> None:
 
 
 def test_json_holds_every_run_and_search() -> None:
-    answer = json.loads(json.dumps(_status_json(Services(None, URI), [submission()])))
+    answer = json.loads(
+        json.dumps(_status_json(Services(None, URI), [_Listed(submission(), "", {})]))
+    )
     assert answer["mlflow"] == {"tracking_uri": URI}
     (study,) = answer["studies"]
     assert (study["study"], study["state"]) == ("small", "FAILED")
@@ -84,8 +86,34 @@ def test_only_the_study_that_is_asked_for_is_read(
         writer.set_status(run_id, "FINISHED")
     home, running = Home(tmp_path / "home"), Services(None, uri)
     names = {
-        asked: sorted(item.plan["study"] for item in _reconciled(home, running, asked))
+        asked: sorted(item.study for item in _reconciled(home, running, asked))
         for asked in (None, "first", "third")
     }
     assert names == {None: ["first", "second"], "first": ["first"], "third": []}
     assert _reconciled(home, Services(None, None), None) == []
+
+
+def test_whose_a_submission_is_is_said_where_homes_share_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    writer, home = Tracker(uri).writer, Home(tmp_path / "home").create()
+    for study, owners in (("both", (home.name, "theirs")), ("alien", ("theirs",))):
+        plan = {"format": FORMAT, "study": study, "question": "", "runs": [], "searches": []}
+        for owner in owners:
+            tags = {"kind": "submission", "home": owner, "job": f"{study} of {owner}"}
+            run_id = writer.create_run(writer.experiment(study), "submission", tags)
+            writer.log_text(run_id, json.dumps(plan), "plan.json")
+            writer.set_status(run_id, "FINISHED" if owner == home.name else "RUNNING")
+    listed = {item.study: item for item in _reconciled(home, Services(None, uri), None)}
+    assert listed["both"].submission.tracked.tags["job"] == f"both of {home.name}"
+    assert (listed["both"].owner, list(listed["both"].others)) == ("", ["theirs"])
+    assert (listed["alien"].owner, dict(listed["alien"].others)) == ("theirs", {})
+    console = Console(file=io.StringIO(), width=80)
+    for item in listed.values():
+        _show_study(item, URI, console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "home theirs has submitted both too: RUNNING" in text
+    assert "alien RUNNING  (of home theirs)" in text

@@ -56,7 +56,7 @@ def remembered(home: Home, study: str, dataset: str) -> tuple[Run, ...]:
     code = {"rotation": "c1", "classify": "c2"}
     facts = {name: (lambda config: ("val/accuracy", False, "")) for name in code}
     runs = make_plan(made, Inputs({"x": dataset}, {}, lambda task, config: code[task], facts))
-    store_plan(Prepared(made, {}, plan_states(runs, lambda key: ("new", ""), {})), home)
+    store_plan(Prepared(made, {}, plan_states(runs, lambda key: ("new", ""), [])), home)
     return runs
 
 

@@ -33,7 +33,7 @@ def submission(tracker: Tracker) -> TrackedRun:
             "reference": {}, "runs": [dict(vars(run)) for run in RUNS]}  # fmt: skip
     writer.log_text(run_id, json.dumps(plan), "plan.json")
     for run in RUNS:
-        tags = {"label": run.label, "seed": "0", "kind": "run"}
+        tags = {"label": run.label, "seed": "0", "kind": "run", "run_key": run.key}
         child = writer.create_run(experiment, run.name, tags, run_id)
         writer.set_status(child, "SCHEDULED")
     return tracker.reader.run(run_id)

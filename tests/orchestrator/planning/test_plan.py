@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from orchestrator.config.study_loader import from_mapping
+from orchestrator.config.study_schema import Variant
 from orchestrator.config.yaml_loader import apply_setting
 from orchestrator.planning.plan import (
     FORMAT,
@@ -21,7 +22,7 @@ from orchestrator.planning.plan import (
     plan_states,
     to_plain,
 )
-from orchestrator.planning.run import Inputs, Run
+from orchestrator.planning.run import Inputs, Run, label_texts
 
 STUDY = yaml.safe_load("""
 study: s
@@ -205,7 +206,7 @@ def test_ten_thousand_runs_have_different_keys_and_names() -> None:
 
 
 def why(now: Run, before: Run | None, state: Any = ("new", "")) -> str:
-    previous = {(now.label, now.seed): before} if before else {}
+    previous = [before] if before else []
     (planned,) = plan_states([now], lambda key: state, previous)
     assert planned.run is now
     assert planned.state == state[0]
@@ -320,3 +321,63 @@ def test_the_digest_names_what_waits_for_a_search_too(
         assert make_plan(study, INPUTS) == ()
         found.append(plan_digest(study, (), replace(INPUTS, **given)))
     assert found[0] != found[1]
+
+
+def grid_of_weights(*names: str) -> list[str]:
+    """Return the labels of a stage that starts from files of these names, one Run a file."""
+    study = from_mapping({**STUDY, "stages": {"P": STUDY["stages"]["P"]}})
+    (stage,) = study.stages
+    config = stage.variants[0].config
+    variants = tuple(
+        Variant((("weights", name),), config.model_copy(update={"weights": name})) for name in names
+    )
+    study = replace(study, stages=(replace(stage, variants=variants),))
+    inputs = replace(INPUTS, weights={name: f"sha of {name}" for name in names})
+    runs = make_plan(study, inputs)
+    assert len({run.key for run in runs}) == len(names)
+    return [run.label for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("a b.pt", "a-b.pt"), ["a%20b.pt", "a-b.pt"]),
+        (("a b.pt", "a/b.pt", "c d.pt"), ["a%20b.pt", "a%2Fb.pt", "c-d.pt"]),
+        (("a%20b.pt", "a b.pt"), ["a-20b.pt", "a-b.pt"]),
+        (("a%20b.pt", "a b.pt", "a-20b.pt", "a-b.pt"),
+         ["a%2520b.pt", "a%20b.pt", "a-20b.pt", "a-b.pt"]),
+        (("\u212b.pt", "\u00c5.pt"), ["%E2%84%AB.pt", "%C3%85.pt"]),  # Angstrom sign, A with ring
+        (("a,b=c].pt", "a-b-c-.pt"), ["a%2Cb%3Dc%5D.pt", "a-b-c-.pt"]),
+    ],
+)  # fmt: skip
+def test_values_that_look_alike_have_labels_that_do_not(
+    names: tuple[str, ...], shown: list[str]
+) -> None:
+    assert grid_of_weights(*names) == [f"P[weights={text}]" for text in shown]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["1", 1],
+        ["True", True],
+        ["None", None],
+        ["0.1", 0.1],
+        ["[1, 2]", [1, 2]],
+        ["x" * 5000 + "a", "x" * 5000 + "b"],
+        ["\ud800", "-", " "],
+        ["'1'", 1, "1", "%271%27"],
+    ],
+)
+def test_values_of_any_kind_are_told_apart_in_short_labels(values: list[Any]) -> None:
+    texts = [dict(point)["v"] for point in label_texts([(("v", value),) for value in values])]
+    assert len(set(texts)) == len(values)
+    assert all(len(text) < 300 and not set(text) & set(",[]=/ ") for text in texts)
+
+
+def test_a_run_that_the_last_plan_has_under_another_label_is_found_by_its_key() -> None:
+    (now, _) = plan()
+    stranger = replace(now, key="0" * 20, code="other")
+    renamed = replace(now, label="P[old]")
+    (planned,) = plan_states([now], lambda key: ("new", ""), [stranger, renamed])
+    assert planned.why == "not started yet"

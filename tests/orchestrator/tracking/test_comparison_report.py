@@ -52,7 +52,7 @@ def submission(tracker: Tracker, request: pytest.FixtureRequest) -> Submission:
     experiment = tracker.writer.experiment(request.node.name)
     run_id = tracker.writer.create_run(experiment, "submission", {"kind": "submission"})
     tracker.writer.log_text(run_id, json.dumps(PLAN), "plan.json")
-    tags = {"label": "A", "seed": "0", "kind": "run", "epochs": "2"}
+    tags = {"run_key": "A-0", "label": "A", "seed": "0", "kind": "run", "epochs": "2"}
     a = tracker.writer.create_run(experiment, "A", tags, run_id)
     epochs = [{"epoch": n, "val/loss": 1 / n, "val/accuracy": 0.3 * n} for n in (1, 2)]
     tracker.writer.log_epochs(a, [*epochs, {"epoch": 2, "test/accuracy": 0.625}], {})
@@ -113,7 +113,7 @@ def test_what_stands_is_written_again_only_when_something_has_changed(
     assert rewrites()
     tracker.writer.log_epochs(run_id, [{"epoch": 2, "test/accuracy": 0.75}], {})
     assert rewrites()
-    tags = {"label": "B", "seed": "0", "kind": "run"}
+    tags = {"run_key": "B-0", "label": "B", "seed": "0", "kind": "run"}
     tracker.writer.create_run(
         submission.tracked.experiment_id, "B", tags, submission.tracked.run_id
     )
@@ -137,7 +137,8 @@ def finish(tracker: Tracker, submission: Submission, many: int = 3) -> Submissio
     """Let the rest finish, and close the submission as its driver does. many: Runs from which on
     a file is stored."""
     for name, kind in {"B": "run", "search S": "search"}.items():
-        tags = {"label": name, "seed": "0", "kind": kind, "stage": name[-1]}
+        tags = {"run_key": f"{name}-0", "label": name, "seed": "0", "kind": kind}
+        tags["stage"] = name[-1]
         tags["progress"] = json.dumps({"counts": {"FINISHED": 2}} if kind == "search" else {})
         experiment, parent = submission.tracked.experiment_id, submission.tracked.run_id
         run_id = tracker.writer.create_run(experiment, name, tags, parent)

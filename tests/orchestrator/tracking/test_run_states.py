@@ -1,15 +1,29 @@
 """The plan is joined with what MLflow has: the state of every Run, and why it waits."""
 
 import json
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.config.errors import Refused
+from orchestrator.planning.plan import FORMAT
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import Comparison, tables, unfinished
 from orchestrator.tracking.mlflow_client import TrackedRun
-from orchestrator.tracking.run_states import RunState, Submission, comparison, records, run_states
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.run_states import (
+    RunState,
+    Submission,
+    comparison,
+    find_run,
+    newest,
+    newest_of_any,
+    records,
+    run_states,
+)
 
 
 def planned(stage: str, parent: Run | None = None, seed: int = 0, **changes: Any) -> Run:
@@ -37,6 +51,7 @@ def child(
     run: Run, status: str, metrics: dict[str, float] | None = None, **tags: str
 ) -> TrackedRun:
     """Return a Run as MLflow has it."""
+    tags = {"run_key": run.key, **tags}
     named = {"label": run.label, "seed": str(run.seed), "kind": "run", **tags}
     return TrackedRun(f"id-{run.label}-{run.seed}", status, named, metrics or {}, "1")
 
@@ -148,3 +163,75 @@ def test_the_comparison_is_what_the_plan_says() -> None:
         wanted[key] = [["A", "B"]]
         assert comparison(plan) == replace(expected, differences=(("A", "B"),))
         del wanted[key]
+
+
+def test_two_runs_of_one_label_and_seed_are_told_apart_by_their_keys() -> None:
+    """A version that showed `a b.pt` and `a-b.pt` alike has stored such plans."""
+    twin = planned("A", key="other")
+    children = [child(twin, "FAILED", reason="diverged"), child(A, "FINISHED")]
+    children[1] = replace(children[1], run_id="id of A")
+    first, second = run_states([A, twin], children)
+    assert (first.state, first.run_id) == ("FINISHED", "id of A")
+    assert (second.state, second.reason) == ("FAILED", "diverged")
+
+
+@pytest.fixture
+def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
+    return Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def submit(tracker: Tracker, home: str, job: str, *runs: Run, **tags: str) -> str:
+    """Store a submission of the study `shared` as the driver of a home does."""
+    experiment = tracker.writer.experiment("shared")
+    tags = {"kind": "submission", "home": home, "job": job, **tags}
+    run_id = tracker.writer.create_run(experiment, "submission", tags)
+    compare = {"metric": "test/accuracy", "stages": ["A"], "rows": "stage", "plots": []}
+    plan = {"format": FORMAT, "study": "shared", "question": "?", "compare": compare,
+            "reference": {}, "runs": [dict(vars(run)) for run in runs]}  # fmt: skip
+    tracker.writer.log_text(run_id, json.dumps(plan), "plan.json")
+    for run in runs:
+        named = {"run_key": run.key, "label": run.label, "seed": str(run.seed), "kind": "run"}
+        tracker.writer.create_run(experiment, run.name, named, run_id)
+    time.sleep(0.002)  # MLflow sorts by milliseconds
+    return run_id
+
+
+def test_submissions_of_homes_that_share_a_server_do_not_mix(tracker: Tracker) -> None:
+    theirs = replace(A, key="b" * 20)
+    mine = submit(tracker, "mine", "job-1", A)
+    submit(tracker, "theirs", "job-2", theirs)
+    reader = tracker.reader
+    found = newest(reader, "shared", "mine")
+    assert found is not None and found.tracked.run_id == mine
+    assert newest(reader, "shared", "new") is None
+    other, owner = newest_of_any(reader, "shared", "new")
+    assert other is not None and (other.tracked.tags["job"], owner) == ("job-2", "theirs")
+    assert newest_of_any(reader, "shared", "mine")[1] == ""
+    followed = reader.submission_of("shared", "job-1")
+    assert followed is not None and followed.run_id == mine
+    assert reader.submission_of("shared", "job-3") is None
+    assert list(reader.newest_submissions("mine")["shared"]) == ["mine", "theirs"]
+    assert find_run(reader, "shared/A/0", "mine")[0] == A.key
+    assert find_run(reader, "shared/A/0", "theirs")[0] == theirs.key
+    assert find_run(reader, "shared/A/0", "new")[0] == theirs.key
+    assert find_run(reader, "b" * 5, "mine")[0] == theirs.key
+
+
+def test_a_job_on_a_shared_cluster_belongs_to_the_home_that_sent_it(tracker: Tracker) -> None:
+    there = {"cluster": "http://cluster:8265"}
+    submit(tracker, "cluster", "job-1", A, submitter="laptop", **there)
+    submit(tracker, "cluster", "job-2", A, submitter="desktop", **there)
+    found = newest(tracker.reader, "shared", "laptop")
+    assert found is not None and found.tracked.tags["job"] == "job-1"
+    assert newest(tracker.reader, "shared", "cluster") is None
+    submit(tracker, "cluster", "job-3", A, **there)  # an earlier version: anybody may have sent it
+    found = newest(tracker.reader, "shared", "laptop")
+    assert found is not None and found.tracked.tags["job"] == "job-3"
+
+
+def test_a_name_that_several_runs_have_is_refused_with_their_keys(tracker: Tracker) -> None:
+    submit(tracker, "mine", "job-1", A, replace(A, key="other"))
+    with pytest.raises(Refused, match=r"several Runs are called shared/A/0: .*A-0, other"):
+        find_run(tracker.reader, "shared/A/0", "mine")
+    assert find_run(tracker.reader, "other", "mine")[0] == "other"

@@ -1,5 +1,6 @@
 """One Run on its way to MLflow: its phases, and that nothing is sent twice or lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import Publisher
-from orchestrator.tracking.run_sync import Children, Phase, RunEnd, RunSync, SyncContext
+from orchestrator.tracking.run_sync import Children, Phase, RunEnd, RunSync, SyncContext, identity
 from orchestrator.tracking.tags import Kind
 from tests.orchestrator.tracking.test_run_states import planned
 
@@ -38,7 +39,7 @@ def train(context: SyncContext, run: Run, epochs: int) -> None:
 
 def sent(context: SyncContext, sync: RunSync) -> TrackedRun:
     """Return the Run as MLflow has it."""
-    tracked = context.children.find(sync.run)
+    tracked = context.children.find(identity(sync.run))
     assert tracked is not None
     return context.tracker.reader.run(tracked.run_id)
 
@@ -120,3 +121,32 @@ def test_a_run_that_was_created_but_not_described_is_made_whole(
         "run_id": tracked.run_id,
         "uri": context.tracker.uri,
     }
+
+
+def test_two_runs_of_one_label_and_seed_have_mlflow_runs_of_their_own(
+    context: SyncContext,
+) -> None:
+    twin = planned("A", key="b" * 20)
+    for run, epochs in ((RUN, 1), (twin, 2)):
+        train(context, run, epochs)
+        RunSync(context, run).advance()
+    found = [context.children.find(identity(run)) for run in (RUN, twin)]
+    ids = [tracked.run_id for tracked in found if tracked is not None]
+    assert len(set(ids)) == 2
+    assert [steps(context, run_id) for run_id in ids] == [[1], [1, 2]]
+
+
+def test_a_trial_of_a_population_keeps_its_mlflow_run_when_its_key_changes(
+    context: SyncContext,
+) -> None:
+    context = replace(context, kind=Kind.TRIAL)
+    first, other = RUN, planned("A", key="b" * 20)  # two trials of the same values
+    evolved = planned("A", key="c" * 20)
+    for run in (first, other):
+        RunSync(context, run, first_key=run.key).advance()
+    step = {"epoch": 1, "trial": 0, "values": {}}
+    again = replace(context, children=Children(context.tracker, context.children._parent))
+    RunSync(again, evolved, lineage=[step], first_key=first.key).advance()
+    children = context.tracker.reader.children(context.children._parent)
+    assert sorted(child.tags["run_key"] for child in children) == ["b" * 20, "c" * 20]
+    assert {child.tags["first_key"] for child in children} == {first.key, other.key}

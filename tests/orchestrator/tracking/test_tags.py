@@ -64,12 +64,12 @@ def test_a_submission_that_was_tagged_by_an_earlier_version_is_read(tracker: Tra
     client.log_text(parent, json.dumps(plan), "plan.json")
     facts = {"numerics": "bfloat16, channels last"}
     tags = {
-        "kind": "run", "label": "A", "seed": "0", "hand_off": HAND_OFF, "maps": "plots/",
-        "opened": "true", "progress": json.dumps({"epoch": 3, "facts": facts}),
+        "kind": "run", "run_key": run.key, "label": "A", "seed": "0", "hand_off": HAND_OFF,
+        "maps": "plots/", "opened": "true", "progress": json.dumps({"epoch": 3, "facts": facts}),
     }  # fmt: skip
     old = {f"orchestrator.{name}": value for name, value in tags.items()}
     client.create_run(experiment, tags={**old, "mlflow.parentRunId": parent})
-    newest = tracker.reader.newest_submissions()["old"]
+    newest = tracker.reader.newest_submissions("here")["old"]["here"]
     assert newest.tags["comparison_digest"] == "0123"
     (item,) = load(tracker.reader, newest).runs
     assert item.state == State.RUNNING and item.tracked is not None

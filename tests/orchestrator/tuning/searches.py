@@ -26,12 +26,14 @@ class RecordingSync:
         self.ends: dict[str, tuple[str, ...]] = {}
         self.tags: dict[str, str] = {}
         self.drawn: dict[str, dict | None] = {}
+        self.first_keys: dict[str, str] = {}
 
-    def follow(self, run, upstream_values=None, lineage=()) -> None:
+    def follow(self, run, end=None, upstream_values=None, lineage=(), first_key="") -> None:
         self.ends[run.label] = ("RUNNING",)
+        self.first_keys[run.label] = first_key
         self.drawn[run.label] = upstream_values
 
-    def end(self, run, end: RunEnd, upstream_values=None, lineage=()) -> None:
+    def end(self, run, end: RunEnd, upstream_values=None, lineage=(), first_key="") -> None:
         self.ends[run.label] = (end.state, end.reason, end.outcome)
 
     def set_tags(self, tags) -> None:

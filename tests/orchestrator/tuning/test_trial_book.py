@@ -107,3 +107,15 @@ def test_the_outcome_names_the_most_frequent_failure(digits_home: Home):
         book.on_trial_error(index, RuntimeError(f"out of memory in step {index}"))
     wanted = "no trial came to its end: out of memory in step 0 (3 of 3 trials)"
     assert book.outcome() == ("FAILED", wanted)
+
+
+def test_a_trial_of_a_population_is_reported_with_its_first_key(digits_home: Home):
+    form = {"trials": 4, "algorithm": "random", "scheduler": "pbt", "space": SEARCH["space"]}
+    tuner, sync = open_search(digits_home, {**form, "then": {}, "seed": 3})
+    trial = tuner.book.draw(0)
+    tuner.book.on_trial_start(0)
+    assert sync.first_keys[trial.label] == trial.key
+    plain, sync = open_search(digits_home, {**SEARCH, "seed": 3})
+    trial = plain.book.draw(0)
+    plain.book.on_trial_start(0)
+    assert sync.first_keys[trial.label] == ""
