@@ -7,6 +7,7 @@ holds is the table's matter: `pixels/class_table.py`.
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from trainables.data.contract import (
     without_validation,
 )
 from trainables.dataset import DataError, few
-from trainables.pixels.class_table import DEEPGLOBE, TABLE, read_palette
+from trainables.pixels.class_table import DEEPGLOBE, TABLE, is_pure, read_palette
 from trainables.pixels.images import EXTENSIONS, open_image
 from trainables.pixels.mask_values import read_mask
 from trainables.pixels.palette import Palette
@@ -34,7 +35,8 @@ def read_deepglobe(settings: Settings, root: Path | None) -> Source:
     """Read NNNN_sat.jpg beside NNNN_mask.png, in the colors of classes.csv, else of DeepGlobe."""
     folder = find_place(settings, root)
     table = folder / TABLE
-    return _from_pairs(folder, read_palette(table) if table.is_file() else DEEPGLOBE)
+    palette = read_palette(table) if table.is_file() else DEEPGLOBE
+    return _from_pairs(folder, replace(palette, rounded=is_pure(palette)))
 
 
 def read_mask_folders(settings: Settings, root: Path | None) -> Source:

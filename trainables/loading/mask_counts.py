@@ -19,9 +19,9 @@ from trainables.dataset import IGNORED, DataError, few
 from trainables.loading.file_hashes import file_hashes, masks_manifest, read_entries, write_entries
 from trainables.pixels.images import UnreadableImage, unreadable_images
 from trainables.pixels.mask_values import MaskTally, tally_mask
-from trainables.pixels.palette import Palette
+from trainables.pixels.palette import Color, Palette
 
-_FORMAT = 1  # of what is remembered: raise it when a mask is counted in another way
+_FORMAT = 2  # of what is remembered: raise it when a mask is counted in another way
 _THREADS = 8  # decoding releases the interpreter lock
 _SHOWN = 8  # values in a message
 
@@ -121,7 +121,7 @@ def _from_plain(look: Any) -> Look:
     if isinstance(look, str):
         return look
     palette = {int(index): (r, g, b) for index, (r, g, b) in look["palette"].items()}
-    return MaskTally(look["classes"], look["uncounted"], look["unknown"], palette)
+    return MaskTally(**look | {"palette": palette})
 
 
 def check_masks(
@@ -140,7 +140,7 @@ def check_masks(
     }
     if refused and on_corrupt == "fail":
         lines.append(str(unreadable_images(refused)))
-    lines += _unknown_values(counts)
+    lines += _palettes_that_differ(counts) or _unknown_values(counts)
     if trained_on and not lines:
         lines += _classes_without_pixels(counts)
     return lines
@@ -163,6 +163,37 @@ def _unknown_values(counts: MaskCounts) -> list[str]:
     ]
 
 
+def _palettes_that_differ(counts: MaskCounts) -> list[str]:
+    """Compare the palettes of masks by the indices that are used: each must show one color, and a
+    color must have one index, unless a mask uses several for it."""
+    colours: dict[int, dict[Color, str]] = {}  # index → color → a file
+    indices: dict[Color, dict[frozenset[int], str]] = {}  # color → its indices in a mask → a file
+    for name, look in zip(counts.files, counts.looks, strict=True):
+        used = look.palette if isinstance(look, MaskTally) else {}
+        for index, colour in used.items():
+            colours.setdefault(index, {}).setdefault(colour, name)
+        for colour in set(used.values()):
+            alike = frozenset(index for index, other in used.items() if other == colour)
+            indices.setdefault(colour, {}).setdefault(alike, name)
+    lines = [
+        f"index {index} is " + " and ".join(f"{c} in {name}" for c, name in list(shown.items())[:2])
+        for index, shown in sorted(colours.items())
+        if len(shown) > 1
+    ]
+    for colour, sets in indices.items():
+        first, *others = sets
+        apart = [other for other in others if not first & other]
+        if apart and not any(first <= s and apart[0] <= s for s in sets):
+            ways = [f"{min(some)} in {sets[some]}" for some in (first, apart[0])]
+            lines.append(f"colour {colour} is index " + " and ".join(ways))
+    if not lines:
+        return []
+    return [
+        f"palettes of masks differ ({few(lines, most=3)}): give classes.csv the columns r, g, b, "
+        "so that the colour shown decides, or save all masks with one palette"
+    ]
+
+
 def _classes_without_pixels(counts: MaskCounts) -> list[str]:
     pixels = counts.pixels("train")
     absent = [index for index, count in enumerate(pixels) if not count]
@@ -178,6 +209,8 @@ def _classes_without_pixels(counts: MaskCounts) -> list[str]:
                 held.setdefault(value, []).append((count, counts.files[row]))
     shown = few([_in_masks(value, rows) for value, rows in held.items()], most=_SHOWN)
     several = len(absent) > 1
+    if any(isinstance(look, MaskTally) and look.grey_palette for look in counts.looks):
+        shown += " (of grey palettes what they show, not the index)"
     cure = (
         "remove them from training" if palette is None
         else "correct classes.csv (`values` names the values of a class, `ignored` 1 takes one "

@@ -56,6 +56,12 @@ def read_palette(path: Path) -> Palette:
     return _of_numbers(path, rows, left_out, names)
 
 
+def is_pure(palette: Palette) -> bool:
+    """Return whether all channels of all colors are 0 or 255, so that rounding finds each again."""
+    channels = {channel for colour in (*palette.colours, *palette.ignored) for channel in colour}
+    return bool(channels) and channels <= {0, 255}
+
+
 def _of_colours(
     path: Path, rows: Sequence[Row], left_out: Sequence[bool], names: Sequence[str]
 ) -> Palette:

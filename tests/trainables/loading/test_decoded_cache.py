@@ -406,7 +406,10 @@ def test_masks_and_what_their_colours_mean_are_in_the_fingerprint(tmp_path: Path
     [
         (np.full((6, 7, 3), ROOF), r"0002_sat.png \(image has 6x6 px, its mask 7x6\)"),
         (np.zeros((6, 6, 3)), r"0002_sat.png \(mask has no pixel that counts: remove the pair\)"),
-        (np.full((6, 6, 3), 9), r"36 pixels of colour \(9, 9, 9\), which the class table lacks"),
+        (
+            np.full((6, 6, 3), (9, 9, 250)),
+            r"36 pixels of colour \(0, 0, 255\), which the class table lacks",
+        ),
     ],
 )
 def test_a_mask_with_a_fault_is_named_before_anything_is_trained(
@@ -429,3 +432,20 @@ def test_a_mask_is_never_made_smaller(tmp_path: Path) -> None:
 def test_without_labels_the_masks_are_forgotten(tmp_path: Path) -> None:
     source, _ = pairs(make_pairs(tmp_path / "data"), labels=False)
     assert (source.classes, source.masks) == ((), None)
+
+
+def test_colours_of_a_table_are_rounded_as_the_built_in_ones(tmp_path: Path) -> None:
+    folder = make_pairs(tmp_path / "data")
+    mask = np.full((6, 6, 3), (250, 3, 9), dtype=np.uint8)
+    mask[:, 3:] = (12, 130, 0)
+    Image.fromarray(mask).save(folder / "0000_mask.png")
+    table = build_pairs(folder)
+    assert table.masks is not None
+    row = table.names.index("0000_sat.png")
+    assert (table.masks[row][:6, :3] == 0).all() and (table.masks[row][:6, 3:6] == 1).all()
+    # other colours would fall together
+    (folder / "classes.csv").write_text("name,r,g,b\nroof,255,0,0\ngrass,200,0,0\n")
+    with pytest.raises(DataError, match=r"lacks: .*\(250, 3, 9\): 18 pixels"):
+        cache.load_table(
+            DatasetConfig(type="deepglobe", path=str(folder), size=8), tmp_path / "other"
+        )

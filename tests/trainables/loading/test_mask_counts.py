@@ -1,6 +1,7 @@
 """Pixels are counted by class and part; what the table lacks and classes that no training mask
 shows are errors with values, counts and files."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_masks_that_cannot_be_read_are_one_line_a_reason(tmp_path: Path) -> None
         Image.new("RGB", (3, 1), "red").save(folder / f"train/masks/{number}.png")
     (line,) = errors(folder)
     assert line.startswith("data set has 4 unreadable images: train/images/0.png, ")
-    assert line.count("mask is RGB") == 1
+    assert line.count("mask has colours") == 1
     assert errors(folder, "skip") == []
 
 
@@ -117,3 +118,71 @@ def test_masks_in_memory_are_counted_too(tmp_path: Path) -> None:
     counts = count_masks(read(config, None), tmp_path / "manifest.json")
     assert sum(sum(counts.pixels(part)) for part in counts.parts) == 60 * 64 * 64
     assert check_masks(counts, "fail", True) == []
+
+
+def index_mask(path: Path, palette: list[int], indices: list[int]) -> None:
+    image = Image.new("P", (len(indices), 1))
+    image.putpalette(palette)
+    image.putdata(indices)
+    image.save(path)
+
+
+BLACK, RED, GREEN = (0, 0, 0), (128, 0, 0), (0, 128, 0)
+
+
+@pytest.mark.parametrize(
+    ("palette", "indices", "message"),
+    [
+        ((BLACK, RED, GREEN), [0, 1, 2], None),
+        ((BLACK, RED, GREEN, RED), [1, 3, 0], None),  # one mask shows that two indices look alike
+        ((BLACK,), [0, 0, 0], None),  # only background, and only that in its palette
+        ((BLACK, GREEN, RED), [0, 0, 0], None),  # what is not used does not matter
+        (
+            (BLACK, GREEN, RED),
+            [0, 1, 1],
+            r"palettes of masks differ \(index 1 is \(128, 0, 0\) in masks/[05].png and "
+            r"\(0, 128, 0\) in masks/1.png, .*give classes.csv the columns r, g, b",
+        ),
+        (
+            (GREEN, BLACK, GREEN, RED),
+            [3, 3, 3],
+            r"palettes of masks differ \(colour \(128, 0, 0\) is index 1 in masks/[05].png and 3",
+        ),
+    ],
+)
+def test_palettes_that_differ_between_masks_are_refused(
+    tmp_path: Path, palette: tuple[Any, ...], indices: list[int], message: str | None
+) -> None:
+    table = "id,name\n0,back\n1,roof\n2,grass\n3,car\n"
+    folder = make(tmp_path / "data", table, [[[0, 1, 2]]] * 7)
+    for number in range(7):
+        part = "test" if number > 4 else "train"
+        palettes = (BLACK, RED, GREEN) if number != 1 else palette
+        flat = [channel for colour in palettes for channel in colour]
+        mask = folder / part / f"masks/{number}.png"
+        index_mask(mask, flat, [0, 1, 2] if number != 1 else indices)
+    found = errors(folder, trained_on=False)
+    assert len(found) == (message is not None)
+    if message:
+        assert re.match(message, found[0]), found
+
+
+def test_with_colours_in_the_table_palettes_may_differ(tmp_path: Path) -> None:
+    table = "name,r,g,b\nback,0,0,0\nroof,128,0,0\n"
+    folder = make(tmp_path / "data", table, [[[0, 0, 0]]] * 6)
+    for number in range(6):
+        part = "test" if number > 3 else "train"
+        order = [*BLACK, *RED] if number % 2 else [*RED, *BLACK]
+        indices = [0, 0, 1] if number % 2 else [1, 1, 0]
+        index_mask(folder / part / f"masks/{number}.png", order, indices)
+    assert errors(folder) == []
+    assert count(folder).pixels("test") == [4, 2]
+
+
+def test_a_class_without_pixels_says_that_a_grey_palette_is_read_as_grey(tmp_path: Path) -> None:
+    folder = make(tmp_path / "data", ZERO_ONE, [[[0, 0, 0]]] * 6)
+    for number in range(6):
+        part = "test" if number > 3 else "train"
+        index_mask(folder / part / f"masks/{number}.png", [0, 0, 0, 255, 255, 255], [0, 1, 1])
+    (line,) = errors(folder)
+    assert "255 (not counted)" in line and "(of grey palettes what they show" in line

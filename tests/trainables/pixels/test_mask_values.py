@@ -71,21 +71,91 @@ def test_an_id_that_no_class_has_is_named(tmp_path: Path) -> None:
         read_mask(path, INDEXED)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "I;16", "1"])
-def test_a_coloured_mask_of_another_mode_is_refused(tmp_path: Path, mode: str) -> None:
-    pixels = np.array([[RED, GREEN]], dtype=np.uint8)
-    image = Image.fromarray(pixels)
-    grey = Image.fromarray(np.array([[0, 1]], dtype=np.uint16))
-    path = tmp_path / "a.png"
-    (grey if mode == "I;16" else image.convert(mode)).save(path)
-    with pytest.raises(UnreadableImage, match=f"mask is {mode}, must be RGB"):
+@pytest.mark.parametrize("kind", ["CMYK", "uint16", "float32"])
+def test_a_mask_that_shows_no_colours_of_8_bits_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.tif"
+    if kind == "CMYK":
+        Image.new("CMYK", (2, 2), "red").save(path)
+    else:
+        Image.fromarray(np.array([[0, 1]], dtype=kind)).save(path)
+    with pytest.raises(UnreadableImage, match="must show colours of 8 bits, as the class table"):
         read_mask(path, COLOURED)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "CMYK"])
-def test_a_mask_of_numbers_in_another_mode_is_refused(tmp_path: Path, mode: str) -> None:
+BLACK_WHITE = Palette(("back", "front"), ((0, 0, 0), (255, 255, 255)), (RED,))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1"])
+def test_in_any_mode_the_colour_shown_decides(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGB", (3, 1), "white")
+    image.putpixel((1, 0), (0, 0, 0))
+    if mode == "P":  # the first index is white
+        image = Image.new("P", (3, 1))
+        image.putpalette([255, 255, 255, 255, 0, 0, 0, 0, 0])
+        image.putdata([0, 2, 0])
+    else:
+        image = image.convert(mode)
+    image.save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png", BLACK_WHITE).tolist() == [[1, 0, 1]]
+
+
+def test_a_transparent_pixel_has_no_colour(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (2, 2), "red")
+    image.putpixel((0, 0), (255, 0, 0, 254))
+    image.save(tmp_path / "a.png")
+    for palette in (COLOURED, INDEXED):
+        with pytest.raises(UnreadableImage, match="mask has transparent pixels"):
+            read_mask(tmp_path / "a.png", palette)
+
+
+def test_a_transparent_colour_of_a_palette_is_what_it_is(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *GREEN])
+    image.putdata([0, 1])
+    for name, clear in (("a.png", 0), ("b.png", b"\x00\x80"), ("a.gif", 1)):
+        image.save(tmp_path / name, transparency=clear)
+        assert read_mask(tmp_path / name, COLOURED).tolist() == [[0, 1]]
+        assert read_mask(tmp_path / name, INDEXED).tolist() == [[0, 1]]
+
+
+def test_a_grey_palette_is_read_as_grey(tmp_path: Path) -> None:
+    image = Image.new("P", (4, 1))
+    image.putpalette([255, 255, 255, 0, 0, 0, 128, 128, 128])
+    image.putdata([0, 1, 2, 1])
+    image.save(tmp_path / "a.png")
+    palette = Palette(("back", "front"), numbers=(0, 255), ignored_numbers=(128,))
+    assert read_mask(tmp_path / "a.png", palette).tolist() == [[1, 0, IGNORED, 0]]
+    assert tally_mask(tmp_path / "a.png", palette).grey_palette
+    # grey colours in a palette of colours are indices: background and car of Pascal VOC
+    image.putpalette([0, 0, 0, 128, 128, 128, *RED])
+    image.putdata([0, 1, 1, 0])
+    image.save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png", INDEXED).tolist() == [[0, 1, 1, 0]]
+    used = {0: (0, 0, 0), 1: (128, 128, 128)}
+    assert tally_mask(tmp_path / "a.png", INDEXED) == MaskTally([2, 2], {}, {}, used)
+
+
+def test_grey_that_was_saved_as_rgb_is_grey(tmp_path: Path) -> None:
+    path = mask(tmp_path, [[0, 1], [255, 1]], "L")
+    for mode in ("RGB", "RGBA", "LA"):
+        with Image.open(path) as image:
+            image.convert(mode).save(tmp_path / "a.png")
+        assert read_mask(tmp_path / "a.png", INDEXED).tolist() == [[0, 1], [IGNORED, 1]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("RGB", "mask has colours, and the class table has none: give it the columns r, g, b"),
+        ("RGBA", "mask has colours"),
+        ("CMYK", "mask is CMYK, must hold whole numbers"),
+    ],
+)
+def test_a_mask_of_colours_is_refused_where_the_table_has_numbers(
+    tmp_path: Path, mode: str, message: str
+) -> None:
     Image.new(mode, (2, 2), "red").save(tmp_path / "a.tif")
-    with pytest.raises(UnreadableImage, match=f"mask is {mode}, must hold numbers"):
+    with pytest.raises(UnreadableImage, match=message):
         read_mask(tmp_path / "a.tif", INDEXED)
 
 
@@ -150,7 +220,7 @@ def test_a_number_of_16_bits_is_never_cut_to_8(tmp_path: Path) -> None:
 def test_fractions_are_refused(tmp_path: Path) -> None:
     for value in (0.5, np.nan):
         Image.fromarray(np.array([[0, value]], dtype=np.float32)).save(tmp_path / "a.tif")
-        with pytest.raises(UnreadableImage, match="mask is F, must hold numbers"):
+        with pytest.raises(UnreadableImage, match="mask is F, must hold whole numbers"):
             read_mask(tmp_path / "a.tif", INDEXED)
 
 
