@@ -19,7 +19,9 @@ from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.planning.run import Run
 from orchestrator.reporting.schema_reference import markdown, names_text, topic_text, topics
 from orchestrator.storage.home import find_home
+from trainables.data.contract import Source
 from trainables.data.datasets import DATASETS
+from trainables.layouts.folders import passed_over_text
 from trainables.loading.mask_counts import MaskCounts
 
 
@@ -30,6 +32,9 @@ def plan(options: argparse.Namespace) -> int:
         say(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
     else:
         show_plan(prepared, Terminal())
+    for name, item in prepared.data.items():
+        for line in about_source(item.source):
+            MESSAGES.print(f"data.{name}: {line}", markup=False)
     return 0
 
 
@@ -49,7 +54,15 @@ def data(options: argparse.Namespace) -> int:
             Terminal(highlight=False).print(pixel_table(item.masks))
         elif count:
             say(f"  {', '.join(item.source.classes)}")
+        for line in about_source(item.source):
+            say(f"  {line}")
     return 0
+
+
+def about_source(source: Source) -> list[str]:
+    """Return lines on what a reader of a data set should know: notes, and what was passed over."""
+    passed = passed_over_text(source.passed_over)
+    return [*source.notes, *([f"passed over: {passed}"] if passed else [])]
 
 
 def pixel_table(masks: MaskCounts) -> FittedTable:

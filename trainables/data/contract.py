@@ -1,7 +1,7 @@
 """Defines what a data set type is: a function that finds images on disk and returns a `Source`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -9,11 +9,10 @@ import numpy as np
 from PIL import Image
 
 from trainables.dataset import DataError, Indices
+from trainables.layouts.folders import Listing, PassedOver, Scan
 from trainables.pixels.images import open_image
 from trainables.pixels.palette import Color, Ids, Palette
 
-# part → class → names of images relative to a folder; without labels: one class, ""
-Listing = dict[str, dict[str, list[str]]]
 Part = TypeVar("Part")
 
 
@@ -49,7 +48,8 @@ class Source:
     within a class. Without labels there are no classes and every label is -1; with masks the
     classes are those of the pixels, and every label is -1 too. parts: disjoint sorted indices by
     split. files: one per image, or none where the images are held in memory. decode: index → RGB of
-    any size, raises UnreadableImage.
+    any size, raises UnreadableImage. passed_over: number of files beside the images that are not
+    read, by kind and reason; notes: what else a reader should know, one line each.
     """
 
     classes: tuple[str, ...]
@@ -59,6 +59,8 @@ class Source:
     files: list[Path]
     decode: Callable[[int], Image.Image]
     masks: Masks | None = None
+    passed_over: PassedOver = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -71,8 +73,8 @@ def only_used(source: Source) -> Source:
     used = np.sort(np.concatenate(list(source.parts.values())))
     if len(used) == len(source.names):
         return source
-    return Source(
-        classes=source.classes,
+    return replace(
+        source,
         names=[source.names[i] for i in used],
         labels=source.labels[used],
         parts={part: np.searchsorted(used, indices) for part, indices in source.parts.items()},
@@ -97,7 +99,9 @@ class Settings(Protocol):
     @property
     def subfolder(self) -> str | None: ...
     @property
-    def labels(self) -> bool: ...
+    def labels(self) -> bool | str: ...
+    @property
+    def name_pattern(self) -> str: ...
     @property
     def domains(self) -> Sequence[str] | None: ...
     @property
@@ -154,8 +158,11 @@ def without_validation(listed: dict[str, Part]) -> dict[str, Part]:
     return {"test" if part == "val" else part: listed[part] for part in listed}
 
 
-def from_listing(folder: Path, listing: Listing) -> Source:
-    """Return the images of a listing, whose names are relative to `folder`."""
+def from_listing(folder: Path, listing: Listing, scan: Scan | None = None) -> Source:
+    """Return the images of a listing, whose names are relative to `folder`.
+
+    scan: what listed them, and knows what was passed over.
+    """
     listing = without_validation(listing)
     classes = tuple(listing["train"])
     names: list[str] = []
@@ -169,4 +176,5 @@ def from_listing(folder: Path, listing: Listing) -> Source:
         parts[part] = np.arange(start, len(names), dtype=np.int64)
     files = [folder / name for name in names]
     ids = np.array(labels, dtype=np.int64)
-    return Source(classes, names, ids, parts, files, lambda index: open_image(files[index]))
+    source = Source(classes, names, ids, parts, files, lambda index: open_image(files[index]))
+    return replace(source, passed_over=scan.passed, notes=tuple(scan.notes)) if scan else source

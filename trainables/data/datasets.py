@@ -14,9 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from trainables.config import Config
 from trainables.data import splits
-from trainables.data.class_folders import read_image_folder
 from trainables.data.contract import DatasetType, Source, only_used
-from trainables.data.csv_lists import read_csv
+from trainables.data.listed_datasets import FROM_NAME, read_csv, read_image_folder
 from trainables.data.masks import read_deepglobe, read_mask_folders
 from trainables.data.named_datasets import (
     read_cifar10,
@@ -26,6 +25,7 @@ from trainables.data.named_datasets import (
     read_office_home,
 )
 from trainables.dataset import DataError, near
+from trainables.layouts.name_labels import check_pattern
 
 # name in a study → how it is read, default side in px, one line about it, whether it has masks
 DATASETS = {
@@ -50,6 +50,8 @@ DATASETS = {
     "digit_scenes": DatasetType(read_digit_scenes, 64, "digits on photographs, built in", True),
 }
 
+_NAMED_FILES = ("image_folder", "mini_imagenet")  # types whose file names may hold the class
+
 
 class DatasetConfig(Config):
     """Configures a data set, an entry under a study's `data:`. All Runs share its splits."""
@@ -73,8 +75,15 @@ class DatasetConfig(Config):
     limit: Annotated[int, Field(ge=2)] | None = Field(
         None, description="number of training images at most, validation included, by class"
     )
-    labels: bool = Field(
-        True, description="false: ignore the classes; images may then lie in any folder"
+    labels: bool | Literal["from_name"] = Field(
+        True,
+        description="false: ignore the classes; images may then lie in any folder. from_name: the "
+        "class is a part of the file name",
+    )
+    name_pattern: str = Field(
+        "{label}_*",
+        description="with `labels: from_name`: where the class stands in a file name without its "
+        "ending; `*` is any text, `{number}` digits",
     )
     domains: Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="office_home only: some of Art, Clipart, Product, Real World"
@@ -86,6 +95,12 @@ class DatasetConfig(Config):
         if name not in DATASETS:
             raise ValueError(f"unknown data set '{name}' ({near(name, DATASETS)})")
         return name
+
+    @field_validator("name_pattern")
+    @classmethod
+    def _pattern_has_a_label(cls, pattern: str) -> str:
+        check_pattern(pattern)
+        return pattern
 
     @field_validator("subfolder")
     @classmethod
@@ -103,6 +118,9 @@ class DatasetConfig(Config):
             raise ValueError("path and subfolder are two places: keep one")
         if self.domains is not None and self.type != "office_home":
             raise ValueError(f"domains are for type office_home, not {self.type}: remove them")
+        if self.labels == FROM_NAME and self.type not in _NAMED_FILES:
+            types = " and ".join(_NAMED_FILES)
+            raise ValueError(f"labels: from_name is for types {types}, not {self.type}: remove it")
         return self
 
     @property

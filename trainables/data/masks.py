@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.class_folders import SPLIT_NAMES
 from trainables.data.contract import (
     Masks,
     Settings,
@@ -21,6 +20,7 @@ from trainables.data.contract import (
     without_validation,
 )
 from trainables.dataset import DataError, few
+from trainables.layouts.split_names import SPLIT_NAMES
 from trainables.pixels.class_table import DEEPGLOBE, TABLE, is_pure, read_palette
 from trainables.pixels.images import EXTENSIONS, open_image
 from trainables.pixels.mask_values import read_mask

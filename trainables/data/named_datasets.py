@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.data.class_folders import SPLIT_NAMES, list_domains, list_images, read_image_folder
 from trainables.data.contract import (
     Masks,
     Settings,
@@ -16,8 +15,12 @@ from trainables.data.contract import (
     from_listing,
     possible_places,
 )
-from trainables.data.csv_lists import is_manifest, read_csv
+from trainables.data.listed_datasets import read_csv, read_image_folder
 from trainables.dataset import DataError, Pixels
+from trainables.layouts.class_folders import list_domains, list_images
+from trainables.layouts.csv_lists import is_manifest
+from trainables.layouts.folders import Scan
+from trainables.layouts.split_names import SPLIT_NAMES
 
 CIFAR10_FOLDER = "cifar-10-batches-py"  # of the official files
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -88,15 +91,17 @@ def digit_scenes() -> tuple[Pixels, Pixels]:
 
 def read_mini_imagenet(settings: Settings, root: Path | None) -> Source:
     """Read Mini-ImageNet: train.csv with its images, class folders, or images without labels."""
-    read = read_csv if is_manifest(find_place(settings, root)) else read_image_folder
-    return read(settings, root)
+    if is_manifest(find_place(settings, root)):
+        return read_csv(settings, root, join=True)
+    return read_image_folder(settings, root)
 
 
 def read_office_home(settings: Settings, root: Path | None) -> Source:
     """Read Office-Home: the official folders, domain/class/image, or train.csv with its images."""
     folder = find_place(settings, root)
     if not is_manifest(folder):
-        return from_listing(folder, list_domains(folder, settings.domains))
+        scan = Scan(folder)
+        return from_listing(folder, list_domains(scan, settings.domains), scan)
     if settings.domains is not None:
         raise DataError(f"{folder} holds train.csv, which knows no domains: remove `domains:`")
     return read_csv(settings, root)
@@ -110,7 +115,8 @@ def read_cifar10(settings: Settings, root: Path | None) -> Source:
         if (place / CIFAR10_FOLDER).is_dir():
             return _read_official_cifar10(place, settings.download)
         if any((place / split / CIFAR10_CLASSES[0]).is_dir() for split in ("", *SPLIT_NAMES)):
-            source = from_listing(place, list_images(place))
+            scan = Scan(place)
+            source = from_listing(place, list_images(scan), scan)
             if source.classes != CIFAR10_CLASSES:
                 raise DataError(f"{place} has not CIFAR-10's classes: use `type: image_folder`")
             return source

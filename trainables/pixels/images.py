@@ -10,9 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.dataset import IGNORED, DataError, few
 
-EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff")
+EXTENSIONS = tuple("jpg jpeg jpe jfif png bmp webp gif tif tiff ppm pgm pbm pnm".split())
 # no other formats: for PostScript with the name of a photograph Pillow starts Ghostscript
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 
 class UnreadableImage(OSError):

@@ -254,7 +254,7 @@ def test_another_trainable_s_code_and_bookkeeping_do_not_count(copied: Path, fil
 @pytest.mark.parametrize(
     "module",
     [
-        *("data/csv_lists", "data/datasets", "data/class_folders", "data/splits"),
+        *("layouts/csv_lists", "data/datasets", "layouts/class_folders", "data/splits"),
         *("pixels/images", "pixels/class_table", "pixels/mask_values", "loading/mask_counts"),
     ],
 )

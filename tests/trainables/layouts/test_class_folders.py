@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.data.class_folders import (
+from trainables.data.contract import Source
+from trainables.data.datasets import DatasetConfig, read
+from trainables.dataset import DataError
+from trainables.layouts.class_folders import (
     list_domains,
     list_images,
     list_unlabelled,
 )
-from trainables.data.contract import Source
-from trainables.data.datasets import DatasetConfig, read
-from trainables.dataset import DataError
+from trainables.layouts.folders import Scan
 
 NO_LABELS = "or set `labels: false` to learn without labels"
 
@@ -30,7 +31,7 @@ def make(folder: Path, *names: str) -> Path:
 
 def test_classes_and_names_are_sorted_and_relative(tmp_path: Path) -> None:
     make(tmp_path, "dog/2.jpg", "dog/10.jpg", "cat/a.png")
-    found = list_images(tmp_path)
+    found = list_images(Scan(tmp_path))
     assert found == {"train": {"cat": ["cat/a.png"], "dog": ["dog/10.jpg", "dog/2.jpg"]}}
     assert list(found["train"]) == ["cat", "dog"]
 
@@ -38,7 +39,7 @@ def test_classes_and_names_are_sorted_and_relative(tmp_path: Path) -> None:
 def test_extensions_count_in_any_case_and_everything_else_is_passed_over(tmp_path: Path) -> None:
     make(tmp_path, "a/1.JPG", "a/2.Tiff", "a/notes.txt", "a/.hidden.jpg", "a/jpg", "b/1.webp")
     make(tmp_path, ".cache/x.jpg", "README.md")
-    assert list_images(tmp_path)["train"] == {"a": ["a/1.JPG", "a/2.Tiff"], "b": ["b/1.webp"]}
+    assert list_images(Scan(tmp_path))["train"] == {"a": ["a/1.JPG", "a/2.Tiff"], "b": ["b/1.webp"]}
 
 
 @pytest.mark.parametrize(
@@ -50,34 +51,41 @@ def test_split_folders_are_known_under_their_usual_names(
 ) -> None:
     for name in names:
         make(tmp_path, f"{name}/a/1.jpg", f"{name}/b/1.jpg")
-    found = list_images(tmp_path)
+    found = list_images(Scan(tmp_path))
     assert list(found) == ["train", "val", "test"]
     assert [found[part]["a"] for part in found] == [[f"{name}/a/1.jpg"] for name in names]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     make(tmp_path, "bus/1.jpg", "car/1.jpg", "train/1.jpg")
-    assert list(list_images(tmp_path)["train"]) == ["bus", "car", "train"]
+    assert list(list_images(Scan(tmp_path))["train"]) == ["bus", "car", "train"]
 
 
 def test_a_train_folder_alone_is_read(tmp_path: Path) -> None:
     make(tmp_path, "train/a/1.jpg", "train/b/1.jpg")
-    assert list_images(tmp_path) == {"train": {"a": ["train/a/1.jpg"], "b": ["train/b/1.jpg"]}}
+    assert list_images(Scan(tmp_path)) == {
+        "train": {"a": ["train/a/1.jpg"], "b": ["train/b/1.jpg"]}
+    }
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         ((), "{} holds no images: give one folder for each class"),
-        (("README.md",), "{} holds no images: give one folder for each class"),
+        (
+            ("README.md", "1.heic", "2.HEIC"),
+            "{} holds no images but 2 .heic (images of a kind that is not read: convert them to "
+            "PNG); 1 .md (not an image): give one folder for each class",
+        ),
         (
             ("1.jpg",),
-            "{} holds images but no class folders: give one folder for each class, " + NO_LABELS,
+            "{} holds images but no class folders: give one folder for each class, a CSV file "
+            "(`type: csv`), `labels: from_name` if names tell it (1.jpg), " + NO_LABELS,
         ),
         (
             ("train/1.jpg", "test/2.jpg"),
-            "{}/train holds images but no class folders: give one folder for each class, "
-            + NO_LABELS,
+            "{}/train holds images but no class folders: give one folder for each class, a CSV "
+            "file (`type: csv`), `labels: from_name` if names tell it (1.jpg), " + NO_LABELS,
         ),
         (
             ("train/a/1.jpg", "test/"),
@@ -85,14 +93,13 @@ def test_a_train_folder_alone_is_read(tmp_path: Path) -> None:
         ),
         (
             ("a/1.jpg", "b/notes.txt"),
-            "class folder {}/b holds no images: images must lie directly in it (jpg, jpeg, png, "
-            "bmp, webp, gif, tif, tiff), and `path:` must name the folder of the classes",
+            "class folder {}/b holds no images but 1 .txt (not an image): images must lie directly "
+            "in it, and `path:` must name the folder of the classes",
         ),
         (
             ("Art/bed/1.jpg", "Art/bike/1.jpg", "Product/bed/1.jpg"),
-            "class folder {}/Art holds folders (bed, bike): images must lie directly in it (jpg, "
-            "jpeg, png, bmp, webp, gif, tif, tiff), and `path:` must name the folder of the "
-            "classes",
+            "class folder {}/Art holds folders (bed, bike): images must lie directly in it, and "
+            "`path:` must name the folder of the classes, perhaps {}/Art",
         ),
         (
             ("train/a/1.jpg", "Train/a/1.jpg"),
@@ -118,8 +125,8 @@ def test_every_other_layout_is_one_line_that_says_what_to_do(
 ) -> None:
     make(tmp_path, *names)
     with pytest.raises(DataError) as caught:
-        list_images(tmp_path)
-    assert str(caught.value) == message.format(tmp_path)
+        list_images(Scan(tmp_path))
+    assert str(caught.value) == message.replace("{}", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -139,14 +146,14 @@ def test_without_labels_images_may_lie_at_any_depth(
     tmp_path: Path, names: tuple[str, ...], found: dict[str, list[str]]
 ) -> None:
     make(tmp_path, *names)
-    assert list_unlabelled(tmp_path) == {part: {"": found[part]} for part in found}
+    assert list_unlabelled(Scan(tmp_path)) == {part: {"": found[part]} for part in found}
 
 
 def test_without_labels_a_circle_of_links_ends_and_no_image_counts_twice(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "a" / "back").symlink_to(tmp_path)
     (tmp_path / "c").symlink_to(tmp_path / "b")
-    assert list_unlabelled(tmp_path)["train"][""] == ["a/1.jpg", "b/2.jpg"]
+    assert list_unlabelled(Scan(tmp_path))["train"][""] == ["a/1.jpg", "b/2.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -154,11 +161,11 @@ def test_without_labels_a_circle_of_links_ends_and_no_image_counts_twice(tmp_pat
     [
         (
             ("a/", "notes.txt"),
-            "{} holds no images (jpg, jpeg, png, bmp, webp, gif, tif, tiff): add some",
+            "{} holds no images but 1 .txt (not an image): add some",
         ),
         (
             ("train/1.jpg", "val/"),
-            "{}/val holds no images (jpg, jpeg, png, bmp, webp, gif, tif, tiff): add some",
+            "{}/val holds no images: add some",
         ),
         (
             ("train/1.jpg", "test/1.jpg", "unlabeled/1.jpg", "2.jpg"),
@@ -173,8 +180,8 @@ def test_without_labels_no_image_is_lost_in_silence(
 ) -> None:
     make(tmp_path, *names)
     with pytest.raises(DataError) as caught:
-        list_unlabelled(tmp_path)
-    assert str(caught.value) == message.format(tmp_path)
+        list_unlabelled(Scan(tmp_path))
+    assert str(caught.value) == message.replace("{}", str(tmp_path))
 
 
 @pytest.mark.parametrize("real", ["Real World", "RealWorld", "Real_World"])
@@ -182,10 +189,10 @@ def test_a_class_is_made_of_all_its_domains(tmp_path: Path, real: str) -> None:
     for domain in ("Product", real, "Art"):
         make(tmp_path, f"{domain}/Mug/1.jpg", f"{domain}/Bed/1.jpg")
     make(tmp_path, "Sketch/Mug/1.jpg", "ImageInfo.csv")
-    found = list_domains(tmp_path, None)["train"]
+    found = list_domains(Scan(tmp_path), None)["train"]
     assert list(found) == ["Bed", "Mug"]
     assert found["Mug"] == ["Art/Mug/1.jpg", "Product/Mug/1.jpg", f"{real}/Mug/1.jpg"]
-    some = list_domains(tmp_path, ["Real World", "art", "Art"])["train"]
+    some = list_domains(Scan(tmp_path), ["Real World", "art", "Art"])["train"]
     assert some["Bed"] == ["Art/Bed/1.jpg", f"{real}/Bed/1.jpg"]
 
 
@@ -222,8 +229,8 @@ def test_a_class_is_made_of_all_its_domains(tmp_path: Path, real: str) -> None:
         (
             ("Art/1.jpg",),
             None,
-            "{}/Art holds images but no class folders: give one folder for each class, "
-            + NO_LABELS,
+            "{}/Art holds images but no class folders: give one folder for each class, a CSV "
+            "file (`type: csv`), `labels: from_name` if names tell it (1.jpg), " + NO_LABELS,
         ),
     ],
 )
@@ -232,8 +239,8 @@ def test_domains_that_do_not_fit_are_refused(
 ) -> None:
     make(tmp_path, *names)
     with pytest.raises(DataError) as caught:
-        list_domains(tmp_path, wanted)
-    assert str(caught.value) == message.format(tmp_path)
+        list_domains(Scan(tmp_path), wanted)
+    assert str(caught.value) == message.replace("{}", str(tmp_path))
 
 
 def source_of(kind: str, path: Path, **settings: Any) -> Source:

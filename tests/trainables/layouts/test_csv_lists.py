@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from trainables.data.contract import Source
-from trainables.data.csv_lists import is_manifest, list_csv
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
+from trainables.layouts.csv_lists import is_manifest, list_csv
+from trainables.layouts.folders import Scan
 
 ROWS = "filename,label\n"
 
@@ -121,10 +122,12 @@ FAULTS = [
     (b"filename,labl,extra\na.jpg,x,y\n",
      "{} has 2 unknown columns ('labl', 'extra'): repair the header (did you mean 'label'? "
      "there are: filename, file, path, label, class, id, split)"),
-    (b"filename;label\na.jpg;x\n",
-     "{} has 1 unknown column ('filename;label'): repair the header (did you mean 'filename'? "
+    (b"filename|label\na.jpg|x\n",
+     "{} has 1 unknown column ('filename|label'): repair the header (did you mean 'filename'? "
      "there are: filename, file, path, label, class, id, split)"),
-    (b"id,label\n1,x\n", "{} has no column `filename`: add it"),
+    (b"id,label\n1,x\n", "{} has 1 missing file (1): "
+     "put them into {folder} or {folder}/mine, or correct the names"),
+    (b"label\nx\n", "{} has no column `filename`: add it"),
     (b"id,filename\n1,a.jpg\n",
      "{} has no column `label`: add it, or set `labels: false` to learn without labels"),
     (b"file,path,label\na.jpg,a.jpg,x\n",
@@ -170,10 +173,14 @@ def test_every_fault_is_one_line_that_says_what_to_do(
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "{} holds no train.csv: add train.csv, or name the .csv file in `path:`"),
+        (
+            {},
+            "{} holds no train.csv: add train.csv, or name the .csv file or its folder in `path:`",
+        ),
         (
             {"labels.csv": ""},
-            "{} holds only labels.csv: add train.csv, or name the .csv file in `path:`",
+            "{} holds only labels.csv: add train.csv, or name the .csv file or its folder in "
+            "`path:`",
         ),
         (
             {"train.csv": "", "val.csv": "", "valid.csv": ""},
@@ -255,3 +262,84 @@ def test_a_manifest_knows_no_domains(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path} holds train.csv, which knows no domains: remove `domains:`"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "found"),
+    [
+        (",filename,label\n0,a.jpg,x\n", "a.jpg", "a.jpg"),  # pandas
+        ("Unnamed: 0,image,category\n0,a.jpg,x\n", "a.jpg", "a.jpg"),
+        ("filename,label\nsub\\a.jpg,x\n", "sub/a.jpg", "sub/a.jpg"),  # Windows
+        ("filename;label\na.jpg;x\n", "a.jpg", "a.jpg"),
+        ("filename\tlabel\na.jpg\tx\n", "a.jpg", "a.jpg"),
+        ("id,label\n1,x\n", "train/1.png train/10.png test/1.png", "train/1.png"),  # Kaggle
+        ("image_id,label\n1.v2,x\n", "images/1.v2.JPG", "images/1.v2.JPG"),
+        ("filename,label\na.jpg,x\n", "images/a.jpg", "images/a.jpg"),
+    ],
+)
+def test_lists_of_other_programs_are_read(
+    tmp_path: Path, text: str, images: str, found: str
+) -> None:
+    make(tmp_path, {"trainLabels.csv": text}, images)
+    assert list_csv(tmp_path / "trainLabels.csv", labels=True) == {"train": {"x": [found]}}
+    assert list_csv(tmp_path, labels=True) == {"train": {"x": [found]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "message"),
+    [
+        ("id,label\n1,x\n", "1.png 1.jpg", "1 name of several files .1: 1.jpg, 1.png."),
+        ("id,label\n1,x\n", "p/1.png q/1.png", "1 name of several files .1: p/1.png, q/1.png."),
+        ("id,label\n1,x\n", "test/1.png", "1 missing file"),
+        ("filename,label\nC:\\pictures\\a.jpg,x\n", "a.jpg", "1 file name outside of its folder"),
+        ("filename,label\n..\\a.jpg,x\n", "a.jpg", "1 file name outside of its folder"),
+    ],
+)
+def test_a_name_of_no_file_or_of_several_is_refused(
+    tmp_path: Path, text: str, images: str, message: str
+) -> None:
+    make(tmp_path, {"train.csv": text}, images)
+    with pytest.raises(DataError, match=message):
+        list_csv(tmp_path, labels=True)
+
+
+@pytest.mark.parametrize("test", ["id,filename,label\n0,q.jpg,None\n", "filename\nq.jpg\n"])
+def test_a_test_list_without_labels_is_passed_over_and_counted(tmp_path: Path, test: str) -> None:
+    files = {"train.csv": f"{ROWS}1.jpg,a\n", "val.csv": f"{ROWS}2.jpg,a\n", "test.csv": test}
+    scan = Scan(make(tmp_path, files, "train/1.jpg val/2.jpg test/q.jpg"))
+    assert list(list_csv(tmp_path, True, scan)) == ["train", "val"]
+    assert scan.passed == {(".jpg", "test has no labels"): 1}
+    assert list(list_csv(tmp_path, labels=False)) == ["train", "val", "test"]
+
+
+def test_images_in_no_row_are_counted(tmp_path: Path) -> None:
+    scan = Scan(make(tmp_path, {"train.csv": f"{ROWS}1.jpg,a\n"}, "train/1.jpg train/2.jpg"))
+    list_csv(tmp_path, True, scan)
+    assert scan.passed == {(".jpg", "in no row of the list"): 1}
+
+
+def mini_imagenet(folder: Path) -> Path:
+    """The published form: one folder of images, three lists of different classes."""
+    for number, part in enumerate(("train", "val", "test")):
+        names = [f"n{number}{i}.jpg" for i in range(10)]
+        rows = "".join(f"{name},n{number}{i % 2}\n" for i, name in enumerate(names))
+        make(folder, {f"{part}.csv": ROWS + rows}, " ".join(f"images/{name}" for name in names))
+    return folder
+
+
+def test_mini_imagenets_lists_of_different_classes_are_taken_together(tmp_path: Path) -> None:
+    source = source_of("mini_imagenet", mini_imagenet(tmp_path))
+    assert source.classes == ("n00", "n01", "n10", "n11", "n20", "n21")
+    assert [len(source.parts[part]) for part in ("train", "val", "test")] == [18, 6, 6]
+    assert len(source.notes) == 1 and "train 2, val 2, test 2" in source.notes[0]
+    parts = source_of("mini_imagenet", tmp_path, labels=False).parts
+    assert [len(parts[part]) for part in ("train", "val", "test")] == [10, 10, 10]
+    with pytest.raises(DataError, match="have different classes"):
+        source_of("csv", tmp_path)
+
+
+def test_a_folder_above_the_list_names_where_it_lies(tmp_path: Path) -> None:
+    course(tmp_path / "sets/office")
+    for kind in ("csv", "office_home"):
+        with pytest.raises(DataError, match=f"perhaps {tmp_path}/sets/office"):
+            source_of(kind, tmp_path / "sets")
