@@ -115,7 +115,8 @@ def _read_data(study: Study, data_root: Path | None, home: Home) -> dict[str, Da
             key = fingerprint(source, config, manifest)
             masks = count_masks(source, manifest) if source.masks else None
             data[name] = DataSet(name, source, key, masks)
-            for line in check_masks(masks, config.on_corrupt, name in trained_on) if masks else ():
+            side = config.side if name in trained_on else None
+            for line in check_masks(masks, config.on_corrupt, side) if masks else ():
                 errors.add(f"data.{name}", line)
         except DataError as error:
             errors.add(f"data.{name}", str(error))

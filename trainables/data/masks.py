@@ -22,8 +22,8 @@ from trainables.data.contract import (
 from trainables.dataset import DataError, few
 from trainables.layouts.split_names import SPLIT_NAMES
 from trainables.pixels.class_table import DEEPGLOBE, TABLE, is_pure, read_palette
-from trainables.pixels.images import EXTENSIONS, open_image
-from trainables.pixels.mask_values import read_mask
+from trainables.pixels.images import EXTENSIONS
+from trainables.pixels.pairs import open_pair_image, read_pair_mask
 from trainables.pixels.palette import Palette
 
 _SATELLITE, _MASK = "_sat", "_mask"
@@ -63,8 +63,8 @@ def _from_pairs(folder: Path, palette: Palette) -> Source:
         labels=np.full(len(pairs), -1, dtype=np.int64),
         parts=parts,
         files=images,
-        decode=lambda index: open_image(images[index]),
-        masks=Masks(masks, lambda index: read_mask(masks[index], palette), palette),
+        decode=lambda index: open_pair_image(images[index], masks[index]),
+        masks=Masks(masks, lambda k: read_pair_mask(images[k], masks[k], palette), palette),
     )
 
 

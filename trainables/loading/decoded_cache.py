@@ -36,9 +36,17 @@ from trainables.loading.image_table import (
     open_table,
 )
 from trainables.loading.mask_counts import check_masks, count_masks
-from trainables.pixels.images import UnreadableImage, framed, framed_mask, square, unreadable_images
+from trainables.pixels.images import (
+    UnreadableImage,
+    framed,
+    framed_mask,
+    square,
+    too_large,
+    unreadable_images,
+)
 
 log = logging.getLogger(__name__)
+_MASK_FORMAT = 2  # of what decides a pixel of a mask: raise it when that changes
 _CHUNK_BYTES = 4 << 20
 _AHEAD = 16  # chunks decoded before they are written, at most
 
@@ -55,7 +63,7 @@ def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = No
     source, manifest = read(config, root), cache_folder / "file_hashes.json"
     key = fingerprint(source, config, manifest)
     if source.masks is not None:
-        errors = check_masks(count_masks(source, manifest), config.on_corrupt, trained_on=True)
+        errors = check_masks(count_masks(source, manifest), config.on_corrupt, config.side)
         if errors:
             raise DataError("; ".join(errors))
     return open_table(build(source, config, key, cache_folder))
@@ -69,6 +77,8 @@ def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
     DataError for a file that cannot be read.
     """
     header = [FORMAT, config.side, config.on_corrupt, source.classes]
+    if source.masks is not None and source.masks.files:
+        header.append(_MASK_FORMAT)
     digest = hashlib.sha256(json.dumps(header).encode())
     split = {int(i): part for part, indices in source.parts.items() for i in indices}
     contents = file_hashes(source.files, manifest) if source.files else _pixel_hashes(source)
@@ -254,11 +264,8 @@ def _framed_pair(image: Image.Image, ids: Pixels, size: int) -> Pixels:
         raise UnreadableImage(
             f"image has {image.width}x{image.height} px, its mask {width}x{height}"
         )
-    if max(width, height) > size:
-        raise UnreadableImage(
-            f"{width}x{height} px are more than `size: {size}`, and a mask is never made smaller: "
-            "cut it into tiles, or raise `size`"
-        )
+    if reason := too_large(image.size, size):
+        raise UnreadableImage(reason)
     return framed_mask(ids, size)
 
 

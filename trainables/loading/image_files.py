@@ -18,7 +18,7 @@ from trainables.data.masks import pair_name
 from trainables.dataset import Indices, Pixels
 from trainables.loading.image_table import ImageTable, open_table
 from trainables.pixels.images import UnreadableImage, open_image, unreadable_images
-from trainables.pixels.mask_values import read_mask
+from trainables.pixels.pairs import open_pair_image, read_pair_mask
 from trainables.pixels.palette import Palette
 
 
@@ -87,9 +87,12 @@ def open_images(path: Path) -> OriginalImages:
     files, palette = listed["files"], _palette(listed["palette"])
 
     def open_row(row: int) -> tuple[Pixels, Pixels | None]:
-        image = np.asarray(open_image(Path(files[row])))
-        truth = read_mask(Path(listed["masks"][row]), palette) if palette else None
-        if truth is not None and truth.shape != image.shape[:2]:
+        file = Path(files[row])
+        if palette is None:
+            return np.asarray(open_image(file)), None
+        mask = Path(listed["masks"][row])
+        image, truth = np.asarray(open_pair_image(file, mask)), read_pair_mask(file, mask, palette)
+        if truth.shape != image.shape[:2]:
             raise UnreadableImage("image and mask are of different size")
         return image, truth
 

@@ -1,6 +1,6 @@
 """Counts the pixels of each class in all masks of a data set, and checks what the masks hold.
 
-Masks that did not change are not read again: what was counted in a pair of files is remembered.
+Masks that did not change are not read again: what was found in a pair of files is remembered.
 """
 
 import json
@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +17,12 @@ import numpy as np
 from trainables.data.contract import Source
 from trainables.dataset import IGNORED, DataError, few
 from trainables.loading.file_hashes import file_hashes, masks_manifest, read_entries, write_entries
-from trainables.pixels.images import UnreadableImage, unreadable_images
+from trainables.pixels.images import UnreadableImage, too_large, unreadable_images
 from trainables.pixels.mask_values import MaskTally, tally_mask
+from trainables.pixels.pairs import TURNED, pair_size
 from trainables.pixels.palette import Color, Palette
 
-_FORMAT = 2  # of what is remembered: raise it when a mask is counted in another way
+_FORMAT = 1  # of what is remembered: raise it when a mask is counted in another way
 _THREADS = 8  # decoding releases the interpreter lock
 _SHOWN = 8  # values in a message
 
@@ -73,7 +74,7 @@ def count_masks(source: Source, manifest: Path) -> MaskCounts:
     if palette is None:
         looks: list[Look] = [_of_ids(masks.decode(row), len(source.classes)) for row in rows]
     else:
-        looks = _looks(masks.files, palette, manifest)
+        looks = _looks(source.files, masks.files, palette, manifest)
     parts = {part: indices.tolist() for part, indices in source.parts.items()}
     files = [f"{file.parent.name}/{file.name}" for file in masks.files] or source.names
     return MaskCounts(source.names, files, looks, parts, source.classes, palette)
@@ -85,18 +86,24 @@ def _of_ids(ids: np.ndarray[Any, Any], classes: int) -> MaskTally:
     return MaskTally(counts[:classes].tolist(), {str(IGNORED): ignored} if ignored else {}, {}, {})
 
 
-def _looks(files: Sequence[Path], palette: Palette, manifest: Path) -> list[Look]:
-    """Return what each mask holds, of those that are not remembered by looking."""
-    hashes = file_hashes(files, masks_manifest(manifest))
+def _looks(
+    images: Sequence[Path], masks: Sequence[Path], palette: Palette, manifest: Path
+) -> list[Look]:
+    """Return what each pair holds, of those that are not remembered by looking."""
+    hashes = zip(
+        file_hashes(images, manifest), file_hashes(masks, masks_manifest(manifest)), strict=True
+    )
+    keys = [f"{image[:20]} {mask[:20]}" for image, mask in hashes]
     memory = manifest.with_name(f"{manifest.stem}-counts{manifest.suffix}")
     header = json.dumps([_FORMAT, palette.meaning])
     known = {
         key: look for key, (written, look) in read_entries(memory).items() if written == header
     }
-    new = {key: file for key, file in zip(hashes, files, strict=True) if key not in known}
+    pairs = dict(zip(keys, zip(images, masks, strict=True), strict=True))
+    new = {key: pair for key, pair in pairs.items() if key not in known}
     try:
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-            fresh = list(pool.map(lambda file: _look(file, palette), new.values()))
+            fresh = list(pool.map(lambda pair: _look(pair[0], pair[1], palette), new.values()))
     except OSError as error:
         raise DataError(
             f"cannot read {error.filename} ({error.strerror}): repair or remove it"
@@ -107,12 +114,13 @@ def _looks(files: Sequence[Path], palette: Palette, manifest: Path) -> list[Look
     }
     if new:
         write_entries(memory, {key: [header, look] for key, look in known.items()})
-    return [_from_plain(known[key]) for key in hashes]
+    return [_from_plain(known[key]) for key in keys]
 
 
-def _look(file: Path, palette: Palette) -> Look:
+def _look(image: Path, mask: Path, palette: Palette) -> Look:
     try:
-        return tally_mask(file, palette)
+        size = pair_size(image, mask)
+        return replace(tally_mask(mask, palette), size=size)
     except UnreadableImage as error:
         return str(error)
 
@@ -121,27 +129,29 @@ def _from_plain(look: Any) -> Look:
     if isinstance(look, str):
         return look
     palette = {int(index): (r, g, b) for index, (r, g, b) in look["palette"].items()}
-    return MaskTally(**look | {"palette": palette})
+    width, height = look["size"]
+    return MaskTally(**look | {"palette": palette, "size": (width, height)})
 
 
 def check_masks(
-    counts: MaskCounts, on_corrupt: Literal["fail", "skip"], trained_on: bool
+    counts: MaskCounts, on_corrupt: Literal["fail", "skip"], side: int | None
 ) -> list[str]:
     """Return what is wrong with the masks of a data set: a line each, empty if nothing is.
 
-    Masks that cannot be used, unless they are skipped; values that the table lacks; and, where
-    the set is trained on, classes without a pixel in training.
+    side: of the squares in px where the set is trained on. Wrong are masks that cannot be used,
+    unless they are skipped; values that the table lacks; and, where the set is trained on, pairs
+    that are larger than the squares and classes without a pixel in training.
     """
     lines = []
-    refused = {
-        name: look
-        for name, look in zip(counts.names, counts.looks, strict=True)
-        if isinstance(look, str)
+    looks = {
+        name: _fault(look, side) for name, look in zip(counts.names, counts.looks, strict=True)
     }
+    refused = {name: reason for name, reason in looks.items() if reason}
     if refused and on_corrupt == "fail":
         lines.append(str(unreadable_images(refused)))
+    lines += _turned_alone(counts)
     lines += _palettes_that_differ(counts) or _unknown_values(counts)
-    if trained_on and not lines:
+    if side is not None and not lines:
         lines += _classes_without_pixels(counts)
     return lines
 
@@ -160,6 +170,27 @@ def _unknown_values(counts: MaskCounts) -> list[str]:
     return [
         f"masks hold {what} that the class table lacks: {shown}: add them to classes.csv, with "
         "`ignored` 1 where they do not count"
+    ]
+
+
+def _fault(look: Look, side: int | None) -> str:
+    """Return why a pair cannot be used, empty if it can."""
+    if isinstance(look, str):
+        return "" if look == TURNED else look
+    return too_large(look.size, side) if look.size and side else ""
+
+
+def _turned_alone(counts: MaskCounts) -> list[str]:
+    pairs = [
+        f"{name} with {file}"
+        for name, file, look in zip(counts.names, counts.files, counts.looks, strict=True)
+        if look == TURNED
+    ]
+    if not pairs:
+        return []
+    return [
+        f"{TURNED}, and their sizes do not tell which is right ({len(pairs)}: {few(pairs)}): store "
+        "the images turned, or remove their EXIF orientation, whichever fits the masks"
     ]
 
 

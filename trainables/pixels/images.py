@@ -43,7 +43,7 @@ def open_image(path: Path) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged input
-        raise UnreadableImage(_reason(error)) from error
+        raise UnreadableImage(reason_of(error)) from error
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
@@ -58,6 +58,16 @@ def square(image: Image.Image, size: int) -> Image.Image:
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def too_large(size: tuple[int, int], side: int) -> str:
+    """Return why a pair of (width, height) px does not fit a square; empty if it does."""
+    if max(size) <= side:
+        return ""
+    return (
+        f"{size[0]}x{size[1]} px are more than `size: {side}`, and a mask is never made smaller: "
+        "cut it into tiles, or raise `size`"
+    )
 
 
 def framed(image: Image.Image, size: int) -> Image.Image:
@@ -88,7 +98,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return in a few words why a file cannot be decoded."""
     if isinstance(error, UnreadableImage):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):

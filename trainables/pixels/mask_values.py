@@ -53,7 +53,7 @@ class MaskTally:
 
     classes: pixels of each class. uncounted: value → pixels that the table lets not count.
     unknown: value → pixels that the table lacks, the most frequent ones. palette, grey_palette: as
-    MaskValues.
+    MaskValues. size: (width, height) in px of the pair, where it has files.
     """
 
     classes: list[int]
@@ -61,6 +61,7 @@ class MaskTally:
     unknown: dict[str, int]
     palette: dict[int, Color]
     grey_palette: bool = False
+    size: tuple[int, int] | None = None
 
 
 def read_mask(path: Path, palette: Palette) -> Ids:

@@ -35,7 +35,7 @@ def count(folder: Path, **settings: Any) -> MaskCounts:
 
 
 def errors(folder: Path, on_corrupt: Any = "fail", trained_on: bool = True) -> list[str]:
-    return check_masks(count(folder), on_corrupt, trained_on)
+    return check_masks(count(folder), on_corrupt, 8 if trained_on else None)
 
 
 ZERO_ONE = "id,name\n0,background\n1,object\n"
@@ -117,7 +117,7 @@ def test_masks_in_memory_are_counted_too(tmp_path: Path) -> None:
     config = DatasetConfig(type="digit_scenes")
     counts = count_masks(read(config, None), tmp_path / "manifest.json")
     assert sum(sum(counts.pixels(part)) for part in counts.parts) == 60 * 64 * 64
-    assert check_masks(counts, "fail", True) == []
+    assert check_masks(counts, "fail", 64) == []
 
 
 def index_mask(path: Path, palette: list[int], indices: list[int]) -> None:
@@ -186,3 +186,30 @@ def test_a_class_without_pixels_says_that_a_grey_palette_is_read_as_grey(tmp_pat
         index_mask(folder / part / f"masks/{number}.png", [0, 0, 0, 255, 255, 255], [0, 1, 1])
     (line,) = errors(folder)
     assert "255 (not counted)" in line and "(of grey palettes what they show" in line
+
+
+def test_images_that_exif_turns_without_their_masks_are_one_line_with_both_names(
+    tmp_path: Path,
+) -> None:
+    folder = make(tmp_path / "data", ZERO_ONE, [[[0, 1], [1, 1]]] * 7)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for number in (1, 2):
+        Image.new("RGB", (2, 2)).save(folder / f"train/images/{number}.png", exif=exif)
+    for on_corrupt in ("fail", "skip"):
+        (line,) = errors(folder, on_corrupt)
+        assert "EXIF says to turn the image and not its mask" in line
+        assert "(2: train/images/1.png with masks/1.png, train/images/2.png with masks/2" in line
+
+
+def test_pairs_that_do_not_fit_are_named_before_anything_is_decoded(tmp_path: Path) -> None:
+    folder = make(tmp_path / "data", ZERO_ONE, [[[0, 1, 1]]] * 7)
+    Image.new("RGB", (3, 2)).save(folder / "train/images/1.png")
+    (line,) = errors(folder)
+    assert "train/images/1.png (image has 3x2 px, its mask 3x1)" in line
+    wide = np.array([[0, 1] * 5], dtype=np.uint8)
+    Image.new("RGB", (10, 1)).save(folder / "train/images/1.png")
+    Image.fromarray(wide).save(folder / "train/masks/1.png")
+    (line,) = errors(folder)
+    assert "train/images/1.png (10x1 px are more than `size: 8`" in line
+    assert errors(folder, trained_on=False) == []  # a producer sees images at their own size
