@@ -1,7 +1,6 @@
 """Check that the configurations of a study fit its data, before anything starts."""
 
 import itertools
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from orchestrator.planning.run import Run
 from trainables.data.contract import Source
 from trainables.dataset import DataError, DataInfo
 from trainables.loading.batches import check_batch
+from trainables.loading.copies import pairs_text, shared_pairs
 from trainables.loading.mask_counts import MaskCounts
 from trainables.models.weights import WeightsError, fitting, read_state_file
 from trainables.monitoring.watched_masks import watched_rows
@@ -25,13 +25,14 @@ from trainables.training_config import TrainableConfig
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of a study: its images and splits, the fingerprint of its content, and what its
-    masks hold, if it has any."""
+    """A data set of a study: its images and splits, the fingerprint of its content, what its masks
+    hold, if it has any, and the hash of each image."""
 
     name: str
     source: Source
     fingerprint: str
     masks: MaskCounts | None = None
+    contents: tuple[str, ...] = ()
 
 
 def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
@@ -56,13 +57,13 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
 def check_held_out(study: Study, data: Mapping[str, DataSet]) -> None:
     """Check that no stage is validated or tested on images that a stage before it trained on.
 
-    Raises StudyError.
+    Images are compared by content, whatever they are called. Raises StudyError.
     """
     errors, stages = ErrorList(), {stage.name: stage for stage in study.stages}
 
     @cache  # thousands of files, and every stage needs them
-    def images(name: str, part: str) -> frozenset[str]:
-        return _images(data[name].source, study.data[name].type, part)
+    def images(name: str, part: str) -> Mapping[str, str]:
+        return _images(data[name], part)
 
     for stage in study.stages:
         ancestor = stage.after
@@ -70,12 +71,12 @@ def check_held_out(study: Study, data: Mapping[str, DataSet]) -> None:
             pairs = itertools.product(_training_data(stages[ancestor]), _training_data(stage))
             for theirs, own in pairs:
                 for part in ("val", "test") if theirs != own else ():
-                    if shared := images(theirs, "train") & images(own, part):
+                    if shared := shared_pairs(images(own, part), images(theirs, "train")):
                         errors.add(
                             f"stages.{stage.name}.after",
                             f"{ancestor!r} trains on {len(shared)} of the {part} images of "
-                            f"{own!r}: use one entry of `data` for both, or remove these images "
-                            f"from {theirs!r}",
+                            f"{own!r} ({pairs_text(shared)}): use one entry of `data` for both, "
+                            f"or remove these images from {theirs!r}",
                         )
             ancestor = stages[ancestor].after
     if errors.lines:
@@ -88,12 +89,9 @@ def _training_data(stage: Stage) -> list[str]:
     return sorted({c.dataset for c in configs if isinstance(c, TrainableConfig)})
 
 
-def _images(source: Source, kind: str, part: str) -> frozenset[str]:
-    """Identify the images of a part: by their files, or by name where the set has no files."""
-    rows = source.parts[part]
-    if source.files:
-        return frozenset(os.path.realpath(source.files[row]) for row in rows)
-    return frozenset(f"{kind}/{source.names[row]}" for row in rows)
+def _images(data: DataSet, part: str) -> dict[str, str]:
+    """Return the hash of the content → name of the images of a part."""
+    return {data.contents[row]: data.source.names[row] for row in data.source.parts[part]}
 
 
 def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:

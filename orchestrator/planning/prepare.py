@@ -43,7 +43,8 @@ from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trials, ranked
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
-from trainables.loading.decoded_cache import build, fingerprint
+from trainables.loading.copies import settle_copies
+from trainables.loading.decoded_cache import build, content_hashes, fingerprint
 from trainables.loading.image_files import needs_table, write_image_list
 from trainables.loading.image_table import fault
 from trainables.loading.mask_counts import check_masks, count_masks
@@ -112,9 +113,12 @@ def _read_data(study: Study, data_root: Path | None, home: Home) -> dict[str, Da
         try:
             source = read(config, data_root, cut=name in trained_on)
             manifest = home.cache / f"manifest-{_location_id(config, data_root)}.json"
-            key = fingerprint(source, config, manifest)
+            contents = content_hashes(source, manifest)
+            if name in trained_on:
+                source = settle_copies(source, contents, config.on_copies)
+            key = fingerprint(source, config, manifest, contents)
             masks = count_masks(source, manifest) if source.masks else None
-            data[name] = DataSet(name, source, key, masks)
+            data[name] = DataSet(name, source, key, masks, tuple(contents))
             side = config.side if name in trained_on else None
             for line in check_masks(masks, config.on_corrupt, side) if masks else ():
                 errors.add(f"data.{name}", line)

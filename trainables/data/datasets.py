@@ -71,6 +71,11 @@ class DatasetConfig(Config):
     on_corrupt: Literal["fail", "skip"] = Field(
         "fail", description="what to do about images that cannot be read"
     )
+    on_copies: Literal["fail", "drop"] = Field(
+        "fail",
+        description="what to do about images of equal content in two parts, or with two labels; "
+        "drop: leave them out of training, and those with two labels out of all",
+    )
     download: bool = Field(False, description="cifar10 only: download it if it is missing")
     limit: Annotated[int, Field(ge=2)] | None = Field(
         None, description="number of training images at most, validation included, by class"

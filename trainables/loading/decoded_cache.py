@@ -15,7 +15,7 @@ import os
 import shutil
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,7 @@ from PIL import Image, ImageFile
 from trainables.data.contract import Masks, Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import IGNORED, DataError, Indices, Pixels, few
+from trainables.loading.copies import settle_copies
 from trainables.loading.file_hashes import file_hashes, masks_manifest
 from trainables.loading.image_table import (
     FORMAT,
@@ -61,7 +62,9 @@ def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = No
     lie, needed where `config` has no `path` and its type is not built in. Raises DataError.
     """
     source, manifest = read(config, root), cache_folder / "file_hashes.json"
-    key = fingerprint(source, config, manifest)
+    contents = content_hashes(source, manifest)
+    source = settle_copies(source, contents, config.on_copies)
+    key = fingerprint(source, config, manifest, contents)
     if source.masks is not None:
         errors = check_masks(count_masks(source, manifest), config.on_corrupt, config.side)
         if errors:
@@ -69,19 +72,29 @@ def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = No
     return open_table(build(source, config, key, cache_folder))
 
 
-def fingerprint(source: Source, config: DatasetConfig, manifest: Path) -> str:
-    """Hash names, content, labels, splits, and what decides the pixels. Returns 16 hex digits.
+def content_hashes(source: Source, manifest: Path) -> list[str]:
+    """Return the hash of each image: of its file, or of its pixels where it has none.
 
     manifest: a file that remembers (path, size, mtime) → sha256, so that unchanged files are not
-    read again; use one per data set. The folder of the images is not part of the hash. Raises
-    DataError for a file that cannot be read.
+    read again; use one per data set. Raises DataError for a file that cannot be read.
+    """
+    return file_hashes(source.files, manifest) if source.files else _pixel_hashes(source)
+
+
+def fingerprint(
+    source: Source, config: DatasetConfig, manifest: Path, contents: Sequence[str] | None = None
+) -> str:
+    """Hash names, content, labels, splits, and what decides the pixels. Returns 16 hex digits.
+
+    manifest: see `content_hashes`; contents: what that returned, if it was called before. The
+    folder of the images is not part of the hash. Raises DataError for a file that cannot be read.
     """
     header = [FORMAT, config.side, config.on_corrupt, source.classes]
     if source.masks is not None and source.masks.files:
         header.append(_MASK_FORMAT)
     digest = hashlib.sha256(json.dumps(header).encode())
     split = {int(i): part for part, indices in source.parts.items() for i in indices}
-    contents = file_hashes(source.files, manifest) if source.files else _pixel_hashes(source)
+    contents = content_hashes(source, manifest) if contents is None else contents
     if source.masks is not None:
         digest.update(json.dumps(source.masks.meaning).encode())
         hashes = _mask_hashes(source.masks, len(contents), masks_manifest(manifest))

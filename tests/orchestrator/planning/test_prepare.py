@@ -14,6 +14,7 @@ from orchestrator.config.yaml_loader import apply_setting
 from orchestrator.planning.prepare import build_caches, build_ids, prepare
 from orchestrator.storage.home import Home
 from tests.conftest import SMALL, damage
+from trainables.data.datasets import DatasetConfig, read
 from trainables.models.encoders import build_encoder
 
 DIGITS = {
@@ -191,3 +192,47 @@ def test_a_cache_is_checked_again_where_it_is_not_the_one_that_was_read(
     assert build_caches(prepared, home, print, verified) == folders
     assert caplog.messages
     assert all("decoded again" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("names", ["same", "other"])
+def test_a_parent_s_copies_of_test_images_are_found_by_content(
+    tmp_path: Path, home: Home, names: str
+) -> None:
+    """The pretraining set has an image of the target's test set, under any name."""
+    number = 0
+    for place in ("pretrain/a", "pretrain/b", "target/train/a", "target/train/b"):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(10):
+            number += 1
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / place / f"{i}.png")
+    for name in "ab":
+        (tmp_path / "target/test" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (0, 0, ord(name))).save(tmp_path / "target/test" / name / "t.png")
+    copy = tmp_path / "pretrain" / ("t.png" if names == "same" else "other.jpg")
+    copy.write_bytes((tmp_path / "target/test/a/t.png").read_bytes())
+    pretrain = {"type": "image_folder", "path": str(tmp_path / "pretrain"), "labels": False}
+    target = {"type": "image_folder", "path": str(tmp_path / "target"), "size": 8}
+    mapping: dict[str, Any] = {
+        "study": "small",
+        "data": {"all": {**pretrain, "size": 8}, "tune": target},
+        "stages": {
+            "P": {"trainable": "rotation", "config": {"dataset": "all", "backbone": "resnet18"}},
+            "C": {"trainable": "classify", "after": "P", "config": {"dataset": "tune"}},
+        },
+    }
+    mapping["data"]["all"]["split_seed"] = next(
+        seed for seed in range(20) if _trains_on(copy.name, pretrain, seed)
+    )
+    with pytest.raises(StudyError) as caught:
+        prepare(from_mapping(mapping), None, home)
+    assert caught.value.errors == [
+        "stages.C.after: 'P' trains on 1 of the test images of 'tune' "
+        f"(test/a/t.png = {copy.name}): use one entry of `data` for both, or remove these images "
+        "from 'all'"
+    ]
+
+
+def _trains_on(name: str, settings: dict[str, Any], seed: int) -> bool:
+    """Whether an image of a set is in its training part with this split seed."""
+    source = read(DatasetConfig(**settings, split_seed=seed), None)
+    return name in {source.names[row] for row in source.parts["train"]}

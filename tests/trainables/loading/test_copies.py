@@ -1,0 +1,139 @@
+"""Test images that are trained on are found by content, whatever they are called."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from trainables.data.contract import Source
+from trainables.data.datasets import DatasetConfig, read
+from trainables.dataset import DataError
+from trainables.loading.copies import check_copies
+from trainables.loading.decoded_cache import content_hashes, load_table
+
+
+def photograph(path: Path, number: int) -> None:
+    """A picture of its own for each number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (number % 256, number // 256, 7)).save(path)
+
+
+def photographs(folder: Path, parts: tuple[str, ...] = ("train", "val", "test")) -> Path:
+    number = 0
+    for part in parts:
+        for name in "ab":
+            for i in range(6):
+                number += 1
+                photograph(folder / part / name / f"{i}.png", number)
+    return folder
+
+
+def table(folder: Path, **settings: Any) -> Any:
+    config = DatasetConfig(type="image_folder", path=str(folder), size=4, **settings)
+    return load_table(config, folder.parent / "cache")
+
+
+def counts(folder: Path, **settings: Any) -> list[int]:
+    opened = table(folder, **settings)
+    return [len(opened.parts[part]) for part in ("train", "val", "test")]
+
+
+def test_parts_without_a_common_image_are_right(tmp_path: Path) -> None:
+    assert counts(photographs(tmp_path / "set")) == [12, 12, 12]
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_test_folder_that_is_the_training_folder_is_refused(tmp_path: Path, labels: bool) -> None:
+    folder = photographs(tmp_path / "set", ("train",))
+    (folder / "test").symlink_to("train", target_is_directory=True)
+    with pytest.raises(DataError) as caught:
+        table(folder, labels=labels)
+    assert "12 test images are in " in str(caught.value)
+    assert " too, by content (test/a/" in str(caught.value)
+    assert " = train/a/" in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "hard link"])
+@pytest.mark.parametrize(
+    ("judged", "learned"), [("test", "train"), ("val", "train"), ("test", "val")]
+)
+def test_a_copy_under_another_name_is_named_with_its_pair_and_cure(
+    tmp_path: Path, judged: str, learned: str, how: str
+) -> None:
+    folder = photographs(tmp_path / "set")
+    copy, original = folder / judged / "a/copy.png", folder / learned / "a/3.png"
+    if how == "copy":
+        copy.write_bytes(original.read_bytes())
+    else:
+        (os.link if how == "hard link" else os.symlink)(original, copy)
+    with pytest.raises(DataError) as caught:
+        table(folder)
+    assert str(caught.value) == (
+        f"1 of 13 {judged} images is in {learned} too, by content ({judged}/a/copy.png = "
+        f"{learned}/a/3.png): remove one of each, or set `on_copies: drop` to leave it out of "
+        f"{learned}"
+    )
+    left = {part: 12 for part in ("train", "val", "test")} | {judged: 13, learned: 11}
+    assert counts(folder, on_copies="drop") == list(left.values())
+
+
+def test_the_same_file_under_two_labels_is_refused_wherever_it_lies(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "set")
+    (folder / "train/b/copy.png").write_bytes((folder / "train/a/2.png").read_bytes())
+    with pytest.raises(DataError) as caught:
+        table(folder)
+    assert str(caught.value) == (
+        "1 image of equal content has two labels (train/a/2.png = train/b/copy.png): keep the "
+        "right one of each, or set `on_copies: drop` to leave both out"
+    )
+    assert counts(folder, on_copies="drop") == [11, 12, 12]
+    with_labels = "1 of 13 test images is in train too"
+    (folder / "train/b/copy.png").rename(folder / "test/b/copy.png")
+    with pytest.raises(DataError, match=with_labels):
+        table(folder)
+    assert counts(folder, on_copies="drop") == [11, 12, 12]
+
+
+def test_copies_within_a_part_train_and_damaged_files_are_no_copies(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "set")
+    (folder / "train/a/copy.png").write_bytes((folder / "train/a/2.png").read_bytes())
+    (folder / "train/a/empty.png").touch()
+    (folder / "test/b/empty.png").touch()
+    assert counts(folder, on_corrupt="skip") == [13, 12, 12]
+
+
+def test_empty_tiles_of_a_set_with_masks_are_no_copies(tmp_path: Path) -> None:
+    for number in range(20):
+        photograph(tmp_path / f"set/images/{number}.png", 5)  # one color
+        mask = Image.new("L", (4, 4))
+        mask.putpixel((0, 0), 1)
+        (tmp_path / "set/masks").mkdir(exist_ok=True)
+        mask.save(tmp_path / f"set/masks/{number}.png")
+    (tmp_path / "set/classes.csv").write_text("id,name\n0,sky\n1,tree\n")
+    config = DatasetConfig(type="mask_folders", path=str(tmp_path / "set"), size=4)
+    assert len(load_table(config, tmp_path / "cache").images) == 20
+    for number in (1, 2):  # the same, with something on it
+        image = Image.new("RGB", (4, 4))
+        image.putpixel((0, 0), (9, 9, 9))
+        image.save(tmp_path / f"set/images/{number}.png")
+    source = read(config, None)
+    part = {source.names[row]: part for part, rows in source.parts.items() for row in rows}
+    if part["images/1.png"] != part["images/2.png"]:
+        with pytest.raises(DataError, match="too, by content"):
+            load_table(config, tmp_path / "cache")
+
+
+def test_dropping_must_leave_images_of_every_class(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "set", ("train",))
+    (folder / "test").symlink_to("train", target_is_directory=True)
+    with pytest.raises(DataError, match="all images of .*train, .* are copies of others"):
+        table(folder, on_copies="drop")
+
+
+def test_copies_of_the_built_in_sets_are_none() -> None:
+    """Else a study that came with the product would be refused."""
+    for kind in ("digits", "digit_scenes"):
+        source: Source = read(DatasetConfig(type=kind), None)
+        assert check_copies(source, content_hashes(source, Path("unused"))) == []
