@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 
 from orchestrator.config.errors import ErrorList, suggestion
-from orchestrator.config.study_schema import NAME, StudyFile, Variants
+from orchestrator.config.study_schema import MOST_RUNS, NAME, StudyFile, Variants
 from trainables.data.datasets import DATASETS, DatasetConfig
 from trainables.metrics import KNN, PROBES
 from trainables.producer import ProducerConfig
@@ -22,6 +22,7 @@ def check_study(file: StudyFile, variants: Variants, errors: ErrorList) -> None:
     _check_parents(file, variants, errors)
     _check_weight_files(file, errors)
     _check_seeds(file, errors)
+    _check_number_of_runs(file, variants, errors)
     _check_compare(file, errors)
     _check_configurations(file, variants, errors)
 
@@ -67,15 +68,17 @@ def _check_weight_transfer(name: str, after: str, variants: Variants, errors: Er
             f"stages.{name}.after", f"{after!r} is a producer: it has no weights to start from"
         )
         return
-    for child, parent in itertools.product(variants[name], variants[after]):
-        if child.config.weights != "random":
+    for weights in dict.fromkeys(child.config.weights for child in variants[name]):
+        if weights != "random":
             errors.add(
                 f"stages.{name}.config.weights",
-                f"is {child.config.weights!r}, but the stage starts from the weights of {after!r}: "
+                f"is {weights!r}, but the stage starts from the weights of {after!r}: "
                 "remove `weights` or `after`",
             )
-        for key in LINKED:
-            own, inherited = getattr(child.config, key), getattr(parent.config, key)
+    for key in LINKED:
+        theirs = dict.fromkeys(getattr(parent.config, key) for parent in variants[after])
+        ours = dict.fromkeys(getattr(child.config, key) for child in variants[name])
+        for own, inherited in itertools.product(ours, theirs):
             if own != inherited:
                 errors.add(
                     f"stages.{name}.config.{key}",
@@ -111,6 +114,30 @@ def _check_seeds(file: StudyFile, errors: ErrorList) -> None:
                     f"a Run of seed s starts from its parent's Run of seed s, "
                     f"but {stage.after!r} has no seed {min(missing)}",
                 )
+
+
+def _check_number_of_runs(file: StudyFile, variants: Variants, errors: ErrorList) -> None:
+    """Count the Runs before any is made. Those of a stage are its configurations x its seeds x the
+    configurations of the stages that it starts from."""
+    if file.cycle() or any(
+        stage.after and stage.after not in variants for stage in file.stages.values()
+    ):
+        return
+    configurations: dict[str, int] = {}
+    total = 0
+    for name in file.parents_first():
+        search, after = file.stages[name].search, file.stages[name].after
+        own = len(variants.get(name, ()))
+        if search is not None:
+            own, total = (search.then.best + 1 if search.then else 0), total + search.count
+        configurations[name] = own * configurations.get(after or "", 1)
+        total += configurations[name] * len(file.seeds_of(name))
+    if total > MOST_RUNS:
+        errors.add(
+            "stages",
+            f"the study has {total} Runs and trials, and may have {MOST_RUNS} at most: shorten "
+            "`grid:`, `seeds:` or `trials:`",
+        )
 
 
 def _check_compare(file: StudyFile, errors: ErrorList) -> None:

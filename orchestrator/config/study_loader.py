@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,14 @@ from orchestrator.config.errors import ErrorList, StudyError, suggestion, withou
 from orchestrator.config.renamed_keys import rename_old_keys
 from orchestrator.config.search_checks import check_searches
 from orchestrator.config.study_checks import check_study
-from orchestrator.config.study_schema import Stage, Study, StudyFile, Variant, Variants
+from orchestrator.config.study_schema import (
+    MOST_RUNS,
+    Stage,
+    Study,
+    StudyFile,
+    Variant,
+    Variants,
+)
 from orchestrator.config.yaml_loader import (
     BUILT_IN,
     Words,
@@ -144,6 +152,7 @@ def _read_variants(stages: Any, errors: ErrorList) -> dict[str, tuple[Variant, .
     stages: what stands under `stages:`, unchecked.
     """
     variants = {}
+    left = MOST_RUNS
     for name, stage in stages.items() if isinstance(stages, dict) else ():
         for word, registry in (("trainable", TRAINABLES), ("producer", PRODUCERS)):
             task = stage.get(word) if isinstance(stage, dict) else None
@@ -152,9 +161,30 @@ def _read_variants(stages: Any, errors: ErrorList) -> dict[str, tuple[Variant, .
             if task not in registry:
                 message = f"no {word} {task!r}{suggestion(task, registry)}"
                 errors.add(f"stages.{name}.{word}", message)
-            elif points := _points(str(name), stage, registry[task].Config, errors):
+            elif _is_countable(str(name), stage, left, errors) and (
+                points := _points(str(name), stage, registry[task].Config, errors)
+            ):
                 variants[str(name)] = points
+                left -= len(points)
     return variants
+
+
+def _is_countable(name: str, stage: Mapping[str, Any], left: int, errors: ErrorList) -> bool:
+    """Return whether a stage's grid has no more points than may be built; counts, builds nothing.
+
+    left: how many Runs the stages before it leave.
+    """
+    grid = stage.get("grid")
+    lists = [v for v in grid.values() if isinstance(v, list)] if isinstance(grid, dict) else []
+    count = math.prod(len(values) for values in lists)
+    if count > left:
+        product = " x ".join(str(len(values)) for values in lists)
+        errors.add(
+            f"stages.{name}.grid",
+            f"has {product} = {count} points, and a study may have {MOST_RUNS} Runs at most: "
+            "shorten its lists",
+        )
+    return count <= left
 
 
 def _points(
@@ -191,8 +221,13 @@ def _check_grid_values(
         errors.add(dotted, f"unknown key{suggestion(key, model.model_fields, 'keys')}")
     elif not isinstance(values, list) or not values:
         errors.add(dotted, f"must be a list with at least one value, not {values!r}")
-    elif any(values.count(value) > 1 for value in values):
+    elif len({_comparable(value) for value in values}) < len(values):
         errors.add(dotted, f"lists a value twice: {values!r}")
+
+
+def _comparable(value: Any) -> Any:
+    """Return what equal values share, and what can stand in a set."""
+    return repr(value) if isinstance(value, list | dict) else value
 
 
 def _with_watched_images(file: StudyFile, variants: Variants) -> Variants:

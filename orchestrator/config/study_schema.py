@@ -1,7 +1,7 @@
 """The form of a study: what a file may say, and what a checked study is."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from trainables.producer import ProducerConfig
 from trainables.training_config import TrainableConfig
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MOST_RUNS = 100_000  # of a study; more would take hours to plan, and years to train
 
 
 class Resources(Config):
@@ -170,29 +171,31 @@ class StudyFile(Config):
 
     def parents_first(self) -> list[str]:
         """Names of the stages, every one after its parent. For a study without a cycle."""
-        order: list[str] = []
+        order: dict[str, None] = {}
         for name in self.stages:
-            order += [ancestor for ancestor in self._lineage(name) if ancestor not in order]
-        return order
+            order |= dict.fromkeys(reversed(self._upstream(name, order)))
+        return list(order)
 
     def cycle(self) -> list[str]:
         """Return the stages whose `after` leads back to the first of them, which is last too; empty
         if none does."""
+        checked: set[str] = set()
         for name in self.stages:
-            lineage = self._lineage(name)
-            if lineage[0] in lineage[1:]:
-                return lineage[: lineage.index(lineage[0], 1) + 1]
+            path = self._upstream(name, checked)
+            last = self.stages[path[-1]].after if path else None
+            if last in path:
+                return [str(last), *reversed(path[path.index(str(last)) :])]
+            checked.update(path)
         return []
 
-    def _lineage(self, name: str) -> list[str]:
-        """Return a stage's ancestors, the oldest first, then itself; in a cycle its first comes
-        again."""
-        lineage = [name]
-        while (parent := self.stages[lineage[0]].after) in self.stages:
-            lineage.insert(0, str(parent))
-            if parent in lineage[1:]:
-                break
-        return lineage
+    def _upstream(self, name: str | None, known: Container[str]) -> list[str]:
+        """Return a stage and those that it starts from, the nearest first, up to one that is known
+        or that comes again."""
+        path: dict[str, None] = {}
+        while name in self.stages and name not in known and name not in path:
+            path[str(name)] = None
+            name = self.stages[str(name)].after
+        return list(path)
 
 
 @dataclass(frozen=True)

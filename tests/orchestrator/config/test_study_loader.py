@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -443,3 +444,46 @@ def test_a_list_of_thousands_of_wrong_values_is_refused_in_seconds(tmp_path: Pat
     assert lines[0] == "s.yaml: 20000 errors"
     assert lines[-1] == "  and 19950 more"
     assert len(lines) == 52
+
+
+def with_grid(**grid: list[Any]) -> dict[str, Any]:
+    mapping = copy.deepcopy(STUDY)
+    mapping["stages"]["A"]["grid"] = grid
+    return mapping
+
+
+def test_a_grid_is_counted_before_it_is_built() -> None:
+    thousand = [n / 1000 for n in range(1, 1001)]
+    grid = {"lr": thousand, "weight_decay": thousand, "batch_size": list(range(2, 1002))}
+    (line,) = errors(with_grid(**grid))
+    assert line == (
+        "stages.A.grid: has 1000 x 1000 x 1000 = 1000000000 points, and a study may have 100000 "
+        "Runs at most: shorten its lists"
+    )
+
+
+def test_runs_of_grids_seeds_and_parents_are_counted_together() -> None:
+    mapping = with_grid(lr=[n / 1000 for n in range(1, 334)])
+    mapping["stages"]["P"]["grid"] = {"lr": [0.1, 0.2, 0.3]}
+    mapping["seeds"] = list(range(100))
+    assert len(from_mapping(mapping).stages) == 2  # (3 + 3 x 333) x 100
+    mapping["seeds"] = list(range(101))
+    assert errors(mapping) == [
+        "stages: the study has 101202 Runs and trials, and may have 100000 at most: shorten "
+        "`grid:`, `seeds:` or `trials:`"
+    ]
+
+
+def test_a_long_chain_of_stages_is_read_in_seconds() -> None:
+    mapping = copy.deepcopy(STUDY)
+    for n in range(1500):
+        child = {"trainable": "classify", "after": f"s{n - 1}" if n else "A"}
+        mapping["stages"][f"s{n}"] = child | {"config": {"dataset": "x"}}
+    mapping["stages"] = dict(reversed(mapping["stages"].items()))
+    start = time.monotonic()
+    names = [stage.name for stage in from_mapping(mapping).stages]
+    assert time.monotonic() - start < 30
+    assert names == ["P", "A", *(f"s{n}" for n in range(1500))]
+    mapping["stages"]["P"]["after"] = "s1499"
+    (line,) = errors(mapping)
+    assert line.startswith("stages: `after` has a cycle: ")
