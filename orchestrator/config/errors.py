@@ -132,7 +132,7 @@ def read_as(word: str, value: bool | int | float | None) -> str:
     """Say what YAML takes a word for, and how to write it as a name."""
     word = one_line(word, 100)
     kind = {bool: "true or false", type(None): "nothing"}.get(type(value), "a number")
-    return f'`{word}` is read as {kind}, and a name is needed: write "{word}"'
+    return f'`{word}` is read as {kind}, and text is needed: write "{word}"'
 
 
 def without_errors(model: type[AnyConfig], value: Mapping[str, Any]) -> AnyConfig | None:

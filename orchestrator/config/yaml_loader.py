@@ -8,7 +8,6 @@ configurations use them; where one is a key or stands for a name, the error says
 import functools
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from orchestrator.config.errors import StudyError, printable, quoted, read_as, suggestion
+from trainables.files import only_files
 
 
 class YamlError(Exception):
@@ -183,12 +183,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file. Raises YamlError where it is too large or no regular file: a pipe or a
-    device may never end; else OSError or UnicodeDecodeError."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe does not wait
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise YamlError("cannot be read: not a regular file")
+    """Read a text file. Raises YamlError where it is too large, else OSError or
+    UnicodeDecodeError."""
+    with open(path, "rb", opener=only_files) as file:
         content = file.read(4 * _MAX_SIZE + 1)  # bytes of a letter
     if len(content) > 4 * _MAX_SIZE:
         raise _too_large()

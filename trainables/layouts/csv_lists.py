@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainables.dataset import DataError, few, near
+from trainables.files import only_files
 from trainables.layouts.class_folders import LEARN_WITHOUT, check_same_classes, in_order
 from trainables.layouts.csv_files import FilesBeside
 from trainables.layouts.folders import Listing, Scan, is_litter
@@ -183,7 +184,7 @@ def _parse(file: Path) -> list[tuple[int, list[str]]]:
     line = 0
     table = []
     try:
-        with open(file, encoding="utf-8-sig", newline="") as stream:
+        with open(file, encoding="utf-8-sig", newline="", opener=only_files) as stream:
             first = stream.readline()
             between = next((mark for mark in ",;\t" if mark in first), ",")
             stream.seek(0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.dataset import DataError
+from trainables.files import read_whole
 
 _AT_ONCE = 64  # files per task of a thread: singly, scheduling costs more than hashing
 _THREADS = 8  # reading waits for the disk, hashing releases the interpreter lock
@@ -50,8 +51,7 @@ def _hash(files: Sequence[Path], known: dict[str, Entry]) -> list[tuple[str, Ent
         stat = os.stat(path)
         entry = known.get(path)
         if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-            with open(path, "rb", buffering=0) as stream:
-                content = hashlib.sha256(stream.read()).hexdigest()
+            content = hashlib.sha256(read_whole(Path(path))).hexdigest()
             entry = [stat.st_size, stat.st_mtime_ns, content]
         entries.append((path, entry))
     return entries

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainables.dataset import DataError, few
+from trainables.files import only_files
 from trainables.pixels.palette import MOST_CLASSES, Color, Palette
 
 TABLE = "classes.csv"
@@ -127,7 +128,7 @@ def _numbers_of(path: Path, row: Row) -> list[int]:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
+        with open(path, encoding="utf-8-sig", newline="", opener=only_files) as stream:
             rows = list(csv.DictReader(stream, strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV file in UTF-8 ({error})") from error

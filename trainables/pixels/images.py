@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.dataset import IGNORED, DataError, few
+from trainables.files import read_whole
 
 EXTENSIONS = tuple("jpg jpeg jpe jfif png bmp webp gif tif tiff ppm pgm pbm pnm".split())
 # no other formats: for PostScript with the name of a photograph Pillow starts Ghostscript
@@ -34,7 +35,7 @@ def open_image(path: Path) -> Image.Image:
 
     Raises UnreadableImage if the content is at fault, any other OSError if the file cannot be read.
     """
-    data = path.read_bytes()
+    data = read_whole(path)
     if not data:
         raise UnreadableImage("empty file")
     try:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainables.dataset import IGNORED
+from trainables.files import read_whole
 from trainables.pixels.images import FORMATS, UnreadableImage
 from trainables.pixels.palette import (
     UNKNOWN,
@@ -216,7 +217,7 @@ def _bits(image: Image.Image) -> int:
 
 def _opened(path: Path) -> Image.Image:
     """Return the decoded first frame. Raises UnreadableImage."""
-    data = path.read_bytes()
+    data = read_whole(path)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from trainables.files import read_whole
 from trainables.pixels.images import FORMATS, UnreadableImage, open_image, reason_of
 from trainables.pixels.mask_values import read_mask
 from trainables.pixels.palette import Ids, Palette
@@ -48,7 +49,7 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Read size and orientation without decoding. Raises UnreadableImage."""
-    data = path.read_bytes()
+    data = read_whole(path)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             size = image.size

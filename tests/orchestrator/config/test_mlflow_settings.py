@@ -77,7 +77,7 @@ def test_relative_paths_begin_where_the_file_lies(
             "uri: unknown key (keys: tracking_uri, host, port, backend_store_uri, "
             "artifacts_destination)",
         ),
-        ("host: 1", "host: input should be a valid string, not 1"),
+        ("host: 1", 'host: `1` is read as a number, and text is needed: write "1"'),
         ("port: 1\nport: 2", "line 2: key 'port' is written twice in the same mapping"),
         ("", "is empty: a mapping of keys is needed"),
         (

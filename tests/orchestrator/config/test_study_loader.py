@@ -431,7 +431,7 @@ def test_a_name_that_yaml_takes_for_another_value_is_shown_as_it_is_written(
     value = f"[{word}]" if "[" in place else word
     with pytest.raises(StudyError) as error:
         read(str(file), [] if by == "file" else [f"{key}={value}"])
-    line = f'{place}: `{word}` is read as {kind}, and a name is needed: write "{word}"'
+    line = f'{place}: `{word}` is read as {kind}, and text is needed: write "{word}"'
     assert line in error.value.errors
 
 
@@ -463,13 +463,13 @@ def test_a_grid_is_counted_before_it_is_built() -> None:
 
 
 def test_runs_of_grids_seeds_and_parents_are_counted_together() -> None:
-    mapping = with_grid(lr=[n / 1000 for n in range(1, 334)])
+    mapping = with_grid(lr=[n / 1000 for n in range(1, 333)])
     mapping["stages"]["P"]["grid"] = {"lr": [0.1, 0.2, 0.3]}
     mapping["seeds"] = list(range(100))
-    assert len(from_mapping(mapping).stages) == 2  # (3 + 3 x 333) x 100
+    assert len(from_mapping(mapping).stages) == 2  # (3 + 3 x 332) x 100
     mapping["seeds"] = list(range(101))
     assert errors(mapping) == [
-        "stages: the study has 101202 Runs and trials, and may have 100000 at most: shorten "
+        "stages: the study has 100899 Runs and trials, and may have 100000 at most: shorten "
         "`grid:`, `seeds:` or `trials:`"
     ]
 

@@ -202,7 +202,13 @@ def test_a_fingerprint_ignores_order_and_memory_layout() -> None:
 
 def test_a_state_dict_inside_a_checkpoint_is_found(tmp_path: Path) -> None:
     path, state = tmp_path / "a.pt", {"w": torch.ones(2)}
-    for content in (state, {"state_dict": state, "epoch": 3}):
+    for content in (
+        state,
+        {"state_dict": state, "epoch": 3},
+        {"model": state, "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}}},
+        {"model_state": state, "best_acc1": torch.tensor(71.2)},
+        {"epoch": 1, "model": {"state_dict": state}},
+    ):
         torch.save(content, path)
         assert torch.equal(read_state_file(path)["w"], state["w"])
 
@@ -233,8 +239,8 @@ def test_code_in_a_weights_file_is_refused_and_not_run(tmp_path: Path, save: Any
         ({"state_dict": {}}, "holds no state dict"),
         ([torch.zeros(1)], "holds no state dict"),
         (torch.zeros(1), "holds no state dict"),
-        ({"w": torch.zeros(1), "epoch": 3}, "holds more than tensors"),
-        ({"state_dict": {"w": [1.0]}}, "holds more than tensors"),
+        ({"epoch": 3, "optimizer": {"lr": 0.1}}, "holds no state dict, only epoch, optimizer"),
+        ({"state_dict": {"w": [1.0]}}, "holds no state dict, only state_dict"),
     ],
 )
 def test_a_file_of_anything_else_is_refused(tmp_path: Path, content: object, words: str) -> None:
@@ -250,3 +256,80 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, content: bytes | Non
         path.write_bytes(content)
     with pytest.raises(WeightsError, match="gone.pt is no state-dict file"):
         initialize(encoder(), config(weights=str(path)))
+
+
+def prefixed(prefix: str, state: State) -> State:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def zeros(state: State) -> State:
+    return {name: value * 0 for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "backbone.", "model.", "online_encoder.net.", "encoder_q.", "module.encoder_q.",
+     "model.backbone.", "student.backbone.", "_orig_mod.", "net.0."],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "slow", ["", "target_encoder.net.", "encoder_k.", "momentum_backbone.", "teacher.backbone."]
+)
+def test_a_prefix_of_other_programs_is_taken_off_and_said(prefix: str, slow: str) -> None:
+    built, given = encoder(0), copied(encoder(1))
+    state = prefixed(prefix, given | {"fc.weight": torch.zeros(3, 512)})
+    state |= {"queue": torch.zeros(3), "projector.0.weight": torch.zeros(4, 512)}
+    if slow:
+        state = prefixed(slow, zeros(given)) | state
+    loaded = load_encoder(built, state, "their.pt")
+    assert same(built, given)
+    assert f"from their.pt without the prefix {prefix}, fingerprint" in str(loaded)
+
+
+def test_two_networks_that_fit_are_not_chosen_from() -> None:
+    state = prefixed("left.", copied(encoder(1))) | prefixed("right.", copied(encoder(2)))
+    with pytest.raises(WeightsError, match=r"hold 2 networks .* \(left\., right\.\): write one"):
+        load_encoder(encoder(), state, "their.pt")
+
+
+def test_of_models_under_two_keys_the_one_that_learns_is_taken(tmp_path: Path) -> None:
+    built, given, path = encoder(0), copied(encoder(1)), tmp_path / "a.pt"
+    torch.save({"teacher": zeros(given), "student": prefixed("module.", given)}, path)
+    loaded = load_encoder(built, read_state_file(path), "a.pt")
+    assert same(built, given)
+    assert "prefix student.module." in str(loaded)
+
+
+def test_half_precision_is_read() -> None:
+    built, given = encoder(0), copied(encoder(1))
+    half = {n: v.half() if v.is_floating_point() else v for n, v in given.items()}
+    load_encoder(built, half, "half.pt")
+    assert same(built, {n: v.float() if v.is_floating_point() else v for n, v in half.items()})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (lambda t: t * float("nan"), "conv1.weight has 9408 values that are not finite"),
+        (lambda t: t.double() * 1e300, "conv1.weight has 9408 values that are not finite"),
+        (lambda t: t.to(torch.int64), "conv1.weight is torch.int64, must be floating-point"),
+        (lambda t: t > 0, "conv1.weight is torch.bool, must be floating-point"),
+        (lambda t: t.to(torch.complex64), "conv1.weight is torch.complex64, must be floating"),
+        (lambda t: t.to_sparse(), "conv1.weight is sparse or quantized"),
+    ],
+)
+def test_numbers_that_are_not_finite_or_not_floating_are_refused(
+    value: Callable[[torch.Tensor], torch.Tensor], words: str
+) -> None:
+    state = copied(encoder(1))
+    state["conv1.weight"] = value(state["conv1.weight"].abs() + 1)
+    with pytest.raises(WeightsError, match=words):
+        load_encoder(encoder(0), state, "their.pt")
+
+
+def test_a_refusal_shows_what_is_there_beside_what_is_missing() -> None:
+    state = {"features.0.weight": torch.zeros(64, 3, 11, 11), "features.0.bias": torch.zeros(64)}
+    with pytest.raises(WeightsError) as caught:
+        load_encoder(encoder(), state, "alexnet.pt")
+    assert "missing conv1.weight;" in str(caught.value)
+    there = "there are 2 tensors, features.0.weight (64, 3, 11, 11), features.0.bias (64,): give"
+    assert there in str(caught.value)
