@@ -1,12 +1,17 @@
 """Predicts classes or masks of image files with the model of a Run: predict."""
 
 import argparse
+import itertools
+import os
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
+import torch
 from PIL import Image
 
 from orchestrator.cli.console import MESSAGES, say
@@ -23,13 +28,15 @@ from trainables.pixels.images import UnreadableImage, open_image
 from trainables.tasks.predictor import Classifier, Segmenter, load
 
 _CSV = "predictions.csv"
-_MASK_OPACITY = 0.5  # in an overlay
+_LONGEST = 200  # bytes of a file's name: most disks take 255
 
 
 def predict(options: argparse.Namespace) -> int:
     """Print class and probability of each image, or write its mask and an overlay."""
-    paths = [Path(name) for name in options.images]
-    _check_names(paths)
+    paths = list(dict.fromkeys(Path(name) for name in options.images))
+    out = Path(options.out) if options.out else None
+    if out:
+        _check_folder(out)
     for path in paths:  # report unreadable files before anything starts
         _open(path)
     home = find_home(options.home).create()
@@ -38,15 +45,13 @@ def predict(options: argparse.Namespace) -> int:
     tracker = Tracker(str(uri))
     _, run_id = find_run(tracker.reader, options.run, home.name)
     with tempfile.TemporaryDirectory() as folder:
-        model = load(_download_model(tracker, options.run, run_id, Path(folder)))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = load(_download_model(tracker, options.run, run_id, Path(folder)), device)
     if model is None:
         raise Refused(
             f"{options.run} is a pretraining: predict with a Run that starts from it",
             2,
         )
-    out = Path(options.out) if options.out else None
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
     if isinstance(model, Segmenter):
         if out is None:
             raise Refused(
@@ -58,13 +63,41 @@ def predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_names(paths: list[Path]) -> None:
-    """Raises Refused when two images would be written to one file."""
-    stems = dict[str, Path]()
-    for path in paths:
-        if path.stem in stems:
-            raise Refused(f"{stems[path.stem]} and {path} would be written to one file", 2)
-        stems[path.stem] = path
+def _check_folder(out: Path) -> None:
+    """Make the folder of results. Raises Refused where nothing can be written into it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise Refused(f"cannot write into --out {out}: {error.strerror}", 2) from error
+
+
+def output_names(paths: Sequence[Path]) -> list[str]:
+    """Return what the results of each image are called: its name without ending, and as much of the
+    folders before it as tells it from the others."""
+    names = [_name(path, 0) for path in paths]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        count = Counter(names)
+        names = [
+            _name(path, depth) if count[name] > 1 else name
+            for path, name in zip(paths, names, strict=True)
+        ]
+    taken: Counter[str] = Counter(names)
+    for place, name in enumerate(names):  # such as `a_b.png` and `a/b.png`
+        if taken[name] > 1:
+            taken[name] -= 1
+            number = next(n for n in itertools.count(2) if f"{name}_{n}" not in taken)
+            names[place] = f"{name}_{number}"
+            taken[names[place]] += 1
+    return names
+
+
+def _name(path: Path, depth: int) -> str:
+    """Return the stem of a path (depth 0), its name with ending (1), or with folders before it."""
+    parts = path.parts[-depth:] if depth else (path.stem,)
+    name = "_".join(part.strip("/.") for part in parts if part.strip("/.")) or "image"
+    return os.fsdecode(os.fsencode(name)[-_LONGEST:])
 
 
 def _open(path: Path) -> Pixels:
@@ -106,19 +139,19 @@ def _write_classes(model: Classifier, paths: list[Path], out: Path | None) -> No
 def _write_masks(model: Segmenter, paths: list[Path], out: Path) -> None:
     """Write two files for each image and print its three largest classes.
 
-    `<image>_mask.png` holds class ids, with the classes' colors as its palette;
-    `<image>_overlay.png` is the image with the mask over it.
+    `<name>_mask.png` holds class ids, with the classes' colors as its palette;
+    `<name>_overlay.png` is the image with the mask over it.
     """
     colors = np.array(model.colours or default_colors(len(model.classes)), dtype=np.uint8)
     width = max(len(str(path)) for path in paths)
-    for path in paths:
+    for path, name in zip(paths, output_names(paths), strict=True):
         pixels = _open(path)
         mask = model.predict(pixels)[0]
         indexed = Image.fromarray(mask)
         indexed.putpalette(colors.tobytes())
-        indexed.save(out / f"{path.stem}_mask.png")
-        overlay = (1 - _MASK_OPACITY) * pixels + _MASK_OPACITY * painted(mask, colors)
-        Image.fromarray(overlay.astype(np.uint8)).save(out / f"{path.stem}_overlay.png")
+        indexed.save(out / f"{name}_mask.png")
+        overlay = (pixels.astype(np.uint16) + painted(mask, colors)) // 2  # half of each
+        Image.fromarray(overlay.astype(np.uint8)).save(out / f"{name}_overlay.png")
         shares = np.bincount(mask.ravel(), minlength=len(model.classes)) / mask.size
         largest = shares.argsort()[::-1][:3]
         texts = [f"{model.classes[k]} {100 * shares[k]:.1f} %" for k in largest]

@@ -1,7 +1,9 @@
 """Predicts with a checkpoint: class names and probabilities, or masks. The MLflow model loads this
 file; it needs neither Ray nor MLflow."""
 
+import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from trainables.training_config import TrainableConfig, with_present_keys
 from trainables.transforms.geometry import normalize
 
 MODEL = "model.json"  # beside weights.pt in a checkpoint's folder
+MOST_PIXELS = 2500**2  # of an image that is segmented in one piece
+_SIDES = (2048, 1024, 512)  # of tiles in px; smaller ones where a GPU's memory is short
+_MARGIN = 256  # px that a tile sees around the part whose classes it gives; less of small ones
 
 
 def describe_model(trainable: str, config: TrainableConfig, table: ImageTable) -> dict[str, Any]:
@@ -34,9 +39,9 @@ def describe_model(trainable: str, config: TrainableConfig, table: ImageTable) -
 
 
 class Predictor:
-    """Holds a trained model on the CPU. folder: has `model.json` and `weights.pt`."""
+    """Holds a trained model. folder: has `model.json` and `weights.pt`; device: such as `cuda`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         kind = TRAINABLES[described["trainable"]]
         config = kind.Config.model_validate(with_present_keys(described["config"]))
@@ -47,7 +52,8 @@ class Predictor:
         weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         self.trainable.model.load_state_dict(weights)
         self.trainable.set_training(False)
-        self.trainable.model.eval()
+        self.trainable.model.to(device).eval()
+        self.device = device
 
 
 class Classifier(Predictor):
@@ -62,8 +68,8 @@ class Classifier(Predictor):
         """
         images = _checked(model_input)
         fitted = np.stack([np.asarray(square(Image.fromarray(i), self.size)) for i in images])
-        logits = self.trainable.model(normalize(_first_channels(fitted)))
-        probabilities = logits.float().softmax(1).numpy()
+        logits = self.trainable.model(normalize(_first_channels(fitted, self.device)))
+        probabilities = logits.float().softmax(1).cpu().numpy()
         best = probabilities.argmax(1)
         columns: dict[str, Any] = {
             "class": [self.classes[i] for i in best],
@@ -81,22 +87,62 @@ class Segmenter(Predictor):
         """Segment images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3).
 
         Returns (B, H, W) uint8: places in `classes`. The image is not resized: a thing must have
-        about as many px as in the training images. Raises ValueError on another
-        shape or type.
+        about as many px as in the training images. One of more than MOST_PIXELS is segmented in
+        tiles that overlap. Raises ValueError on another shape or type.
         """
         return np.stack([self._mask(image) for image in _checked(model_input)])
 
     def _mask(self, image: Pixels) -> Pixels:
-        scores = self.trainable.model(normalize(_first_channels(image[None])))["out"]
-        return np.asarray(scores[0].argmax(0).to(torch.uint8))
+        """Segment an image in one piece, else in the largest tiles that the memory holds."""
+        sides = [side for side in _SIDES if side < max(image.shape[:2])]
+        if image.shape[0] * image.shape[1] <= MOST_PIXELS or not sides:
+            sides.insert(0, max(image.shape[:2]))
+        for side in sides[:-1]:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return tiled(image, side, self._whole)
+        return tiled(image, sides[-1], self._whole)
+
+    def _whole(self, image: Pixels) -> Pixels:
+        scores = self.trainable.model(normalize(_first_channels(image[None], self.device)))["out"]
+        return np.asarray(scores[0].argmax(0).to(torch.uint8).cpu())
 
 
-def load(folder: Path) -> Classifier | Segmenter | None:
+def tiled(image: Pixels, side: int, segment: Callable[[Pixels], Pixels]) -> Pixels:
+    """Segment an image in tiles of at most side x side px: (H, W, 3) → (H, W).
+
+    A tile gives the classes of its middle; what it sees around it, another one gives. segment: (h,
+    w, 3) → (h, w).
+    """
+    height, width = image.shape[:2]
+    mask = np.empty((height, width), dtype=np.uint8)
+    for top, bottom, rows in _spans(height, side):
+        for left, right, columns in _spans(width, side):
+            part = segment(image[top:bottom, left:right])
+            mask[rows, columns] = part[
+                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+            ]
+    return mask
+
+
+def _spans(length: int, side: int) -> list[tuple[int, int, slice]]:
+    """Cut a length into tiles: (start, end, the part of it that this tile gives)."""
+    if length <= side:
+        return [(0, length, slice(0, length))]
+    margin = min(_MARGIN, side // 4)
+    starts = [*range(0, length - side, side - 2 * margin), length - side]
+    given = [0, *(start + margin for start in starts[1:]), length]
+    return [
+        (start, start + side, slice(given[place], given[place + 1]))
+        for place, start in enumerate(starts)
+    ]
+
+
+def load(folder: Path, device: str = "cpu") -> Classifier | Segmenter | None:
     """Return what predicts with a checkpoint's files; None where the model was for pretraining."""
     kind = TRAINABLES[json.loads((folder / MODEL).read_text(encoding="utf-8"))["trainable"]]
     if kind.PREDICTS is None:
         return None
-    return Segmenter(folder) if kind.PREDICTS == "masks" else Classifier(folder)
+    return (Segmenter if kind.PREDICTS == "masks" else Classifier)(folder, device)
 
 
 def _checked(given: Any) -> Pixels:
@@ -107,9 +153,9 @@ def _checked(given: Any) -> Pixels:
     return images
 
 
-def _first_channels(images: Pixels) -> Tensor:
+def _first_channels(images: Pixels, device: str) -> Tensor:
     """Move channels first, as in the decoded cache: (B, H, W, 3) → (B, 3, H, W)."""
-    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2)
+    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2).to(device)
 
 
 def _load_pyfunc(path: str) -> Classifier | Segmenter | None:

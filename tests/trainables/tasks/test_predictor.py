@@ -13,6 +13,7 @@ from PIL import Image
 from trainables.dataset import DataInfo
 from trainables.loading.image_table import ImageTable
 from trainables.pixels import images as training
+from trainables.tasks import predictor
 from trainables.tasks.predictor import (
     MODEL,
     Classifier,
@@ -20,6 +21,7 @@ from trainables.tasks.predictor import (
     _load_pyfunc,
     describe_model,
     load,
+    tiled,
 )
 from trainables.tasks.registry import TRAINABLES
 from trainables.trainable import Trainable
@@ -218,3 +220,59 @@ def test_an_image_of_the_size_that_was_learnt_gets_the_models_own_mask(tmp_path:
 def test_a_mere_pretraining_predicts_nothing(tmp_path: Path, kind: str) -> None:
     save(tmp_path, kind, backbone="resnet18")
     assert load(tmp_path) is None
+
+
+def box_mean(image: np.ndarray) -> np.ndarray:
+    """A segmentation that looks 2 px around each pixel."""
+    grey = np.pad(image[:, :, 0].astype(np.int64), 2)
+    total = sum(np.roll(grey, (y, x), (0, 1)) for y in range(-2, 3) for x in range(-2, 3))
+    return (total[2:-2, 2:-2] // 25).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 16), (33, 40), (200, 15), (64, 131)])
+def test_tiles_give_what_the_whole_image_gives(size: tuple[int, int]) -> None:
+    image, seen = noise(*size, 3), []
+
+    def segment(part: np.ndarray) -> np.ndarray:
+        seen.append(part.shape[:2])
+        return box_mean(part)
+
+    assert np.array_equal(tiled(image, 16, segment), box_mean(image))
+    assert max(max(shape) for shape in seen) <= 16
+    assert min(map(min, seen)) == min(16, *size)  # every tile is as large as it can be
+
+
+def test_an_image_that_is_too_large_is_segmented_in_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = TRAINABLES["segment"]
+    config = {"dataset": "t", "network": "fcn32s", "backbone": "vgg16", "hidden": 4}
+    trainable = kind(kind.Config.model_validate(config), DataInfo(CLASSES, 64))
+    torch.nn.init.normal_(trainable.model.score.weight, std=10)
+    torch.save(trainable.model.state_dict(), tmp_path / "weights.pt")
+    described = describe_model("segment", trainable.config, table(CLASSES))
+    (tmp_path / MODEL).write_text(json.dumps(described), encoding="utf-8")
+    model, image, shapes = load(tmp_path), waves(70, 100), []
+    whole = model.predict(image)
+    hook = lambda _, given: shapes.append(given[0].shape[2:])  # noqa: E731
+    model.trainable.model.register_forward_pre_hook(hook)
+    monkeypatch.setattr(predictor, "MOST_PIXELS", 5000)
+    monkeypatch.setattr(predictor, "_SIDES", (96, 64, 32))
+    tiles = model.predict(image)
+    assert tiles.shape == whole.shape == (1, 70, 100)
+    assert len(shapes) == 2 and all(max(shape) <= 96 for shape in shapes)
+    assert set(np.unique(tiles)) <= set(range(len(CLASSES)))
+    # memory that is short: smaller tiles, and where none fits the error comes out
+    shapes.clear()
+
+    def short(_: Any, given: Any) -> None:
+        shapes.append(given[0].shape[2:])
+        if max(shapes[-1]) > most:
+            raise torch.OutOfMemoryError("no memory left")
+
+    model.trainable.model.register_forward_pre_hook(short)
+    most = 64
+    assert model.predict(image).shape == (1, 70, 100)
+    most = 16
+    with pytest.raises(torch.OutOfMemoryError):
+        model.predict(image)
