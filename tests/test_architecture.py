@@ -66,10 +66,10 @@ ARROWS: dict[str, set[str]] = {
         "trainable", "dataset", "training_config", "config", "metrics",
     },
     "trainables.monitoring": {
-        "loading", "data", "transforms", "numerics",
+        "loading", "data", "layouts", "transforms", "numerics",
         "trainable", "dataset", "training_config", "metrics",
     },
-    "trainables.loading": {"data", "pixels", "numerics", "dataset", "files"},
+    "trainables.loading": {"data", "layouts", "pixels", "numerics", "dataset", "files"},
     "trainables.data": {"layouts", "pixels", "numerics", "dataset", "config"},
     "trainables.layouts": {"pixels", "dataset", "files"},
     "trainables.pixels": {"dataset", "files"},

@@ -19,9 +19,7 @@ from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.planning.run import Run
 from orchestrator.reporting.schema_reference import markdown, names_text, topic_text, topics
 from orchestrator.storage.home import find_home
-from trainables.data.contract import Source
 from trainables.data.datasets import DATASETS
-from trainables.layouts.folders import passed_over_text
 from trainables.loading.mask_counts import MaskCounts
 
 
@@ -32,9 +30,7 @@ def plan(options: argparse.Namespace) -> int:
         say(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
     else:
         show_plan(prepared, Terminal())
-    for name, item in prepared.data.items():
-        for line in about_source(item.source):
-            MESSAGES.print(f"data.{name}: {line}", markup=False)
+    show_remarks(prepared)
     return 0
 
 
@@ -54,15 +50,16 @@ def data(options: argparse.Namespace) -> int:
             Terminal(highlight=False).print(pixel_table(item.masks))
         elif count:
             say(f"  {', '.join(item.source.classes)}")
-        for line in about_source(item.source):
+        for line in item.remarks:
             say(f"  {line}")
     return 0
 
 
-def about_source(source: Source) -> list[str]:
-    """Return lines on what a reader of a data set should know: notes, and what was passed over."""
-    passed = passed_over_text(source.passed_over)
-    return [*source.notes, *([f"passed over: {passed}"] if passed else [])]
+def show_remarks(prepared: Prepared) -> None:
+    """Print to stderr what a reader should know of the data sets: warnings, files passed over."""
+    for name, item in prepared.data.items():
+        for line in item.remarks:
+            MESSAGES.print(f"data.{name}: {line}", markup=False, highlight=False)
 
 
 def pixel_table(masks: MaskCounts) -> FittedTable:

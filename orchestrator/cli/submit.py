@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
-from orchestrator.cli.plan import data_root, prepare_study, read_study, show_plan
+from orchestrator.cli.plan import data_root, prepare_study, read_study, show_plan, show_remarks
 from orchestrator.cli.progress import best_trial, follow
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
@@ -53,6 +53,7 @@ def submit(options: argparse.Namespace) -> int:
         if options.address is None:
             prepared = prepare_study(options, study)
             show_plan(prepared, out)
+            show_remarks(prepared)
             caches = build_ids(build_caches(prepared, home, _show_decoding(out)))
         running = _start_services(options, settings, home, out)
         show_services(Services(running.ray, running.mlflow_uri), out)

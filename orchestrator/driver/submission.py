@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
@@ -18,14 +19,40 @@ from orchestrator.tracking.mlflow_writer import MlflowWriter, Tracker
 from orchestrator.tracking.run_states import load, store_finished
 from orchestrator.tracking.tags import Kind, Tag
 
+_LONGEST_TAG = 5000  # characters, MLflow's limit
+
 log = logging.getLogger("orchestrator")
 
 
 def log_plan(writer: MlflowWriter, run_id: str, prepared: Prepared) -> None:
-    """Store the plan with its version: a command that follows the study reads a new one again."""
+    """Store the plan with its version: a command that follows the study reads a new one again.
+
+    What the data sets hold, and what was passed over in them, is stored beside it.
+    """
     plan = to_plain(prepared.study, prepared.runs, prepared.keys)
     writer.log_text(run_id, json.dumps(plan), "plan.json")
-    writer.set_tags(run_id, {Tag.PLAN_VERSION: json_digest(plan)})
+    writer.log_text(run_id, json.dumps(data_facts(prepared), indent=1), "data.json")
+    remarks = [f"{name}: {line}" for name, item in prepared.data.items() for line in item.remarks]
+    tags: dict[str, str] = {Tag.PLAN_VERSION: json_digest(plan)}
+    tags[Tag.DATA_REMARKS] = "\n".join(remarks)[:_LONGEST_TAG]
+    writer.set_tags(run_id, tags)
+
+
+def data_facts(prepared: Prepared) -> dict[str, Any]:
+    """Return what each data set holds: classes, images of each part, files that are not read."""
+    return {
+        name: {
+            "fingerprint": item.fingerprint,
+            "classes": list(item.source.classes),
+            "images": {part: len(rows) for part, rows in item.source.parts.items()},
+            "passed_over": [
+                {"kind": kind, "reason": reason, "files": count}
+                for (kind, reason), count in sorted(item.source.passed_over.items())
+            ],
+            "notes": list(item.source.notes),
+        }
+        for name, item in prepared.data.items()
+    }
 
 
 def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) -> TrackedRun:

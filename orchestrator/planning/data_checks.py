@@ -14,6 +14,7 @@ from orchestrator.config.study_schema import Stage, Study
 from orchestrator.planning.run import Run
 from trainables.data.contract import Source
 from trainables.dataset import DataError, DataInfo
+from trainables.layouts.folders import passed_over_text
 from trainables.loading.batches import check_batch
 from trainables.loading.copies import pairs_text, shared_pairs
 from trainables.loading.mask_counts import MaskCounts
@@ -33,6 +34,12 @@ class DataSet:
     fingerprint: str
     masks: MaskCounts | None = None
     contents: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return what a reader should know, a line each: notes, and what was passed over."""
+        passed = passed_over_text(self.source.passed_over)
+        return [*self.source.notes, *([f"passed over: {passed}"] if passed else [])]
 
 
 def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:

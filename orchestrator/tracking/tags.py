@@ -42,6 +42,9 @@ class Tag(StrEnum):
     SUBMITTER = "submitter"  # name of the home whose command sent it, which may be another machine
     PLAN = "plan"  # digest of what was asked for: a submission with the same one goes on
     PLAN_VERSION = "plan_version"  # digest of plan.json as it is now: a change means read it again
+    DATA_REMARKS = (
+        "data_remarks"  # of its data sets: warnings, what was passed over; data.json has all
+    )
     COMPARISON = "comparison_digest"  # digest of what the stored comparison was made from
     FINISHED = "finished_digest"  # digest of finished.json, once every Run has finished
     # of a search

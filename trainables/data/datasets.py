@@ -25,6 +25,7 @@ from trainables.data.named_datasets import (
     read_office_home,
 )
 from trainables.dataset import DataError, near
+from trainables.layouts.class_names import warning_of
 from trainables.layouts.name_labels import check_pattern
 
 # name in a study → how it is read, default side in px, one line about it, whether it has masks
@@ -153,6 +154,8 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
             f"data set has one class only ({source.classes[0]!r}): give one folder, "
             "or one label in CSV, for each class"
         )
+    if warning := warning_of(source.classes):
+        source = replace(source, notes=(*source.notes, warning))
     if not cut and source.files:
         all_images = np.sort(np.concatenate(list(source.parts.values())))
         return replace(source, parts={"val": all_images, "test": all_images[:0]} | source.parts)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from PIL import Image
@@ -76,7 +76,7 @@ class Scan:
         self._listed: dict[str, tuple[list[str], list[str]]] = {}
 
     def list(self, inner: str = "") -> tuple[list[str], list[str]]:
-        """Return (folders, images) directly in a folder below `root`, sorted.
+        """Return (folders, images) directly in a folder below `root`, sorted. inner: "" or "a/b/".
 
         Files without an ending are images if their content is. Raises OSError as it comes.
         """
@@ -101,6 +101,13 @@ class Scan:
     def pass_over_folder(self, name: str, reason: str) -> None:
         """Count a whole folder that a caller passes over."""
         self.passed[f"folder {name!r}", reason] += 1
+
+    def pass_over_rest(self, used: Set[str], reason: str) -> None:
+        """Count the images of the folders listed so far that are not used."""
+        for inner, (_, images) in self._listed.items():
+            for image in images:
+                if f"{inner}{image}" not in used:
+                    self.pass_over(image, reason)
 
     def seen_in(self, inner: str) -> str:
         """Say which other files lie in a folder, for a message; empty where none do."""

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from trainables.data.contract import Source
-from trainables.data.masks import pair_name
 from trainables.dataset import Indices, Pixels
+from trainables.layouts.mask_pairs import pair_name
 from trainables.loading.image_table import ImageTable, open_table
 from trainables.pixels.images import UnreadableImage, open_image, unreadable_images
 from trainables.pixels.pairs import open_pair_image, read_pair_mask

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.data.masks import pair_name
 from trainables.dataset import DataError, Indices, near
+from trainables.layouts.mask_pairs import pair_name
 from trainables.loading.image_table import ImageTable
 from trainables.numerics.precision import Autocast
 from trainables.trainable import Trainable

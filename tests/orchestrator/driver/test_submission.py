@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from orchestrator.config.errors import Refused
-from orchestrator.driver.submission import close_submission
+from orchestrator.config.study_loader import from_mapping
+from orchestrator.driver.submission import close_submission, log_plan
 from orchestrator.planning.plan import FORMAT
+from orchestrator.planning.prepare import prepare
 from orchestrator.reporting.comparison import State
+from orchestrator.storage.home import Home
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
 from tests.orchestrator.tracking.test_run_states import planned
@@ -60,3 +64,30 @@ def test_a_submission_stays_open_while_mlflow_lacks_results(
     with pytest.raises(Refused, match="MLflow lacks some results"):
         close_submission(tracker, submission, {"A-0": State.FINISHED}, sent=False)
     assert tracker.reader.run(submission.run_id).status == "RUNNING"
+
+
+def test_what_the_data_holds_and_what_was_passed_over_is_stored(
+    tracker: Tracker, submission: TrackedRun, tmp_path: Path
+) -> None:
+    number = 0
+    for name in ("Bed", "bed", "mug"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(8):
+            number += 1
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "set" / name / f"{i}.png")
+        (tmp_path / "set" / name / "notes.txt").touch()
+    study = {
+        "study": "small",
+        "data": {"mine": {"type": "image_folder", "path": str(tmp_path / "set"), "size": 8}},
+        "stages": {"A": {"trainable": "classify", "config": {"dataset": "mine"}}},
+    }
+    prepared = prepare(from_mapping(study), None, Home(tmp_path / "home").create())
+    log_plan(tracker.writer, submission.run_id, prepared)
+    facts = json.loads(tracker.reader.text(submission.run_id, "data.json"))["mine"]
+    assert facts["classes"] == ["Bed", "bed", "mug"]
+    assert sum(facts["images"].values()) == 24
+    assert facts["passed_over"] == [{"kind": ".txt", "reason": "not an image", "files": 3}]
+    assert tracker.reader.run(submission.run_id).tags["data_remarks"] == (
+        "mine: warning: classes differ by case, spaces or Unicode form alone: 'Bed' and 'bed': "
+        "give them one name if they mean the same\nmine: passed over: 3 .txt (not an image)"
+    )

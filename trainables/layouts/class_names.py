@@ -1,0 +1,41 @@
+"""Compares names of classes: two that look alike are mostly one class, written by two people."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from trainables.dataset import few
+
+_BETWEEN = re.compile(r"[\s_]+")
+
+
+def alike(classes: Sequence[str]) -> list[list[str]]:
+    """Return groups of names that differ by case, spaces, underscores or Unicode form alone."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(_plain(name), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def warning_of(classes: Sequence[str]) -> str | None:
+    """Return a warning that names the classes which look alike; None where there are none."""
+    groups = [" and ".join(_shown(name) for name in names) for names in alike(classes)]
+    if not groups:
+        return None
+    return (
+        "warning: classes differ by case, spaces or Unicode form alone: "
+        f"{few(groups)}: give them one name if they mean the same"
+    )
+
+
+def _plain(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name)
+    visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    folded = unicodedata.normalize("NFKC", visible.casefold())
+    # numbers keep their underscores: 1_1 is not 11
+    return _BETWEEN.sub("", folded) if re.search(r"[^\W\d_]", folded) else folded.strip()
+
+
+def _shown(name: str) -> str:
+    """Quote a name; where it has letters of its own kind, show their codes: é may be one or two."""
+    return ascii(name) if not name.isascii() else repr(name)
