@@ -66,7 +66,7 @@ ARROWS: dict[str, set[str]] = {
         "trainable", "dataset", "training_config", "config", "metrics",
     },
     "trainables.monitoring": {
-        "loading", "data", "layouts", "transforms", "numerics",
+        "loading", "layouts", "transforms", "numerics",
         "trainable", "dataset", "training_config", "metrics",
     },
     "trainables.loading": {"data", "layouts", "pixels", "numerics", "dataset", "files"},
