@@ -49,7 +49,8 @@ def say(text: str) -> None:
 def show_services(services: Services, out: Console) -> None:
     """Print the addresses of MLflow and of the Ray dashboard."""
     ray = services.ray
-    out.print(f"\nMLflow         {services.mlflow_uri or 'not running'}", soft_wrap=True)
+    mlflow = services.mlflow_uri or services.trouble or "not running"
+    out.print(f"\nMLflow         {mlflow}", soft_wrap=True, markup=False)
     out.print(f"Ray dashboard  {ray.dashboard_url if ray else 'not running'}", soft_wrap=True)
     if ray and ray.token_path:
         out.print(f"               log in with the content of {ray.token_path}\n", soft_wrap=True)

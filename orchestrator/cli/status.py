@@ -75,6 +75,8 @@ class _Listed:
 
 
 def _unknown_study(name: str, running: Services) -> str:
+    if running.trouble:
+        return running.trouble
     if running.mlflow_uri is None:
         return f"MLflow does not run: start it with `up` to see study {name}"
     return f"study {name} was never submitted to {running.mlflow_uri}"

@@ -16,7 +16,7 @@ from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
 from orchestrator.cli.plan import data_root, prepare_study, read_study, show_plan, show_remarks
 from orchestrator.cli.progress import best_trial, follow
 from orchestrator.config.errors import Refused
-from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
+from orchestrator.config.mlflow_settings import MlflowSettings, is_loopback, read_settings
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
@@ -107,7 +107,7 @@ def _start_services(
         raise Refused("--address must contain no user and no password", 2)
     uri = str(services.start(home, settings, out.print, only=("mlflow",)).mlflow_uri)
     ray = RayService("", options.address.rstrip("/"), None, local=False)
-    if services.is_loopback(uri) and not services.is_loopback(ray.dashboard_url):
+    if is_loopback(uri) and not is_loopback(ray.dashboard_url):
         raise Refused(
             f"the cluster at {ray.dashboard_url} cannot reach MLflow at {uri}: give the address of "
             "a server that it can reach as tracking_uri in mlflow.yaml",

@@ -1,16 +1,26 @@
-"""Read mlflow.yaml: the address of an MLflow server, or how the local one is started."""
+"""Read mlflow.yaml: the address of an MLflow server, or how the local one is started.
+
+Beside it stands what is known of addresses: which are this machine's own, which of them the server
+answers to, which proxy a request passes, and why an address does not answer.
+"""
 
 import os
+import socket
+import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psutil
+import requests
 from pydantic import Field, field_validator
 
-from orchestrator.config.errors import ErrorList, StudyError
+from orchestrator.config.errors import ErrorList, StudyError, one_line
 from orchestrator.config.yaml_loader import YamlError, read_mapping
 from trainables.config import Config
 
 FILE = "mlflow.yaml"
+_PROBE_SECONDS = 3.0
 
 
 class MlflowSettings(Config):
@@ -22,6 +32,11 @@ class MlflowSettings(Config):
     host: str = Field(default="127.0.0.1", description="address that the local server listens on")
     port: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
         default="auto", description="port of the local server; auto: a free one"
+    )
+    allowed_hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\[\]-]+$")]] = Field(
+        default=[],
+        description="more names by which browsers call the local server, such as that of a "
+        "gateway; requests to other names than these and this machine's own are refused",
     )
     backend_store_uri: str | None = Field(
         default=None, description="where the local server keeps runs; default: in the home"
@@ -72,3 +87,86 @@ def read_settings(file: str | None) -> MlflowSettings:
     if settings is None:
         raise StudyError(str(path), errors.lines)
     return settings.below(path.absolute().parent)
+
+
+# --- this machine and proxies --------------------------------------------------------------------
+
+
+def own_names() -> list[str]:
+    """Return the names and the addresses of this machine."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    addresses = [
+        address.address.partition("%")[0]  # without the name of the interface
+        for interface in psutil.net_if_addrs().values()
+        for address in interface
+        if address.family in families
+    ]
+    names = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *addresses]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def bypass_proxies() -> None:
+    """Let the requests of this process, and of those that it starts, reach this machine without a
+    proxy, whatever `http_proxy` says."""
+    for name in ("no_proxy", "NO_PROXY"):
+        given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        kept = [part.strip() for part in given.split(",") if part.strip()]
+        os.environ[name] = ",".join(dict.fromkeys([*kept, *own_names()]))
+
+
+def innermost(error: BaseException) -> str:
+    """Return in a line what an error of a request wraps, such as `Connection refused`."""
+    inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]
+    wrapped = next((item for item in inner if isinstance(item, BaseException)), None)
+    if wrapped is not None:
+        return innermost(wrapped)
+    return one_line(str(error).rpartition("a new connection: ")[2], 200)
+
+
+def through_proxy(url: str) -> str:
+    """Return words that name the proxy through which an address is asked; empty where it is asked
+    directly. They hold no password."""
+    proxies = requests.utils.get_environ_proxies(url)
+    proxy = requests.utils.select_proxy(url, proxies)
+    if not proxy:
+        return ""
+    return f" through the proxy {proxy.rpartition('@')[2] if '@' in proxy else proxy}"
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether only this machine can reach the address."""
+    return urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def allowed_options(settings: MlflowSettings) -> list[str]:
+    """Return the options that let the server answer by its own names alone: a page of another name
+    that leads here must not read it. They are names and not patterns, which other names would fit;
+    the port is free, so that a forwarded one works."""
+    local = is_loopback(f"http://{in_address(settings.host)}")
+    own = ["localhost", "127.0.0.1", "::1"] if local else [*own_names(), settings.host]
+    names = list(dict.fromkeys(map(in_address, [*own, *settings.allowed_hosts])))
+    with_port = [f"{name.replace('[', '[[]', 1)}:*" for name in names]  # `[` begins a pattern
+    origins = [f"{kind}://{name}" for kind in ("http", "https") for name in [*names, *with_port]]
+    return [
+        f"--allowed-hosts={','.join([*names, *with_port])}",
+        f"--cors-allowed-origins={','.join(origins)}",
+    ]
+
+
+def in_address(host: str) -> str:
+    """Return a host as it stands in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def trouble_at(url: str, headers: Mapping[str, str]) -> str:
+    """Return why an address does not answer as it should, with the proxy that was asked; empty
+    where all is well."""
+    try:
+        answer = requests.get(url, headers=dict(headers), timeout=_PROBE_SECONDS)
+    except (requests.RequestException, ValueError) as error:
+        return f"does not answer{through_proxy(url)}: {innermost(error)}"
+    if answer.status_code == 200:
+        return ""
+    if answer.status_code in (401, 403):
+        return f"refuses the login{through_proxy(url)} ({answer.status_code} {answer.reason})"
+    return f"answers {answer.status_code} {answer.reason}{through_proxy(url)}"

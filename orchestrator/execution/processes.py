@@ -8,18 +8,44 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import psutil
+from typing_extensions import TypedDict
 
 MARK = "ORCHESTRATOR_SERVICE"
 _GRACE_SECONDS = 8.0
 
 
+class Identity(TypedDict):
+    """A process as `identity` writes it."""
+
+    pid: int
+    created: float
+
+
+class Entry(TypedDict):
+    """One service of services.json: where it answers, and its processes."""
+
+    processes: list[Identity]
+    address: NotRequired[str]  # of Ray
+    dashboard_url: NotRequired[str]
+    uri: NotRequired[str]  # of MLflow
+    port: NotRequired[int]
+
+
+class Record(TypedDict):
+    """The content of services.json."""
+
+    ray: NotRequired[Entry]
+    mlflow: NotRequired[Entry]
+
+
 def spawn(
-    command: Sequence[str], log: Path, mark: str, extra: Mapping[str, str]
+    command: Sequence[str], log: Path, mark: str, extra: Mapping[str, str], folder: str = "/"
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, so that Ctrl-C here does not reach it.
+    """Start a process in a session of its own, so that Ctrl-C here does not reach it. folder: the
+    one that it works in.
 
     It inherits this environment without the settings of Ray and MLflow, which are the caller's own.
     """
@@ -32,7 +58,7 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd="/",
+            cwd=folder,
         )
 
 

@@ -19,6 +19,8 @@ import requests
 from ray.exceptions import RayError
 from ray.job_submission import JobSubmissionClient
 
+from orchestrator.config.errors import one_line
+from orchestrator.config.mlflow_settings import bypass_proxies, trouble_at
 from orchestrator.execution.services import RayService, ServiceError, login
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.storage.home import Home
@@ -66,10 +68,14 @@ class Jobs:
     def __init__(self, ray: RayService) -> None:
         self.ray = ray
         os.environ.pop("RAY_ADDRESS", None)  # an inherited one would win over the argument
+        bypass_proxies()
         try:
             self._client = JobSubmissionClient(ray.dashboard_url, headers=login(ray))
         except (ConnectionError, RuntimeError, RayError) as error:
-            raise ServiceError(f"no Ray cluster at {ray.dashboard_url}: {error}") from error
+            reason = trouble_at(f"{ray.dashboard_url}/api/version", login(ray)) or one_line(
+                str(error)
+            )
+            raise ServiceError(f"the Ray cluster at {ray.dashboard_url} {reason}") from error
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
             logging.getLogger(name).setLevel(logging.WARNING)  # not on packing and uploading
 
@@ -167,8 +173,8 @@ class Jobs:
     def _answering(self) -> Iterator[None]:
         try:
             yield
-        except (requests.RequestException, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ServiceError(
-                f"Ray does not answer at {self.ray.dashboard_url}: {reason}"
-            ) from error
+        except (requests.RequestException, RuntimeError, RayError) as error:
+            url = self.ray.dashboard_url
+            trouble = trouble_at(f"{url}/api/jobs/", login(self.ray))
+            reason = trouble or f"refuses: {one_line(str(error), 200)}"
+            raise ServiceError(f"Ray at {url} {reason}") from error

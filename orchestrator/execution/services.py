@@ -12,8 +12,6 @@ import stat
 import subprocess
 import sys
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +21,18 @@ from typing import Any
 import psutil
 
 from orchestrator.config.errors import UserError
-from orchestrator.config.mlflow_settings import MlflowSettings
-from orchestrator.execution.processes import alive, end, identity, marked, spawn, tree
+from orchestrator.config.mlflow_settings import (
+    MlflowSettings,
+    allowed_options,
+    bypass_proxies,
+    in_address,
+    trouble_at,
+)
+from orchestrator.execution.processes import Record, alive, end, identity, marked, spawn, tree
 from orchestrator.storage.files import locked, read_json, write_json
 from orchestrator.storage.home import Home
 
 _START_SECONDS = 120.0
-_PROBE_SECONDS = 3.0
 _PATIENCE_SECONDS = 30.0
 
 
@@ -53,6 +56,7 @@ class Services:
 
     ray: RayService | None
     mlflow_uri: str | None
+    trouble: str = ""  # why the MLflow that mlflow.yaml names is not among them
 
 
 def start(
@@ -64,7 +68,7 @@ def start(
     """Find what runs, start what does not, and wait until it answers. Raises ServiceError."""
     with locked(home.services_lock):
         found = find(home, settings)
-        record = read_json(home.services) or {}
+        record = _known_services(home)
         wanted: dict[str, tuple[subprocess.Popen[bytes], dict[str, Any]]] = {}
         if found.ray is None and "ray" in only:
             say("starting Ray ...")
@@ -75,7 +79,7 @@ def start(
             _end_rest(home, record, "mlflow")
             wanted["mlflow"] = _start_mlflow(home, settings, record.get("mlflow", {}).get("port"))
         elif found.mlflow_uri is None:
-            raise ServiceError(f"MLflow does not answer at {settings.tracking_uri} (mlflow.yaml)")
+            raise ServiceError(f"{found.trouble} (address in mlflow.yaml)")
         for name, (process, entry) in wanted.items():
             record[name] = entry | {"processes": [identity(psutil.Process(process.pid))]}
             write_json(home.services, record, 0o600)
@@ -86,20 +90,17 @@ def start(
         return find(home, settings)
 
 
-def is_loopback(url: str) -> bool:
-    """Return whether only this machine can reach the address."""
-    return urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
-
-
 def find(home: Home, settings: MlflowSettings) -> Services:
     """Return which of the home's services answer; start nothing."""
-    record = read_json(home.services) or {}
+    bypass_proxies()
+    record = _services_of(home) or {}
     ray, uri = None, settings.tracking_uri
     if (entry := record.get("ray")) and _patient(partial(_ray_answers, entry, home), entry):
         ray = RayService(entry["address"], entry["dashboard_url"], home.ray_token)
     entry = record.get("mlflow")
     if uri is not None:
-        return Services(ray, uri if _mlflow_answers(uri) else None)
+        trouble = trouble_at(f"{uri.rstrip('/')}/health", {})
+        return Services(ray, None, f"MLflow at {uri} {trouble}") if trouble else Services(ray, uri)
     # with no process of this home alive, the port may be another home's by now
     if entry and any(map(alive, entry["processes"])):
         uri = str(entry["uri"])
@@ -123,7 +124,7 @@ def stop(home: Home) -> list[str]:
     if not home.services.is_file():
         return []
     with locked(home.services_lock):
-        record = read_json(home.services) or {}
+        record = _services_of(home) or {}
         stopped = []
         for name in ("ray", "mlflow"):
             processes = _left(home, record, name)
@@ -132,6 +133,24 @@ def stop(home: Home) -> list[str]:
                 stopped.append(name)
         home.services.unlink(missing_ok=True)
     return stopped
+
+
+def _services_of(home: Home) -> dict[str, Any] | None:
+    """Return the record of the home's services; None where it is damaged or absent."""
+    return read_json(home.services, Record)
+
+
+def _known_services(home: Home) -> dict[str, Any]:
+    """Return the record of the home's services. Raises ServiceError where it is damaged while some
+    of them run: they would be taken for dead, and ended."""
+    record = _services_of(home)
+    if record is None and home.services.is_file():
+        if any(marked(_mark(home, name)) for name in ("ray", "mlflow")):
+            raise ServiceError(
+                f"{home.services} is damaged while services of this home run: stop them with "
+                "`down`, then try again"
+            )
+    return record or {}
 
 
 def _end_rest(home: Home, record: Mapping[str, Any], name: str) -> None:
@@ -221,7 +240,7 @@ def _ray_answers(entry: Mapping[str, Any], home: Home) -> bool:
     if not home.ray_token.is_file():
         return False
     ray = RayService(entry["address"], entry["dashboard_url"], home.ray_token)
-    return _get(f"{ray.dashboard_url}/api/jobs/", login(ray))
+    return not trouble_at(f"{ray.dashboard_url}/api/jobs/", login(ray))
 
 
 def _node_address() -> str:
@@ -242,23 +261,22 @@ def _start_mlflow(
     if port == "auto":
         port = last_port if last_port and _is_free(last_port) else free_ports(1)[0]
     command = [sys.executable, "-m", "mlflow", "server", "--workers=1"]
-    command += [f"--host={settings.host}", f"--port={port}"]
-    command += [
-        f"--artifacts-destination={settings.artifacts_destination or home.root / 'artifacts'}"
-    ]
+    command += [f"--host={settings.host}", f"--port={port}", *allowed_options(settings)]
+    # below its working folder, the home: in an address `%`, `?` and `#` have meanings of their own
+    command += [f"--artifacts-destination={settings.artifacts_destination or 'artifacts'}"]
     extra = {
         # it may hold a password, and every user can read a command line
-        "MLFLOW_BACKEND_STORE_URI": settings.backend_store_uri
-        or f"sqlite:///{home.root}/mlflow.db",
+        "MLFLOW_BACKEND_STORE_URI": settings.backend_store_uri or "sqlite:///mlflow.db",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that serve only LLM jobs
     }
-    process = spawn(command, home.logs / "mlflow.log", _mark(home, "mlflow"), extra)
-    reached = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return process, {"uri": f"http://{reached}:{port}", "port": port}
+    log, mark = home.logs / "mlflow.log", _mark(home, "mlflow")
+    process = spawn(command, log, mark, extra, str(home.root))
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return process, {"uri": f"http://{in_address(reached)}:{port}", "port": port}
 
 
 def _mlflow_answers(uri: str) -> bool:
-    return _get(f"{uri.rstrip('/')}/health", {})
+    return not trouble_at(f"{uri.rstrip('/')}/health", {})
 
 
 # --- processes ---------------------------------------------------------------------------------
@@ -301,16 +319,6 @@ def _wait(
         time.sleep(0.2)
     end(tree(process.pid))
     raise ServiceError(f"{name} did not answer within {_START_SECONDS:.0f} s: see {log}")
-
-
-def _get(url: str, headers: Mapping[str, str]) -> bool:
-    request = urllib.request.Request(url, headers=dict(headers))
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=_PROBE_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except (OSError, ValueError):
-        return False
 
 
 def _write_secret(path: Path, secret: str) -> None:

@@ -14,11 +14,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 log = logging.getLogger(__name__)
+_named: set[tuple[str, int]] = set()  # damaged files, with the time at which they were written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the disk takes no more
 
 
@@ -49,19 +53,46 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
             os.fchmod(handle, mode)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a mapping; None where there is no file. A damaged file is named in a warning and counts
-    as none. Raises OSError when the file cannot be read."""
+def read_json(path: Path, shape: Any = dict) -> dict[str, Any] | None:
+    """Read a mapping; None where there is no file. A damaged file is named in one warning and
+    counts as none. Raises OSError when the file cannot be read.
+
+    shape: a TypedDict that says which keys the mapping must have, of which types; it may have more.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        log.warning("%s is damaged", path)
+    except IsADirectoryError:
+        _name_damaged(path, "it is a folder")
         return None
-    return value
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        _name_damaged(path, "it is not JSON")
+        return None
+    try:
+        _checker(shape).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        _name_damaged(path, f"{key}: {first['msg']}" if key else "it is not a mapping")
+        return None
+    return dict(value)
+
+
+@cache
+def _checker(shape: Any) -> "TypeAdapter[Any]":
+    return TypeAdapter(shape)
+
+
+def _name_damaged(path: Path, why: str) -> None:
+    """Name a damaged file in a warning, once in this process as long as nobody writes it again."""
+    with suppress(OSError):
+        state = (str(path), path.stat().st_mtime_ns)
+        if state not in _named:
+            _named.add(state)
+            log.warning("%s is damaged (%s)", path, why)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
 from orchestrator.config.errors import UserError, one_line
 from orchestrator.storage.files import locked, read_json, write_json
 
@@ -25,6 +27,12 @@ class HomeError(UserError):
     status = 2
 
 
+class _Named(TypedDict):
+    """The content of home.json."""
+
+    name: str
+
+
 @dataclass(frozen=True)
 class Home:
     """Names where everything of one user lies. Naming a home touches no disk; `create` does."""
@@ -36,10 +44,22 @@ class Home:
         """Return the name that tells homes apart which share an MLflow server.
 
         It stays when the machine is renamed or the folder moved. A home that was never created, or
-        that an older version has filled, has the machine's name and the folder's path.
+        that an older version has filled, has the machine's name and the folder's path. Raises
+        HomeError where the file that holds it is damaged.
         """
-        known = read_json(self.root / "home.json")
-        return str(known["name"]) if known else f"{platform.node()}:{self.root}"
+        return self._known_name() or f"{platform.node()}:{self.root}"
+
+    def _known_name(self) -> str | None:
+        file = self.root / "home.json"
+        known = read_json(file, _Named)
+        if known is not None and known["name"]:
+            return str(known["name"])
+        if os.path.lexists(file):  # a new name would make its submissions those of another home
+            raise HomeError(
+                f"{file} is damaged: restore it from a copy. Without one delete it: the home gets "
+                "a new name then, and what it has submitted counts as another home's"
+            )
+        return None
 
     @property
     def store(self) -> Path:
@@ -101,7 +121,7 @@ class Home:
             for folder in (self.root, self.store, self.cache, self.plans, self.logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with locked(self.root / ".home.lock"):
-                if read_json(self.root / "home.json") is None:
+                if self._known_name() is None:
                     unique = "" if any(self.store.iterdir()) else f":{uuid.uuid4().hex[:8]}"
                     name = f"{platform.node()}:{self.root}{unique}"
                     write_json(self.root / "home.json", {"name": name})

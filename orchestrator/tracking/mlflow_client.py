@@ -21,6 +21,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from orchestrator.config.errors import UserError
+from orchestrator.config.mlflow_settings import bypass_proxies, innermost, through_proxy
 from orchestrator.tracking.tags import PARENT_RUN, PREFIX, Kind, Tag, from_mlflow, owner_of
 
 OPEN = ("SCHEDULED", "RUNNING")  # the statuses of a run that has not ended
@@ -33,6 +34,8 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to our JSON
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+_LOGIN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")  # 401 and 403
+_HOW_TO_LOG_IN = "put user and password into ~/.mlflow/credentials"
 _REFUSALS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST")
 
 
@@ -61,9 +64,22 @@ def mlflow_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
+        code = error.error_code if isinstance(error, MlflowException) else ""
+        failed = (e for e in _causes(error) if isinstance(e, requests.RequestException))
+        request = next((e.request for e in failed if e.request is not None), None)
         message = " ".join(str(error).split())[:300]
-        answered = isinstance(error, MlflowException) and error.error_code in _REFUSALS
-        raise TrackingError(message, answered) from error
+        if request is not None:
+            message = f"no answer{through_proxy(str(request.url))}: {innermost(error)}"
+        elif code in _LOGIN:
+            message = f"the login is refused ({message}): {_HOW_TO_LOG_IN}"
+        raise TrackingError(message, code in (*_REFUSALS, *_LOGIN)) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class MlflowConnection:
@@ -71,6 +87,7 @@ class MlflowConnection:
 
     def __init__(self, uri: str) -> None:
         os.environ.update(_ENVIRONMENT)
+        bypass_proxies()
         os.environ.pop("MLFLOW_RUN_ID", None)  # set by a parent process for a run that is not ours
         self.uri = uri
         self.client = MlflowClient(tracking_uri=uri)

@@ -1,11 +1,25 @@
 """mlflow.yaml: every key has a default, and what is wrong is one line."""
 
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.config.errors import StudyError
-from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
+from orchestrator.config.mlflow_settings import (
+    MlflowSettings,
+    allowed_options,
+    bypass_proxies,
+    read_settings,
+    through_proxy,
+    trouble_at,
+)
 from orchestrator.config.yaml_loader import read_mapping
 
 REPOSITORY = Path(__file__).parents[3]
@@ -74,7 +88,7 @@ def test_relative_paths_begin_where_the_file_lies(
         ("prot: 5000", "prot: unknown key (did you mean 'port'?)"),
         (
             "uri: x",
-            "uri: unknown key (keys: tracking_uri, host, port, backend_store_uri, "
+            "uri: unknown key (keys: tracking_uri, host, port, allowed_hosts, backend_store_uri, "
             "artifacts_destination)",
         ),
         ("host: 1", 'host: `1` is read as a number, and text is needed: write "1"'),
@@ -128,3 +142,86 @@ def test_a_file_that_is_named_must_be_there() -> None:
         read_settings("none.yaml")
     line = "cannot be read: No such file or directory"
     assert str(error.value) == f"none.yaml: 1 error\n  {line}"
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """A proxy that answers every request itself, and keeps the addresses."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(401 if "secret" in self.path else 200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a proxy that the environment names, for every request."""
+    with HTTPServer(("127.0.0.1", 0), _Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://me:hidden@127.0.0.1:{server.server_port}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "example.org")
+        _Proxy.asked.clear()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_this_machine_is_never_asked_through_a_proxy(proxy: str) -> None:
+    bypass_proxies()
+    with HTTPServer(("127.0.0.1", 0), _Proxy) as server:  # as a service of ours
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("127.0.0.1", "localhost", socket.gethostname()):
+            assert through_proxy(f"http://{name}:{server.server_port}/x") == ""
+        assert trouble_at(f"http://127.0.0.1:{server.server_port}/own", {}) == ""
+        server.shutdown()
+    assert _Proxy.asked == ["/own"]
+    assert os.environ["no_proxy"].startswith("example.org,")
+    before = os.environ["no_proxy"]
+    bypass_proxies()
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == before
+
+
+def test_what_lies_behind_a_proxy_is_asked_through_it_and_it_is_named(proxy: str) -> None:
+    bypass_proxies()
+    assert trouble_at("http://mlflow.invalid:5000/health", {}) == ""
+    assert _Proxy.asked == ["http://mlflow.invalid:5000/health"]
+    trouble = trouble_at("http://mlflow.invalid/secret", {})
+    assert trouble == f"refuses the login through the proxy {proxy} (401 Unauthorized)"
+
+
+def test_a_proxy_that_is_down_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:hidden@127.0.0.1:1")
+    trouble = trouble_at("http://mlflow.invalid/health", {})
+    assert trouble.startswith("does not answer through the proxy 127.0.0.1:1: ")
+    assert trouble.endswith("Connection refused") and "hidden" not in trouble
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "named"),
+    [
+        ("127.0.0.1", [], ["localhost", "127.0.0.1:*", "[::1]", "[[]::1]:*"]),
+        ("127.0.0.1", ["lab.example"], ["lab.example", "lab.example:*"]),
+        ("0.0.0.0", [], [socket.gethostname(), f"{socket.gethostname()}:*", "localhost"]),
+    ],
+)
+def test_the_server_answers_to_names_and_not_to_patterns_of_them(
+    host: str, more: list[str], named: list[str]
+) -> None:
+    hosts, origins = allowed_options(MlflowSettings(host=host, allowed_hosts=more))
+    names = hosts.removeprefix("--allowed-hosts=").split(",")
+    assert set(named) <= set(names)
+    assert all("*" not in name.removesuffix(":*") for name in names)
+    assert f"http://{named[0]}" in origins.removeprefix("--cors-allowed-origins=").split(",")
+
+
+def test_a_pattern_is_no_name_of_a_server() -> None:
+    with pytest.raises(ValidationError):
+        MlflowSettings(allowed_hosts=["*"])

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NotRequired
 
 import pytest
+from typing_extensions import TypedDict
 
 from orchestrator.storage.files import (
     Busy,
@@ -181,3 +183,29 @@ def test_a_lock_is_shared_with_those_who_share_it_alone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         lock_file(tmp_path / "none", wait=False, mode="r")
     assert not (tmp_path / "none").exists()
+
+
+class _Shape(TypedDict):
+    number: int
+    names: NotRequired[list[str]]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "3", "[]", "{}", '{"number": "1"}', '{"number": 1, "names": "ab"}',
+             '{"number": true}', "[" * 100_000, '{"number": 1, "names": [null]}', "\xff"]
+)  # fmt: skip
+def test_json_of_another_shape_is_damaged_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(text.encode("latin-1"))
+    assert [read_json(path, _Shape) for _ in range(3)] == [None] * 3
+    assert [
+        record.getMessage().startswith(f"{path} is damaged (") for record in caplog.records
+    ] == [True]
+
+
+def test_json_of_the_shape_may_have_more_keys(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text('{"number": 1, "more": [2]}', "utf-8")
+    assert read_json(tmp_path / "x", _Shape) == {"number": 1, "more": [2]}
+    assert read_json(tmp_path, _Shape) is None  # a folder

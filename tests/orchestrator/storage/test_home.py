@@ -107,3 +107,14 @@ def test_ray_s_folder_is_short_however_long_the_temporary_folder_is(
     scratch.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     assert len(str(Home(tmp_path).ray_temp)) <= ROOM_FOR_RAY
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"name": 5}', '{"name": ""}', "\0" * 40])
+def test_a_damaged_identity_is_said_and_never_replaced(tmp_path: Path, damage: str) -> None:
+    home = Home(tmp_path).create()
+    (tmp_path / "home.json").write_text(damage, "utf-8")
+    with pytest.raises(HomeError, match=r"home\.json is damaged: restore it"):
+        home.create()
+    with pytest.raises(HomeError, match=r"home\.json is damaged"):
+        _ = home.name
+    assert (tmp_path / "home.json").read_text("utf-8") == damage

@@ -1,0 +1,94 @@
+"""The services of a home, with a real MLflow server: where their state lies, whom they answer."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from orchestrator.config.mlflow_settings import MlflowSettings
+from orchestrator.execution import services
+from orchestrator.execution.services import ServiceError
+from orchestrator.storage.home import Home
+from orchestrator.tracking.mlflow_writer import Tracker
+
+pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parents[3]
+_START = """
+import pathlib, sys
+from orchestrator.config.mlflow_settings import MlflowSettings
+from orchestrator.execution import services
+from orchestrator.storage.home import Home
+home = Home(pathlib.Path(sys.argv[1]))
+services.start(home, MlflowSettings(), print, only=("mlflow",))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home whose path means something else in an address, with a running MLflow."""
+    home = Home(tmp_path_factory.mktemp("x") / "a %41?b#c [d] \u00e4 \u65e5;'").create()
+    # in a process of its own, as a command: the server outlives it
+    subprocess.run([sys.executable, "-c", _START, str(home.root)], check=True, cwd=REPOSITORY)
+    yield home
+    services.stop(home)
+
+
+@pytest.fixture
+def uri(home: Home) -> str:
+    return str(services.find(home, MlflowSettings()).mlflow_uri)
+
+
+def test_all_state_lies_in_a_home_of_any_path(home: Home, uri: str) -> None:
+    tracker = Tracker(uri)
+    run_id = tracker.writer.create_run(tracker.writer.experiment("x"), "x", {})
+    tracker.writer.log_text(run_id, "hello", "notes/a.txt")
+    assert tracker.reader.text(run_id, "notes/a.txt") == "hello"
+    assert (home.root / "mlflow.db").stat().st_size
+    assert len(list((home.root / "artifacts").rglob("a.txt"))) == 1
+    assert [path.name for path in home.root.parent.iterdir()] == [home.root.name]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("localhost:8080", 200),  # forwarded from another machine
+        ("127.0.0.1", 200),
+        ("[::1]:5000", 200),
+        ("10.evil.example", 403),
+        ("192.168.evil.example:80", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example:5000", 403),
+    ],
+)
+def test_mlflow_answers_to_its_own_names_only(uri: str, host: str, status: int) -> None:
+    address = f"{uri}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert requests.get(address, headers={"Host": host}, timeout=20).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://evil.example", 403), ("http://localhost:1", 200)]
+)
+def test_a_page_of_another_origin_writes_nothing(uri: str, origin: str, status: int) -> None:
+    answer = requests.post(
+        f"{uri}/api/2.0/mlflow/experiments/create",
+        json={"name": f"from {origin}"},
+        headers={"Origin": origin},
+        timeout=20,
+    )
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"mlflow": {"processes": 5}}'])
+def test_a_damaged_record_of_services_ends_none_that_run(home: Home, record: str) -> None:
+    before = home.services.read_text("utf-8")
+    home.services.write_text(record, "utf-8")
+    try:
+        with pytest.raises(ServiceError, match="is damaged while services of this home run"):
+            services.start(home, MlflowSettings(), lambda text: None, only=("mlflow",))
+    finally:
+        home.services.write_text(before, "utf-8")
+    assert services.find(home, MlflowSettings()).mlflow_uri is not None
