@@ -4,7 +4,7 @@ Runs where the data is: in the command, or in the driver on the cluster.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,19 @@ from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trials, ranked
+from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
 from trainables.loading.copies import settle_copies
-from trainables.loading.decoded_cache import build, content_hashes, fingerprint
-from trainables.loading.image_files import needs_table, write_image_list
+from trainables.loading.decoded_cache import build
+from trainables.loading.fingerprints import content_hashes, fingerprint
+from trainables.loading.image_files import needs_table, unreadable_sample, write_image_list
 from trainables.loading.image_table import fault
 from trainables.loading.mask_counts import check_masks, count_masks
 from trainables.metrics import metric_of
 from trainables.monitoring.probe import probe
 from trainables.optimizers.registry import OPTIMIZERS
+from trainables.pixels.images import unreadable_images
 from trainables.schedules.registry import SCHEDULES
 from trainables.tasks.registry import PRODUCERS, TRAINABLES
 
@@ -115,18 +118,37 @@ def _read_data(study: Study, data_root: Path | None, home: Home) -> dict[str, Da
             manifest = home.cache / f"manifest-{_location_id(config, data_root)}.json"
             contents = content_hashes(source, manifest)
             if name in trained_on:
-                source = settle_copies(source, contents, config.on_copies)
+                source = _settled(source, contents, config, errors, name)
             key = fingerprint(source, config, manifest, contents)
             masks = count_masks(source, manifest) if source.masks else None
             data[name] = DataSet(name, source, key, masks, tuple(contents))
-            side = config.side if name in trained_on else None
-            for line in check_masks(masks, config.on_corrupt, side) if masks else ():
+            for line in _faults(data[name], config, name in trained_on):
                 errors.add(f"data.{name}", line)
         except DataError as error:
             errors.add(f"data.{name}", str(error))
     if errors.lines:
         raise StudyError(study.name, errors.lines)
     return data
+
+
+def _settled(
+    source: Source, contents: Sequence[str], config: DatasetConfig, errors: ErrorList, name: str
+) -> Source:
+    """Settle copies. What is wrong goes to the errors, so that other faults are found too."""
+    try:
+        return settle_copies(source, contents, config.on_copies)
+    except DataError as error:
+        errors.add(f"data.{name}", str(error))
+        return source
+
+
+def _faults(data: DataSet, config: DatasetConfig, trained_on: bool) -> list[str]:
+    """Return what is wrong with the masks of a data set, or with a sample of its images."""
+    side = config.side if trained_on else None
+    lines = check_masks(data.masks, config.on_corrupt, side) if data.masks else []
+    if not lines and config.on_corrupt == "fail" and (faults := unreadable_sample(data.source)):
+        lines.append(str(unreadable_images(faults)))
+    return lines
 
 
 def _inputs_of(study: Study, data: Mapping[str, DataSet]) -> Inputs:

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from trainables.data.datasets import DatasetConfig, read
-from trainables.loading.decoded_cache import build, fingerprint
+from trainables.loading.decoded_cache import build
+from trainables.loading.fingerprints import fingerprint
 
 CLASSES = 10
 

@@ -27,7 +27,8 @@ from torchvision.transforms import v2
 from orchestrator.config.study_loader import read as read_study
 from trainables.data.datasets import read as read_data
 from trainables.dataset import IGNORED, DataInfo
-from trainables.loading.decoded_cache import build, fingerprint
+from trainables.loading.decoded_cache import build
+from trainables.loading.fingerprints import fingerprint
 from trainables.loading.image_table import ImageTable, open_table
 from trainables.numerics.precision import Precision, choose_precision
 from trainables.tasks.segment import Segment, SegmentConfig

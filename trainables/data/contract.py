@@ -10,6 +10,7 @@ from PIL import Image
 
 from trainables.dataset import DataError, Indices
 from trainables.layouts.folders import Listing, PassedOver, Scan
+from trainables.pixels.bands import AS_THE_FILE_SAYS, Reading
 from trainables.pixels.images import open_image
 from trainables.pixels.palette import Color, Ids, Palette
 
@@ -48,8 +49,9 @@ class Source:
     within a class. Without labels there are no classes and every label is -1; with masks the
     classes are those of the pixels, and every label is -1 too. parts: disjoint sorted indices by
     split. files: one per image, or none where the images are held in memory. decode: index → RGB of
-    any size, raises UnreadableImage. passed_over: number of files beside the images that are not
-    read, by kind and reason; notes: what else a reader should know, one line each.
+    any size, raises UnreadableImage. reading: how it decodes files. passed_over: number of files
+    beside the images that are not read, by kind and reason; notes: what else a reader should know,
+    one line each.
     """
 
     classes: tuple[str, ...]
@@ -59,6 +61,7 @@ class Source:
     files: list[Path]
     decode: Callable[[int], Image.Image]
     masks: Masks | None = None
+    reading: Reading = AS_THE_FILE_SAYS
     passed_over: PassedOver = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

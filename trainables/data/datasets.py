@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 import numpy as np
+from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
 from trainables.config import Config
@@ -27,6 +28,9 @@ from trainables.data.named_datasets import (
 from trainables.dataset import DataError, near
 from trainables.layouts.class_names import warning_of
 from trainables.layouts.name_labels import check_pattern
+from trainables.pixels.bands import AS_THE_FILE_SAYS, Reading
+from trainables.pixels.images import open_image
+from trainables.pixels.pairs import open_pair_image
 
 # name in a study → how it is read, default side in px, one line about it, whether it has masks
 DATASETS = {
@@ -91,6 +95,12 @@ class DatasetConfig(Config):
         description="with `labels: from_name`: where the class stands in a file name without its "
         "ending; `*` is any text, `{number}` digits",
     )
+    bands: (
+        Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)] | None
+    ) = Field(None, description="bands of a file, from 1, that are red, green and blue: [3, 2, 1]")
+    limits: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="numbers of a file that become black and white, such as [0, 4095]"
+    )
     domains: Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="office_home only: some of Art, Clipart, Product, Real World"
     )
@@ -107,6 +117,13 @@ class DatasetConfig(Config):
     def _pattern_has_a_label(cls, pattern: str) -> str:
         check_pattern(pattern)
         return pattern
+
+    @field_validator("limits")
+    @classmethod
+    def _limits_rise(cls, limits: list[float] | None) -> list[float] | None:
+        if limits is not None and not limits[0] < limits[1]:
+            raise ValueError(f"limits {limits} must be the lower number, then the higher one")
+        return limits
 
     @field_validator("subfolder")
     @classmethod
@@ -134,6 +151,12 @@ class DatasetConfig(Config):
         """Return side of the square images in px: `size`, or the default of the type."""
         return self.size or DATASETS[self.type].size
 
+    @property
+    def reading(self) -> Reading:
+        """Return how the bands of a file become an image."""
+        low, high = self.limits or (0.0, 0.0)
+        return Reading(tuple(self.bands or ()), (low, high) if self.limits else None)
+
 
 def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     """Find the images of a data set, with parts `train`, `val` and `test`; decode none of them.
@@ -156,6 +179,7 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
         )
     if warning := warning_of(source.classes):
         source = replace(source, notes=(*source.notes, warning))
+    source = _decoded_as(source, config.reading)
     if not cut and source.files:
         all_images = np.sort(np.concatenate(list(source.parts.values())))
         return replace(source, parts={"val": all_images, "test": all_images[:0]} | source.parts)
@@ -163,3 +187,19 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     classes = source.classes if source.labelled else ()
     parts = splits.complete(source.parts, source.labels, classes, cuts)
     return only_used(replace(source, parts=parts))
+
+
+def _decoded_as(source: Source, reading: Reading) -> Source:
+    """Return a source whose files are decoded in a certain way. Raises DataError without files."""
+    files, masks = source.files, source.masks
+    if not files:
+        if reading != AS_THE_FILE_SAYS:
+            raise DataError("the images of this type lie in no files: remove `bands` and `limits`")
+        return source
+
+    def decode(index: int) -> Image.Image:
+        if masks is None:
+            return open_image(files[index], reading)
+        return open_pair_image(files[index], masks.files[index], reading)
+
+    return replace(source, decode=decode, reading=reading)

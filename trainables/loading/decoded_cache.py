@@ -8,14 +8,13 @@ second builder wait for the first and use its result.
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import os
 import shutil
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,11 +22,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
-from trainables.data.contract import Masks, Source
+from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import IGNORED, DataError, Indices, Pixels, few
 from trainables.loading.copies import settle_copies
-from trainables.loading.file_hashes import file_hashes, masks_manifest
+from trainables.loading.fingerprints import content_hashes, fingerprint
 from trainables.loading.image_table import (
     FORMAT,
     ImageTable,
@@ -47,7 +46,6 @@ from trainables.pixels.images import (
 )
 
 log = logging.getLogger(__name__)
-_MASK_FORMAT = 2  # of what decides a pixel of a mask: raise it when that changes
 _CHUNK_BYTES = 4 << 20
 _AHEAD = 16  # chunks decoded before they are written, at most
 
@@ -70,51 +68,6 @@ def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = No
         if errors:
             raise DataError("; ".join(errors))
     return open_table(build(source, config, key, cache_folder))
-
-
-def content_hashes(source: Source, manifest: Path) -> list[str]:
-    """Return the hash of each image: of its file, or of its pixels where it has none.
-
-    manifest: a file that remembers (path, size, mtime) → sha256, so that unchanged files are not
-    read again; use one per data set. Raises DataError for a file that cannot be read.
-    """
-    return file_hashes(source.files, manifest) if source.files else _pixel_hashes(source)
-
-
-def fingerprint(
-    source: Source, config: DatasetConfig, manifest: Path, contents: Sequence[str] | None = None
-) -> str:
-    """Hash names, content, labels, splits, and what decides the pixels. Returns 16 hex digits.
-
-    manifest: see `content_hashes`; contents: what that returned, if it was called before. The
-    folder of the images is not part of the hash. Raises DataError for a file that cannot be read.
-    """
-    header = [FORMAT, config.side, config.on_corrupt, source.classes]
-    if source.masks is not None and source.masks.files:
-        header.append(_MASK_FORMAT)
-    digest = hashlib.sha256(json.dumps(header).encode())
-    split = {int(i): part for part, indices in source.parts.items() for i in indices}
-    contents = content_hashes(source, manifest) if contents is None else contents
-    if source.masks is not None:
-        digest.update(json.dumps(source.masks.meaning).encode())
-        hashes = _mask_hashes(source.masks, len(contents), masks_manifest(manifest))
-        contents = [f"{image} {mask}" for image, mask in zip(contents, hashes, strict=True)]
-    for index, (name, content) in enumerate(zip(source.names, contents, strict=True)):
-        line = f"{name}\0{content}\0{source.labels[index]}\0{split.get(index)}\n"
-        digest.update(os.fsencode(line))
-    return digest.hexdigest()[:16]
-
-
-def _pixel_hashes(source: Source) -> list[str]:
-    images = (source.decode(index) for index in range(len(source.names)))
-    return [hashlib.sha256(f"{i.size}".encode() + i.tobytes()).hexdigest() for i in images]
-
-
-def _mask_hashes(masks: Masks, count: int, manifest: Path) -> list[str]:
-    """Hash each mask: its file, or its class ids where it is in memory."""
-    if masks.files:
-        return file_hashes(masks.files, manifest)
-    return [hashlib.sha256(masks.decode(index).tobytes()).hexdigest() for index in range(count)]
 
 
 def build(

@@ -17,9 +17,12 @@ from trainables.data.contract import Source
 from trainables.dataset import Indices, Pixels
 from trainables.layouts.mask_pairs import pair_name
 from trainables.loading.image_table import ImageTable, open_table
+from trainables.pixels.bands import Reading
 from trainables.pixels.images import UnreadableImage, open_image, unreadable_images
 from trainables.pixels.pairs import open_pair_image, read_pair_mask
 from trainables.pixels.palette import Palette
+
+_SAMPLE = 8  # images that are decoded to see whether this kind is read
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ def write_image_list(source: Source, on_corrupt: Literal["fail", "skip"], path: 
     listed = {
         **places,
         "palette": asdict(masks.palette) if masks and masks.palette else None,
+        "bands": source.reading.bands,
+        "limits": source.reading.limits,
         "names": source.names,
         "parts": {part: rows.tolist() for part, rows in source.parts.items()},
         "unreadable": sorted(errors),
@@ -74,6 +79,21 @@ def write_image_list(source: Source, on_corrupt: Literal["fail", "skip"], path: 
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(listed), encoding="utf-8")
     os.replace(temporary, path)
+
+
+def unreadable_sample(source: Source) -> dict[str, str]:
+    """Decode a few images of a set of files, evenly spread: name → why one cannot be read.
+
+    Kinds of files that are not read are found so before a study starts, not single damaged ones.
+    """
+    rows = range(0, len(source.files), max(1, len(source.files) // _SAMPLE))
+    faults = {}
+    for row in rows:
+        try:
+            source.decode(row)
+        except UnreadableImage as error:
+            faults[source.names[row]] = str(error)
+    return faults
 
 
 def open_images(path: Path) -> OriginalImages:
@@ -85,13 +105,17 @@ def open_images(path: Path) -> OriginalImages:
         return _of_table(open_table(path))
     listed = json.loads(path.read_text(encoding="utf-8"))
     files, palette = listed["files"], _palette(listed["palette"])
+    low, high = listed.get("limits") or (0.0, 0.0)  # lists written before have neither
+    limits = (low, high) if listed.get("limits") else None
+    reading = Reading(tuple(listed.get("bands", ())), limits)
 
     def open_row(row: int) -> tuple[Pixels, Pixels | None]:
         file = Path(files[row])
         if palette is None:
-            return np.asarray(open_image(file)), None
+            return np.asarray(open_image(file, reading)), None
         mask = Path(listed["masks"][row])
-        image, truth = np.asarray(open_pair_image(file, mask)), read_pair_mask(file, mask, palette)
+        image = np.asarray(open_pair_image(file, mask, reading))
+        truth = read_pair_mask(file, mask, palette)
         if truth.shape != image.shape[:2]:
             raise UnreadableImage("image and mask are of different size")
         return image, truth

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.files import read_whole
+from trainables.pixels.bands import AS_THE_FILE_SAYS, Reading, is_tiff, tiff_header
 from trainables.pixels.images import FORMATS, UnreadableImage, open_image, reason_of
 from trainables.pixels.mask_values import read_mask
 from trainables.pixels.palette import Ids, Palette
@@ -51,6 +52,8 @@ def read_header(path: Path) -> Header:
     """Read size and orientation without decoding. Raises UnreadableImage."""
     data = read_whole(path)
     try:
+        if is_tiff(data):
+            return Header(*tiff_header(data), loads_upright=True)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             size = image.size
             if image.format == "PNG" and not any(note in data for note in _NOTES_OF_PNG):
@@ -101,10 +104,10 @@ def pair_size(image: Path, mask: Path) -> tuple[int, int]:
     return size
 
 
-def open_pair_image(image: Path, mask: Path) -> Image.Image:
+def open_pair_image(image: Path, mask: Path, reading: Reading = AS_THE_FILE_SAYS) -> Image.Image:
     """Open an image as open_image, turned so that its mask fits. Raises UnreadableImage."""
     undone, _ = turns_to_undo(image, mask)
-    opened = open_image(image)
+    opened = open_image(image, reading)
     return opened if undone == _UPRIGHT else opened.transpose(_BACK[undone])
 
 

@@ -255,7 +255,13 @@ def test_another_trainable_s_code_and_bookkeeping_do_not_count(copied: Path, fil
     "module",
     [
         *("layouts/csv_lists", "data/datasets", "layouts/class_folders", "data/splits"),
-        *("pixels/images", "pixels/class_table", "pixels/mask_values", "loading/mask_counts"),
+        *(
+            "pixels/images",
+            "pixels/class_table",
+            "pixels/mask_values",
+            "pixels/bands",
+            "loading/mask_counts",
+        ),
     ],
 )
 def test_how_a_data_set_is_read_does_not_count(copied: Path, module: str) -> None:

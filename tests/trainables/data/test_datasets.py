@@ -71,6 +71,7 @@ def test_settings_out_of_range_or_unknown_are_refused(fault: dict[str, Any]) -> 
 
 MISFITS = [
     ({"path": "a", "subfolder": "b"}, "path and subfolder are two places: keep one"),
+    ({"limits": [9, 9]}, "limits [9.0, 9.0] must be the lower number, then the higher one"),
     ({"domains": ["Art"]}, "domains are for type office_home, not image_folder: remove them"),
     *(({"subfolder": name},
        f"subfolder {name!r} must stay below --data DIR: make it relative, without '..'")
@@ -353,3 +354,14 @@ def test_a_download_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(CIFAR10, "url", (tmp_path / "no-such-server.tar.gz").as_uri())
     with pytest.raises(DataError, match=r"cannot be downloaded .*: put the official files there$"):
         read(DatasetConfig(type="cifar10", download=True), tmp_path)
+
+
+@pytest.mark.parametrize("fault", [{"bands": [1, 2]}, {"bands": [0, 1, 2]}, {"limits": [1]}])
+def test_bands_are_three_from_1_and_limits_are_two(fault: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        DatasetConfig(type="image_folder", **fault)
+
+
+def test_bands_and_limits_are_for_files() -> None:
+    with pytest.raises(DataError, match="lie in no files: remove `bands` and `limits`"):
+        read(DatasetConfig(type="digits", limits=[0, 16]), None)

@@ -11,7 +11,8 @@ from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
 from trainables.loading.copies import check_copies
-from trainables.loading.decoded_cache import content_hashes, load_table
+from trainables.loading.decoded_cache import load_table
+from trainables.loading.fingerprints import content_hashes
 
 
 def photograph(path: Path, number: int) -> None:

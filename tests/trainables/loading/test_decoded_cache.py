@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageFile
 
 from tests.conftest import damage as spoil
@@ -449,3 +450,25 @@ def test_colours_of_a_table_are_rounded_as_the_built_in_ones(tmp_path: Path) -> 
         cache.load_table(
             DatasetConfig(type="deepglobe", path=str(folder), size=8), tmp_path / "other"
         )
+
+
+def test_bands_and_limits_decide_the_pixels_and_are_in_the_fingerprint(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for start, name in enumerate("ab"):
+        (folder / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.full((8, 8, 4), (start * 6 + number, 20, 30, 40), dtype=np.uint8)
+            path = folder / name / f"{number}.tif"
+            tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
+
+    def table(**settings: Any) -> ImageTable:
+        config = DatasetConfig(type="image_folder", path=str(folder), size=8, **settings)
+        return cache.load_table(config, tmp_path / "cache")
+
+    with pytest.raises(DataError, match="uint8 TIFF with 4 bands: set `bands`"):
+        table()
+    shown = table(bands=[4, 3, 2])
+    scaled = table(bands=[4, 3, 2], limits=[0, 100])
+    assert (shown.images == np.array([40, 30, 20]).reshape(1, 3, 1, 1)).all()
+    assert (scaled.images == np.array([102, 76, 51]).reshape(1, 3, 1, 1)).all()
+    assert shown.fingerprint != scaled.fingerprint

@@ -104,7 +104,8 @@ def test_the_reason_is_given_in_a_few_words(tmp_path: Path) -> None:
         "cut": "truncated",
         "empty": "empty file",
         "text": "not an image",
-        "float": "floating-point pixels",
+        "float": "float32 TIFF with 1 band: set `limits`, the numbers that become black and white, "
+        "such as [0, 1]",
     }
 
 
