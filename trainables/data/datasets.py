@@ -17,7 +17,7 @@ from trainables.config import Config
 from trainables.data import splits
 from trainables.data.contract import DatasetType, Source, only_used
 from trainables.data.listed_datasets import FROM_NAME, read_csv, read_image_folder
-from trainables.data.masks import read_deepglobe, read_mask_folders
+from trainables.data.masks import read_deepglobe, read_mask_folders, read_voc
 from trainables.data.named_datasets import (
     read_cifar10,
     read_digit_scenes,
@@ -27,6 +27,7 @@ from trainables.data.named_datasets import (
 )
 from trainables.dataset import DataError, near
 from trainables.layouts.class_names import warning_of
+from trainables.layouts.mask_pairs import check_patterns
 from trainables.layouts.name_labels import check_pattern
 from trainables.pixels.bands import AS_THE_FILE_SAYS, Reading
 from trainables.pixels.images import open_image
@@ -52,9 +53,13 @@ DATASETS = {
     "mask_folders": DatasetType(
         read_mask_folders, 512, "folders images and masks, with classes.csv", True
     ),
+    "voc": DatasetType(
+        read_voc, 512, "Pascal VOC's form: JPEGImages, SegmentationClass, lists in ImageSets", True
+    ),
     "digit_scenes": DatasetType(read_digit_scenes, 64, "digits on photographs, built in", True),
 }
 
+_TABLED = ("mask_folders", "deepglobe", "voc")  # types with a table of classes
 _NAMED_FILES = ("image_folder", "mini_imagenet")  # types whose file names may hold the class
 
 
@@ -105,6 +110,20 @@ class DatasetConfig(Config):
         None, description="office_home only: some of Art, Clipart, Product, Real World"
     )
 
+    images: str | None = Field(
+        None,
+        description="mask_folders only: where the images lie below `path`, such as "
+        "`CamVid/{part}` or `{part}/*_image.png`; `{part}` is a split, `*` any text",
+    )
+    masks: str | None = Field(
+        None, description="mask_folders only: where the masks lie, with the same `{part}` and `*`"
+    )
+    classes: str | None = Field(
+        None,
+        description="of masks: a table of classes below `path` (default: classes.csv), or `auto`: "
+        "the numbers in the masks",
+    )
+
     @field_validator("type")
     @classmethod
     def _type_is_known(cls, name: str) -> str:
@@ -141,6 +160,14 @@ class DatasetConfig(Config):
             raise ValueError("path and subfolder are two places: keep one")
         if self.domains is not None and self.type != "office_home":
             raise ValueError(f"domains are for type office_home, not {self.type}: remove them")
+        if (self.images is None) != (self.masks is None):
+            raise ValueError("images and masks belong together: give both, or neither")
+        if self.images is not None and self.masks is not None:
+            if self.type != "mask_folders":
+                raise ValueError(f"images and masks are for type mask_folders, not {self.type}")
+            check_patterns(self.images, self.masks)
+        if self.classes is not None and self.type not in _TABLED:
+            raise ValueError(f"classes are for types {', '.join(_TABLED)}, not {self.type}")
         if self.labels == FROM_NAME and self.type not in _NAMED_FILES:
             types = " and ".join(_NAMED_FILES)
             raise ValueError(f"labels: from_name is for types {types}, not {self.type}: remove it")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from trainables.dataset import few
 
+_UNSAFE = re.compile(r"[^\w .\-]")
 _BETWEEN = re.compile(r"[\s_]+")
 
 
@@ -26,6 +27,23 @@ def warning_of(classes: Sequence[str]) -> str | None:
         "warning: classes differ by case, spaces or Unicode form alone: "
         f"{few(groups)}: give them one name if they mean the same"
     )
+
+
+def safe_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names that may be a part of a metric's or a file's name, each another one.
+
+    Letters of any script, digits, spaces and - _ . stay; every other character becomes -.
+    """
+    safe: list[str] = []
+    for name in names:
+        text = _UNSAFE.sub("-", unicodedata.normalize("NFC", name)).strip() or "-"
+        text = f"-{text}" if set(text) == {"."} else text
+        number, candidate = 1, text
+        while candidate in safe:
+            number += 1
+            candidate = f"{text}-{number}"
+        safe.append(candidate)
+    return tuple(safe)
 
 
 def _plain(name: str) -> str:

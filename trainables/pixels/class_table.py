@@ -11,7 +11,7 @@ from trainables.files import only_files
 from trainables.pixels.palette import MOST_CLASSES, Color, Palette
 
 TABLE = "classes.csv"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}")  # part of the name of a metric
+_LONGEST = 100  # characters of a name
 _NUMBERS = re.compile(r"(-?\d{1,9})(?:-(\d{1,9}))?")  # one number, or a range
 _BETWEEN = re.compile(r"[\s,;|/]+")
 _MOST_NUMBERS = 65_536  # of one class
@@ -24,6 +24,16 @@ DEEPGLOBE = Palette(
     ((0, 0, 0), (255, 0, 0)),
     rounded=True,
 )
+
+# Pascal VOC's classes (host.robots.ox.ac.uk/pascal/VOC), by number; 255 is its border
+VOC = Palette(
+    tuple(
+        "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
+        "motorbike person pottedplant sheep sofa train tvmonitor".split()
+    ),
+    numbers=tuple(range(21)),
+)
+_LINES = "class_names.txt"  # beside VOC's folders, as labelme writes it
 
 Row = Mapping[str, str]
 
@@ -55,6 +65,23 @@ def read_palette(path: Path) -> Palette:
     if coloured:
         return _of_colours(path, rows, left_out, names)
     return _of_numbers(path, rows, left_out, names)
+
+
+def named_by_lines(folder: Path) -> Palette | None:
+    """Read class_names.txt, a class a line: numbers count from 0, or from a line `__ignore__` on,
+    which has none. Returns None where there is no such file. Raises DataError."""
+    path = folder / _LINES
+    if not path.is_file():
+        return None
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if names and names[0].strip("_").lower() in ("ignore", "ignored"):
+        names = names[1:]
+    _check_names(path, names)
+    return Palette(tuple(names), numbers=tuple(range(len(names))))
 
 
 def is_pure(palette: Palette) -> bool:
@@ -94,9 +121,13 @@ def _of_numbers(
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
     _check_unique(path, "name", names)
-    invalid = [name for name in names if not _NAME.fullmatch(name)]
+    invalid = [name for name in names if not (name.isprintable() and 0 < len(name) <= _LONGEST)]
     if invalid:
-        raise DataError(f"{path} has {few(invalid)}: use letters, digits, - _ . or space")
+        shown = few([ascii(name[:_LONGEST]) for name in invalid])
+        raise DataError(
+            f"{path} has names that are empty, too long or cannot be printed ({shown}): give each "
+            f"class a name of 1 to {_LONGEST} characters"
+        )
     if len(names) < 2:
         raise DataError(f"{path} has fewer than two classes that count: add some")
     if len(names) > MOST_CLASSES:

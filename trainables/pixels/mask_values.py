@@ -85,6 +85,11 @@ def read_mask(path: Path, palette: Palette) -> Ids:
     return ids
 
 
+def mask_numbers(path: Path) -> frozenset[int]:
+    """Return the numbers that a mask holds, where no table names them. Raises UnreadableImage."""
+    return frozenset(np.unique(_numbers(path).values).tolist())
+
+
 def tally_mask(path: Path, palette: Palette) -> MaskTally:
     """Count the pixels of a mask. Raises UnreadableImage as read_mask, but not for values that
     the table lacks: these are counted too."""

@@ -53,7 +53,7 @@ def test_an_unknown_type_is_answered_with_the_nearest_and_with_all() -> None:
         "Value error, unknown data set 'cifr10' "
         "(did you mean 'cifar10'? "
         "there are: digits, cifar10, image_folder, csv, office_home, mini_imagenet, "
-        "deepglobe, mask_folders, digit_scenes)"
+        "deepglobe, mask_folders, voc, digit_scenes)"
     )
     with pytest.raises(ValidationError, match=r"'zzz' \(there are: digits"):
         DatasetConfig(type="zzz")
@@ -99,6 +99,7 @@ def test_the_side_is_the_types_own_unless_the_study_says_otherwise() -> None:
         "digit_scenes": 64,
         "deepglobe": 512,
         "mask_folders": 512,
+        "voc": 512,
     }
     assert DatasetConfig(type="digits", size=16).side == 16
 
