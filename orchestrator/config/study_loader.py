@@ -78,12 +78,22 @@ def from_mapping(
     variants = _read_variants(present.get("stages"), errors)
     if file is None:
         raise StudyError(source, errors.lines)
+    file = _with_metric_of_producers(file)
     check_study(file, variants, errors)
     check_searches(file, variants, errors)
     if errors.lines:
         raise StudyError(source, errors.lines)
     study = _build(file, _with_watched_images(file, variants), present)
     return dataclasses.replace(study, warnings=tuple(warnings))
+
+
+def _with_metric_of_producers(file: StudyFile) -> StudyFile:
+    """Compare by what the first producer reports where nothing learns and no metric is written."""
+    tasks = [stage.task for stage in file.stages.values()]
+    if "metric" in file.compare.model_fields_set or not all(task in PRODUCERS for task in tasks):
+        return file
+    metric = PRODUCERS[tasks[0]].FIGURES[0]
+    return file.model_copy(update={"compare": file.compare.model_copy(update={"metric": metric})})
 
 
 def _build(file: StudyFile, variants: Variants, mapping: Mapping[str, Any]) -> Study:

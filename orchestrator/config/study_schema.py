@@ -62,7 +62,11 @@ else:
 class CompareSpec(Config):
     """Says what `compare` shows: the table and plots that answer the study's question."""
 
-    metric: str = Field(default="test/accuracy", description="the metric that is compared")
+    metric: str = Field(
+        default="test/accuracy",
+        description="the metric that is compared; of a study of producers alone the first that "
+        "they report",
+    )
     stages: list[str] | None = Field(
         default=None,
         description="stages of the table; default: those that no other stage starts from",

@@ -20,6 +20,8 @@ IMAGENET_WEIGHTS = {
 }
 ENCODER = "encoder."  # begins the names of an encoder's tensors in our own models
 _HEADS = ("fc.", "head.", "classifier.6.")  # ResNet's, ours, VGG's
+_FEATURES = "features."  # VGG's stack of convolutions
+_NUMBERED = re.compile(r"[0-9]+\.(weight|bias)")  # its tensors without that name
 _COUNTER = "num_batches_tracked"
 # keys under which training programs keep the model, beside epoch and optimizer
 _NESTED = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
@@ -79,10 +81,14 @@ def fitting(
     Raises WeightsError if one is missing, unknown, of another shape, or holds no finite numbers.
 
     state: names as in the encoder, where a classifier's own tensors (`fc.`, `head.`) are left out;
-    or a larger model's, whose names of the encoder share a prefix, such as `encoder.`.
+    or a larger model's, whose names of the encoder share a prefix, such as `encoder.`. Of VGG the
+    convolutions are enough: the layers above them stay as they are.
     """
+    if _FEATURES + "0.weight" in expected and all(_NUMBERED.match(name) for name in state):
+        state = {_FEATURES + name: value for name, value in state.items()}
     prefix = _prefix_of(expected, state, source)
     given = as_convolutions(_below(prefix, state), expected)
+    given |= _beside_convolutions(expected, given)
     for name in (
         expected.keys() - given.keys()
     ):  # a counter that older files lack; torch adds it too
@@ -106,6 +112,16 @@ def fitting(
     return {name: given[name] for name in expected}, prefix
 
 
+def _beside_convolutions(
+    expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the encoder's own layers above VGG's convolutions where only these are given; they
+    are trained from random weights. Empty for every other encoder and file."""
+    above = {n: v for n, v in expected.items() if not n.startswith(_FEATURES)}
+    stack = expected.keys() - above.keys()
+    return above if stack and given.keys() == stack else {}
+
+
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose names begin with a prefix, without it and without a head."""
     inner = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
@@ -118,7 +134,8 @@ def _prefix_of(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], sour
     Of a network and its slow copy (a target, a teacher) the network is meant. Raises WeightsError
     where two others are there.
     """
-    needed = sum(not name.endswith(_COUNTER) for name in expected)
+    needed = {sum(not name.endswith(_COUNTER) for name in expected)}
+    needed |= {sum(name.startswith(_FEATURES) for name in expected)}  # of VGG: convolutions alone
     counts: Counter[str] = Counter()
     for name in state:
         parts = name.split(".")
@@ -126,7 +143,7 @@ def _prefix_of(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], sour
             inner = ".".join(parts[depth:])
             if inner in expected and not inner.endswith(_COUNTER):
                 counts[name.removesuffix(inner)] += 1
-    whole = [prefix for prefix, count in counts.items() if count == needed]
+    whole = [prefix for prefix, count in counts.items() if count in needed]
     for own in (ENCODER, ""):  # as our own models have them
         if own in whole or (own and any(name.startswith(own) for name in state) and not whole):
             return own
@@ -164,11 +181,15 @@ def _listed(state: Mapping[str, Tensor]) -> str:
 def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> WeightTransfer:
     """Copy `state` into the encoder if all of it fits. Else raises WeightsError and changes
     nothing."""
-    given, prefix = fitting(encoder.state_dict(), state, source)
+    own = encoder.state_dict()
+    given, prefix = fitting(own, state, source)
+    built = sum(given[name] is own[name] for name in own)
     encoder.load_state_dict(given, strict=True)
     if prefix not in ("", ENCODER):
         source = f"{source} without the prefix {prefix}"
-    return WeightTransfer(source, len(given), fingerprint(encoder.state_dict()))
+    if built:
+        source = f"{source} (convolutions alone, {built} tensors above them are random)"
+    return WeightTransfer(source, len(given) - built, fingerprint(encoder.state_dict()))
 
 
 def read_state_file(path: Path) -> dict[str, Tensor]:

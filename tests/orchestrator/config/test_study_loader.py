@@ -114,7 +114,7 @@ ERROR_OF_ANOTHER_KEY = [
     ("stages.A.grid.dataset=[x, y]", "stages.A.config.dataset: no data 'y' (there are: x)"),
     ("data.x=digit", "data.x.type: unknown data set 'digit' "
      "(did you mean 'digits'? there are: digits, cifar10, image_folder, csv, office_home, "
-     "mini_imagenet, deepglobe, mask_folders, digit_scenes)"),
+     "mini_imagenet, deepglobe, mask_folders, voc, digit_scenes)"),
     ("stages.A.config.early_stopping={patince: 3}",
      "stages.A.config.early_stopping.patince: unknown key (did you mean 'patience'?)"),
     ("stages.A.config.early_stopping={metric: val/los}",
@@ -401,7 +401,8 @@ def test_a_trainable_and_a_data_set_that_do_not_fit_are_named():
     given = "stages.A={trainable: segment, config: {dataset: x, network: deeplabv3}}"
     assert errors(changed(given)) == [
         "stages.A.config.dataset: 'x' has type digits, whose images have labels, and segment "
-        "learns from masks: give it a data set with masks (deepglobe, mask_folders, digit_scenes)",
+        "learns from masks: give it a data set with masks (deepglobe, mask_folders, voc, "
+        "digit_scenes)",
     ]
     assert errors(changed("data.x={type: digit_scenes}")) == [
         "stages.A.config.dataset: 'x' has type digit_scenes, whose images have masks, and classify "
@@ -487,3 +488,18 @@ def test_a_long_chain_of_stages_is_read_in_seconds() -> None:
     mapping["stages"]["P"]["after"] = "s1499"
     (line,) = errors(mapping)
     assert line.startswith("stages: `after` has a cycle: ")
+
+
+def test_a_study_of_producers_alone_needs_no_compare(tmp_path: Path) -> None:
+    small_sam(tmp_path / "small.pth")
+    config = {"dataset": "digits", "weights": str(tmp_path / "small.pth"), "model": "any"}
+    mapping: dict[str, Any] = {
+        "study": "s",
+        "data": {"digits": "digits"},
+        "stages": {"sam": {"producer": "sam", "config": config}},
+    }
+    assert from_mapping(mapping).compare.metric == "sam/masks"
+    chosen = {**mapping, "compare": {"metric": "sam/best_iou"}}
+    assert from_mapping(chosen).compare.metric == "sam/best_iou"
+    with pytest.raises(StudyError, match="no stage reports 'test/accuracy'"):
+        from_mapping({**mapping, "compare": {"metric": "test/accuracy"}})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import get_weight
 
 from trainables.models.encoders import build_encoder
+from trainables.models.segmentation import VggEncoder
 from trainables.models.weights import (
     IMAGENET_WEIGHTS,
     WeightsError,
@@ -333,3 +334,27 @@ def test_a_refusal_shows_what_is_there_beside_what_is_missing() -> None:
     assert "missing conv1.weight;" in str(caught.value)
     there = "there are 2 tensors, features.0.weight (64, 3, 11, 11), features.0.bias (64,): give"
     assert there in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["features.0.weight", "0.weight", "model.features.0.weight"])
+def test_vggs_convolutions_alone_start_an_fcn(tmp_path: Path, form: str) -> None:
+    torch.manual_seed(1)
+    stack = VggEncoder(8).features.state_dict()
+    torch.save({form.replace("0.weight", n): v for n, v in stack.items()}, tmp_path / "vgg.pth")
+    encoder = VggEncoder(8)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    transfer = load_encoder(encoder, read_state_file(tmp_path / "vgg.pth"), "vgg.pth")
+    after = encoder.state_dict()
+    assert all(torch.equal(after[f"features.{name}"], value) for name, value in stack.items())
+    above = [name for name in after if name.startswith("classifier.")]
+    assert all(torch.equal(after[name], before[name]) for name in above)
+    assert transfer.tensors == 26
+    assert "convolutions alone, 4 tensors above them are random" in str(transfer)
+
+
+@pytest.mark.parametrize("lacking", ["features.28.weight", "classifier.0.weight"])
+def test_a_part_of_vggs_convolutions_or_layers_is_refused(lacking: str) -> None:
+    state = VggEncoder(8).state_dict()
+    del state[lacking]
+    with pytest.raises(WeightsError, match=f"missing {lacking}"):
+        load_encoder(VggEncoder(8), state, "vgg.pth")
