@@ -16,7 +16,12 @@ from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
 from orchestrator.cli.plan import data_root, prepare_study, read_study, show_plan, show_remarks
 from orchestrator.cli.progress import best_trial, follow
 from orchestrator.config.errors import Refused
-from orchestrator.config.mlflow_settings import MlflowSettings, is_loopback, read_settings
+from orchestrator.config.mlflow_settings import (
+    MlflowSettings,
+    check_address,
+    is_loopback,
+    read_settings,
+)
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
@@ -105,6 +110,10 @@ def _start_services(
         return _Running(running.ray, running.mlflow_uri)
     if "@" in options.address:
         raise Refused("--address must contain no user and no password", 2)
+    try:
+        check_address(options.address)
+    except ValueError as error:
+        raise Refused(f"--address {error}", 2) from error
     uri = str(services.start(home, settings, out.print, only=("mlflow",)).mlflow_uri)
     ray = RayService("", options.address.rstrip("/"), None, local=False)
     if is_loopback(uri) and not is_loopback(ray.dashboard_url):

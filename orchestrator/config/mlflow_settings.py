@@ -23,6 +23,21 @@ FILE = "mlflow.yaml"
 _PROBE_SECONDS = 3.0
 
 
+def check_address(address: str) -> None:
+    """Raise ValueError, which says why, where an address is not `http(s)://HOST[:PORT][/PATH]`."""
+    form = "must be http://HOST:PORT or https://HOST:PORT"
+    try:
+        parts = urllib.parse.urlsplit(address)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # as every client does: no part of a name is empty or too long
+    except ValueError as error:  # a UnicodeError too
+        raise ValueError(f"{form} ({one_line(str(error), 200)})") from error
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise ValueError(form)
+    if any(letter.isspace() or not letter.isprintable() for letter in address):
+        raise ValueError(f"{form}, without spaces")
+
+
 class MlflowSettings(Config):
     """The keys of mlflow.yaml with their defaults."""
 
@@ -54,6 +69,13 @@ class MlflowSettings(Config):
                 "must be an address without user and password (no '@'): "
                 "put those into ~/.mlflow/credentials"
             )
+        return value
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_address(value)
         return value
 
     def below(self, folder: Path) -> "MlflowSettings":

@@ -139,7 +139,11 @@ def _resolve_paths(mapping: dict[str, Any], folder: Path) -> None:
     """Make data folders and weight files absolute, in place. A producer that names no file gets
     the default one's path."""
     for stage, key in values_at(mapping, "stages.*.producer"):
-        if stage[key] in PRODUCERS and isinstance(stage.setdefault("config", {}), dict):
+        if (
+            isinstance(stage[key], str)
+            and stage[key] in PRODUCERS
+            and isinstance(stage.setdefault("config", {}), dict)
+        ):
             default = PRODUCERS[stage[key]].default_weights(stage["config"])
             stage["config"].setdefault("weights", default)
     for pattern in _PATHS:

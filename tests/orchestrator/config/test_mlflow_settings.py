@@ -1,5 +1,6 @@
 """mlflow.yaml: every key has a default, and what is wrong is one line."""
 
+import json
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ from orchestrator.config.mlflow_settings import (
     MlflowSettings,
     allowed_options,
     bypass_proxies,
+    check_address,
     read_settings,
     through_proxy,
     trouble_at,
@@ -225,3 +227,31 @@ def test_the_server_answers_to_names_and_not_to_patterns_of_them(
 def test_a_pattern_is_no_name_of_a_server() -> None:
     with pytest.raises(ValidationError):
         MlflowSettings(allowed_hosts=["*"])
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://", "http://[", "http://[::1", "http://x:y", "http://x:99999", "http://x:0",
+     "http://:5", "http://a..b", f"http://{'a' * 70}", "http://a b", "http://a/\tb", "ftp://a",
+     "a:1", "//a", ""],
+)  # fmt: skip
+def test_a_malformed_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="^must be http://HOST:PORT or https://HOST:PORT"):
+        check_address(address)
+    Path("mlflow.yaml").write_text(json.dumps({"tracking_uri": address}), encoding="utf-8")
+    with pytest.raises(StudyError, match="tracking_uri: "):
+        read_settings(None)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://x",
+        "https://x.org/path/",
+        "http://127.0.0.1:1",
+        "http://[::1]:5000",
+        "http://bücher.de",
+    ],
+)
+def test_an_address_of_any_host_is_taken(address: str) -> None:
+    check_address(address)
