@@ -92,7 +92,8 @@ def test_code_in_a_weights_file_of_a_study_is_not_run(
 def test_code_in_a_parent_s_checkpoint_is_not_run(tasks: Tasks, trap: Trap) -> None:
     attempt = tasks.store.run("parent").begin_attempt()
     tasks.store.run("parent").writer(attempt).save(1, {"weights.pt": trap.save}, {})
-    tasks.store.run("parent").writer(attempt).finish({"best_epoch": 1})
+    result = {"best_epoch": 1, "history": [], "test": {}, "facts": {}}
+    tasks.store.run("parent").writer(attempt).finish(result)
     with pytest.raises((pickle.UnpicklingError, Unrecoverable), match="eights"):
         build_training(replace(tasks.make(), parent="parent", parent_label="parent"), ALONE)
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.config.errors import Refused
-from orchestrator.execution.processes import alive
+from orchestrator.execution.processes import Record, alive
 from orchestrator.planning.plan import UnknownPlan, from_plain
 from orchestrator.planning.run import Run
 from orchestrator.storage.files import Busy, locked, read_json
@@ -120,6 +120,13 @@ def _newest_runs(home: Home) -> list[Run]:
         paths = sorted(path for path in home.plans.iterdir() if path.suffix == ".json")
     except OSError as error:
         raise Refused(f"nothing is removed: {home.plans}: {error.strerror}", 1) from error
+    stored = [path for folder in (home.store, home.cache) for path in _entries(folder)]
+    if stored and not paths:
+        raise Refused(
+            f"nothing is removed: {home.plans} has no plan, so it is not known what is needed: "
+            "submit a study first",
+            1,
+        )
     return [run for path in paths for run in _runs(path)]
 
 
@@ -143,7 +150,7 @@ def _needed_by_searches(home: Home, store: Store) -> set[str]:
 def _runs(path: Path) -> tuple[Run, ...]:
     try:
         return from_plain(read_json(path) or {})
-    except (UnknownPlan, KeyError, TypeError) as error:
+    except UnknownPlan as error:
         raise Refused(
             f"nothing is removed: {path} is damaged or of another version: "
             f"submit the study {path.stem} again, or delete the file",
@@ -284,7 +291,7 @@ def _ray_lives(home: Home) -> bool:
     """Tell whether a recorded process of Ray runs; True where the record cannot be read."""
     if not os.path.lexists(home.services):
         return False
-    record = read_json(home.services)
+    record = read_json(home.services, Record)
     if record is None:
         return True
     return any(map(alive, record.get("ray", {}).get("processes", ())))

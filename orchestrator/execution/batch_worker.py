@@ -15,8 +15,14 @@ from typing import Any
 import numpy as np
 
 from orchestrator.execution.task import Task, full_disk_ends_the_run, worker_facts
-from orchestrator.storage.artifacts import NOTE, PRODUCED, finished_images, has_files_of
-from orchestrator.storage.manifest import describe, read_manifest
+from orchestrator.storage.manifest import (
+    NOTE,
+    PRODUCED,
+    describe,
+    finished_images,
+    has_files_of,
+    read_manifest,
+)
 from orchestrator.storage.run_records import Store
 from trainables.dataset import Indices
 from trainables.engine.checkpoints import Progress, Report, Unrecoverable

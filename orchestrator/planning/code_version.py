@@ -28,10 +28,10 @@ BATCH_INFERENCE = "orchestrator.execution.batch_worker"  # what every producer i
 # They are not hashed, and neither is what only they import. Anything else that is reached counts.
 NOT_COUNTED = frozenset(
     {
-        "orchestrator.storage.artifacts",
         "orchestrator.storage.checkpoints",
         "orchestrator.storage.files",
         "orchestrator.storage.manifest",
+        "orchestrator.storage.record_shapes",
         "orchestrator.storage.run_log",
         "orchestrator.storage.run_records",
         "orchestrator.storage.tensors",

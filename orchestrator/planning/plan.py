@@ -7,7 +7,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from orchestrator.config.errors import UserError
 from orchestrator.planning.run import Inputs, Run, Texts, label_texts, make_run
@@ -197,4 +200,45 @@ def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:
             f"the plan of study {plan.get('study')} was written by another version of the "
             "orchestrator: submit the study again"
         )
+    try:
+        TypeAdapter(_StoredPlan).validate_python(plan)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UnknownPlan(
+            f"the stored plan of study {plan.get('study')} is damaged ({key}: {first['msg']}): "
+            "submit the study again"
+        ) from error
     return tuple(Run(**run) for run in plan["runs"])
+
+
+_StoredRun = TypedDict("_StoredRun", get_type_hints(Run))  # type: ignore[misc]
+
+
+class _StoredComparison(TypedDict):
+    """What a plan wants compared."""
+
+    metric: str
+    stages: list[str] | None
+    rows: str
+    plots: list[str]
+
+
+class _StoredSearch(TypedDict):
+    """A search of a plan."""
+
+    stage: str
+    after: str | None
+    behind: list[str]
+    count: int
+
+
+class _StoredPlan(TypedDict):
+    """What `to_plain` writes, of this version."""
+
+    study: str
+    question: NotRequired[str]
+    compare: NotRequired[_StoredComparison]
+    reference: NotRequired[dict[str, float]]
+    searches: NotRequired[list[_StoredSearch]]
+    runs: list[_StoredRun]

@@ -4,6 +4,7 @@ Runs where the data is: in the command, or in the driver on the cluster.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from orchestrator.planning.plan import (
     FORMAT,
     PlannedRun,
     State,
+    UnknownPlan,
     from_plain,
     make_plan,
     plan_digest,
@@ -36,9 +38,9 @@ from orchestrator.planning.search_plan import (
     pending_stages,
     plan_searches,
 )
-from orchestrator.storage.artifacts import finished_images
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home
+from orchestrator.storage.manifest import finished_images
 from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trials, ranked
 from trainables.data.contract import Source
@@ -57,6 +59,7 @@ from trainables.pixels.images import unreadable_images
 from trainables.schedules.registry import SCHEDULES
 from trainables.tasks.registry import PRODUCERS, TRAINABLES
 
+log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 
 
@@ -301,11 +304,16 @@ def _location_id(config: DatasetConfig, root: Path | None) -> str:
 
 
 def _previous_runs(home: Home, study: str) -> tuple[Run, ...]:
-    """Return the Runs of the study's last plan; none if another version wrote it."""
+    """Return the Runs of the study's last plan; none if it is damaged, which is said, or another
+    version wrote it."""
     plan = read_json(home.plans / f"{study}.json")
     if plan is None or plan.get("format") != FORMAT:
         return ()
-    return from_plain(plan)
+    try:
+        return from_plain(plan)
+    except UnknownPlan as error:
+        log.warning("%s: %s", home.plans / f"{study}.json", error)
+        return ()
 
 
 def _weight_hashes(study: Study) -> dict[str, str]:

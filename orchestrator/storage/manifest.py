@@ -1,5 +1,8 @@
 """Manifests show whether a folder is whole: they name size and sha256 of every file, and bear a
-sha256 of their own."""
+sha256 of their own. So do the records of the images that a producer has finished so far:
+
+<run>/produced/{0013.json, 0013.png, 0013.done}   until the Run is finished
+"""
 
 import hashlib
 import json
@@ -8,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.record_shapes import ImageRecord
 
 MANIFEST = "manifest.json"
+PRODUCED, NOTE = "produced", ".done"  # a producer's folder, and how the name of a record ends
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -44,3 +49,22 @@ def describe(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def finished_images(run: Path) -> dict[str, dict[str, Any]]:
+    """Name of an image → its record, of the images whose files all have the size and sha256 that
+    the record names. run: the Run's folder."""
+    records = {}
+    for path in sorted((run / PRODUCED).glob(f"*{NOTE}")):
+        record = read_json(path, ImageRecord)
+        if record and has_files_of(path.parent, record):
+            records[path.name.removesuffix(NOTE)] = record
+    return records
+
+
+def has_files_of(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Return whether a folder has all files of a record, unchanged."""
+    return all(
+        (folder / file).is_file() and describe(folder / file) == expected
+        for file, expected in record["files"].items()
+    )

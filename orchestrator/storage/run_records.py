@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from orchestrator.storage import record_shapes
 from orchestrator.storage.checkpoints import (
     FOLDERS,
     TRAINING,
@@ -80,8 +81,7 @@ class Store:
         self.root = root
 
     def run(self, key: str) -> "RunFolder":
-        """Return the folder of a Run, which need not exist. Raises ValueError where the key is no
-        plain word, which could lead out of the store."""
+        """Return the folder of a Run, which need not exist. Raises ValueError for no plain word."""
         return RunFolder(self.root, key)
 
 
@@ -89,7 +89,7 @@ class RunFolder:
     """Reads what the store holds of one Run. Reading needs no lock and changes nothing."""
 
     def __init__(self, store: Path, key: str) -> None:
-        """Raises ValueError where the key is no plain word."""
+        """Raises ValueError where the key is no plain word, which could lead out of the store."""
         if not _KEY.fullmatch(key):
             raise ValueError(f"not a key: {key!r}")
         self.key, self.path = key, store / key
@@ -138,14 +138,14 @@ class RunFolder:
         return attempt
 
     def attempt(self) -> int:
-        """Return the newest attempt's number, 0 before the first. Where the file that says so is
-        damaged, the highest number in any other file of the Run: a number is never given twice."""
-        record = read_json(self.path / _ATTEMPT)
-        if record is not None and isinstance(record.get("attempt"), int):
+        """Return the newest attempt's number, 0 before the first; where its file is damaged, the
+        highest number in any other file of the Run: none is given twice."""
+        if record := read_json(self.path / _ATTEMPT, record_shapes.AttemptRecord):
             return int(record["attempt"])
         if not self.path.is_dir():
             return 0
-        records = [read_json(self.path / name) for name in (_PROGRESS, _DONE, _ENDED)]
+        names, shape = (_PROGRESS, _DONE, _ENDED), record_shapes.AnyRecord
+        records = [read_json(self.path / name, shape) for name in names]
         records += [read_manifest(path) for path in self.path.glob("epoch_*")]
         numbers = [int(record.get("attempt", 0)) for record in records if record]
         return max([0, *numbers, *(attempt for attempt, _ in self.logs())])
@@ -157,7 +157,7 @@ class RunFolder:
     def progress(self) -> dict[str, Any] | None:
         """Return what the running attempt last reported: the fields of `Progress`, and its attempt,
         time (s since 1970), host and pid."""
-        record = read_json(self.path / _PROGRESS)
+        record = read_json(self.path / _PROGRESS, record_shapes.ProgressRecord)
         return None if record is None else current_progress(record)
 
     def history(self) -> list[dict[str, float]]:
@@ -171,7 +171,7 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """Return the result of a finished Run; None also when its best checkpoint is gone."""
-        done = read_json(self.path / _DONE)
+        done = read_json(self.path / _DONE, record_shapes.DoneRecord)
         if done is None or not seems_whole(self.path, int(done["best_epoch"])):
             return None
         return done
@@ -183,14 +183,14 @@ class RunFolder:
         job: id of the Ray job whose driver or trial began the attempt. Earlier versions wrote it as
         `submission`, of a Run that no search tried as the submission's MLflow run id.
         """
-        note = read_json(self.path / _ENDED) or {}
+        note = read_json(self.path / _ENDED, record_shapes.EndedRecord) or {}
         if note.get("job", note.get("submission")) != job or note.get("attempt") != self.attempt():
             return None
         return str(note["state"]), str(note["reason"])
 
     def origin(self) -> dict[str, Any] | None:
         """Return the MLflow run (`run_id` at `uri`) that holds the training, if any."""
-        return read_json(self.path / _ORIGIN)
+        return read_json(self.path / _ORIGIN, record_shapes.OriginRecord)
 
     def set_origin(self, origin: dict[str, str]) -> None:
         """Write what `origin` reads."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.record_shapes import TrialsRecord
 from trainables.engine.early_stopping import best_epoch
 from trainables.metrics import Mode
 
@@ -78,7 +79,7 @@ class Trials:
     def __init__(self, folder: Path) -> None:
         """folder: of the search in the store; it need not exist."""
         self._path, self._guard = folder / NAME, threading.Lock()
-        record = read_json(self._path) or {}
+        record = read_json(self._path, TrialsRecord) or {}
         self.seconds = float(record.get("seconds", 0.0))
         self.most: int | None = record.get("most")  # configurations that exist, where that is known
         self.evolved: int = record.get("evolved", 0)  # the last boundary passed

@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from orchestrator.config.errors import UserError
 from orchestrator.config.mlflow_settings import bypass_proxies, innermost, through_proxy
+from orchestrator.planning.plan import UnknownPlan
 from orchestrator.tracking.tags import PARENT_RUN, PREFIX, Kind, Tag, from_mlflow, owner_of
 
 OPEN = ("SCHEDULED", "RUNNING")  # the statuses of a run that has not ended
@@ -200,8 +201,18 @@ class MlflowReader:
     # --- artifacts -----------------------------------------------------------------------------
 
     def plan(self, submission: TrackedRun) -> dict[str, Any]:
-        """Return the plan.json that the submission stored."""
-        return dict(json.loads(self.text(submission.run_id, "plan.json")))
+        """Return the plan.json that the submission stored. Raises UnknownPlan where it is
+        damaged."""
+        try:
+            plan = json.loads(self.text(submission.run_id, "plan.json"))
+        except ValueError:  # said below
+            plan = None
+        if not isinstance(plan, dict):
+            raise UnknownPlan(
+                f"plan.json of submission {submission.run_id} of study "
+                f"{submission.tags.get(Tag.STUDY)} is damaged: submit the study again"
+            )
+        return plan
 
     def text(self, run_id: str, file: str) -> str:
         """Return a text artifact of a run. Raises TrackingError where it is not there."""

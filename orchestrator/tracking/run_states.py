@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 from orchestrator.config.errors import Refused
 from orchestrator.planning.plan import UnknownPlan, from_plain, json_digest
 from orchestrator.planning.run import Run
@@ -17,8 +20,25 @@ from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of, ow
 
 log = logging.getLogger(__name__)
 _FINISHED, _MANY = "finished.json", 100  # see `store_finished`
-_CALLS_AT_ONCE = 8  # MLflow's client asks for one curve a call
-_MOST_NAMES = 8  # Runs named in an error
+# MLflow's client asks for one curve a call; names of Runs in an error
+_CALLS_AT_ONCE, _MOST_NAMES = 8, 8
+
+
+class _Progress(TypedDict, total=False):
+    """The tag `progress` of a Run or a search, of any version."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    done: float
+    total: float | None
+    loss: float | None
+    images_per_s: float | None
+    seconds_left: float | None
+    facts: dict[str, Any]
+    counts: dict[str, int]
+    best: dict[str, Any] | None
+
+
+_PROGRESS = TypeAdapter(_Progress)
 
 
 @dataclass(frozen=True)
@@ -203,7 +223,13 @@ def _state(child: TrackedRun) -> State:
 
 
 def _progress(child: TrackedRun) -> dict[str, Any]:
-    return dict(json.loads(child.tags.get(Tag.PROGRESS) or "{}"))
+    """Return how far a Run or a search is; nothing, and a warning, where its tag is damaged."""
+    text = child.tags.get(Tag.PROGRESS) or "{}"
+    try:
+        return dict(_PROGRESS.validate_json(text))
+    except ValidationError:
+        log.warning("MLflow run %s: the tag %s is damaged", child.run_id, Tag.PROGRESS)
+        return {}
 
 
 def comparison(plan: Mapping[str, Any]) -> Comparison:

@@ -117,3 +117,20 @@ def test_whose_a_submission_is_is_said_where_homes_share_a_server(
     text = console.file.getvalue()
     assert "home theirs has submitted both too: RUNNING" in text
     assert "alien RUNNING  (of home theirs)" in text
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 2, "runs": [1]}'])
+def test_the_damaged_plan_of_one_study_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    writer, home = Tracker(uri).writer, Home(tmp_path / "home").create()
+    plan = {"format": FORMAT, "study": "whole", "question": "", "runs": [], "searches": []}
+    for study, stored in (("whole", json.dumps(plan)), ("broken", text)):
+        tags = {"kind": "submission", "study": study, "home": home.name}
+        run_id = writer.create_run(writer.experiment(study), "submission", tags)
+        writer.log_text(run_id, stored, "plan.json")
+        writer.set_status(run_id, "FINISHED")
+    assert [item.study for item in _reconciled(home, Services(None, uri), None)] == ["whole"]
+    assert capsys.readouterr().err.count("submit the study again") == 1

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from orchestrator.config.errors import Refused
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.driver.garbage_collector import clean, find_garbage, remove
-from orchestrator.planning.plan import make_plan, plan_states
+from orchestrator.planning.plan import FORMAT, make_plan, plan_states
 from orchestrator.planning.prepare import Prepared, store_plan
 from orchestrator.planning.run import Inputs, Run
 from orchestrator.storage.files import write_json
@@ -134,7 +135,7 @@ def record_ray(home: Home, started_earlier: float) -> None:
 def test_trials_stay_with_what_they_start_from_until_their_search_has_found(home: Home) -> None:
     parent, child = changed(home)
     plan = home.plans / "one.json"
-    searches = [{"key": "thesearch", "count": 2}]
+    searches = [{"key": "thesearch", "count": 2, "stage": "A", "after": None, "behind": []}]
     write_json(plan, {**json.loads(plan.read_text()), "searches": searches})
     trials = Trials(Store(home.store).run("thesearch").path)
     trial = Trial(0, {}, child.name, "A", "FINISHED", 1, 0.5, upstream=[parent.name])
@@ -303,3 +304,39 @@ def test_when_ray_has_ended_all_it_left_goes(home: Home, ray_temp: Path) -> None
     record_ray(home, started_earlier=60.0)
     assert cleaned(home) == {ray_temp}
     assert not ray_temp.exists()
+
+
+def test_without_any_plan_nothing_is_removed_and_it_is_said_why(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    assert clean(home, dry_run=False) == []  # an empty home: nothing to remove, nothing to say
+    checkpoint = home.store / ("a" * 20) / "epoch_00001" / "weights.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"x")
+    for dry_run in (True, False):
+        with pytest.raises(Refused, match=r"nothing is removed: .*plans has no plan"):
+            clean(home, dry_run)
+    assert checkpoint.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runs": 5},
+        {"runs": [5]},
+        {"runs": [{}]},
+        {"searches": 5},
+        {"searches": [{"stage": "A"}]},
+        {"searches": [{"stage": "A", "after": None, "behind": [], "count": "many"}]},
+        {"compare": []},
+    ],
+)
+def test_a_plan_of_wrong_types_keeps_everything_and_is_named(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    home = Home(tmp_path / "home").create()
+    (home.store / ("a" * 20)).mkdir()
+    plan = {"format": FORMAT, "study": "s", "runs": []}
+    write_json(home.plans / "s.json", {**plan, **change})
+    with pytest.raises(Refused, match=r"nothing is removed: .*s\.json is damaged"):
+        clean(home, dry_run=False)
+    assert (home.store / ("a" * 20)).is_dir()

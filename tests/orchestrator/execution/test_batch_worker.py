@@ -17,8 +17,8 @@ from orchestrator.config.study_loader import from_mapping
 from orchestrator.execution.batch_worker import means, produce
 from orchestrator.execution.task import Task
 from orchestrator.planning.prepare import Prepared, build_caches, prepare
-from orchestrator.storage.artifacts import NOTE, PRODUCED
 from orchestrator.storage.home import Home
+from orchestrator.storage.manifest import NOTE, PRODUCED
 from orchestrator.storage.run_records import StaleWriter, Store
 from tests.conftest import ALONE
 from tests.trainables.tasks.test_sam import EVERYTHING, photograph, small_sam

@@ -72,7 +72,7 @@ def test_the_kernel_is_named_when_it_killed_something_on_this_machine(task, monk
     store = Store(Path(task.store))
     store.run(KEY).begin_attempt()
     monkeypatch.setattr("orchestrator.execution.failures.kernel_kills", lambda: 8)
-    store.run(KEY).writer(1).report({"host": "elsewhere"})
+    store.run(KEY).writer(1).report({"host": "elsewhere", "history": [], "facts": {}})
     assert "from outside" in explain({0: died()}, task, 7).reason
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
     assert "by the kernel: out of memory" in explain({0: died()}, task, 7).reason

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,11 @@ from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.files import write_json
 from orchestrator.storage.manifest import MANIFEST
 from orchestrator.storage.run_records import RunFolder, StaleWriter, Store
+from orchestrator.storage.trial_log import Trials
 from tests.conftest import damage
+
+EMPTY: dict[str, Any] = {"history": [], "facts": {}}  # what every report has
+RESULT: dict[str, Any] = {**EMPTY, "best_epoch": 1, "test": {}}
 
 KEY = "0123456789abcdef0123"
 
@@ -184,7 +189,7 @@ def test_every_attempt_has_a_number_of_its_own(run: RunFolder) -> None:
         lambda run: save(run, 1, word="stale"),
         lambda run: save(run, 3, word="stale"),
         lambda run: run.writer(1).prune(best=1, keep=1),
-        lambda run: run.writer(1).finish({"best_epoch": 1}),
+        lambda run: run.writer(1).finish(RESULT),
     ],
     ids=["save again", "save", "prune", "finish"],
 )
@@ -247,7 +252,7 @@ def test_a_key_never_leads_out_of_the_store(run: RunFolder, key: str) -> None:
 
 def test_a_result_stands_with_its_best_checkpoint(run: RunFolder) -> None:
     saved(run, 1, 2)
-    result = {"best_epoch": 1, "test": {"test/loss": 0.5}}
+    result = {**RESULT, "test": {"test/loss": 0.5}}
     assert run.result() is None
     run.writer(1).finish(result)
     assert run.result() == {"attempt": 1, **result}
@@ -262,7 +267,7 @@ def test_a_result_stands_with_its_best_checkpoint(run: RunFolder) -> None:
 @pytest.mark.parametrize("how", ["missing", "cut", "empty"])
 def test_a_result_does_not_stand_when_its_weights_are_gone(run: RunFolder, how: str) -> None:
     saved(run, 1)
-    run.writer(1).finish({"best_epoch": 1})
+    run.writer(1).finish(RESULT)
     damage(run.path / "epoch_00001" / WEIGHTS, how)
     assert run.best() is None
     assert run.result() is None  # else it stays `done`, and its children fail for ever
@@ -271,7 +276,7 @@ def test_a_result_does_not_stand_when_its_weights_are_gone(run: RunFolder, how: 
 def test_progress_is_what_was_reported_last(run: RunFolder) -> None:
     run.begin_attempt()
     for epoch in (1, 2):
-        run.writer(1).report({"done": epoch, "loss": 0.5})
+        run.writer(1).report({**EMPTY, "done": epoch, "loss": 0.5})
     progress = run.progress() or {}
     assert (progress["attempt"], progress["done"], progress["loss"]) == (1, 2, 0.5)
     assert (progress["host"], progress["pid"]) == (platform.node(), os.getpid())
@@ -288,7 +293,7 @@ def test_the_origin_of_a_run_is_kept(run: RunFolder) -> None:
 def test_what_is_forgotten_is_trained_anew(run: RunFolder) -> None:
     attempt = run.begin_attempt()
     save(run, 1, attempt)
-    run.writer(attempt).finish({"best_epoch": 1})
+    run.writer(attempt).finish(RESULT)
     assert run.result() is not None
     run.forget()
     assert run.result() is None and run.epochs() == [] and run.attempt() == attempt
@@ -327,7 +332,7 @@ def test_only_the_newest_backup_copy_stays_and_a_damaged_one_is_written_again(
 def test_a_result_stands_on_the_backup_copy_too(run: RunFolder) -> None:
     saved(run, 1)
     run.writer(1).back_up(1)
-    run.writer(1).finish({"best_epoch": 1})
+    run.writer(1).finish(RESULT)
     shutil.rmtree(run.path / "epoch_00001")
     assert run.result() is not None and run.best() is not None
     shutil.rmtree(run.path / "spare_00001")
@@ -342,7 +347,7 @@ def test_an_attempts_number_is_never_given_twice(run: RunFolder, trace: str, how
     if trace == "checkpoint":
         save(run, 1, 2)
     elif trace == "progress":
-        run.writer(2).report({"done": 0.0})
+        run.writer(2).report({**EMPTY, "done": 0.0})
     elif trace == "log":
         run.log_file(2, 0).write_text("hello")
     else:
@@ -356,7 +361,7 @@ def test_an_older_attempt_cannot_report_progress(run: RunFolder) -> None:
     run.begin_attempt()
     run.begin_attempt()
     with pytest.raises(StaleWriter):
-        run.writer(1).report({"done": 1.0})
+        run.writer(1).report({**EMPTY, "done": 1.0})
     assert run.progress() is None
 
 
@@ -405,7 +410,7 @@ def test_logs_are_listed_by_attempt_and_rank(run: RunFolder) -> None:
 
 def test_progress_that_an_earlier_version_wrote_is_read(run: RunFolder) -> None:
     attempt = run.begin_attempt()
-    run.writer(attempt).report({"epoch": 2, "part": 0.25, "epochs": 4, "loss": 0.5})
+    run.writer(attempt).report({**EMPTY, "epoch": 2, "part": 0.25, "epochs": 4, "loss": 0.5})
     progress = run.progress() or {}
     assert (progress["done"], progress["total"], progress["unit"]) == (2.25, 4, "epochs")
     assert progress["attempt"] == attempt and "epoch" not in progress
@@ -416,3 +421,33 @@ def test_how_an_attempt_ended_is_read_as_earlier_versions_wrote_it(run: RunFolde
     write_json(run.path / "ended.json", {**note, "submission": "run-1"})
     assert run.ended("run-1") == ("FAILED", "too hot")
     assert run.ended("job-1") is None
+
+
+_WRONG = ["", "[]", "{}", "null", '{"attempt": "1"}', '{"attempt": null, "best_epoch": []}',
+          '{"best_epoch": 1, "history": 5, "test": {}, "facts": {}}',
+          '{"attempt": 1, "time": "noon", "history": [], "facts": {}}',
+          '{"attempt": 1, "state": 5, "reason": []}', '{"run_id": 5}', "[" * 5000]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["attempt", "progress.json", "done.json", "ended.json",
+                                  "origin.json"])  # fmt: skip
+@pytest.mark.parametrize("text", _WRONG)
+def test_a_record_of_wrong_types_counts_as_none(tmp_path: Path, name: str, text: str) -> None:
+    store = Store(tmp_path)
+    run = store.run("a" * 20)
+    attempt = run.begin_attempt()
+    (run.path / name).write_text(text, "utf-8")
+    found = (run.progress(), run.result(), run.ended("job"), run.origin(), run.history())
+    assert found == (None, None, None, None, [])
+    assert run.attempt() in (0, attempt)
+    assert run.begin_attempt() >= 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"trials": 5}', '{"trials": [5]}', '{"trials": [{"index": "a"}]}',
+             '{"seconds": []}', '{"trials": [{"index": 0, "values": 5, "key": "k", "label": ""}]}']
+)  # fmt: skip
+def test_a_trial_log_of_wrong_types_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "trials.json").write_text(text, "utf-8")
+    trials = Trials(tmp_path)
+    assert (trials.all(), trials.seconds, trials.most) == ([], 0.0, None)
