@@ -123,7 +123,7 @@ def _dataset_keys(name: str) -> tuple[Key, ...]:
     keys = []
     for key in keys_of(DatasetConfig):
         owner, only, _ = key.meaning.partition(" only: ")
-        if only and owner != name:
+        if only and name not in owner.split(", "):
             continue
         default = DATASETS[name].size if key.name == "size" else key.default
         keys.append(Key(**{**vars(key), "default": default}))

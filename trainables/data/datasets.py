@@ -7,7 +7,7 @@ labels that are not wanted, so that both are the same for all types.
 
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -29,6 +29,7 @@ from trainables.dataset import DataError, near
 from trainables.layouts.class_names import warning_of
 from trainables.layouts.mask_pairs import check_patterns
 from trainables.layouts.name_labels import check_pattern
+from trainables.layouts.split_names import PARTS
 from trainables.pixels.bands import AS_THE_FILE_SAYS, Reading
 from trainables.pixels.images import open_image
 from trainables.pixels.pairs import open_pair_image
@@ -60,6 +61,7 @@ DATASETS = {
 }
 
 _TABLED = ("mask_folders", "deepglobe", "voc")  # types with a table of classes
+_DOMAINS = ("image_folder", "office_home")  # types that may have domain folders
 _NAMED_FILES = ("image_folder", "mini_imagenet")  # types whose file names may hold the class
 
 
@@ -87,8 +89,14 @@ class DatasetConfig(Config):
         "drop: leave them out of training, and those with two labels out of all",
     )
     download: bool = Field(False, description="cifar10 only: download it if it is missing")
-    limit: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="number of training images at most, validation included, by class"
+    limit: (
+        Annotated[int, Field(ge=2)]
+        | dict[Literal["train", "val", "test"], Annotated[int, Field(ge=1)]]
+        | None
+    ) = Field(
+        None,
+        description="number of training images at most, validation included, by class; or of each "
+        "part, such as `{train: 1000, test: 200}`",
     )
     labels: bool | Literal["from_name"] = Field(
         True,
@@ -97,8 +105,8 @@ class DatasetConfig(Config):
     )
     name_pattern: str = Field(
         "{label}_*",
-        description="with `labels: from_name`: where the class stands in a file name without its "
-        "ending; `*` is any text, `{number}` digits",
+        description="image_folder, mini_imagenet only: with `labels: from_name`, where the class "
+        "stands in a file name without its ending; `*` is any text, `{number}` digits",
     )
     bands: (
         Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)] | None
@@ -107,7 +115,9 @@ class DatasetConfig(Config):
         None, description="numbers of a file that become black and white, such as [0, 4095]"
     )
     domains: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="office_home only: some of Art, Clipart, Product, Real World"
+        None,
+        description="image_folder, office_home only: names of some of the domain folders, which "
+        "hold the class folders (domain/class/image); default: all",
     )
 
     images: str | None = Field(
@@ -120,8 +130,8 @@ class DatasetConfig(Config):
     )
     classes: str | None = Field(
         None,
-        description="of masks: a table of classes below `path` (default: classes.csv), or `auto`: "
-        "the numbers in the masks",
+        description="mask_folders, deepglobe, voc only: a table of classes below `path` (default: "
+        "classes.csv), or `auto`: the numbers in the masks",
     )
 
     @field_validator("type")
@@ -144,6 +154,20 @@ class DatasetConfig(Config):
             raise ValueError(f"limits {limits} must be the lower number, then the higher one")
         return limits
 
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _limit_is_a_number_or_parts(cls, limit: Any) -> Any:
+        numbers = list(limit.values()) if isinstance(limit, dict) else [limit]
+        known = not isinstance(limit, dict) or (limit and set(limit) <= set(PARTS))
+        least = 1 if isinstance(limit, dict) else 2
+        whole = all(type(number) is int and number >= least for number in numbers)
+        if limit is not None and not (known and whole):
+            raise ValueError(
+                "must be a whole number from 2 on, or numbers of parts such as "
+                f"{{train: 1000, val: 100, test: 200}}, not {limit!r}"
+            )
+        return limit
+
     @field_validator("subfolder")
     @classmethod
     def _subfolder_stays_below(cls, name: str | None) -> str | None:
@@ -158,8 +182,9 @@ class DatasetConfig(Config):
     def _fits_together(self) -> "DatasetConfig":
         if self.path is not None and self.subfolder is not None:
             raise ValueError("path and subfolder are two places: keep one")
-        if self.domains is not None and self.type != "office_home":
-            raise ValueError(f"domains are for type office_home, not {self.type}: remove them")
+        if self.domains is not None and self.type not in _DOMAINS:
+            types = " and ".join(_DOMAINS)
+            raise ValueError(f"domains are for types {types}, not {self.type}: remove them")
         if (self.images is None) != (self.masks is None):
             raise ValueError("images and masks belong together: give both, or neither")
         if self.images is not None and self.masks is not None:
@@ -210,9 +235,12 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     if not cut and source.files:
         all_images = np.sort(np.concatenate(list(source.parts.values())))
         return replace(source, parts={"val": all_images, "test": all_images[:0]} | source.parts)
-    cuts = splits.Cuts(config.val_fraction, config.split_seed, config.limit)
+    most = {str(k): n for k, n in config.limit.items()} if isinstance(config.limit, dict) else {}
+    whole = config.limit if isinstance(config.limit, int) else None
+    cuts = splits.Cuts(config.val_fraction, config.split_seed, whole)
     classes = source.classes if source.labelled else ()
     parts = splits.complete(source.parts, source.labels, classes, cuts)
+    parts = splits.limited(parts, source.labels, classes, most, config.split_seed)
     return only_used(replace(source, parts=parts))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from trainables.data.contract import Settings, Source, find_place, from_listing
 from trainables.dataset import DataError
-from trainables.layouts.class_folders import list_images, list_unlabelled
+from trainables.layouts.class_folders import list_domains, list_images, list_unlabelled
 from trainables.layouts.csv_lists import list_csv
 from trainables.layouts.folders import Scan
 from trainables.layouts.name_labels import list_by_name
@@ -15,7 +15,9 @@ FROM_NAME = "from_name"  # value of `labels`
 def read_image_folder(settings: Settings, root: Path | None) -> Source:
     """Read class folders, images named by their class, or without `labels` all images."""
     scan = Scan(find_place(settings, root))
-    if settings.labels == FROM_NAME:
+    if settings.domains is not None:
+        listing = list_domains(scan, settings.domains, known=None)
+    elif settings.labels == FROM_NAME:
         listing = list_by_name(scan, settings.name_pattern)
     else:
         listing = list_images(scan) if settings.labels else list_unlabelled(scan)

@@ -57,6 +57,35 @@ def complete(
     return {"train": train, "val": val, "test": test}
 
 
+def limited(
+    parts: Mapping[str, Indices],
+    labels: Indices,
+    classes: tuple[str, ...],
+    most: Mapping[str, int],
+    seed: int,
+) -> dict[str, Indices]:
+    """Return complete parts, each with at most so many images, in the proportions of the classes.
+
+    most: part → number of images. Raises DataError if it leaves a class without images.
+    """
+    ids, names = (labels, classes) if classes else (np.zeros_like(labels), ("",))
+    smaller = dict(parts)
+    for part, limit in most.items():
+        if limit >= len(parts[part]):
+            continue
+        counts = class_counts(ids[parts[part]], len(names))
+        least = 2 if part == "train" else 1  # of a class
+        needed = int(np.minimum(counts, least).sum())
+        if limit < needed:
+            raise DataError(
+                f"limit {limit} of {part} is too small for {len(names)} classes with {least} "
+                f"image{'s' if least > 1 else ''} each: set it to {needed} or more"
+            )
+        quotas = proportional(counts, limit, least)
+        _, smaller[part] = divide(parts[part], ids, quotas, names, (f"limit {part}", seed))
+    return smaller
+
+
 def _check_enough(counts: Indices, classes: tuple[str, ...], limit: int | None) -> None:
     """Raise DataError unless every class has an image to train on and one to validate with."""
     if counts.min() < 2:
@@ -96,6 +125,23 @@ def quota(counts: Indices, limit: int) -> Indices:
     largest = np.argsort(-remainders, kind="stable")
     shares[largest[: free - int(shares.sum())]] += 1
     return shares + 2
+
+
+def proportional(counts: Indices, limit: int, least: int) -> Indices:
+    """Share out `limit` images in proportion to class size, largest remainders rounded up, but
+    `least` to each class, or all that it has, at the cost of the largest shares.
+
+    counts: (K,); limit in [sum of these, sum of counts).
+    """
+    shares, remainders = np.divmod(counts * limit, int(counts.sum()))
+    largest = np.argsort(-remainders, kind="stable")
+    shares[largest[: limit - int(shares.sum())]] += 1
+    needed = np.minimum(counts, least)
+    while (lacking := np.flatnonzero(shares < needed)).size:
+        shares[lacking[0]] += 1
+        shares[np.argmax(shares - needed)] -= 1
+    quotas: Indices = shares
+    return quotas
 
 
 def divide(

@@ -24,7 +24,14 @@ def list_images(scan: Scan) -> Listing:
     Parts are those that the folder has, `train` first; each has all classes. Raises DataError for
     another layout, and OSError as it comes.
     """
-    listing = {part: _classes(scan, prefix) for part, prefix in split_folders(scan).items()}
+    prefixes = split_folders(scan)
+    if list(prefixes.values()) == [""] and _holds_domains(scan):
+        scan.notes.append(
+            f"classes lie in domains ({few(scan.list()[0])}), which are taken together: `domains:` "
+            "chooses some"
+        )
+        return list_domains(scan, None, known=None)
+    listing = {part: _classes(scan, prefix) for part, prefix in prefixes.items()}
     check_same_classes(scan.root, listing)
     return listing
 
@@ -42,14 +49,19 @@ def list_unlabelled(scan: Scan) -> Listing:
     return listing
 
 
-def list_domains(scan: Scan, wanted: Sequence[str] | None) -> Listing:
+def list_domains(
+    scan: Scan, wanted: Sequence[str] | None, known: Sequence[str] | None = DOMAINS
+) -> Listing:
     """List Office-Home's layout, domain/class/image: a class has the images of all wanted domains.
 
-    wanted: names of domains, None for those that are there. Returns one part, `train`. Raises
-    DataError, and OSError as it comes.
+    wanted: names of domains, None for those that are there. known: names that count as domains,
+    None for all folders. Returns one part, `train`. Raises DataError, and OSError as it comes.
     """
-    chosen = _choose_domains(scan, wanted)
-    by_domain = {name: _classes(scan, f"{name}/") for name in chosen}
+    chosen = _choose_domains(scan, wanted, known)
+    for name in scan.list()[0]:
+        if name not in chosen:
+            scan.pass_over_folder(name, "no chosen domain")
+    by_domain = {name: _classes(scan, _classes_of_domain(scan, name)) for name in chosen}
     classes = sorted(set().union(*by_domain.values()))
     lacking = [
         f"{name} lacks {few([repr(c) for c in classes if c not in by_domain[name]])}"
@@ -113,11 +125,38 @@ def images_below(scan: Scan, prefix: str) -> list[str]:
     return sorted(names)
 
 
-def _choose_domains(scan: Scan, wanted: Sequence[str] | None) -> list[str]:
+def _holds_domains(scan: Scan) -> bool:
+    """Return whether all folders hold class folders of the same names, and nothing else."""
+    classes: list[list[str]] = []
+    for name in scan.list()[0]:
+        inner = _classes_of_domain(scan, name)
+        folders, images = scan.list(inner)
+        if images or not folders or any(scan.list(f"{inner}{f}/")[0] for f in folders):
+            return False
+        classes.append(folders)
+    return len(classes) > 1 and all(names == classes[0] for names in classes)
+
+
+def _classes_of_domain(scan: Scan, name: str) -> str:
+    """Return the prefix of a domain's class folders, also where they lie in one folder inside, as
+    in amazon/images/."""
+    folders, images = scan.list(f"{name}/")
+    if len(folders) == 1 and not images and scan.list(f"{name}/{folders[0]}/")[0]:
+        return f"{name}/{folders[0]}/"
+    return f"{name}/"
+
+
+def _choose_domains(
+    scan: Scan, wanted: Sequence[str] | None, known: Sequence[str] | None
+) -> list[str]:
     """Return the folders of the wanted domains, in any spelling ("Real World", "Real_World")."""
-    folder, known = scan.root, {_plain(name) for name in DOMAINS}
-    inside = [name for name in scan.list()[0] if _plain(name) in known]
+    folder, inside = scan.root, scan.list()[0]
+    if known is not None:
+        plain = {_plain(name) for name in known}
+        inside = [name for name in inside if _plain(name) in plain]
     there = {_plain(name): name for name in inside}
+    if not inside and known is None:
+        raise DataError(f"{folder} holds no folders of domains: correct the folder")
     if not inside:
         raise DataError(
             f"{folder} holds none of Office-Home's domains ({', '.join(DOMAINS)}) and no "

@@ -86,6 +86,7 @@ def test_a_data_set_type_has_no_keys_of_other_types() -> None:
     names = {name: {key.name for key in TOPICS[name].keys} for name in ("csv", "office_home")}
     assert names["office_home"] - names["csv"] == {"domains"}
     assert "download" not in names["csv"]
+    assert not {"images", "masks", "classes", "name_pattern"} & names["csv"]
 
 
 def test_names_stand_in_groups_80_columns_wide() -> None:

@@ -72,7 +72,6 @@ def test_settings_out_of_range_or_unknown_are_refused(fault: dict[str, Any]) -> 
 MISFITS = [
     ({"path": "a", "subfolder": "b"}, "path and subfolder are two places: keep one"),
     ({"limits": [9, 9]}, "limits [9.0, 9.0] must be the lower number, then the higher one"),
-    ({"domains": ["Art"]}, "domains are for type office_home, not image_folder: remove them"),
     *(({"subfolder": name},
        f"subfolder {name!r} must stay below --data DIR: make it relative, without '..'")
       for name in ("../photos", "a/../../b", "/photos", "")),
@@ -366,3 +365,55 @@ def test_bands_are_three_from_1_and_limits_are_two(fault: dict[str, Any]) -> Non
 def test_bands_and_limits_are_for_files() -> None:
     with pytest.raises(DataError, match="lie in no files: remove `bands` and `limits`"):
         read(DatasetConfig(type="digits", limits=[0, 16]), None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        ({"train": 9}, ([6, 3], [6, 4], [7, 5])),
+        ({"val": 4}, ([40, 20], [2, 2], [7, 5])),
+        ({"test": 6}, ([40, 20], [6, 4], [4, 2])),
+        ({"train": 12, "val": 2, "test": 1000}, ([8, 4], [1, 1], [7, 5])),
+    ],
+)
+def test_each_part_may_have_a_limit_of_its_own(
+    tmp_path: Path, limit: dict[str, int], left: tuple[list[int], ...]
+) -> None:
+    counts = {"train/a": 40, "train/b": 20, "val/a": 6, "val/b": 4, "test/a": 7, "test/b": 5}
+    whole = image_folder(fill(tmp_path, counts))
+    source = image_folder(tmp_path, limit=limit)
+    assert_disjoint_and_complete(source)
+    assert tuple(per_class(source, part) for part in ("train", "val", "test")) == left
+    for part in ("train", "val", "test"):
+        assert names(source, part) <= names(whole, part)
+
+
+def test_parts_that_are_cut_from_training_may_have_a_limit_too(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 50, "b": 50})
+    whole, source = image_folder(tmp_path), image_folder(tmp_path, limit={"val": 2, "test": 4})
+    assert names(source, "train") == names(whole, "train")
+    assert [len(source.parts[part]) for part in ("val", "test")] == [2, 4]
+    unlabelled = image_folder(tmp_path, limit={"train": 5, "test": 1}, labels=False)
+    assert [len(unlabelled.parts[part]) for part in ("train", "val", "test")] == [5, 8, 1]
+
+
+@pytest.mark.parametrize(
+    "limit", [{}, {"trian": 5}, {"train": 0}, {"test": 2.5}, {"val": True}, 1, True, "9", [4]]
+)
+def test_a_limit_that_is_none_is_one_error(limit: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        DatasetConfig(type="digits", limit=limit)
+    (error,) = caught.value.errors()
+    assert "must be a whole number from 2 on, or numbers of parts" in error["msg"]
+
+
+def test_a_limit_of_a_part_leaves_images_of_every_class(tmp_path: Path) -> None:
+    fill(tmp_path, {f"{part}/{c}": 9 for part in ("train", "val", "test") for c in "abc"})
+    for part, limit, cure in (
+        ("train", 5, "2 images each: set it to 6"),
+        ("test", 2, "1 image each: set it to 3"),
+    ):
+        with pytest.raises(
+            DataError, match=f"limit {limit} of {part} is too small .* {cure} or more"
+        ):
+            image_folder(tmp_path, limit={part: limit})

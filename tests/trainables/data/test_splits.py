@@ -89,3 +89,19 @@ def test_a_class_keeps_its_cut_when_another_is_added_before_it() -> None:
         np.arange(60), labelled(20, 40), np.array([4, 8]), ("a", "b"), ("val", 0)
     )
     assert (both[both >= 20] - 20).tolist() == alone.tolist()
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "least", "shares"),
+    [
+        ([40, 20], 9, 2, [6, 3]),
+        ([100, 1, 1], 10, 1, [8, 1, 1]),
+        ([100, 3, 1], 6, 2, [3, 2, 1]),
+        ([5, 5, 5], 14, 1, [5, 5, 4]),
+        ([3, 0], 2, 1, [2, 0]),
+    ],
+)
+def test_a_limit_of_a_part_follows_the_proportions(
+    counts: list[int], limit: int, least: int, shares: list[int]
+) -> None:
+    assert splits.proportional(np.array(counts), limit, least).tolist() == shares

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
@@ -313,3 +314,39 @@ def test_mini_imagenet_is_read_from_class_folders(tmp_path: Path) -> None:
     make(tmp_path, *numbered("test/n01", 1), *numbered("test/n02", 2))
     source = source_of("mini_imagenet", tmp_path)
     assert (source.classes, sizes(source)) == (("n01", "n02"), [16, 2, 3])
+
+
+@pytest.mark.parametrize("inside", ["", "images/"])
+def test_domain_folders_of_any_set_are_taken_together(tmp_path: Path, inside: str) -> None:
+    for domain in ("photo", "sketch", "cartoon"):
+        make(tmp_path, *numbered(f"{domain}/{inside}cat", 5), *numbered(f"{domain}/{inside}dog", 5))
+    make(tmp_path, "notes.txt")
+    source = source_of("image_folder", tmp_path)
+    assert (source.classes, sizes(source)) == (("cat", "dog"), [22, 2, 6])
+    assert any("cartoon, photo, sketch" in note for note in source.notes)
+    chosen = source_of("image_folder", tmp_path, domains=["Photo", "sketch"])
+    assert {name.split("/")[0] for name in chosen.names} == {"photo", "sketch"}
+    assert chosen.passed_over["folder 'cartoon'", "no chosen domain"] == 1
+    assert len(source_of("image_folder", tmp_path, domains=["photo"], labels=False).names) == 10
+    with pytest.raises(DataError, match="has no domain 'fotos' .did you mean 'photo'"):
+        source_of("image_folder", tmp_path, domains=["fotos"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("animals/cat/1.jpg", "vehicles/car/1.jpg"),
+        ("a/x/1.jpg", "b/x/1.jpg", "b/y/1.jpg"),
+        ("a/x/1.jpg", "b/1.jpg"),
+        ("a/x/1.jpg", "a/1.jpg", "b/x/1.jpg"),
+        ("a/x/1.jpg",),
+    ],
+)
+def test_other_folders_of_folders_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match="class folder .* holds folders"):
+        list_images(Scan(make(tmp_path, *names)))
+
+
+def test_domains_are_no_key_of_other_types(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="domains are for types image_folder and office_home"):
+        DatasetConfig(type="csv", domains=["Art"])
