@@ -43,7 +43,7 @@ def status(options: argparse.Namespace) -> int:
     name = study_name(options.study) if options.study else None
     listed = _reconciled(home, running, name)
     if name and not listed:
-        raise Refused(_unknown_study(name, running), 1)
+        raise Refused(_unknown_study(name, running, home), 1)
     if options.json:
         say(json.dumps(_status_json(running, listed), indent=1))
         return 0
@@ -67,6 +67,7 @@ class _Listed:
     submission: Submission
     owner: str  # name of the home that it belongs to; empty for this one
     others: Mapping[str, TrackedRun]  # home → its newest submission, without the one above
+    failure: str = ""  # why a newer submit of this home ended before it had a plan
 
     @property
     def study(self) -> str:
@@ -74,9 +75,12 @@ class _Listed:
         return str(self.submission.plan["study"])
 
 
-def _unknown_study(name: str, running: Services) -> str:
+def _unknown_study(name: str, running: Services, home: Home) -> str:
     if running.trouble:
         return running.trouble
+    reader = Tracker(running.mlflow_uri).reader if running.mlflow_uri else None
+    if reader and (failed := reader.failed_opening(name, home.name)):
+        return f"study {name} ended before it began: {failed.tags.get(Tag.REASON)}"
     if running.mlflow_uri is None:
         return f"MLflow does not run: start it with `up` to see study {name}"
     return f"study {name} was never submitted to {running.mlflow_uri}"
@@ -103,6 +107,9 @@ def _show_name(item: _Listed, console: Console) -> None:
     console.print(title, soft_wrap=True)
     for owner, tracked in item.others.items():
         line = Text(f"home {owner} has submitted {item.study} too: {tracked.status}", "dim")
+        console.print(line, soft_wrap=True)
+    if item.failure:
+        line = Text(f"the last submit ended before it began: {item.failure}", "red")
         console.print(line, soft_wrap=True)
 
 
@@ -159,7 +166,9 @@ def _reconciled(home: Home, running: Services, study: str | None) -> list[_Liste
         complete = tracked.status == State.FINISHED and submission.finished  # no process is left
         if not (complete or is_alive(submission, home, running.ray)):
             submission = reconcile(tracker, home, submission, ending(submission, running.ray))
-        listed.append(_Listed(submission, "" if owner == home.name else owner, by_home))
+        failed = tracker.reader.failed_opening(name, home.name)
+        reason = failed.tags.get(Tag.REASON, "") if failed else ""
+        listed.append(_Listed(submission, "" if owner == home.name else owner, by_home, reason))
     return listed
 
 
@@ -177,6 +186,7 @@ def _status_json(running: Services, listed: Sequence[_Listed]) -> dict[str, Any]
                 "study": item.study,
                 "state": item.submission.tracked.status,
                 "home": item.owner or None,
+                "failure": item.failure or None,
                 "other_homes": {owner: run.status for owner, run in item.others.items()},
                 "runs": [_run_json(run) for run in item.submission.runs],
                 "searches": [_search_json(search) for search in item.submission.searches],

@@ -183,18 +183,16 @@ def _watch(
             MESSAGES.print(f"job {last.tracked.tags[Tag.JOB]} has gone on with {study}")
         return _conclude(options, last)
     except TrackingError as error:
-        MESSAGES.print(f"MLflow does not answer at {tracker.uri}: {error}", markup=False)
+        what = "refuses" if error.answered else "does not answer"
+        MESSAGES.print(f"MLflow at {tracker.uri} {what}: {error}", markup=False)
         MESSAGES.print("results it has not received are in the store: submit again to send them")
         return 1
 
 
 def _failure(jobs: Jobs, job_id: str) -> str:
-    """Return the driver's error lines or the end of its traceback, else how its process ended."""
-    lines = jobs.logs(job_id).strip().splitlines()
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if not errors and any(line.startswith("Traceback") for line in lines):
-        errors = lines[-15:]
-    elif not errors and jobs.exit_status(job_id) != 1:  # 1: the reasons stand with the Runs
+    """Return the driver's errors, else how its process ended."""
+    errors = jobs.errors(job_id)
+    if not errors and jobs.exit_status(job_id) != 1:  # 1: the reasons stand with the Runs
         errors = [f"{jobs.ending(job_id)}; submit the study again to go on"]
     return "\n".join(errors)
 

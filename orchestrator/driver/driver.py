@@ -9,13 +9,14 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 
-from orchestrator.config.errors import Refused, UserError
+from orchestrator.config.errors import Refused, UserError, one_line
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.scheduler import Scheduler
@@ -32,9 +33,10 @@ from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.sync import DRAIN_SECONDS, MlflowSync, retry_mlflow
-from orchestrator.tracking.tags import Tag
+from orchestrator.tracking.tags import Kind, Tag
 from orchestrator.tuning.search_runner import SearchRunner
 from orchestrator.tuning.tuner import SearchContext
+from trainables.dataset import DataError
 
 log = logging.getLogger("orchestrator")
 _HANDOVER_SECONDS = 60.0
@@ -46,13 +48,54 @@ def main(path: str) -> int:
     job = Job(**json.loads(Path(path).read_text(encoding="utf-8")))
     try:
         return run(job)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        print(f"error: {error}; free some space and submit again", file=sys.stderr, flush=True)
+    except Exception as error:  # whatever it is, users must hear of it in one line
+        reason = _reason_of(error, job)
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+        note_failure(job, reason)
     return 1
+
+
+def _reason_of(error: Exception, job: Job) -> str:
+    """Return in a line why the driver ends. The traceback of an error that nobody expected goes to
+    a file of the home, which the line names."""
+    if isinstance(error, (UserError, DataError)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"{error}; free some space and submit again"
+    text = one_line(f"{type(error).__name__}: {error}", 300)
+    log.error("the driver fails", exc_info=error)
+    file = Path(job.home) / "logs" / f"{job.job_id}.log"
+    try:
+        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError as unwritten:
+        log.warning("%s cannot be written: %s", file, unwritten)
+        return text
+    return f"{text} (details: {file})"
+
+
+def note_failure(job: Job, reason: str) -> None:
+    """Write into MLflow why a driver ends: into its submission, or into a run of its own where none
+    was opened."""
+    study, line = str(job.study["study"]), reason.splitlines()[0]
+    try:
+        tracker = Tracker(job.tracking_uri)
+        submission = tracker.reader.submission_of(study, job.job_id)
+        if submission is not None:
+            tracker.writer.set_tags(submission.run_id, {Tag.REASON: line})
+            return
+        tags: dict[str, str] = {
+            Tag.KIND: Kind.OPENING,
+            Tag.STUDY: study,
+            Tag.JOB: job.job_id,
+            Tag.CLUSTER: job.cluster,
+            Tag.SUBMITTER: job.submitter or Home(Path(job.home)).name,
+            Tag.REASON: line,
+        }
+        experiment = tracker.writer.experiment(study)
+        run_id = tracker.writer.create_run(experiment, f"submission {job.job_id}", tags)
+        tracker.writer.set_status(run_id, State.FAILED)
+    except UserError as error:
+        log.warning("MLflow has not heard why the driver ends: %s", error)
 
 
 def run(job: Job) -> int:

@@ -88,6 +88,7 @@ def _again(tracker: Tracker, submission: Submission) -> Submission:
 
 def _reconcile(tracker: Tracker, store: Store, submission: Submission, why: str) -> Submission:
     tracked, study = submission.tracked, str(submission.plan["study"])
+    why = tracked.tags.get(Tag.REASON) or why  # its driver has said so itself
     sync = MlflowSync(tracker, store, tracked, {Tag.STUDY: study})
     killed = f"{why}; submit the study again and it goes on"
     ends = [(item.run, _true_end(store, tracked, item, killed)) for item in submission.runs]

@@ -14,6 +14,7 @@ import ray
 import ray.train
 import ray.train.torch
 
+from orchestrator.execution.processes import tells_of_memory
 from orchestrator.execution.task import Task
 from orchestrator.storage.run_log import fatal_signal
 from orchestrator.storage.run_records import RunFolder, StaleWriter, Store
@@ -87,7 +88,7 @@ def _lost_contact(failure: Failure) -> bool:
 
 def _is_out_of_memory(failure: Failure) -> bool:
     by_ray = isinstance(failure.cause, ray.exceptions.OutOfMemoryError)
-    return by_ray or "low on memory" in failure.message
+    return by_ray or tells_of_memory(failure.message)
 
 
 def _lost_its_node(failure: Failure) -> bool:
@@ -141,8 +142,16 @@ def outcome_of(error: BaseException, task: Task, oom_kills: int) -> Outcome:
         cause = error.controller_failure
         if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
             return Outcome(Ending.UNPLACED, "the cluster had no room for it")
-        return Outcome(Ending.KILLED, one_line(cause))
-    return Outcome(Ending.KILLED, f"its controller died: {one_line(error)}")
+        error = cause
+    if isinstance(root_cause(error), ray.exceptions.OutOfMemoryError) or tells_of_memory(
+        str(error)
+    ):
+        return Outcome(
+            Ending.KILLED, f"its controller was killed: out of memory ({one_line(error)})"
+        )
+    if isinstance(error, ray.exceptions.RayError):
+        return Outcome(Ending.KILLED, f"its controller died: {one_line(error)}")
+    return Outcome(Ending.KILLED, one_line(error))
 
 
 def explain(failures: Mapping[int, BaseException], task: Task, oom_kills: int) -> Outcome:

@@ -5,6 +5,7 @@ stays when the processes between have ended.
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing_extensions import TypedDict
 
 MARK = "ORCHESTRATOR_SERVICE"
 _GRACE_SECONDS = 8.0
+_NO_MEMORY = re.compile(r"low on memory|out.?of.?memory|\bOOM\b|memory usage threshold", re.I)
 
 
 class Identity(TypedDict):
@@ -39,6 +41,11 @@ class Record(TypedDict):
 
     ray: NotRequired[Entry]
     mlflow: NotRequired[Entry]
+
+
+def tells_of_memory(message: str) -> bool:
+    """Return whether a message of Ray says that its memory monitor has killed a process."""
+    return _NO_MEMORY.search(message) is not None
 
 
 def spawn(

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -21,12 +22,14 @@ from ray.job_submission import JobSubmissionClient
 
 from orchestrator.config.errors import one_line
 from orchestrator.config.mlflow_settings import bypass_proxies, trouble_at
+from orchestrator.execution.processes import tells_of_memory
 from orchestrator.execution.services import RayService, ServiceError, login
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.storage.home import Home
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _STOP_SECONDS = 60.0
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")  # as a traceback ends, and no line of a log
 _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the default sees an end 2 s late
@@ -134,11 +137,22 @@ class Jobs:
             return "it was stopped"
         if status == "MISSING":
             return "its cluster is gone"
-        code = self.exit_status(job_id)
+        if errors := self.errors(job_id):
+            return f"its driver ended: {errors[0].splitlines()[0]}"
+        message, code = self.message(job_id), self.exit_status(job_id)
+        if tells_of_memory(message):
+            return f"its driver was killed: out of memory ({one_line(message, 200)})"
         number = -code if code and code < 0 else code - 128 if code and code > 128 else 0
         if number in set(signal.Signals):
             return f"its driver was killed ({signal.Signals(number).name})"
-        return f"its driver ended with {code}" if code else "its driver is gone"
+        if code:
+            return f"its driver ended with {code}"
+        died = status == "FAILED" and message
+        return f"its driver died: {one_line(message, 200)}" if died else "its driver is gone"
+
+    def errors(self, job_id: str) -> list[str]:
+        """Return the errors that the driver has printed before it ended."""
+        return errors_in(self.logs(job_id))
 
     def exit_status(self, job_id: str) -> int | None:
         """Return the driver's exit status: 0 all Runs finished, 1 some did not, negative: by a
@@ -178,3 +192,21 @@ class Jobs:
             trouble = trouble_at(f"{url}/api/jobs/", login(self.ray))
             reason = trouble or f"refuses: {one_line(str(error), 200)}"
             raise ServiceError(f"Ray at {url} {reason}") from error
+
+
+def errors_in(output: str) -> list[str]:
+    """Return the errors in a driver's output: a line each, with the indented ones below it; the end
+    of a traceback where the driver could not even say that."""
+    found: list[str] = []
+    inside, lines = False, output.rstrip().splitlines()
+    for line in lines:
+        if line.startswith("error: "):
+            found.append(line.removeprefix("error: "))
+            inside = True
+        elif inside and line.startswith("  "):
+            found[-1] += f"\n{line}"
+        else:
+            inside = False
+    if not found and "Traceback (most recent call last):" in lines:
+        found = [line for line in lines[-1:] if _EXCEPTION.match(line)]
+    return found

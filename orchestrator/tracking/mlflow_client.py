@@ -136,6 +136,17 @@ class MlflowReader:
         query = f"{_has_kind(Kind.SUBMISSION)} and tags.`{PREFIX}{Tag.JOB}` = '{job}'"
         return next(self._submissions(study, query), None)
 
+    def failed_opening(self, study: str, home: str) -> TrackedRun | None:
+        """Return the newest job of a home's study whose driver failed before it had a plan; None
+        where the home has a newer submission. A job's id begins with the study and its time."""
+        query = f"{_has_kind(Kind.OPENING)} and attributes.status = 'FAILED'"
+        runs = self._submissions(study, query)
+        failed = next((run for run in runs if owner_of(run.tags, home) == home), None)
+        newest = self.newest_submission(study, home)
+        if failed is None or newest is None:
+            return failed
+        return failed if failed.tags[Tag.JOB] > newest.tags.get(Tag.JOB, "") else None
+
     def submissions(self, study: str, kind: Kind = Kind.SUBMISSION) -> list[TrackedRun]:
         """Return all submissions of a study, of any home, newest first. kind: OPENING before they
         have a plan."""

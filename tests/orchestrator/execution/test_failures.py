@@ -117,3 +117,25 @@ def test_what_fit_raises_is_an_outcome(task):
     assert (outcome.state, outcome.reason) == (Ending.KILLED, "bad state")
     outcome = outcome_of(ray.exceptions.RayError("gone"), task, 0)
     assert (outcome.state, outcome.reason) == (Ending.KILLED, "its controller died: gone")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ray.exceptions.OutOfMemoryError("Task was killed"), "its controller was killed: out of"),
+        (ray.exceptions.ActorDiedError(), "its controller died: "),
+        (
+            ray.exceptions.WorkerCrashedError(),
+            "its controller died: ",
+        ),
+    ],
+)
+def test_the_death_of_a_controller_is_told_with_its_cause(task, error, reason):
+    outcome = outcome_of(error, task, 0)
+    assert outcome.state is Ending.KILLED and outcome.reason.startswith(reason)
+
+
+def test_a_controller_that_ray_s_monitor_has_killed_ran_out_of_memory(task):
+    text = "Worker exit type: NODE_OUT_OF_MEMORY. The node was running low on memory"
+    outcome = outcome_of(ray.exceptions.RayTaskError("f", text, ValueError(text)), task, 0)
+    assert "out of memory" in outcome.reason
