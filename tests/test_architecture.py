@@ -43,17 +43,18 @@ ARROWS: dict[str, set[str]] = {
         "driver", "execution", "tracking", "reporting", "planning", "storage", "config",
     },
     "orchestrator.driver": {
-        "tuning", "execution", "tracking", "reporting", "planning", "storage", "config",
+        "tuning", "execution", "tracking", "reporting", "planning", "storage", "config", "warm",
     },
     "orchestrator.tuning": {
         "execution", "tracking", "reporting", "planning", "storage", "config", "sampling",
     },
     "orchestrator.tracking": {"plots", "reporting", "planning", "storage", "config"},
     "orchestrator.plots": {"reporting"},
-    "orchestrator.execution": {"planning", "storage", "config"},
+    "orchestrator.execution": {"planning", "storage", "config", "warm"},
     "orchestrator.reporting": {"storage", "config", "sampling"},
     "orchestrator.planning": {"storage", "config", "sampling"},
     "orchestrator.storage": {"config"},
+    "orchestrator.warm": set(),
     "orchestrator.config": {"sampling"},
     "orchestrator.sampling": set(),
     "trainables": set(),
@@ -102,6 +103,9 @@ DOORS = {
         "execution.ray_jobs",
         "execution.resources",
         "execution.services",
+        "warm.head",
+        "warm.ids",
+        "warm.quick_trainer",
     },
 }
 

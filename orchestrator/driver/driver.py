@@ -36,6 +36,7 @@ from orchestrator.tracking.sync import DRAIN_SECONDS, MlflowSync, retry_mlflow
 from orchestrator.tracking.tags import Kind, Tag
 from orchestrator.tuning.search_runner import SearchRunner
 from orchestrator.tuning.tuner import SearchContext
+from orchestrator.warm.switch import job_environment
 from trainables.dataset import DataError
 
 log = logging.getLogger("orchestrator")
@@ -107,7 +108,7 @@ def run(job: Job) -> int:
     with _only_driver(home, study.name):
         address = os.environ["RAY_ADDRESS"]  # set by Ray for every job
         # Train's own clean-up actor looks for the cluster's address in the runtime environment
-        environment = {"env_vars": {"RAY_ADDRESS": address}}
+        environment = {"env_vars": {"RAY_ADDRESS": address, **job_environment()}}
         ray.init(address, runtime_env=environment, logging_level="WARNING")
         # all that must stay is on the disk already, so a stop need not wait for anything
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))

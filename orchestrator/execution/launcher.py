@@ -19,6 +19,7 @@ from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.storage.run_log import recorded
 from orchestrator.storage.run_records import Store
+from orchestrator.warm.quick_trainer import QuickTorchTrainer
 from trainables.numerics.distributed import World
 from trainables.tasks.registry import PRODUCERS
 
@@ -36,7 +37,7 @@ def launch(
     bookkeeping; nothing is resumed from it. callbacks: hear of every epoch."""
     name = f"{task.key}-{task.attempt}"
     shutil.rmtree(storage / name, ignore_errors=True)  # Ray Train would resume from it
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = QuickTorchTrainer(
         train_on_ray,
         train_loop_config=asdict(task),
         scaling_config=ray.train.ScalingConfig(

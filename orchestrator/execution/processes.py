@@ -1,4 +1,4 @@
-"""Start, find and end processes that outlive the command that started them.
+"""Start, find and end processes that outlive the command that started them, and find free ports.
 
 A process is known by its id and start time, its descendants by a mark in their environment, which
 stays when the processes between have ended.
@@ -6,6 +6,7 @@ stays when the processes between have ended.
 
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,29 @@ def spawn(
             start_new_session=True,
             cwd=folder,
         )
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports that no process listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for item in sockets:
+            item.bind(("", 0))
+        return [int(item.getsockname()[1]) for item in sockets]
+    finally:
+        for item in sockets:
+            item.close()
+
+
+def is_free(port: int) -> bool:
+    """Return whether a process could listen on a port now."""
+    with socket.socket() as item:
+        item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            item.bind(("", port))
+        except OSError:
+            return False
+        return True
 
 
 def identity(process: psutil.Process) -> dict[str, Any]:

@@ -7,7 +7,6 @@ that it has recorded or that bear its mark: two homes on a machine never touch e
 import contextlib
 import os
 import secrets
-import socket
 import stat
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import requests
 
 from orchestrator.config.errors import UserError
 from orchestrator.config.mlflow_settings import (
@@ -28,12 +28,27 @@ from orchestrator.config.mlflow_settings import (
     in_address,
     trouble_at,
 )
-from orchestrator.execution.processes import Record, alive, end, identity, marked, spawn, tree
+from orchestrator.execution.processes import (
+    Record,
+    alive,
+    end,
+    free_ports,
+    identity,
+    is_free,
+    marked,
+    spawn,
+    tree,
+)
 from orchestrator.storage.files import locked, read_json, write_json
 from orchestrator.storage.home import Home
+from orchestrator.warm.switch import ray_command
 
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0  # a busy machine takes minutes; a service that ends is seen at once
+_TRIES = 2  # a head of Ray ends when its parts are not up within 15 s
 _PATIENCE_SECONDS = 30.0
+_PROBE_SECONDS = 3.0
+
+Started = tuple[subprocess.Popen[bytes], dict[str, Any]]  # a service's process, and its record
 
 
 class ServiceError(UserError):
@@ -69,25 +84,41 @@ def start(
     with locked(home.services_lock):
         found = find(home, settings)
         record = _known_services(home)
-        wanted: dict[str, tuple[subprocess.Popen[bytes], dict[str, Any]]] = {}
+        starters = {}
         if found.ray is None and "ray" in only:
             say("starting Ray ...")
-            _end_rest(home, record, "ray")  # a head without all its processes is of no use
-            wanted["ray"] = _start_ray(home)
+            starters["ray"] = partial(_start_ray, home)
         if found.mlflow_uri is None and settings.tracking_uri is None:
             say("starting MLflow ...")
-            _end_rest(home, record, "mlflow")
-            wanted["mlflow"] = _start_mlflow(home, settings, record.get("mlflow", {}).get("port"))
+            port = record.get("mlflow", {}).get("port")
+            starters["mlflow"] = partial(_start_mlflow, home, settings, port)
         elif found.mlflow_uri is None:
             raise ServiceError(f"{found.trouble} (address in mlflow.yaml)")
-        for name, (process, entry) in wanted.items():
-            record[name] = entry | {"processes": [identity(psutil.Process(process.pid))]}
-            write_json(home.services, record, 0o600)
-        for name, (process, _) in wanted.items():
-            _wait(home, settings, name, process)
-            record[name]["processes"] = [identity(p) for p in tree(process.pid)]
+        started = {n: _begin(home, record, n, begin) for n, begin in starters.items()}
+        for name, begin in starters.items():
+            for left in reversed(range(_TRIES)):
+                if _is_up(home, settings, name, started[name]):
+                    break
+                status, log = started[name].returncode, home.logs / f"{name}.log"
+                ended = f"{name} ended while starting (exit {status}): see {log}"
+                if not left:
+                    raise ServiceError(ended)
+                say(f"{ended}; starting it once more ...")
+                started[name] = _begin(home, record, name, begin)
+            record[name]["processes"] = [identity(p) for p in tree(started[name].pid)]
             write_json(home.services, record, 0o600)
         return find(home, settings)
+
+
+def _begin(
+    home: Home, record: dict[str, Any], name: str, begin: Callable[[], Started]
+) -> subprocess.Popen[bytes]:
+    """Start a service, after what is left of an earlier one has ended, and record its process."""
+    _end_rest(home, record, name)
+    process, entry = begin()
+    record[name] = entry | {"processes": [identity(psutil.Process(process.pid))]}
+    write_json(home.services, record, 0o600)
+    return process
 
 
 def find(home: Home, settings: MlflowSettings) -> Services:
@@ -179,10 +210,7 @@ def login(ray: RayService) -> dict[str, str]:
     return {"Authorization": f"Bearer {ray.token_path.read_text(encoding='utf-8').strip()}"}
 
 
-# --- Ray ---------------------------------------------------------------------------------------
-
-
-def _start_ray(home: Home) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+def _start_ray(home: Home) -> Started:
     if not home.ray_token.is_file() or not home.ray_token.stat().st_size:
         home.ray_token.unlink(missing_ok=True)
         _write_secret(home.ray_token, secrets.token_hex(32))
@@ -201,7 +229,7 @@ def _start_ray(home: Home) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     )
     *numbers, scaling, dashboard = free_ports(len(names) + 2)
     ports = dict(zip(names, numbers, strict=True))
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command = [*ray_command(home.ray_temp.parent / "warm"), "start", "--head", "--block"]
     command += [f"--{name}={port}" for name, port in ports.items()]
     command += [
         "--min-worker-port=0",
@@ -243,6 +271,17 @@ def _ray_answers(entry: Mapping[str, Any], home: Home) -> bool:
     return not trouble_at(f"{ray.dashboard_url}/api/jobs/", login(ray))
 
 
+def _has_nodes(ray: RayService) -> bool:
+    """Return whether a node of the cluster is alive: the dashboard answers earlier, and a head
+    whose node does not come up ends."""
+    try:
+        url = f"{ray.dashboard_url}/nodes?view=summary"
+        nodes = requests.get(url, headers=login(ray), timeout=_PROBE_SECONDS).json()
+        return any(node["raylet"]["state"] == "ALIVE" for node in nodes["data"]["summary"])
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        return False
+
+
 def _node_address() -> str:
     """Return the address that Ray gives its head on this machine."""
     from ray.util import get_node_ip_address
@@ -250,16 +289,11 @@ def _node_address() -> str:
     return str(get_node_ip_address())
 
 
-# --- MLflow ------------------------------------------------------------------------------------
-
-
-def _start_mlflow(
-    home: Home, settings: MlflowSettings, last_port: int | None
-) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+def _start_mlflow(home: Home, settings: MlflowSettings, last_port: int | None) -> Started:
     """last_port: of the server that died, on which a running study still calls it."""
     port = settings.port
     if port == "auto":
-        port = last_port if last_port and _is_free(last_port) else free_ports(1)[0]
+        port = last_port if last_port and is_free(last_port) else free_ports(1)[0]
     command = [sys.executable, "-m", "mlflow", "server", "--workers=1"]
     command += [f"--host={settings.host}", f"--port={port}", *allowed_options(settings)]
     # below its working folder, the home: in an address `%`, `?` and `#` have meanings of their own
@@ -279,46 +313,25 @@ def _mlflow_answers(uri: str) -> bool:
     return not trouble_at(f"{uri.rstrip('/')}/health", {})
 
 
-# --- processes ---------------------------------------------------------------------------------
-
-
-def free_ports(count: int) -> list[int]:
-    """Return different ports that no process listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind(("", 0))
-        return [int(item.getsockname()[1]) for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as item:
-        item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            item.bind(("", port))
-        except OSError:
-            return False
-        return True
-
-
-def _wait(
+def _is_up(
     home: Home, settings: MlflowSettings, name: str, process: subprocess.Popen[bytes]
-) -> None:
-    log, deadline = home.logs / f"{name}.log", time.monotonic() + _START_SECONDS
+) -> bool:
+    """Wait until a service answers. Returns False when its process has ended. Raises ServiceError
+    when it does neither for minutes."""
+    deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         services = find(home, settings)
-        if (services.ray if name == "ray" else services.mlflow_uri) is not None:
-            return
+        if name == "mlflow" and services.mlflow_uri is not None:
+            return True
+        if name == "ray" and services.ray is not None and _has_nodes(services.ray):
+            return True
         if process.poll() is not None:
-            raise ServiceError(
-                f"{name} ended while starting (exit {process.returncode}): see {log}"
-            )
+            return False
         time.sleep(0.2)
     end(tree(process.pid))
-    raise ServiceError(f"{name} did not answer within {_START_SECONDS:.0f} s: see {log}")
+    raise ServiceError(
+        f"{name} did not answer within {_START_SECONDS:.0f} s: see {home.logs / f'{name}.log'}"
+    )
 
 
 def _write_secret(path: Path, secret: str) -> None:

@@ -1,8 +1,10 @@
-"""Draws what a Run has recorded: t-SNE maps of its features, masks of watched images, its model.
+"""Draw what a Run has recorded: t-SNE maps of its features, masks of watched images, its model.
 
-    python -m orchestrator.reporting.render <store>/<key>/features
+    python -m orchestrator.reporting.render
 
-Runs as a process of its own at low priority: neither training nor tracking waits for it.
+Reads folders from standard input, a line each, in JSON: `"<store>/<key>/features"`. Writes a line
+for each: `null`, or why it could not be drawn. It runs at low priority: neither training nor
+tracking waits for it.
 """
 
 import json
@@ -33,22 +35,28 @@ from trainables.monitoring.record_files import (
 from trainables.monitoring.tsne import LEAST
 
 
-def main(folder: Path) -> int:
+def main() -> None:
+    """Draw folder after folder until standard input ends."""
+    os.nice(10)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    for line in sys.stdin:
+        print(json.dumps(draw(Path(json.loads(line)))), file=answers, flush=True)
+
+
+def draw(folder: Path) -> str | None:
     """Draw into `<folder>/maps`, which is renamed into place once it is complete.
 
-    Returns the exit status: 1 where a file is damaged or cannot be drawn, with one line on
-    standard error that says which.
+    Returns None, or one line that says which file is damaged or cannot be drawn.
     """
-    os.nice(10)
     try:
         with temporary_folder(folder / MAPS, os.getpid()) as temporary:
             _draw_all(folder, temporary)
             if not (folder / MAPS).is_dir():
                 temporary.rename(folder / MAPS)
     except (OSError, ValueError) as error:
-        print(f"{folder}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return f"{folder}: {error}"
+    return None
 
 
 def _draw_all(folder: Path, into: Path) -> None:
@@ -121,4 +129,4 @@ def _read(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main()

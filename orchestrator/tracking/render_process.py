@@ -1,55 +1,117 @@
-"""Draw a Run's t-SNE, masks and diagram in a process of its own, from what the Run recorded."""
+"""Draw t-SNE, masks and diagrams of Runs in a process of its own, from what the Runs recorded."""
 
+import json
 import os
+import select
 import subprocess
 import sys
+import tempfile
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import trainables
 from trainables.monitoring.record_files import MAPS
 
 
 class RenderProcess:
-    """Runs `orchestrator.reporting.render` for one folder after another, one process at a time."""
+    """One process of `orchestrator.reporting.render`, which draws one folder after another.
+
+    It starts with the first folder, and again when it has died; `close` ends it.
+    """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-        self._folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._messages: IO[bytes] | None = None  # its standard error
+        self._asked: deque[Path] = deque()
+        self._read = b""  # answers that are not taken yet
         self.errors: dict[Path, str] = {}  # folder → why it could not be drawn
 
     def has_drawn(self, folder: Path) -> bool:
-        """Tell whether a folder's figures are drawn, or failed (see `errors`). Starts to draw them
-        when no other folder is being drawn."""
-        self._collect()
+        """Tell whether a folder's figures are drawn, or failed (see `errors`). Otherwise they are
+        asked for, once."""
+        self._collect(wait=False)
         if (folder / MAPS).is_dir() or folder in self.errors:
             return True
-        if self._process is None:
-            self._folder, self._process = folder, _start(folder)
+        if folder not in self._asked:
+            self._ask(folder)
         return False
 
     def wait(self) -> None:
-        """Wait until the process that draws now, if any, has ended."""
-        if self._process is not None:
-            self._process.wait()
-            self._collect()
+        """Wait for the next folder that is drawn, if any was asked for."""
+        if self._asked:
+            self._collect(wait=True)
 
-    def _collect(self) -> None:
-        """Take the outcome of a process that has ended."""
-        if self._process is not None and self._process.poll() is not None:
-            output = self._process.communicate()[1].strip()
-            if self._process.returncode and self._folder is not None:
-                last_line = output.rpartition("\n")[2]
-                self.errors[self._folder] = last_line[:500] or f"exit {self._process.returncode}"
-            self._process = None
+    def close(self) -> None:
+        """End the process, whatever it still has to draw."""
+        if self._process is not None and self._messages is not None:
+            if self._asked:
+                self._process.terminate()
+            self._process.communicate()
+            self._messages.close()
+        self._process, self._read = None, b""
+        self._asked.clear()
+
+    def _ask(self, folder: Path) -> None:
+        if self._process is None:
+            self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (it stays open)
+            self._process = _start(self._messages)
+        self._asked.append(folder)
+        with suppress(BrokenPipeError):  # it has died; `_collect` finds out why
+            if self._process.stdin is not None:
+                self._process.stdin.write(json.dumps(str(folder)).encode() + b"\n")
+                self._process.stdin.flush()
+
+    def _collect(self, wait: bool) -> None:
+        """Take the answers that are there. wait: for one at least."""
+        while self._asked and self._process is not None:
+            line = self._next_line(self._process, wait)
+            if line is None:
+                return
+            if not line:
+                assert self._messages is not None
+                self._bury(self._process, self._messages)
+                return
+            folder, error = self._asked.popleft(), json.loads(line)
+            if error:
+                self.errors[folder] = str(error)[:500]
+            wait = False
+
+    def _next_line(self, process: subprocess.Popen[bytes], wait: bool) -> bytes | None:
+        """Return the next answer; empty when the process has ended, None when there is none yet."""
+        assert process.stdout is not None
+        while b"\n" not in self._read:
+            if not wait and not select.select([process.stdout], [], [], 0)[0]:
+                return None
+            part = os.read(process.stdout.fileno(), 1 << 16)
+            if not part:
+                return b""
+            self._read += part
+        line, _, self._read = self._read.partition(b"\n")
+        return line
+
+    def _bury(self, process: subprocess.Popen[bytes], messages: IO[bytes]) -> None:
+        """The process died over the first folder: note why, and ask another for the rest."""
+        messages.seek(0)
+        lines = messages.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        first, *rest = self._asked
+        self._asked.clear()  # so that `close` ends nothing that lives
+        self.close()
+        self.errors[first] = said[-1][:500] if said else f"exit {process.returncode}"
+        for folder in rest:
+            self._ask(folder)
 
 
-def _start(folder: Path) -> "subprocess.Popen[str]":
+def _start(messages: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """messages: gets the process's standard error."""
     root = str(Path(trainables.__file__).parents[1])  # the very code that this process runs
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.reporting.render", str(folder)],
+        [sys.executable, "-m", "orchestrator.reporting.render"],
         env=os.environ | {"PYTHONPATH": paths},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=messages,
     )

@@ -116,6 +116,7 @@ class MlflowSync:
             time.sleep(0.1)
         self._stop.set()
         self._thread.join()
+        self._publisher.render.close()
         return not self._unsent() and not self._tags
 
     def flush(self) -> None:
@@ -141,10 +142,13 @@ class MlflowSync:
 
     def finish(self) -> None:
         """Send all, like `flush`, and wait for the figures that are being drawn."""
-        self.flush()
-        while any(sync.phase is Phase.AWAITING_FIGURES for sync in self._runs.values()):
-            self._publisher.render.wait()
+        try:
             self.flush()
+            while any(sync.phase is Phase.AWAITING_FIGURES for sync in self._runs.values()):
+                self._publisher.render.wait()
+                self.flush()
+        finally:
+            self._publisher.render.close()
 
     def _loop(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):

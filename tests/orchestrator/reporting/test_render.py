@@ -2,13 +2,15 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from orchestrator.reporting.render import main
+from orchestrator.reporting.render import draw
 from orchestrator.storage.tensors import save_arrays
 from orchestrator.tracking.render_process import RenderProcess
 from tests.trainables.monitoring.test_architecture import ONE
@@ -36,17 +38,23 @@ def keep(run: Path, *epochs: int, images: int = 12) -> Path:
     return path.parent
 
 
+@pytest.fixture
+def artist() -> Iterator[RenderProcess]:
+    made = RenderProcess()
+    yield made
+    made.close()
+
+
 def drawn(artist: RenderProcess, folder: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not artist.has_drawn(folder):
         assert time.monotonic() < deadline
         artist.wait()
 
 
-def test_every_kept_epoch_becomes_a_picture_and_a_page(tmp_path: Path):
+def test_every_kept_epoch_becomes_a_picture_and_a_page(artist: RenderProcess, tmp_path: Path):
     folder = keep(tmp_path, 1, 30)
     assert list(kept_features(folder)) == [1, 30]
-    artist = RenderProcess()
     drawn(artist, folder)
     assert artist.errors == {}
     names = {path.name for path in (folder / MAPS / "plots").iterdir()}
@@ -54,37 +62,56 @@ def test_every_kept_epoch_becomes_a_picture_and_a_page(tmp_path: Path):
     assert (folder / MAPS / "plots" / "tsne_epoch1.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_folders_are_drawn_one_after_another(tmp_path: Path):
+def test_folders_are_drawn_one_after_another(artist: RenderProcess, tmp_path: Path):
     folders = [keep(tmp_path / name, 1) for name in "ab"]
-    artist = RenderProcess()
     assert not artist.has_drawn(folders[0]) and not artist.has_drawn(folders[1])
     for folder in folders:
         drawn(artist, folder)
         assert (folder / MAPS).is_dir()
 
 
-def test_what_is_drawn_already_needs_no_process(tmp_path: Path):
+def test_a_process_that_is_killed_costs_the_folder_that_it_drew(
+    artist: RenderProcess, tmp_path: Path
+):
+    folders = [keep(tmp_path / name, *range(1, 9)) for name in "ab"]
+    assert not artist.has_drawn(folders[0]) and not artist.has_drawn(folders[1])
+    (process,) = psutil.Process().children()
+    process.kill()
+    for folder in folders:
+        drawn(artist, folder)
+    assert list(artist.errors) == folders[:1]
+    assert (folders[1] / MAPS).is_dir() and not (folders[0] / MAPS).exists()
+
+
+def test_nothing_is_left_of_a_process_that_is_closed_while_it_draws(tmp_path: Path):
+    artist, folder = RenderProcess(), keep(tmp_path, *range(1, 9))
+    assert not artist.has_drawn(folder)
+    artist.close()
+    assert psutil.Process().children() == []
+
+
+def test_what_is_drawn_already_needs_no_process(artist: RenderProcess, tmp_path: Path):
     folder = keep(tmp_path, 1)
-    assert main(folder) == 0
+    assert draw(folder) is None
     before = (folder / MAPS).stat().st_mtime_ns
-    artist = RenderProcess()
     assert artist.has_drawn(folder)
-    assert main(folder) == 0 and (folder / MAPS).stat().st_mtime_ns == before
+    assert draw(folder) is None and (folder / MAPS).stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])
-def test_a_damaged_file_is_reported_and_leaves_no_part(tmp_path: Path, content):
+def test_a_damaged_file_is_reported_and_leaves_no_part(
+    artist: RenderProcess, tmp_path: Path, content
+):
     folder = keep(tmp_path, 1, 2)
     path = folder / "epoch_00002.npz"
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
-    artist = RenderProcess()
     drawn(artist, folder)
     assert artist.errors[folder] == f"{folder}: epoch_00002.npz is damaged"
     assert {item.name for item in folder.iterdir()} == {"epoch_00001.npz", "epoch_00002.npz"}
 
 
-def test_too_few_images_for_a_map_cost_the_map_alone(tmp_path: Path):
-    artist, folder = RenderProcess(), keep(tmp_path, 1, images=2)
+def test_too_few_images_for_a_map_cost_the_map_alone(artist: RenderProcess, tmp_path: Path):
+    folder = keep(tmp_path, 1, images=2)
     save_arrays({"json": np.array(json.dumps(asdict(ONE)))}, folder.parent / ARCHITECTURE)
     drawn(artist, folder)
     assert artist.errors == {}
@@ -103,7 +130,7 @@ def test_what_a_model_is_made_of_becomes_a_diagram_and_a_table(tmp_path: Path):
     path = tmp_path / "run" / ARCHITECTURE
     path.parent.mkdir(parents=True)
     save_arrays({"json": np.array(json.dumps(asdict(ONE)))}, path)
-    assert main(path.parent) == 0
+    assert draw(path.parent) is None
     maps = path.parent / MAPS
     assert {item.name for item in (maps / "plots").iterdir()} == {
         "architecture.svg",
@@ -112,10 +139,9 @@ def test_what_a_model_is_made_of_becomes_a_diagram_and_a_table(tmp_path: Path):
     assert (maps / "tables" / "architecture.txt").read_text("utf-8") == as_text(ONE)
 
 
-def test_a_damaged_diagram_is_reported(tmp_path: Path, capfd):
+def test_a_damaged_diagram_is_reported(tmp_path: Path):
     path = tmp_path / "run" / ARCHITECTURE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no archive")
-    assert main(path.parent) == 1
-    assert "architecture.npz is damaged" in capfd.readouterr().err
+    assert str(draw(path.parent)).endswith("architecture.npz is damaged")
     assert [item.name for item in path.parent.iterdir()] == ["architecture.npz"]

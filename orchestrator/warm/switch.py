@@ -1,0 +1,25 @@
+"""Where workers start warm: the command that starts a node of Ray, and what a job asks for."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.warm.request import SOCKET, WANTED
+
+SWITCH = "ORCHESTRATOR_WARM_WORKERS"  # "0": workers start plainly
+_GPU = Path("/dev/nvidiactl")  # with CUDA it was not tried: a context does not survive a fork
+
+
+def ray_command(socket: Path) -> list[str]:
+    """Return the command `ray`: with a warm template at a socket, or the plain one where warm
+    workers are switched off or there is a GPU."""
+    if os.environ.get(SWITCH) == "0" or not sys.platform.startswith("linux") or _GPU.exists():
+        return [sys.executable, "-m", "ray.scripts.scripts"]
+    return [sys.executable, "-P", str(Path(__file__).resolve().parent / "head.py"), str(socket)]
+
+
+def job_environment() -> Mapping[str, str]:
+    """Return the variables with which a job's workers start warm; called on a node of Ray. Empty
+    where that node has no template."""
+    return {WANTED: "1"} if SOCKET in os.environ else {}
