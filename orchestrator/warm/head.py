@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from orchestrator.warm.request import RAY_SETUP, SOCKET  # noqa: E402 (the path comes first)
+from orchestrator.warm.request import RAY_SETUP, REGISTER_SECONDS, SOCKET  # noqa: E402 (the path comes first)
 from orchestrator.warm.template import UNSAFE  # noqa: E402
 
 _FOLDER = Path(__file__).resolve().parent
@@ -26,7 +26,7 @@ def keep_template(path: str) -> None:
     deaths = 0
     while deaths < _TRIES:
         began = time.monotonic()
-        command = [sys.executable, "-P", str(_FOLDER / "template.py"), path]
+        command = [sys.executable, "-P", str(_FOLDER / "template.py"), path, str(os.getpid())]
         status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
         print(f"the template of warm workers ended ({status})", flush=True)
         if status == UNSAFE:
@@ -42,7 +42,11 @@ def main(path: str, arguments: list[str]) -> None:
 
     own = Path(services.__file__).parent / "workers" / constants.SETUP_WORKER_FILENAME
     if own.is_file():
-        os.environ |= {SOCKET: path, RAY_SETUP: str(own)}
+        os.environ |= {
+            SOCKET: path,
+            RAY_SETUP: str(own),
+            "RAY_worker_register_timeout_seconds": str(REGISTER_SECONDS),
+        }
         # an absolute path stands for itself where Ray joins it to its own folder
         constants.SETUP_WORKER_FILENAME = str(_FOLDER / "start_worker.py")
         threading.Thread(target=keep_template, args=[path], name="template", daemon=True).start()

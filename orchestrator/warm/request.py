@@ -14,8 +14,9 @@ WANTED = "ORCHESTRATOR_WARM"  # environment of a job: its workers may be forked
 RAY_SETUP = "ORCHESTRATOR_WARM_RAY_SETUP"  # environment of a node: Ray's own set-up script
 
 HEARD, GO = b".", b"g"  # the template has the request; the worker may begin
-HEARD_SECONDS = 10.0
-FORK_SECONDS = 20.0  # a job's first worker waits while the job's template loads
+HEARD_SECONDS = 20.0
+FORK_SECONDS = 40.0  # a job's first worker waits while the job's template loads
+REGISTER_SECONDS = 180  # that Ray waits for a worker: enough for both, and a plain start then
 MOST_BYTES = 1 << 22
 
 _LENGTH = struct.Struct("!I")

@@ -1,6 +1,6 @@
 """The warm template of a node: a process that has loaded the large libraries and forks workers.
 
-python -P template.py SOCKET
+python -P template.py SOCKET PARENT   (the process with whose end it ends)
 
 It has one child for each job, which has loaded Ray and the job's own code too: Ray reads the job's
 id from the environment when it is loaded, so the node's template cannot load it.
@@ -34,7 +34,7 @@ JOB_MODULES = ("ray", "ray.train.torch", "ray.tune", "orchestrator.tuning.trial_
 UNSAFE = 3  # exit status: it would be no better when started again
 _STANDARD_FILES = 3
 _JOBS = 8  # that have a template
-_TEMPLATES_A_JOB = 5
+TEMPLATES_A_JOB = 5
 _POLL_SECONDS = 1.0
 
 Job = tuple[str, str]
@@ -75,14 +75,13 @@ class BecomeWorker(Exception):
 class NodeTemplate:
     """Hears requests, and hands each to the template of its job."""
 
-    def __init__(self, path: Path) -> None:
-        self.listening, self.parent = listen(path), os.getppid()
+    def __init__(self, path: Path, parent: int) -> None:
+        self.listening, self.parent = listen(path), parent
         self.jobs: dict[Job, socket.socket] = {}  # the newest last
         self.made: Counter[Job] = Counter()
 
     def serve(self) -> None:
-        """Serve until the process that started this one has ended. Raises BecomeTemplate in the
-        template of a job."""
+        """Serve until the parent has ended. Raises BecomeTemplate in the template of a job."""
         self.listening.settimeout(_POLL_SECONDS)
         while os.getppid() == self.parent:
             with suppress(TimeoutError):
@@ -113,7 +112,7 @@ class NodeTemplate:
             return
         while True:
             if job not in self.jobs:
-                if self.made[job] == _TEMPLATES_A_JOB:
+                if self.made[job] == TEMPLATES_A_JOB:
                     return
                 self._make_room()
                 self.jobs[job] = self._fork(request)
@@ -169,12 +168,12 @@ def serve_job(requests: socket.socket, first: Request) -> None:
         close(files)
 
 
-def main(path: str) -> None:
+def main(path: str, parent: str) -> None:
     """Serve, and be in each forked process what it was forked for."""
     os.environ.update(ONE_THREAD)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel removes workers that have ended
     try:
-        request = _serve(Path(path))
+        request = _serve(Path(path), int(parent))
     except UnsafeFork as error:
         print(f"workers start plainly: {error}", flush=True)
         os._exit(UNSAFE)
@@ -182,12 +181,13 @@ def main(path: str) -> None:
         worker.run(request)
 
 
-def _serve(path: Path) -> Request | None:
+def _serve(path: Path, parent: int) -> Request | None:
     """Return in each worker its request, and None in a template that ends. Raises UnsafeFork."""
     try:
         try:
-            template = NodeTemplate(path)  # who asks before all is loaded waits
+            template = NodeTemplate(path, parent)  # who asks before all is loaded waits
             load(LIBRARIES)
+            print("the template of warm workers is ready", flush=True)
             template.serve()
         except BecomeTemplate as forked:
             requests, first = forked.requests, forked.first
@@ -200,4 +200,4 @@ def _serve(path: Path) -> Request | None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
