@@ -34,7 +34,7 @@ JOB_MODULES = ("ray", "ray.train.torch", "ray.tune", "orchestrator.tuning.trial_
 UNSAFE = 3  # exit status: it would be no better when started again
 _STANDARD_FILES = 3
 _JOBS = 8  # that have a template
-TEMPLATES_A_JOB = 5
+TEMPLATES_A_JOB = 3
 _POLL_SECONDS = 1.0
 
 Job = tuple[str, str]

@@ -122,7 +122,7 @@ class Command:
         return MlflowClient(self.status()["mlflow"]["tracking_uri"])
 
 
-def wait_for(condition, seconds: float = 120.0):
+def wait_for(condition, seconds: float = 600.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()

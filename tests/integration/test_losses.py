@@ -43,11 +43,11 @@ def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again
     pid = Store(command.home / "store").run(key).progress()["pid"]
     stopped = command.run("stop", "busy")
     assert stopped.returncode == 0 and "stopped busy: submit it again" in stopped.stdout
-    ends = [process.communicate(timeout=60) for process in both]
+    ends = [process.communicate(timeout=600) for process in both]
     assert sum("following job" in err for _, err in ends) == 1
     assert all("was stopped" in err for _, err in ends)
     assert [process.returncode for process in both] == [1, 1]
-    wait_for(lambda: not psutil.pid_exists(pid), 30)
+    wait_for(lambda: not psutil.pid_exists(pid))
     after = command.runs("busy")["full"]
     assert after["state"] == "KILLED" and "it was stopped" in after["reason"]
     assert "was not running" in command.run("stop", "busy").stdout

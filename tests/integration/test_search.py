@@ -75,7 +75,7 @@ def searched(command):
     first = command.start("submit", file)
     wait_for(lambda: sum(trial.state != "RUNNING" for trial in trials_of(command).all()) >= 1)
     command.driver().send_signal(signal.SIGKILL)
-    first.communicate(timeout=120)
+    first.communicate(timeout=600)
     before = {trial.index: trial for trial in trials_of(command).all()}
     after_kill = search_of(command, "searched")
     result = command.run("submit", file)
@@ -154,7 +154,7 @@ def test_what_a_trial_said_is_found_by_its_label(searched, command):
 
 
 def test_nothing_is_left_and_nothing_is_trained_again(searched, command):
-    wait_for(lambda: not held(command.status()["ray"]), 30)
+    wait_for(lambda: not held(command.status()["ray"]))
     again = command.run("submit", command.study("searched", form=STUDY))
     assert again.returncode == 0
     assert "nothing to train" in again.stdout
@@ -206,4 +206,4 @@ def test_a_population_learns_and_its_best_can_be_trained_again(command):
     again = store.run(winner["key"]).result()["history"]
     learnt = store.run(best.key).history()
     assert [entry["val/loss"] for entry in again] == [entry["val/loss"] for entry in learnt]
-    wait_for(lambda: not held(command.status()["ray"]), 30)
+    wait_for(lambda: not held(command.status()["ray"]))

@@ -58,7 +58,7 @@ def http(method: str, url: str, headers: dict[str, str] | None = None, **options
     with requests.Session() as session:
         session.trust_env = False
         try:
-            return session.request(method, url, headers=headers, timeout=10, **options).status_code
+            return session.request(method, url, headers=headers, timeout=120, **options).status_code
         except requests.RequestException:
             return None
 
@@ -75,7 +75,7 @@ def answers(address: str, token: str | None, calls=GRPC_CALLS) -> set[str | int 
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         for name in calls:
             try:
-                channel.unary_unary(name)(b"", metadata=list(bearer(token).items()), timeout=10)
+                channel.unary_unary(name)(b"", metadata=list(bearer(token).items()), timeout=120)
                 said.add("OK")
             except grpc.RpcError as error:
                 said.add(error.code().name)

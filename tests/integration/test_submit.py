@@ -106,9 +106,9 @@ print("predicted")
 def test_the_dashboard_knows_the_training_and_asks_for_the_token(finished, command):
     ray, key = command.status()["ray"], command.runs("tiny")["full"]["key"]
     url = f"{ray['dashboard_url']}/api/train/v2/runs/v1"
-    assert requests.get(url, timeout=30).status_code == 401
+    assert requests.get(url, timeout=300).status_code == 401
     token = Path(ray["token_path"]).read_text()
-    answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=300)
     names = {run["name"]: run["status"] for run in answer.json()["train_runs"]}
     assert names[f"{key}-1"] == "FINISHED"
     assert Path(ray["token_path"]).stat().st_mode & 0o777 == 0o600
@@ -186,9 +186,9 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     key = command.training(study)
     run = command.runs("long")["full"]
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=300)
     assert "stopped following; the study goes on" in err and f"submit {study}" in err
-    wait_for(command.driver, 10).kill()
+    wait_for(command.driver).kill()
     wait_for(lambda: command.runs("long")["full"]["state"] == "KILLED")
     assert list((command.home / "store" / key).glob("epoch_*"))
     result = command.run("submit", study)
