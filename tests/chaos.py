@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator.execution.processes import marked
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
 from tests.conftest import damage
@@ -98,9 +99,10 @@ class Round:
 
     def tree(self) -> list[psutil.Process]:
         """Everything: the commands, both services, and all they have started."""
-        roots = [self.service("ray"), self.service("mlflow")]
+        roots = [self.service("mlflow")]
         roots += [psutil.Process(p.pid) for p in self.followers if p.poll() is None]
-        return [p for root in roots for p in [root, *root.children(recursive=True)]]
+        below = [p for root in roots for p in [root, *root.children(recursive=True)]]
+        return [*self._of_ray(), *below]
 
     def leave(self) -> None:
         """Stop the study, whatever became of it."""
@@ -109,12 +111,15 @@ class Round:
             process.communicate()
         self.command.run("stop", self.name)
 
+    def _of_ray(self) -> list[psutil.Process]:
+        """Every process that the head has started, those of a template that has died too."""
+        return marked(f"ray of {self.home.root}")
+
     def _named(self, word: str) -> list[psutil.Process]:
-        head = self.service("ray")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             found = []
-            for process in head.children(recursive=True):
+            for process in self._of_ray():
                 try:
                     line = " ".join(process.cmdline())
                 except psutil.Error:
@@ -187,6 +192,7 @@ STRIKES: dict[str, Callable[[Round], None]] = {
     "controller": lambda this: kill(this.controller()),
     "driver": lambda this: kill(this.driver()),
     "mlflow": _mlflow,
+    "template": lambda this: kill(this.draw.choice(this._named("warm/template.py"))),
     "head": lambda this: kill(this.service("ray", "gcs_server")),
     "raylet": lambda this: kill(this.service("ray", "raylet/raylet")),
     "tree": lambda this: kill(*this.tree()),
