@@ -64,10 +64,10 @@ ARROWS: dict[str, set[str]] = {
     },
     "trainables.engine": {
         "monitoring", "loading", "models", "numerics", "optimizers",
-        "trainable", "dataset", "training_config", "config", "metrics",
+        "trainable", "training_config", "config", "metrics",
     },
     "trainables.monitoring": {
-        "loading", "layouts", "transforms", "numerics",
+        "loading", "layouts", "pixels", "transforms", "numerics",
         "trainable", "dataset", "training_config", "metrics",
     },
     "trainables.loading": {"data", "layouts", "pixels", "numerics", "dataset", "files"},

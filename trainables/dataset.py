@@ -21,11 +21,13 @@ class DataError(Exception):
 class DataInfo:
     """Holds what a model must know of its data.
 
-    classes: names in the order of their ids; size: side of the square images in px.
+    classes: names in the order of their ids; size: side of the square images in px; channels: 3
+    are RGB, others are normalized.
     """
 
     classes: tuple[str, ...]
     size: int
+    channels: int = 3
 
 
 def few(words: Sequence[str], most: int = 5) -> str:

@@ -1,11 +1,12 @@
 """Predicts classes or masks of image files with the model of a Run: predict."""
 
 import argparse
+import contextlib
 import itertools
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from orchestrator.cli.console import MESSAGES, say
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.execution import services
-from orchestrator.reporting.mask_plots import Pixels, default_colors, painted
+from orchestrator.reporting.mask_plots import default_colors, painted
 from orchestrator.storage.home import find_home
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import DAMAGED
 from orchestrator.tracking.run_states import find_run
 from orchestrator.tracking.tags import Tag
+from trainables.files import read_whole
+from trainables.pixels.bands import is_tiff, preview
 from trainables.pixels.images import UnreadableImage, open_image
 from trainables.tasks.predictor import Classifier, Segmenter, load
 
@@ -38,7 +41,7 @@ def predict(options: argparse.Namespace) -> int:
     if out:
         _check_folder(out)
     for path in paths:  # report unreadable files before anything starts
-        _open(path)
+        _check_readable(path)
     home = find_home(options.home).create()
     settings = read_settings(options.mlflow)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
@@ -100,10 +103,24 @@ def _name(path: Path, depth: int) -> str:
     return os.fsdecode(os.fsencode(name)[-_LONGEST:])
 
 
-def _open(path: Path) -> Pixels:
-    """Read an image: (H, W, 3) uint8. Raises Refused, which names the file."""
+def _check_readable(path: Path) -> None:
+    """Raise Refused unless a file can be read. How the bands of a TIFF are read, the model says."""
+    with _refusing(path):
+        if not is_tiff(read_whole(path)):
+            open_image(path)
+
+
+def _open(path: Path, model: Classifier | Segmenter) -> Any:
+    """Read an image as the model takes it: (H, W, channels). Raises Refused, which names it."""
+    with _refusing(path):
+        return model.open(path)
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file into Refused, which names it."""
     try:
-        return np.asarray(open_image(path))
+        yield
     except UnreadableImage as error:
         raise Refused(f"cannot read {path}: {error}", 2) from error
     except OSError as error:
@@ -127,7 +144,7 @@ def _write_classes(model: Classifier, paths: list[Path], out: Path | None) -> No
     """Print the class of each image; with a folder also `predictions.csv` with every class."""
     width, tables = max(len(str(path)) for path in paths), []
     for path in paths:  # one at a time: their sizes differ
-        row = model.predict(_open(path))
+        row = model.predict(_open(path, model))
         row.insert(0, "image", str(path))
         tables.append(row)
         name, percent = str(row["class"][0]), 100 * float(row["probability"][0])
@@ -145,12 +162,13 @@ def _write_masks(model: Segmenter, paths: list[Path], out: Path) -> None:
     colors = np.array(model.colours or default_colors(len(model.classes)), dtype=np.uint8)
     width = max(len(str(path)) for path in paths)
     for path, name in zip(paths, output_names(paths), strict=True):
-        pixels = _open(path)
+        pixels = _open(path, model)
         mask = model.predict(pixels)[0]
         indexed = Image.fromarray(mask)
         indexed.putpalette(colors.tobytes())
         indexed.save(out / f"{name}_mask.png")
-        overlay = (pixels.astype(np.uint16) + painted(mask, colors)) // 2  # half of each
+        shown = pixels if pixels.dtype == np.uint8 else preview(pixels)
+        overlay = (shown.astype(np.uint16) + painted(mask, colors)) // 2  # half of each
         Image.fromarray(overlay.astype(np.uint8)).save(out / f"{name}_overlay.png")
         shares = np.bincount(mask.ravel(), minlength=len(model.classes)) / mask.size
         largest = shares.argsort()[::-1][:3]

@@ -23,6 +23,8 @@ from trainables.monitoring.watched_masks import watched_rows
 from trainables.tasks.registry import TRAINABLES
 from trainables.training_config import TrainableConfig
 
+_NO_RGB = "a producer needs RGB: name a data set without `channels`, with three `bands`"
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -48,17 +50,33 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
             if not isinstance(config, TrainableConfig):
-                continue  # the study loader has checked producers
+                if data[config.dataset].source.bands is not None:
+                    errors.add(f"stages.{stage.name}.config.dataset", _NO_RGB)
+                continue  # the study loader has checked the rest of producers
             source = data[config.dataset].source
-            info = DataInfo(source.classes, study.data[config.dataset].side)
+            info = _info(study, data, config.dataset)
             batch = min(config.batch_size, len(source.parts["train"]))
             try:
                 check_batch(batch, study.resources.workers, config.accumulate)
                 TRAINABLES[stage.trainable].check(config, info)
+                _check_channels(config, info)
             except ValueError as error:
                 errors.add(f"stages.{stage.name}.config", str(error))
     if errors.lines:
         raise StudyError(study.name, errors.lines)
+
+
+def _info(study: Study, data: Mapping[str, DataSet], name: str) -> DataInfo:
+    source = data[name].source
+    return DataInfo(source.classes, study.data[name].side, source.reading.channels)
+
+
+def _check_channels(config: TrainableConfig, info: DataInfo) -> None:
+    if info.channels != 3 and config.weights == "imagenet":
+        raise ValueError(
+            f"weights 'imagenet' are for RGB, and the data set has {info.channels} channels: set "
+            "weights to random, or name three `bands`"
+        )
 
 
 def check_held_out(study: Study, data: Mapping[str, DataSet]) -> None:
@@ -111,7 +129,7 @@ def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
             path = config.weights
             if path in ("random", "imagenet") or not isinstance(config, TrainableConfig):
                 continue  # a producer checks its own file
-            info = DataInfo(data[config.dataset].source.classes, study.data[config.dataset].side)
+            info = _info(study, data, config.dataset)
             try:
                 if path not in files:
                     files[path] = read_state_file(Path(path))

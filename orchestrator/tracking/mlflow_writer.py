@@ -3,6 +3,7 @@
 Any call may raise TrackingError; the caller decides when to try again.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,9 @@ from orchestrator.tracking.mlflow_client import (
 )
 from orchestrator.tracking.tags import DESCRIPTION, EXPERIMENT_KIND, PARENT_RUN, Tag, to_mlflow
 
-_MODEL_REQUIREMENTS = "torch torchvision numpy pandas pillow pydantic scikit-learn".split()
+_MODEL_REQUIREMENTS = (
+    "torch torchvision numpy pandas pillow tifffile imagecodecs pydantic scikit-learn".split()
+)
 # MLflow takes no longer ones
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 5000
 
@@ -199,8 +202,12 @@ class Tracker:
 
 
 def _save_pyfunc(files: ModelFiles, into: Path, description: Model) -> None:
-    """Write a model that takes images, (N, H, W, 3) uint8, and loads itself with its own code."""
-    image = TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))
+    """Write a model that takes images, (N, H, W, 3) uint8 or other channels, and loads itself with
+    its own code."""
+    described = json.loads((files.folder / "model.json").read_text(encoding="utf-8"))
+    channels = described.get("reading", {}).get("channels", 3)
+    kind = "uint8" if channels == 3 else "float32"
+    image = TensorSpec(np.dtype(kind), (-1, -1, -1, channels))
     mlflow.pyfunc.save_model(
         str(into),
         loader_module="trainables.tasks.predictor",

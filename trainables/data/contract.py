@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainables.dataset import DataError, Indices
 from trainables.layouts.folders import Listing, PassedOver, Scan
-from trainables.pixels.bands import AS_THE_FILE_SAYS, Reading
+from trainables.pixels.bands import AS_THE_FILE_SAYS, Bands, Reading
 from trainables.pixels.images import open_image
 from trainables.pixels.palette import Color, Ids, Palette
 
@@ -49,9 +49,9 @@ class Source:
     within a class. Without labels there are no classes and every label is -1; with masks the
     classes are those of the pixels, and every label is -1 too. parts: disjoint sorted indices by
     split. files: one per image, or none where the images are held in memory. decode: index → RGB of
-    any size, raises UnreadableImage. reading: how it decodes files. passed_over: number of files
-    beside the images that are not read, by kind and reason; notes: what else a reader should know,
-    one line each.
+    any size, raises UnreadableImage. reading: how it decodes files; bands: where it reads more than
+    RGB, index → (H, W, channels). passed_over: number of files beside the images that are not read,
+    by kind and reason; notes: what else a reader should know, one line each.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +62,7 @@ class Source:
     decode: Callable[[int], Image.Image]
     masks: Masks | None = None
     reading: Reading = AS_THE_FILE_SAYS
+    bands: Callable[[int], Bands] | None = None
     passed_over: PassedOver = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -73,6 +74,7 @@ class Source:
 
 def only_used(source: Source) -> Source:
     """Drop images that are in no part (left out by `limit`), so that they are not decoded."""
+    bands = source.bands
     used = np.sort(np.concatenate(list(source.parts.values())))
     if len(used) == len(source.names):
         return source
@@ -83,6 +85,7 @@ def only_used(source: Source) -> Source:
         parts={part: np.searchsorted(used, indices) for part, indices in source.parts.items()},
         files=[source.files[i] for i in used] if source.files else [],
         decode=lambda index: source.decode(int(used[index])),
+        bands=bands and (lambda index: bands(int(used[index]))),
         masks=source.masks and _selected_masks(source.masks, used),
     )
 

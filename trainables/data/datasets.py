@@ -30,9 +30,9 @@ from trainables.layouts.class_names import warning_of
 from trainables.layouts.mask_pairs import check_patterns
 from trainables.layouts.name_labels import check_pattern
 from trainables.layouts.split_names import PARTS
-from trainables.pixels.bands import AS_THE_FILE_SAYS, Reading
-from trainables.pixels.images import open_image
-from trainables.pixels.pairs import open_pair_image
+from trainables.pixels.bands import AS_THE_FILE_SAYS, Bands, Reading, preview
+from trainables.pixels.images import open_bands, open_image
+from trainables.pixels.pairs import open_pair_bands, open_pair_image
 
 # name in a study → how it is read, default side in px, one line about it, whether it has masks
 DATASETS = {
@@ -108,9 +108,14 @@ class DatasetConfig(Config):
         description="image_folder, mini_imagenet only: with `labels: from_name`, where the class "
         "stands in a file name without its ending; `*` is any text, `{number}` digits",
     )
-    bands: (
-        Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)] | None
-    ) = Field(None, description="bands of a file, from 1, that are red, green and blue: [3, 2, 1]")
+    channels: Annotated[int, Field(ge=4, le=512)] | None = Field(
+        None, description="number of bands to train on where they are more than RGB; default: RGB"
+    )
+    bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3)] | None = Field(
+        None,
+        description="bands of a file, from 1: red, green and blue, such as [3, 2, 1], or as many "
+        "as `channels`",
+    )
     limits: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         None, description="numbers of a file that become black and white, such as [0, 4095]"
     )
@@ -182,6 +187,23 @@ class DatasetConfig(Config):
     def _fits_together(self) -> "DatasetConfig":
         if self.path is not None and self.subfolder is not None:
             raise ValueError("path and subfolder are two places: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _channels_fit(self) -> "DatasetConfig":
+        if self.bands is not None and len(self.bands) != (self.channels or 3):
+            raise ValueError(
+                f"bands names {len(self.bands)}, and there are {self.channels or 3} channels: set "
+                "`channels` to the number of bands, or name as many"
+            )
+        if self.channels is not None and self.limits is not None:
+            raise ValueError(
+                "limits are for RGB, and channels are normalized by the training set: keep one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _type_has_what_is_set(self) -> "DatasetConfig":
         if self.domains is not None and self.type not in _DOMAINS:
             types = " and ".join(_DOMAINS)
             raise ValueError(f"domains are for types {types}, not {self.type}: remove them")
@@ -207,7 +229,8 @@ class DatasetConfig(Config):
     def reading(self) -> Reading:
         """Return how the bands of a file become an image."""
         low, high = self.limits or (0.0, 0.0)
-        return Reading(tuple(self.bands or ()), (low, high) if self.limits else None)
+        limits = (low, high) if self.limits else None
+        return Reading(tuple(self.bands or ()), limits, self.channels or 3)
 
 
 def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
@@ -249,12 +272,20 @@ def _decoded_as(source: Source, reading: Reading) -> Source:
     files, masks = source.files, source.masks
     if not files:
         if reading != AS_THE_FILE_SAYS:
-            raise DataError("the images of this type lie in no files: remove `bands` and `limits`")
+            raise DataError("its images lie in no files: remove bands, limits and channels")
         return source
 
+    def bands(index: int) -> Bands:
+        if masks is None:
+            return open_bands(files[index], reading)
+        return open_pair_bands(files[index], masks.files[index], reading)
+
     def decode(index: int) -> Image.Image:
+        if reading.channels != 3:
+            return Image.fromarray(preview(bands(index)))
         if masks is None:
             return open_image(files[index], reading)
         return open_pair_image(files[index], masks.files[index], reading)
 
-    return replace(source, decode=decode, reading=reading)
+    more = bands if reading.channels != 3 else None
+    return replace(source, decode=decode, reading=reading, bands=more)

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import as_plain
-from trainables.dataset import DataInfo
 from trainables.engine.checkpoints import (
     Checkpoints,
     InMemory,
@@ -114,7 +113,7 @@ class Training:
         self.config, self.table, self.checkpoints = config, table, checkpoints
         self.seed, self.world, self.options = options.seed, options.world, options
         torch.manual_seed(derived_seed("initialisation", self.seed))
-        self.trainable = kind(config, DataInfo(table.classes, table.size))
+        self.trainable = kind(config, table.info)
         start = options.start or partial(initialize, config=config)
         try:
             self.weight_transfer = start(self.trainable.model.encoder)

@@ -16,15 +16,18 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import IGNORED, DataError, Indices, Pixels, few
+from trainables.loading.band_statistics import standardize_file
 from trainables.loading.copies import settle_copies
 from trainables.loading.fingerprints import content_hashes, fingerprint
 from trainables.loading.image_table import (
@@ -36,6 +39,7 @@ from trainables.loading.image_table import (
     open_table,
 )
 from trainables.loading.mask_counts import check_masks, count_masks
+from trainables.pixels.bands import Bands, square_bands
 from trainables.pixels.images import (
     UnreadableImage,
     framed,
@@ -50,7 +54,8 @@ _CHUNK_BYTES = 4 << 20
 _AHEAD = 16  # chunks decoded before they are written, at most
 
 Progress = Callable[[int, int], None]  # images done, images in all
-Decoded = tuple[list[Pixels], dict[int, str]]
+Numbers = npt.NDArray[Any]
+Decoded = tuple[list[Numbers], dict[int, str]]
 
 
 def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = None) -> ImageTable:
@@ -91,8 +96,7 @@ def build(
             return final
         for leftover in (temporary, final):  # of a killed builder; damaged later
             shutil.rmtree(leftover, ignore_errors=True)
-        channels = 3 if source.masks is None else 4
-        _check_space(folder, len(source.names) * channels * config.side**2)
+        _check_space(folder, len(source.names) * _bytes_of_a_pixel(source) * config.side**2)
         temporary.mkdir()
         try:
             meta = _write_arrays(source, config, temporary, progress)
@@ -107,6 +111,11 @@ def build(
             raise
         _sync(folder)
     return final
+
+
+def _bytes_of_a_pixel(source: Source) -> int:
+    masks = 0 if source.masks is None else 1
+    return masks + (3 if source.bands is None else 4 * source.reading.channels)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -130,6 +139,9 @@ def _write_arrays(
     bad = np.array(sorted(errors), dtype=np.int64)
     parts = {part: np.setdiff1d(indices, bad) for part, indices in source.parts.items()}
     _check_not_emptied(source, parts)
+    statistics = {}
+    if source.bands is not None:
+        statistics = standardize_file(folder / "images.npy", parts["train"])
     arrays = {"labels": source.labels} | {f"part_{part}": parts[part] for part in parts}
     for name, array in arrays.items():
         with _synced(folder / f"{name}.npy") as stream:
@@ -144,6 +156,8 @@ def _write_arrays(
         "count": len(source.names),
         "parts": {part: len(indices) for part, indices in parts.items()},
         "skipped": unreadable,
+        "reading": asdict(source.reading),
+        **statistics,
         "crc32": {file.name: checksum(file) for file in sorted(folder.iterdir())},
         "bytes": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
     }
@@ -157,16 +171,21 @@ def _write_images(
 
     Written as a stream: on a memory map a full disk is a signal that kills the process.
     """
-    count, step = len(source.names), max(1, min(256, _CHUNK_BYTES // (3 * size**2)))
+    channels = source.reading.channels
+    count, step = len(source.names), max(1, min(256, _CHUNK_BYTES // (channels * size**2)))
     chunks = [range(i, min(i + step, count)) for i in range(0, count, step)]
-    shapes: dict[str, tuple[int, ...]] = {"images": (count, 3, size, size)}
+    shapes: dict[str, tuple[int, ...]] = {"images": (count, channels, size, size)}
     if source.masks is not None:
         shapes["masks"] = (count, size, size)
+    types = {"images": "|u1" if source.bands is None else "<f4", "masks": "|u1"}
     errors: dict[int, str] = {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(_strict_pillow())
         pool = stack.enter_context(ThreadPoolExecutor(_threads(source)))
-        streams = [stack.enter_context(_array(folder / f"{n}.npy", s)) for n, s in shapes.items()]
+        streams = [
+            stack.enter_context(_array(folder / f"{name}.npy", shape, types[name]))
+            for name, shape in shapes.items()
+        ]
         decoded = _in_order(pool, lambda chunk: _decode(source, size, chunk), chunks)
         for chunk, (arrays, unreadable) in zip(chunks, decoded, strict=True):
             for stream, array in zip(streams, arrays, strict=True):
@@ -204,33 +223,46 @@ def _decode(source: Source, size: int, chunk: range) -> Decoded:
     """Decode the images of a chunk.
 
     Returns arrays and index → reason of unreadable images. The arrays are (len(chunk), 3, size,
-    size) uint8 pixels, black where unreadable, and with masks (len(chunk), size, size) class ids.
+    size) uint8 pixels, black where unreadable, or float32 numbers of all channels, NaN where there
+    is no image; and with masks (len(chunk), size, size) class ids.
     """
-    pixels = np.zeros((len(chunk), 3, size, size), dtype=np.uint8)
+    shape = (len(chunk), source.reading.channels, size, size)
+    plain = source.bands is None
+    pixels: Numbers = np.zeros(shape, np.uint8) if plain else np.full(shape, np.nan, np.float32)
     ids = np.full((len(chunk), size, size), IGNORED, dtype=np.uint8)
     errors = {}
     for row, index in enumerate(chunk):
         try:
-            image = source.decode(index)
+            image = source.decode(index) if source.bands is None else source.bands(index)
             if source.masks is None:
-                image = square(image, size)
+                fitted = _square(image, size)
             else:
                 ids[row] = _framed_pair(image, source.masks.decode(index), size)
-                image = framed(image, size)
+                fitted = _framed(image, size)
         except UnreadableImage as error:
             errors[index] = str(error)
         else:
-            pixels[row] = np.asarray(image).transpose(2, 0, 1)  # HWC → CHW
+            height, width, _ = fitted.shape
+            pixels[row, :, :height, :width] = fitted.transpose(2, 0, 1)  # HWC → CHW
     return ([pixels] if source.masks is None else [pixels, ids]), errors
 
 
-def _framed_pair(image: Image.Image, ids: Pixels, size: int) -> Pixels:
+def _square(image: Image.Image | Bands, size: int) -> Numbers:
+    if isinstance(image, Image.Image):
+        return np.asarray(square(image, size))
+    return square_bands(image, size)
+
+
+def _framed(image: Image.Image | Bands, size: int) -> Numbers:
+    return np.asarray(framed(image, size)) if isinstance(image, Image.Image) else image
+
+
+def _framed_pair(image: Image.Image | Bands, ids: Pixels, size: int) -> Pixels:
     height, width = ids.shape
-    if image.size != (width, height):
-        raise UnreadableImage(
-            f"image has {image.width}x{image.height} px, its mask {width}x{height}"
-        )
-    if reason := too_large(image.size, size):
+    own = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+    if own != (width, height):
+        raise UnreadableImage(f"image has {own[0]}x{own[1]} px, its mask {width}x{height}")
+    if reason := too_large((width, height), size):
         raise UnreadableImage(reason)
     return framed_mask(ids, size)
 
@@ -277,10 +309,10 @@ def _strict_pillow() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _array(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
-    """Open a new .npy file of bytes with its header written."""
+def _array(path: Path, shape: tuple[int, ...], kind: str) -> Iterator[BinaryIO]:
+    """Open a new .npy file with its header written. kind: NumPy's text for the type."""
     with _synced(path) as stream:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        header = {"descr": kind, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
         yield stream
 

@@ -43,8 +43,8 @@ class OriginalImages:
 
 
 def needs_table(source: Source) -> bool:
-    """Return whether the images must come from the decoded table: the set has no files."""
-    return not source.files
+    """Return whether images must come from the decoded table: they have no files, or are no RGB."""
+    return not source.files or source.bands is not None
 
 
 def write_image_list(source: Source, on_corrupt: Literal["fail", "skip"], path: Path) -> None:
@@ -105,9 +105,7 @@ def open_images(path: Path) -> OriginalImages:
         return _of_table(open_table(path))
     listed = json.loads(path.read_text(encoding="utf-8"))
     files, palette = listed["files"], _palette(listed["palette"])
-    low, high = listed.get("limits") or (0.0, 0.0)  # lists written before have neither
-    limits = (low, high) if listed.get("limits") else None
-    reading = Reading(tuple(listed.get("bands", ())), limits)
+    reading = Reading.of(listed)  # lists written before have none
 
     def open_row(row: int) -> tuple[Pixels, Pixels | None]:
         file = Path(files[row])

@@ -2,13 +2,14 @@
 
 import json
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainables.dataset import DataError, Indices
+from trainables.dataset import DataError, DataInfo, Indices
 
 FORMAT = 3  # of the folder and of what decides a pixel: raise it when either changes
 _BLOCK = 1 << 22  # bytes read at once
@@ -18,14 +19,17 @@ _BLOCK = 1 << 22  # bytes read at once
 class ImageTable:
     """A decoded data set.
 
-    images: (N, 3, S, S) uint8 RGB in [0, 255], read-only, memory-mapped; labels: (N,) int64 class
-    ids, -1 without labels; parts: indices into both for `train`, `val`, `test`; images that could
-    not be read are black and in no part; classes: names by id; size: S in px; fingerprint: hash of
-    the content. Data sets with masks also have masks: (N, S, S) uint8 class ids, 255 where a pixel
-    does not count; names: of the images; colours: RGB in [0, 255] of the classes, if they have any.
+    images: (N, 3, S, S) uint8 RGB in [0, 255], or (N, C, S, S) float32 of other channels, less the
+    mean of the training set and over its deviation; read-only, memory-mapped; labels: (N,) int64
+    class ids, -1 without labels; parts: indices into both for `train`, `val`, `test`; images that
+    could not be read are black and in no part; classes: names by id; size: S in px; fingerprint:
+    hash of the content. Data sets with masks also have masks: (N, S, S) uint8 class ids, 255 where
+    a pixel does not count; names: of the images; colours: RGB in [0, 255] of the classes, if they
+    have any. mean, std: of each channel in training, where they are not RGB; reading: how files
+    became images.
     """
 
-    images: np.memmap[Any, np.dtype[np.uint8]]
+    images: np.memmap[Any, np.dtype[Any]]
     labels: Indices
     parts: dict[str, Indices]
     classes: tuple[str, ...]
@@ -34,6 +38,19 @@ class ImageTable:
     masks: np.memmap[Any, np.dtype[np.uint8]] | None = None
     names: tuple[str, ...] = ()
     colours: tuple[tuple[int, int, int], ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of an image."""
+        return int(self.images.shape[1])
+
+    @property
+    def info(self) -> DataInfo:
+        """Return what a model must know of its data."""
+        return DataInfo(self.classes, self.size, self.channels)
 
     @property
     def labelled(self) -> bool:
@@ -57,6 +74,9 @@ def open_table(path: Path) -> ImageTable:
         masks=np.load(path / "masks.npy", mmap_mode="r") if meta["masks"] else None,
         names=tuple(meta["names"]),
         colours=tuple((r, g, b) for r, g, b in meta["colours"]),
+        mean=tuple(meta.get("mean", ())),
+        std=tuple(meta.get("std", ())),
+        reading=meta.get("reading", {}),
     )
 
 

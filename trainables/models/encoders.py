@@ -7,10 +7,10 @@ from torch import nn
 _SLIMMER = 4  # the slim ResNet has this fraction of ResNet18's channels
 
 
-def build_encoder(name: str, small_input: bool) -> tuple[nn.Module, int]:
+def build_encoder(name: str, small_input: bool, channels: int = 3) -> tuple[nn.Module, int]:
     """Return a ResNet without its classifier, randomly initialised.
 
-    Returns (encoder, D): (B, 3, H, W) float → (B, D) float, the output of `avgpool`.
+    Returns (encoder, D): (B, channels, H, W) float → (B, D) float, the output of `avgpool`.
     small_input: start with a 3x3 convolution of stride 1 and no max-pooling, as for CIFAR in
     arXiv:1512.03385, 4.2, in place of ImageNet's 7x7 of stride 2.
     """
@@ -20,10 +20,28 @@ def build_encoder(name: str, small_input: bool) -> tuple[nn.Module, int]:
     width = int(encoder.fc.in_features)
     encoder.fc = nn.Identity()
     if small_input:
-        encoder.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+        encoder.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
         encoder.maxpool = nn.Identity()
+    elif channels != 3:
+        encoder.conv1 = widened(encoder.conv1, channels)
     return encoder, width
+
+
+def widened(layer: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """Return a new first convolution of the same shape for so many channels."""
+    new = nn.Conv2d(
+        channels,
+        layer.out_channels,
+        kernel_size=layer.kernel_size,  # type: ignore[arg-type]
+        stride=layer.stride,  # type: ignore[arg-type]
+        padding=layer.padding,  # type: ignore[arg-type]
+        bias=layer.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    return new
 
 
 def _slim() -> nn.Module:

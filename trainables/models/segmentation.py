@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.models.encoders import widened
 from trainables.models.modules import Encoding
 
 _PAD = 100  # px around the image before the first convolution (arXiv:1411.4038 and its models)
@@ -18,8 +19,8 @@ STRIDE, _KERNEL, _OFFSET = 32, 64, 19  # of FCN-32s: upsampling, and where the i
 class Fcn32s(Encoding):
     """Fully convolutional VGG16 with one prediction at stride 32 (arXiv:1411.4038, section 4)."""
 
-    def __init__(self, classes: int, hidden: int) -> None:
-        super().__init__(VggEncoder(hidden))
+    def __init__(self, classes: int, hidden: int, channels: int = 3) -> None:
+        super().__init__(VggEncoder(hidden, channels))
         self.score = nn.Conv2d(hidden, classes, 1)
         nn.init.zeros_(self.score.weight)  # as in the paper: no class is likelier at the start
         assert self.score.bias is not None
@@ -38,11 +39,13 @@ class VggEncoder(nn.Module):
     """VGG16's features, and its fully connected layers 6 and 7 as convolutions: (B, 3, H, W) →
     (B, hidden, ~H/32, ~W/32). hidden: 4096 is VGG16's own, which torchvision's weights fit."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, channels: int = 3) -> None:
         super().__init__()
         from torchvision.models import vgg16  # seconds to load: only who builds a model pays
 
         self.features = vgg16(weights=None).features
+        if channels != 3:
+            self.features[0] = widened(self.features[0], channels)
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
                 layer.ceil_mode = True  # as in the paper's models, which round up
@@ -61,13 +64,15 @@ class DeepLabV3(Encoding):
     """Atrous convolution at output stride 8, ASPP with rates 12, 24, 36 and an auxiliary head on
     layer 3 (arXiv:1706.05587), from torchvision's parts."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, channels: int = 3) -> None:
         from torchvision.models import resnet50
         from torchvision.models.segmentation.deeplabv3 import DeepLabHead
         from torchvision.models.segmentation.fcn import FCNHead
 
         encoder = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
         encoder.fc = nn.Identity()
+        if channels != 3:
+            encoder.conv1 = widened(encoder.conv1, channels)
         super().__init__(encoder)
         self.head = DeepLabHead(2048, classes)
         self.auxiliary = FCNHead(1024, classes)

@@ -113,7 +113,7 @@ def architecture(kind: type[Trainable], config: Any, data: DataInfo) -> Architec
         trainable = kind(config, data)
     trainable.set_training(True)
     side = getattr(config, "crop", None) or data.size  # px of the images it trains on
-    return trace(trainable.model, [(3, side, side)] * kind.INPUTS)
+    return trace(trainable.model, [(data.channels, side, side)] * kind.INPUTS)
 
 
 def trace(model: nn.Module, shapes: Sequence[Shape]) -> Architecture:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from trainables.dataset import DataInfo
 from trainables.loading.image_table import ImageTable
 from trainables.monitoring.architecture import architecture
 from trainables.monitoring.probe import probe, tsne_input, validation_features
@@ -76,7 +75,7 @@ class Recorder:
         if self._world.rank != 0:
             return
         try:
-            blocks = architecture(type(trainable), config, DataInfo(table.classes, table.size))
+            blocks = architecture(type(trainable), config, table.info)
         except Exception as error:  # a failed drawing must not fail the Run
             log.warning("the model cannot be drawn: %s: %s", type(error).__name__, error)
             return

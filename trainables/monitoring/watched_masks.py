@@ -11,6 +11,7 @@ from trainables.dataset import DataError, Indices, near
 from trainables.layouts.mask_pairs import pair_name
 from trainables.loading.image_table import ImageTable
 from trainables.numerics.precision import Autocast
+from trainables.pixels.bands import preview
 from trainables.trainable import Trainable
 from trainables.transforms.geometry import normalize
 
@@ -63,6 +64,13 @@ def _short_names(name: str) -> list[str]:
     return ends
 
 
+def _shown(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return images (N, S, S, C) as uint8 RGB: of other channels the first three."""
+    if images.dtype == np.uint8:
+        return images
+    return np.stack([preview(image) for image in images])
+
+
 @torch.inference_mode()
 def watched_masks(
     trainable: Trainable,
@@ -82,12 +90,12 @@ def watched_masks(
     trainable.set_training(False)
     predicted = []
     for row in rows:
-        pixels = torch.from_numpy(table.images[row : row + 1]).to(device)
+        pixels = torch.from_numpy(np.array(table.images[row : row + 1])).to(device)
         with autocast():
             logits = trainable.model(normalize(pixels))["out"]
         predicted.append(logits[0].argmax(0).to(torch.uint8).cpu().numpy())
     return {
-        "images": table.images[rows].transpose(0, 2, 3, 1),
+        "images": _shown(table.images[rows].transpose(0, 2, 3, 1)),
         "truth": table.masks[rows],
         "predicted": np.stack(predicted),
         "names": np.array([pair_name(table.names[row]) for row in rows], dtype=str),

@@ -2,6 +2,7 @@
 shown as red, green and blue, and how their numbers become grey levels."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps
 from tifffile import TiffFile
 
 Array = npt.NDArray[Any]
+Bands = npt.NDArray[np.float32]  # (H, W, bands)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GREY, _RGB = (0, 1), 2  # of TIFF's PhotometricInterpretation
 _ORIENTATION = 274
@@ -24,11 +26,20 @@ class Reading:
     """Says how the bands of a file become an image.
 
     bands: from 1, those that are red, green and blue; none: as the file says. limits: the numbers
-    that become black and white; None: the least and the largest of their type.
+    that become black and white; None: the least and the largest of their type. channels: 3 for RGB
+    of 8 bits; more: the numbers of so many bands as they are.
     """
 
     bands: tuple[int, ...] = ()
     limits: tuple[float, float] | None = None
+    channels: int = 3
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Reading":
+        """Return the reading of `dataclasses.asdict`, also after JSON; empty: as the file says."""
+        low, high = plain.get("limits") or (0.0, 0.0)
+        limits = (low, high) if plain.get("limits") else None
+        return cls(tuple(plain.get("bands", ())), limits, plain.get("channels", 3))
 
 
 AS_THE_FILE_SAYS = Reading()
@@ -146,6 +157,52 @@ def read_rgb(data: bytes, reading: Reading, formats: tuple[str, ...]) -> Image.I
     if max(bands) > pixels.shape[2]:
         raise ValueError(f"{name}, so it has no band {max(bands)}: correct `bands`")
     return Image.fromarray(_grey_levels(pixels[..., [b - 1 for b in bands]], reading, name, bits))
+
+
+def read_numbers(data: bytes, reading: Reading, formats: tuple[str, ...]) -> Bands:
+    """Return the numbers of all bands, or of those that are asked for. Raises ValueError, and what
+    the decoders raise."""
+    pixels, name, _, _ = _pixels(data, formats)
+    count = pixels.shape[2]
+    if not reading.bands and count != reading.channels:
+        raise ValueError(
+            f"{name}, not {reading.channels}: correct `channels`, or choose some with `bands`"
+        )
+    if reading.bands and max(reading.bands) > count:
+        raise ValueError(f"{name}, so it has no band {max(reading.bands)}: correct `bands`")
+    if pixels.dtype.kind not in "buif":
+        raise ValueError(f"{name}, which are no real numbers")
+    chosen = pixels[..., [b - 1 for b in reading.bands]] if reading.bands else pixels
+    numbers = chosen.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} has numbers that are not finite: replace them")
+    return numbers
+
+
+def square_bands(numbers: Bands, size: int) -> Bands:
+    """Crop the center square and scale it to size x size px, band by band, as images are."""
+    height, width, count = numbers.shape
+    if (height, width) == (size, size):
+        return numbers
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    planes = (
+        Image.fromarray(np.ascontiguousarray(numbers[..., band])).resize(
+            (size, size), Image.Resampling.BILINEAR, box=box
+        )
+        for band in range(count)
+    )
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def preview(numbers: Bands) -> npt.NDArray[np.uint8]:
+    """Show the first three bands, or one, as RGB: (H, W, bands) → (H, W, 3) uint8, the least number
+    black and the largest white."""
+    shown = numbers[..., :3] if numbers.shape[-1] >= 3 else numbers[..., [0, 0, 0]]
+    low, high = float(shown.min()), float(shown.max())
+    grey: npt.NDArray[np.uint8] = np.rint((shown - low) * (255 / max(high - low, 1e-12)))
+    return grey.astype(np.uint8)
 
 
 def _grey_levels(pixels: Array, reading: Reading, name: str, bits: int) -> npt.NDArray[np.uint8]:

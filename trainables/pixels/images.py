@@ -12,12 +12,14 @@ from trainables.dataset import IGNORED, DataError, few
 from trainables.files import read_whole
 from trainables.pixels.bands import (
     AS_THE_FILE_SAYS,
+    Bands,
     Kind,
     Reading,
     check_plain,
     check_premultiplied,
     check_range,
     is_tiff,
+    read_numbers,
     read_rgb,
     tiff_kind,
 )
@@ -88,6 +90,19 @@ def open_image(path: Path, reading: Reading = AS_THE_FILE_SAYS) -> Image.Image:
         name = f"{kind}, which is not read" if kind else name_of(data)
         raise UnreadableImage(name) from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged input
+        raise UnreadableImage(reason_of(error)) from error
+
+
+def open_bands(path: Path, reading: Reading) -> Bands:
+    """Decode the numbers of all bands, upright: (H, W, channels). Raises as open_image."""
+    data = read_whole(path)
+    try:
+        return read_numbers(data, reading, FORMATS)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(name_of(data) if data else "empty file") from error
+    except Exception as error:  # decoders raise nearly everything on damaged input
         raise UnreadableImage(reason_of(error)) from error
 
 

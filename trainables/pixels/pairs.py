@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from trainables.files import read_whole
-from trainables.pixels.bands import AS_THE_FILE_SAYS, Reading, is_tiff, tiff_header
-from trainables.pixels.images import FORMATS, UnreadableImage, open_image, reason_of
+from trainables.pixels.bands import AS_THE_FILE_SAYS, Bands, Reading, is_tiff, tiff_header
+from trainables.pixels.images import FORMATS, UnreadableImage, open_bands, open_image, reason_of
 from trainables.pixels.mask_values import read_mask
 from trainables.pixels.palette import Ids, Palette
 
@@ -109,6 +109,16 @@ def open_pair_image(image: Path, mask: Path, reading: Reading = AS_THE_FILE_SAYS
     undone, _ = turns_to_undo(image, mask)
     opened = open_image(image, reading)
     return opened if undone == _UPRIGHT else opened.transpose(_BACK[undone])
+
+
+def open_pair_bands(image: Path, mask: Path, reading: Reading) -> Bands:
+    """Open an image as open_bands, turned so that its mask fits. Raises UnreadableImage."""
+    undone, _ = turns_to_undo(image, mask)
+    opened = open_bands(image, reading)
+    if undone == _UPRIGHT:
+        return opened
+    planes = (Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(opened, -1, 0))
+    return np.stack([np.asarray(plane.transpose(_BACK[undone])) for plane in planes], axis=-1)
 
 
 def read_pair_mask(image: Path, mask: Path, palette: Palette) -> Ids:

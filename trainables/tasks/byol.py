@@ -122,8 +122,16 @@ class Byol(Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ByolConfig = config
-        encoder, self.width = build_encoder(config.backbone, config.small_input)
+        encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
         self.model = ByolModel(encoder, self.width, config.hidden, config.projection)
+
+    @classmethod
+    def check(cls, config: Any, data: DataInfo) -> None:
+        if data.channels != 3:
+            raise ValueError(
+                f"its views change red, green and blue, and the data set has {data.channels} "
+                "channels: learn from three `bands`, or take rotation"
+            )
 
     @classmethod
     def select(cls, config: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ class Classify(Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ClassifyConfig = config
-        encoder, self.width = build_encoder(config.backbone, config.small_input)
+        encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
         self.model = Model(encoder, HEADS[config.head](self.width, len(data.classes)))
         for part in self._frozen():
             part.requires_grad_(False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas
 import torch
 from PIL import Image
@@ -16,11 +17,13 @@ from torch import Tensor
 from trainables.config import as_plain
 from trainables.dataset import DataInfo, Pixels
 from trainables.loading.image_table import ImageTable
-from trainables.pixels.images import square
+from trainables.pixels.bands import Reading, square_bands
+from trainables.pixels.images import open_bands, open_image, square
 from trainables.tasks.registry import TRAINABLES
 from trainables.training_config import TrainableConfig, with_present_keys
 from trainables.transforms.geometry import normalize
 
+Numbers = npt.NDArray[Any]
 MODEL = "model.json"  # beside weights.pt in a checkpoint's folder
 MOST_PIXELS = 2500**2  # of an image that is segmented in one piece
 _SIDES = (2048, 1024, 512)  # of tiles in px; smaller ones where a GPU's memory is short
@@ -35,6 +38,9 @@ def describe_model(trainable: str, config: TrainableConfig, table: ImageTable) -
         "classes": list(table.classes),
         "colours": [list(colour) for colour in table.colours],
         "size": table.size,
+        "reading": dict(table.reading),
+        "mean": list(table.mean),
+        "std": list(table.std),
     }
 
 
@@ -48,12 +54,37 @@ class Predictor:
         self.classes: list[str] = described["classes"]
         self.colours: list[list[int]] = described.get("colours", [])  # absent in older models
         self.size = int(described["size"])
-        self.trainable = kind(config, DataInfo(tuple(self.classes), self.size))
+        self.reading = Reading.of(described.get("reading", {}))
+        self.mean, self.std = (
+            np.array(described.get(name, ()), dtype=np.float32) for name in ("mean", "std")
+        )
+        info = DataInfo(tuple(self.classes), self.size, self.reading.channels)
+        self.trainable = kind(config, info)
         weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         self.trainable.model.load_state_dict(weights)
         self.trainable.set_training(False)
         self.trainable.model.to(device).eval()
         self.device = device
+
+    def open(self, path: Path) -> Numbers:
+        """Open an image as those that it was trained on. Raises UnreadableImage, OSError."""
+        if self.reading.channels == 3:
+            return np.asarray(open_image(path, self.reading))
+        return open_bands(path, self.reading)
+
+    def _checked(self, given: Any) -> Numbers:
+        """Return images as (B, H, W, channels): uint8 RGB, or normalized numbers."""
+        images, channels = np.asarray(given), self.reading.channels
+        images = images[None] if images.ndim == 3 else images
+        if channels != 3 and images.ndim == 4 and images.dtype.kind in "buif":
+            if images.shape[-1] == channels:
+                return np.asarray((images.astype(np.float32) - self.mean) / self.std)
+        elif images.ndim == 4 and images.shape[-1] == channels and images.dtype == np.uint8:
+            return images
+        wanted = "uint8" if channels == 3 else "numbers"
+        raise ValueError(
+            f"images must be (B, H, W, {channels}) {wanted}, not {images.shape} {images.dtype}"
+        )
 
 
 class Classifier(Predictor):
@@ -61,13 +92,13 @@ class Classifier(Predictor):
 
     @torch.inference_mode()
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """Classify images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3).
+        """Classify images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3). A model
+        of other channels takes their numbers as they are in files.
 
         Returns a row per image: `class`, `probability`, and one `p(<class>)` per class. Raises
         ValueError on another shape or type.
         """
-        images = _checked(model_input)
-        fitted = np.stack([np.asarray(square(Image.fromarray(i), self.size)) for i in images])
+        fitted = np.stack([self._square(image) for image in self._checked(model_input)])
         logits = self.trainable.model(normalize(_first_channels(fitted, self.device)))
         probabilities = logits.float().softmax(1).cpu().numpy()
         best = probabilities.argmax(1)
@@ -78,21 +109,27 @@ class Classifier(Predictor):
         columns |= {f"p({name})": probabilities[:, i] for i, name in enumerate(self.classes)}
         return pandas.DataFrame(columns)
 
+    def _square(self, image: Numbers) -> Numbers:
+        if image.dtype == np.uint8:
+            return np.asarray(square(Image.fromarray(image), self.size))
+        return square_bands(image, self.size)
+
 
 class Segmenter(Predictor):
     """Predicts which class every pixel shows."""
 
     @torch.inference_mode()
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Pixels:
-        """Segment images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3).
+        """Segment images: (B, H, W, 3) uint8 in [0, 255], any H and W, or one (H, W, 3). A model of
+        other channels takes their numbers as they are in files.
 
         Returns (B, H, W) uint8: places in `classes`. The image is not resized: a thing must have
         about as many px as in the training images. One of more than MOST_PIXELS is segmented in
         tiles that overlap. Raises ValueError on another shape or type.
         """
-        return np.stack([self._mask(image) for image in _checked(model_input)])
+        return np.stack([self._mask(image) for image in self._checked(model_input)])
 
-    def _mask(self, image: Pixels) -> Pixels:
+    def _mask(self, image: Numbers) -> Pixels:
         """Segment an image in one piece, else in the largest tiles that the memory holds."""
         sides = [side for side in _SIDES if side < max(image.shape[:2])]
         if image.shape[0] * image.shape[1] <= MOST_PIXELS or not sides:
@@ -102,12 +139,12 @@ class Segmenter(Predictor):
                 return tiled(image, side, self._whole)
         return tiled(image, sides[-1], self._whole)
 
-    def _whole(self, image: Pixels) -> Pixels:
+    def _whole(self, image: Numbers) -> Pixels:
         scores = self.trainable.model(normalize(_first_channels(image[None], self.device)))["out"]
         return np.asarray(scores[0].argmax(0).to(torch.uint8).cpu())
 
 
-def tiled(image: Pixels, side: int, segment: Callable[[Pixels], Pixels]) -> Pixels:
+def tiled(image: Numbers, side: int, segment: Callable[[Numbers], Pixels]) -> Pixels:
     """Segment an image in tiles of at most side x side px: (H, W, 3) → (H, W).
 
     A tile gives the classes of its middle; what it sees around it, another one gives. segment: (h,
@@ -145,15 +182,7 @@ def load(folder: Path, device: str = "cpu") -> Classifier | Segmenter | None:
     return (Segmenter if kind.PREDICTS == "masks" else Classifier)(folder, device)
 
 
-def _checked(given: Any) -> Pixels:
-    images = np.asarray(given)
-    images = images[None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise ValueError(f"images must be (B, H, W, 3) uint8, not {images.shape} {images.dtype}")
-    return images
-
-
-def _first_channels(images: Pixels, device: str) -> Tensor:
+def _first_channels(images: Numbers, device: str) -> Tensor:
     """Move channels first, as in the decoded cache: (B, H, W, 3) → (B, 3, H, W)."""
     return torch.from_numpy(images.copy()).permute(0, 3, 1, 2).to(device)
 

@@ -37,7 +37,7 @@ class Rotation(Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: RotationConfig = config
-        encoder, self.width = build_encoder(config.backbone, config.small_input)
+        encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
         self.model = Model(encoder, nn.Linear(self.width, 4))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

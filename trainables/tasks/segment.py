@@ -101,9 +101,9 @@ class Segment(Trainable):
         self.classes, self.side = data.classes, config.crop or data.size
         self.watched = config.watch
         if config.network == "fcn32s":
-            self.model, self.width = Fcn32s(len(data.classes), config.hidden), config.hidden
+            self.model, self.width = _fcn32s(config, data), config.hidden
         else:
-            self.model, self.width = DeepLabV3(len(data.classes)), 2048
+            self.model, self.width = DeepLabV3(len(data.classes), data.channels), 2048
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         low, high = self.config.scales
@@ -153,6 +153,10 @@ class Segment(Trainable):
         if self.config.dice:
             loss = loss + self.config.dice * dice_loss(logits, targets, counted)
         return loss
+
+
+def _fcn32s(config: SegmentConfig, data: DataInfo) -> Fcn32s:
+    return Fcn32s(len(data.classes), config.hidden, data.channels)
 
 
 def dice_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:

@@ -22,7 +22,12 @@ CROP_DRAWS = 2 + 2 * _TRIES
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Map uint8 in [0, 255] to float32, less ImageNet's channel means, over its deviations."""
+    """Map uint8 in [0, 255] to float32, less ImageNet's channel means, over its deviations.
+
+    Float images are normalized already, by their own data set, and returned as they are.
+    """
+    if images.is_floating_point():
+        return images
     return standardize(images.float() / 255.0)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
@@ -298,3 +299,12 @@ def test_images_that_were_moved_are_found(tmp_path: Path) -> None:
         write_image_list(read(config, None, cut=False), "fail", listing)
         assert open_images(listing).open(0)[0].shape == (40, 64, 3)
         (tmp_path / place).rename(tmp_path / "there")
+
+
+def test_a_producer_refuses_other_channels_than_rgb(home: Home, root: Path) -> None:
+    (root / "bands").mkdir()
+    pixels = np.zeros((64, 64, 4), dtype=np.uint8)
+    tifffile.imwrite(root / "bands/a.tif", pixels, photometric="minisblack", planarconfig="contig")
+    data = {"type": "image_folder", "subfolder": "bands", "labels": False, "channels": 4}
+    with pytest.raises(StudyError, match="stages.sam.config.dataset: a producer needs RGB"):
+        prepared(home, root, data)

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch import Tensor
@@ -236,3 +238,30 @@ def _trains_on(name: str, settings: dict[str, Any], seed: int) -> bool:
     """Whether an image of a set is in its training part with this split seed."""
     source = read(DatasetConfig(**settings, split_seed=seed), None)
     return name in {source.names[row] for row in source.parts["train"]}
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"trainable": "byol"}, "stages.a.config: its views change red, green and blue"),
+        ({"trainable": "classify", "weights": "imagenet"}, "weights 'imagenet' are for RGB"),
+    ],
+)
+def test_what_needs_rgb_is_refused_for_other_channels(
+    home: Home, tmp_path: Path, stage: dict[str, str], message: str
+) -> None:
+    for number, name in enumerate(("water", "wood")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for image in range(10):
+            pixels = np.full((16, 16, 4), 20 * number + image, dtype=np.uint8)
+            path = tmp_path / f"set/{name}/{image}.tif"
+            tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
+    data = {"type": "image_folder", "path": str(tmp_path / "set"), "size": 16, "channels": 4}
+    config = {"dataset": "x", **{k: v for k, v in stage.items() if k != "trainable"}}
+    stages = {"a": {"trainable": stage["trainable"], "config": config}}
+    study = from_mapping(
+        {"study": "s", "data": {"x": data}, "stages": stages, "compare": {"metric": "test/loss"}}
+    )
+    with pytest.raises(StudyError) as caught:
+        prepare(study, None, home)
+    assert message in "\n".join(caught.value.errors)
