@@ -128,7 +128,7 @@ def _report(error: BaseException, home: str | None) -> int:
         _say("interrupted")
         return 130
     if isinstance(error, UserError):
-        _say(f"error: {error}")
+        _say("\n".join(one_line(line, 2000) for line in f"error: {error}".splitlines()))
         return error.status
     if isinstance(error, BrokenPipeError) and _stdout_is_closed():
         return 1

@@ -23,6 +23,7 @@ class YamlError(Exception):
 
 
 _MAX_SIZE = 1_000_000  # values and letters of a file: aliases of aliases grow without bound
+_LONGEST_NAME = 4096  # as a path may be
 _MAX_DIGITS = 100  # of a number: PyYAML's time grows with their square
 # mappings that a study may leave out: --set creates them
 _MAY_BE_NEW = ("config", "resources", "compare", "grid", "reference", "early_stopping")
@@ -305,8 +306,14 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def study_name(study: str) -> str:
-    """Return the name of a study that is given by its file or name, also if the file is gone."""
+    """Return the name of a study that is given by its file or name, also if the file is gone.
+
+    Raises StudyError where no study can have such a name.
+    """
     try:
-        return str(read_file(find(study)).get("study", study))
+        name = str(read_file(find(study)).get("study", study))
     except StudyError:
-        return study
+        name = study
+    if printable(name) != name or len(name) > _LONGEST_NAME:
+        raise StudyError(name, ["no study has such a name"])
+    return name

@@ -63,6 +63,12 @@ def test_what_is_not_there_is_said(study: str, line: str) -> None:
     assert str(error.value) == f"{study}: 1 error\n  {line}"
 
 
+@pytest.mark.parametrize("name", ["\udcff", "a\x1b[0m", "a\nb\r", "x" * 5000])
+def test_what_cannot_be_a_name_is_refused(name: str) -> None:
+    with pytest.raises(StudyError, match="no study has such a name"):
+        study_name(name)
+
+
 def test_a_name_unlike_any_lists_what_there_is() -> None:
     with pytest.raises(StudyError) as error:
         find("zzzzzzzz")
