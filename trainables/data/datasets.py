@@ -5,6 +5,7 @@ The function returns the parts that the data set itself has; `read` cuts what is
 labels that are not wanted, so that both are the same for all types.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
@@ -25,7 +26,7 @@ from trainables.data.named_datasets import (
     read_mini_imagenet,
     read_office_home,
 )
-from trainables.dataset import DataError, near
+from trainables.dataset import DataError, few, near
 from trainables.layouts.class_names import warning_of
 from trainables.layouts.mask_pairs import check_patterns
 from trainables.layouts.name_labels import check_pattern
@@ -233,6 +234,16 @@ class DatasetConfig(Config):
         return Reading(tuple(self.bands or ()), limits, self.channels or 3)
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte that is not UTF-8
+
+
+def _check_text(names: list[str]) -> None:
+    """Raise DataError where a name is not UTF-8: it is in hashes, tables and pages."""
+    bad = [name for name in names if not name.isascii() and _SURROGATE.search(name)]
+    if bad:
+        raise DataError(f"names that are not UTF-8: {few(bad)}: rename these files or folders")
+
+
 def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     """Find the images of a data set, with parts `train`, `val` and `test`; decode none of them.
 
@@ -240,10 +251,12 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     Without `cut` (for producers) a set of files keeps the parts that it has; where it has no `val`,
     all its images are in `val`. Raises DataError.
     """
+    _check_text([str(config.path or root or "")])
     try:
         source = DATASETS[config.type].read(config, root)
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
+    _check_text([*source.classes, *source.names])
     if not config.labels:
         no_label = np.full(len(source.names), -1, np.int64)
         source = replace(source, classes=(), labels=no_label, masks=None)

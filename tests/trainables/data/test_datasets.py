@@ -1,5 +1,6 @@
 """Data sets on disk in every layout: which images, labels and splits they become."""
 
+import os
 import pickle
 import shutil
 from hashlib import md5
@@ -417,3 +418,15 @@ def test_a_limit_of_a_part_leaves_images_of_every_class(tmp_path: Path) -> None:
             DataError, match=f"limit {limit} of {part} is too small .* {cure} or more"
         ):
             image_folder(tmp_path, limit={part: limit})
+
+
+@pytest.mark.parametrize("place", ["class", "image", "folder"])
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path, place: str) -> None:
+    odd = os.fsdecode(b"\xff")
+    folder = fill(tmp_path / (odd if place == "folder" else "set"), {"a": 6, "b": 6})
+    if place == "class":
+        (folder / "a").rename(folder / odd)
+    elif place == "image":
+        next((folder / "a").iterdir()).rename(folder / "a" / f"{odd}.png")
+    with pytest.raises(DataError, match="^names that are not UTF-8: .*: rename these files or"):
+        image_folder(folder)
