@@ -66,7 +66,7 @@ def test_all_state_lies_in_a_home_of_any_path(home: Home, uri: str) -> None:
 )
 def test_mlflow_answers_to_its_own_names_only(uri: str, host: str, status: int) -> None:
     address = f"{uri}/api/2.0/mlflow/experiments/search?max_results=1"
-    assert requests.get(address, headers={"Host": host}, timeout=20).status_code == status
+    assert requests.get(address, headers={"Host": host}, timeout=120).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_page_of_another_origin_writes_nothing(uri: str, origin: str, status: 
         f"{uri}/api/2.0/mlflow/experiments/create",
         json={"name": f"from {origin}"},
         headers={"Origin": origin},
-        timeout=20,
+        timeout=120,
     )
     assert answer.status_code == status
 
@@ -92,3 +92,15 @@ def test_a_damaged_record_of_services_ends_none_that_run(home: Home, record: str
     finally:
         home.services.write_text(before, "utf-8")
     assert services.find(home, MlflowSettings()).mlflow_uri is not None
+
+
+def test_a_service_that_ends_while_starting_is_started_once_more_then_named_with_its_log(
+    tmp_path: Path,
+) -> None:
+    home, said = Home(tmp_path / "home").create(), []
+    nowhere = MlflowSettings(backend_store_uri="nonsense://database")
+    with pytest.raises(ServiceError, match=r"mlflow ended while starting .*mlflow\.log"):
+        services.start(home, nowhere, said.append, only=("mlflow",))
+    assert len(said) == 2 and said[1].endswith("starting it once more ...")
+    assert "nonsense" in (home.logs / "mlflow.log").read_text("utf-8")
+    assert services.stop(home) == []
