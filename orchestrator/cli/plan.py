@@ -81,7 +81,9 @@ def pixel_table(masks: MaskCounts) -> FittedTable:
         counts = {part: uncounted[part].get(value, 0) for part in parts}
         rows.append(Row(("not counted", value, *cells(counts)), "dim"))
     columns = [Column(f"{part} (pixels)", right=True) for part in parts]
-    return FittedTable((Column("  class"), Column("in masks"), *columns), _indented(rows))
+    return FittedTable(
+        (Column("  class"), Column("in masks", rank=1), *columns), _indented(rows), details=True
+    )
 
 
 def _indented(rows: Iterable[Row]) -> list[Row]:
