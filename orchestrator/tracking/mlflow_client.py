@@ -67,10 +67,11 @@ def mlflow_errors() -> Iterator[None]:
     except (MlflowException, requests.RequestException) as error:
         code = error.error_code if isinstance(error, MlflowException) else ""
         failed = (e for e in _causes(error) if isinstance(e, requests.RequestException))
-        request = next((e.request for e in failed if e.request is not None), None)
+        unanswered = next((e for e in failed if e.request is not None), None)
         message = " ".join(str(error).split())[:300]
-        if request is not None:
-            message = f"no answer{through_proxy(str(request.url))}: {innermost(error)}"
+        if unanswered is not None and unanswered.request is not None:
+            where = through_proxy(str(unanswered.request.url))
+            message = f"no answer{where}: {innermost(unanswered)}"
         elif code in _LOGIN:
             message = f"the login is refused ({message}): {_HOW_TO_LOG_IN}"
         raise TrackingError(message, code in (*_REFUSALS, *_LOGIN)) from error

@@ -9,12 +9,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from trainables.data.contract import Source
-from trainables.dataset import Indices, Pixels
+from trainables.dataset import DataError, Indices, Pixels
 from trainables.layouts.mask_pairs import pair_name
 from trainables.loading.image_table import ImageTable, open_table
 from trainables.pixels.bands import Reading
@@ -42,6 +44,29 @@ class OriginalImages:
     open: Callable[[int], tuple[Pixels, Pixels | None]]
 
 
+class _List(TypedDict):
+    """The content of a list of files."""
+
+    files: list[str]
+    masks: list[str] | None
+    palette: dict[str, Any] | None
+    bands: NotRequired[list[int]]
+    limits: NotRequired[list[float] | None]
+    names: list[str]
+    parts: dict[str, list[int]]
+    unreadable: list[int]
+
+
+def _read_list(path: Path) -> dict[str, Any] | None:
+    """Read a list of files; None where it is damaged."""
+    try:
+        listed = json.loads(path.read_bytes())
+        TypeAdapter(_List).validate_python(listed, strict=True)
+    except (ValueError, RecursionError, ValidationError):
+        return None
+    return dict(listed)
+
+
 def needs_table(source: Source) -> bool:
     """Return whether images must come from the decoded table: they have no files, or are no RGB."""
     return not source.files or source.bands is not None
@@ -59,8 +84,8 @@ def write_image_list(source: Source, on_corrupt: Literal["fail", "skip"], path: 
         "masks": [str(file.resolve()) for file in masks.files] if masks else None,
     }
     if path.is_file():  # its name is the hash of the content, but files may have been moved
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        if {name: listed[name] for name in places} == places:
+        known = _read_list(path)
+        if known is not None and {name: known[name] for name in places} == places:
             return
     faults = ((row, _fault(source, row)) for row in range(len(source.files)))
     errors = {row: reason for row, reason in faults if reason}
@@ -103,7 +128,9 @@ def open_images(path: Path) -> OriginalImages:
     """
     if path.suffix != ".json":
         return _of_table(open_table(path))
-    listed = json.loads(path.read_text(encoding="utf-8"))
+    listed = _read_list(path)
+    if listed is None:
+        raise DataError(f"{path} is damaged: submit the study again, which writes it anew")
     files, palette = listed["files"], _palette(listed["palette"])
     reading = Reading.of(listed)  # lists written before have none
 
