@@ -141,7 +141,9 @@ def _settled(
     try:
         return settle_copies(source, contents, config.on_copies)
     except DataError as error:
-        errors.add(f"data.{name}", str(error))
+        warnings = [note for note in source.notes if note.startswith("warning: ")]
+        for line in (str(error), *warnings):  # of a refused set no remarks are shown
+            errors.add(f"data.{name}", line)
         return source
 
 

@@ -51,7 +51,8 @@ class Source:
     split. files: one per image, or none where the images are held in memory. decode: index → RGB of
     any size, raises UnreadableImage. reading: how it decodes files; bands: where it reads more than
     RGB, index → (H, W, channels). passed_over: number of files beside the images that are not read,
-    by kind and reason; notes: what else a reader should know, one line each.
+    by kind and reason; notes: what else a reader should know, one line each; cut: the parts that
+    were cut from training images, since the set has none.
     """
 
     classes: tuple[str, ...]
@@ -65,6 +66,7 @@ class Source:
     bands: Callable[[int], Bands] | None = None
     passed_over: PassedOver = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cut: frozenset[str] = frozenset()
 
     @property
     def labelled(self) -> bool:

@@ -277,7 +277,8 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     classes = source.classes if source.labelled else ()
     parts = splits.complete(source.parts, source.labels, classes, cuts)
     parts = splits.limited(parts, source.labels, classes, most, config.split_seed)
-    return only_used(replace(source, parts=parts))
+    made = frozenset(parts.keys() - source.parts.keys())
+    return only_used(replace(source, parts=parts, cut=made))
 
 
 def _decoded_as(source: Source, reading: Reading) -> Source:

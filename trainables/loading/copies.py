@@ -28,16 +28,47 @@ def settle_copies(
     contents = [
         f"{row}" if content in no_copies else content for row, content in enumerate(contents)
     ]
+    source = kept_together(source, contents)
     if on_copies == "drop":
         source = without_copies(source, contents)
     elif errors := check_copies(source, contents):
         raise DataError("; ".join(errors))
-    note = note_of_copies(source, contents)
-    return replace(source, notes=(*source.notes, note)) if note else source
+    notes = (note_of_copies(source, contents), note_of_labels(source, contents))
+    return replace(source, notes=(*source.notes, *(note for note in notes if note)))
+
+
+def kept_together(source: Source, contents: Sequence[str]) -> Source:
+    """Train on the copies of an image of which some were cut into validation or test.
+
+    Where the data set has these parts itself, all stay as they are.
+    """
+    movable = {"train", *source.cut}
+    where: dict[str, set[str]] = {}
+    for part, rows in source.parts.items():
+        for row in rows:
+            where.setdefault(contents[row], set()).add(part)
+    moved = {content for content, parts in where.items() if len(parts) > 1 and parts <= movable}
+    if not moved:
+        return source
+    parts = {
+        part: np.array([r for r in rows if contents[r] not in moved], np.int64)
+        for part, rows in source.parts.items()
+    }
+    used = {int(row) for part, rows in parts.items() if part != "train" for row in rows}
+    every = np.concatenate(list(source.parts.values()))
+    inside = set(source.parts["train"].tolist())
+    train = [r for r in every.tolist() if r in inside or (r not in used and contents[r] in moved)]
+    parts["train"] = np.array(sorted(train), np.int64)
+    gone = [part for part, rows in parts.items() if not len(rows)]
+    if gone:
+        raise DataError(f"all images of {few(gone)} are copies of others: remove the copies")
+    count = sum(len(source.parts[part]) - len(parts[part]) for part in source.cut)
+    note = f"{count} copies of training images are trained on, not used for validation and test"
+    return replace(source, parts=parts, notes=(*source.notes, note))
 
 
 def check_copies(source: Source, contents: Sequence[str]) -> list[str]:
-    """Return an error for each two parts that share images, and for images with two labels.
+    """Return an error for each two parts that share images.
 
     contents: a hash of each image. The errors name pairs and the cure.
     """
@@ -53,14 +84,22 @@ def check_copies(source: Source, contents: Sequence[str]) -> list[str]:
                     f"({pairs_text(shared)}): remove one of each, or set `on_copies: drop` to "
                     f"leave {'them' if count > 1 else 'it'} out of {other}"
                 )
-    twice = [(names[0], names[1]) for names in _contradictions(source, contents).values()]
-    if twice and not errors:
-        errors.append(
-            f"{len(twice)} image{'s' if len(twice) > 1 else ''} of equal content "
-            f"{'have' if len(twice) > 1 else 'has'} two labels ({pairs_text(twice)}): keep the "
-            "right one of each, or set `on_copies: drop` to leave both out"
-        )
     return errors
+
+
+def note_of_labels(source: Source, contents: Sequence[str]) -> str | None:
+    """Warn of images of equal content with two labels in one part; None where there are none."""
+    used = {int(row) for rows in source.parts.values() for row in rows}
+    left = [content if row in used else f"{row}" for row, content in enumerate(contents)]
+    twice = [(names[0], names[1]) for names in _contradictions(source, left).values()]
+    if not twice:
+        return None
+    several = len(twice) > 1
+    return (
+        f"warning: {len(twice)} image{'s' if several else ''} of equal content "
+        f"{'have' if several else 'has'} two labels ({pairs_text(twice)}): keep the right one of "
+        "each, or set `on_copies: drop` to leave both out"
+    )
 
 
 def without_copies(source: Source, contents: Sequence[str]) -> Source:

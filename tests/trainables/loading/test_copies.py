@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
-from trainables.loading.copies import check_copies
+from trainables.loading.copies import check_copies, settle_copies
 from trainables.loading.decoded_cache import load_table
 from trainables.loading.fingerprints import content_hashes
 
@@ -80,14 +81,16 @@ def test_a_copy_under_another_name_is_named_with_its_pair_and_cure(
     assert counts(folder, on_copies="drop") == list(left.values())
 
 
-def test_the_same_file_under_two_labels_is_refused_wherever_it_lies(tmp_path: Path) -> None:
+def test_the_same_file_under_two_labels_is_warned_of_and_over_two_parts_refused(
+    tmp_path: Path,
+) -> None:
     folder = photographs(tmp_path / "set")
     (folder / "train/b/copy.png").write_bytes((folder / "train/a/2.png").read_bytes())
-    with pytest.raises(DataError) as caught:
-        table(folder)
-    assert str(caught.value) == (
-        "1 image of equal content has two labels (train/a/2.png = train/b/copy.png): keep the "
-        "right one of each, or set `on_copies: drop` to leave both out"
+    source = read(DatasetConfig(type="image_folder", path=str(folder)), None)
+    settled = settle_copies(source, content_hashes(source, tmp_path / "m"), "fail")
+    assert settled.notes[-1] == (
+        "warning: 1 image of equal content has two labels (train/a/2.png = train/b/copy.png): keep "
+        "the right one of each, or set `on_copies: drop` to leave both out"
     )
     assert counts(folder, on_copies="drop") == [11, 12, 12]
     with_labels = "1 of 13 test images is in train too"
@@ -122,8 +125,26 @@ def test_empty_tiles_of_a_set_with_masks_are_no_copies(tmp_path: Path) -> None:
     source = read(config, None)
     part = {source.names[row]: part for part, rows in source.parts.items() for row in rows}
     if part["images/1.png"] != part["images/2.png"]:
-        with pytest.raises(DataError, match="too, by content"):
-            load_table(config, tmp_path / "cache")
+        assert len(load_table(config, tmp_path / "cache").parts["train"]) > len(
+            source.parts["train"]
+        )
+
+
+def test_copies_in_a_set_that_is_cut_here_are_kept_in_training(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for label, name in enumerate("ab"):
+        for i in range(30):
+            photograph(folder / name / f"{i}.png", 100 * label + i // 2)  # each twice
+    for name in "ab":
+        for i in range(30):
+            photograph(folder / name / f"single{i}.png", 300 + 50 * ord(name) + i)
+    source = read(DatasetConfig(type="image_folder", path=str(folder)), None)
+    contents = content_hashes(source, tmp_path / "manifest")
+    assert check_copies(source, contents)
+    settled = settle_copies(source, contents, "fail")
+    assert check_copies(settled, contents) == []
+    assert sorted(np.concatenate(list(settled.parts.values()))) == list(range(120))
+    assert any("copies of training images are trained on" in note for note in settled.notes)
 
 
 def test_dropping_must_leave_images_of_every_class(tmp_path: Path) -> None:
