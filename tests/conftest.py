@@ -1,5 +1,6 @@
 """Small parts that several test files need: a home, a tiny data set, one task, gloo ranks."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest scope first, and last what is by itself: any free worker takes it."""
     order = {"services": 0, "studies": 2, "chaos": 3}
     items.sort(key=lambda item: order.get(_scope(item.nodeid), 1))
+
+
+@functools.cache
+def _go_to_the_background() -> None:
+    """Lower this process's priority to that of Ray's workers. Otherwise it would starve those of
+    the whole studies that another process tests meanwhile."""
+    os.nice(15)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ and _scope(item.nodeid) != "services":
+        _go_to_the_background()
 
 
 @pytest.fixture
