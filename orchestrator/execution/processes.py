@@ -49,6 +49,13 @@ def tells_of_memory(message: str) -> bool:
     return _NO_MEMORY.search(message) is not None
 
 
+class Outliving(subprocess.Popen[bytes]):
+    """A process that lives on when its object is dropped. Python warns of others."""
+
+    def __del__(self) -> None:
+        """Leave the process alone."""
+
+
 def spawn(
     command: Sequence[str], log: Path, mark: str, extra: Mapping[str, str], folder: str = "/"
 ) -> subprocess.Popen[bytes]:
@@ -59,7 +66,7 @@ def spawn(
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
     with log.open("ab") as output:
-        return subprocess.Popen(
+        return Outliving(
             command,
             env={**kept, **extra, MARK: mark},
             stdin=subprocess.DEVNULL,

@@ -1,5 +1,6 @@
 """Processes are found again by their mark, also when what started them has died, and ended."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -85,3 +86,11 @@ def test_settings_of_ray_and_mlflow_stay_with_the_caller(
     code = "import os; print(sorted(k for k in os.environ if k[:3] in ('RAY', 'MLF', 'OWN')))"
     spawn([sys.executable, "-c", code], tmp_path / "log", "m", {"RAY_X": "1"}).wait()
     assert (tmp_path / "log").read_text().strip() == str(["OWN", "RAY_X"])
+
+
+def test_a_process_that_lives_on_is_dropped_without_a_warning(tmp_path: Path) -> None:
+    """A notebook that starts services would be warned of each."""
+    family(tmp_path, "dropped")  # warnings are errors here
+    gc.collect()
+    (parent, *_) = marked("dropped")
+    end([parent])
