@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from orchestrator.reporting.schema_reference import markdown, names_text, topic_
 from orchestrator.storage.home import find_home
 from trainables.data.datasets import DATASETS
 from trainables.loading.mask_counts import MaskCounts
+
+_CLASSES_SHOWN = 100
+_RUNS_SHOWN = 100
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -49,7 +53,9 @@ def data(options: argparse.Namespace) -> int:
         if item.masks:
             Terminal(highlight=False).print(pixel_table(item.masks))
         elif count:
-            say(f"  {', '.join(item.source.classes)}")
+            names = item.source.classes[:_CLASSES_SHOWN]
+            more = f", and {count - len(names):,} more" if count > len(names) else ""
+            say(f"  {', '.join(names)}{more}")
         for line in item.remarks:
             say(f"  {line}")
     return 0
@@ -129,7 +135,12 @@ def show_plan(prepared: Prepared, out: Console) -> None:
     out.print(Text.assemble((prepared.study.name, "bold"), "  ", prepared.study.question))
     out.print()
     if prepared.planned:  # none where a search decides all of them
-        out.print(plan_table(prepared.planned))
+        out.print(plan_table(prepared.planned[:_RUNS_SHOWN]))
+    if rest := prepared.planned[_RUNS_SHOWN:]:
+        counts = Counter(item.state for item in rest)
+        states = ", ".join(f"{count:,} {state}" for state, count in counts.items())
+        line = f"and {len(rest):,} more Runs ({states}); `plan --json` shows all"
+        out.print(line, highlight=False, markup=False)
     for line in _searches_planned(prepared):
         out.print(line, highlight=False, markup=False)
 

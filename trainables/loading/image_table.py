@@ -5,14 +5,37 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from trainables.dataset import DataError, DataInfo, Indices
 
 FORMAT = 3  # of the folder and of what decides a pixel: raise it when either changes
 _BLOCK = 1 << 22  # bytes read at once
+
+
+class _Meta(TypedDict):
+    """The content of `meta.json`."""
+
+    fingerprint: str
+    format: int
+    parts: dict[str, int]
+    classes: list[str]
+    size: int
+    masks: bool
+    names: list[str]
+    colours: list[tuple[int, int, int]]
+    bytes: dict[str, int]
+    crc32: dict[str, int]
+    mean: NotRequired[list[float]]
+    std: NotRequired[list[float]]
+    reading: NotRequired[dict[str, Any]]
+
+
+_META = TypeAdapter(_Meta)
 
 
 @dataclass(frozen=True)
@@ -88,10 +111,14 @@ def fault(path: Path) -> str | None:
         meta = json.loads((path / "meta.json").read_bytes())
         if (meta["fingerprint"], meta["format"]) != (path.name, FORMAT):
             return "another data set's, or an older version's"
+        _META.validate_json((path / "meta.json").read_bytes(), strict=True)
         for name, size in meta["bytes"].items():
             if (actual := (path / name).stat().st_size) != size:
                 return f"damaged ({name} has {actual} bytes, must have {size})"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"damaged (meta.json: {'.'.join(map(str, first['loc']))}: {first['msg']})"
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return f"damaged ({error})"
     return None
 

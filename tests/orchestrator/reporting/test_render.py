@@ -45,6 +45,11 @@ def artist() -> Iterator[RenderProcess]:
     made.close()
 
 
+def children() -> set[psutil.Process]:
+    """The processes that this one has started."""
+    return set(psutil.Process().children())
+
+
 def drawn(artist: RenderProcess, folder: Path) -> None:
     deadline = time.monotonic() + 600
     while not artist.has_drawn(folder):
@@ -73,9 +78,9 @@ def test_folders_are_drawn_one_after_another(artist: RenderProcess, tmp_path: Pa
 def test_a_process_that_is_killed_costs_the_folder_that_it_drew(
     artist: RenderProcess, tmp_path: Path
 ):
-    folders = [keep(tmp_path / name, *range(1, 9)) for name in "ab"]
+    folders, before = [keep(tmp_path / name, *range(1, 9)) for name in "ab"], children()
     assert not artist.has_drawn(folders[0]) and not artist.has_drawn(folders[1])
-    (process,) = psutil.Process().children()
+    (process,) = children() - before
     process.kill()
     for folder in folders:
         drawn(artist, folder)
@@ -84,10 +89,10 @@ def test_a_process_that_is_killed_costs_the_folder_that_it_drew(
 
 
 def test_nothing_is_left_of_a_process_that_is_closed_while_it_draws(tmp_path: Path):
-    artist, folder = RenderProcess(), keep(tmp_path, *range(1, 9))
-    assert not artist.has_drawn(folder)
+    artist, folder, before = RenderProcess(), keep(tmp_path, *range(1, 9)), children()
+    assert not artist.has_drawn(folder) and children() > before
     artist.close()
-    assert psutil.Process().children() == []
+    assert children() == before
 
 
 def test_what_is_drawn_already_needs_no_process(artist: RenderProcess, tmp_path: Path):

@@ -275,6 +275,19 @@ def test_a_damaged_cache_is_refused_and_built_again(
     assert len(build(folder).images) == 20
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("classes", "cats"), ("size", "8"), ("parts", []), ("colours", [[1]]), ("bytes", {"a": None})],
+)
+def test_a_description_of_wrong_types_is_damaged(tmp_path: Path, key: str, value: object) -> None:
+    folder = make(tmp_path / "data")
+    path = tmp_path / "cache" / build(folder).fingerprint / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(DataError, match=rf"damaged \(meta.json: {key}.*: build it again"):
+        open_table(path.parent)
+    assert len(build(folder).images) == 20
+
+
 @pytest.mark.parametrize("file", ["images.npy", "labels.npy", "part_train.npy"])
 def test_one_bit_that_changed_is_named_and_the_cache_is_built_again(
     tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture

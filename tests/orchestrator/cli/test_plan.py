@@ -1,0 +1,63 @@
+"""Commands that read a study show as much as a reader can take in, and say how much is left."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from orchestrator.cli.main import main
+
+STUDY = """
+study: many
+question: Which seed?
+data: {{{data}}}
+stages:
+  only:
+    trainable: classify
+    config: {{dataset: x, backbone: resnet10_slim, small_input: true, epochs: 1}}
+seeds: {seeds}
+compare: {{metric: test/loss}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def write(seeds: int, data: str = "x: {type: digits, limit: 60}") -> None:
+    Path("many.yaml").write_text(STUDY.format(data=data, seeds=list(range(seeds))))
+
+
+@pytest.mark.parametrize(("seeds", "more"), [(100, 0), (120, 20)])
+def test_a_long_plan_is_cut_and_its_rest_counted(
+    capsys: pytest.CaptureFixture[str], seeds: int, more: int
+) -> None:
+    write(seeds)
+    assert main(["plan", "many.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert len([line for line in out.splitlines() if line.startswith("only ")]) == 100
+    rest = f"and {more} more Runs ({more} new); `plan --json` shows all"
+    assert (rest in out) == bool(more) and (" more Runs" in out) == bool(more)
+    assert main(["plan", "many.yaml", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == seeds
+
+
+@pytest.mark.parametrize(("classes", "more"), [(100, ""), (102, ", and 2 more")])
+def test_a_long_list_of_classes_is_cut(
+    capsys: pytest.CaptureFixture[str], classes: int, more: str
+) -> None:
+    for index in range(classes):
+        for part, count in {"train": 2, "val": 1, "test": 1}.items():
+            folder = Path("photos", part, f"c{index:03}")
+            folder.mkdir(parents=True)
+            for copy in range(count):
+                colour = (index, ["train", "val", "test"].index(part) * 9 + copy, 7)
+                Image.new("RGB", (8, 8), colour).save(folder / f"{copy}.png")
+    write(1, "x: {type: image_folder, path: photos, size: 8}")
+    assert main(["data", "many.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{classes} classes" in lines[0]
+    assert lines[1].endswith(f"c098, c099{more}")
