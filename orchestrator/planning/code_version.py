@@ -108,11 +108,20 @@ def known_modules() -> dict[str, Path]:
     return files
 
 
-@functools.cache
 def _tree(module: str) -> ast.Module:
+    return _parsed(_content(module))
+
+
+@functools.cache
+def _content(module: str) -> bytes:
     if module not in known_modules():
         raise CodeNotFound(f"there is no module {module}: the code version would not see it change")
-    return ast.parse(known_modules()[module].read_bytes())
+    return known_modules()[module].read_bytes()
+
+
+@functools.cache
+def _parsed(content: bytes) -> ast.Module:
+    return ast.parse(content)
 
 
 @functools.cache
@@ -187,7 +196,12 @@ def _text(module: str) -> str:
     """Return the code of a module as text that is the same on every Python. Imported names are
     replaced by the code that they stand for, so that its place does not count."""
     origins = {name: _named(*origin) for name, origin in _imported(module).items()}
-    return _written(_tree(module), origins)
+    return _text_of(_content(module), tuple(origins.items()))
+
+
+@functools.cache
+def _text_of(content: bytes, origins: tuple[tuple[str, str], ...]) -> str:
+    return _written(_parsed(content), dict(origins))
 
 
 def _named(origin: str, name: str) -> str:

@@ -21,7 +21,8 @@ CACHED = [
     function
     for function in vars(versions).values()
     if hasattr(function, "cache_clear") and function.__module__ == versions.__name__
-]
+    and function not in (versions._parsed, versions._text_of)  # they depend on a file's text alone
+]  # fmt: skip
 
 
 NEEDED = {"segment": {"network": "deeplabv3"}}
