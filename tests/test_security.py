@@ -157,7 +157,7 @@ def test_an_image_that_is_postscript_in_disguise_starts_no_interpreter(
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # it remembers that there was none
     lines = ["%!PS-Adobe-3.0 EPSF-3.0", "%%BoundingBox: 0 0 8 8", "%%EndComments", "showpage", ""]
     (tmp_path / "cat.jpg").write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(UnreadableImage, match="not an image"):
+    with pytest.raises(UnreadableImage, match="PostScript, which is not read"):
         open_image(tmp_path / "cat.jpg")
 
 
