@@ -181,7 +181,9 @@ def test_more_workers_than_the_cluster_has_is_said_at_once(command):
 
 @pytest.mark.slow
 def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(command):
-    study = command.study("long", epochs=60, form=ALONE)
+    study = command.study(
+        "long", epochs=300, form=ALONE
+    )  # so that it is not over when it is killed
     process = command.start("submit", study)
     key = command.training(study)
     run = command.runs("long")["full"]
@@ -197,7 +199,7 @@ def test_interrupting_stops_following_and_a_killed_driver_is_told_and_resumed(co
     after = command.runs("long")["full"]
     assert after["mlflow_run_id"] == run["mlflow_run_id"] and after["state"] == "FINISHED"
     history = command.mlflow().get_metric_history(run["mlflow_run_id"], "train/loss")
-    assert [point.step for point in history] == list(range(1, 61))
+    assert [point.step for point in history] == list(range(1, 301))
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_fits_at_once_have_ids_of_their_own(command: Command, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_template_that_is_killed_costs_no_run(command: Command) -> None:
-    study = command.study("killed", epochs=40, form=ALONE)
+    study = command.study("killed", epochs=200, form=ALONE)
     process = command.start("submit", study)
     command.training(study)
     for pid in templates(command):
