@@ -4,7 +4,9 @@ A process is known by its id and start time, its descendants by a mark in their 
 stays when the processes between have ended.
 """
 
+import itertools
 import os
+import random
 import re
 import socket
 import subprocess
@@ -17,6 +19,8 @@ from typing_extensions import TypedDict
 
 MARK = "ORCHESTRATOR_SERVICE"
 _GRACE_SECONDS = 8.0
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_PORT, _DRAWN = 15_000, 50
 _NO_MEMORY = re.compile(r"low on memory|out.?of.?memory|\bOOM\b|memory usage threshold", re.I)
 
 
@@ -35,6 +39,7 @@ class Entry(TypedDict):
     dashboard_url: NotRequired[str]
     uri: NotRequired[str]  # of MLflow
     port: NotRequired[int]
+    agent_port: NotRequired[int]  # of Ray's agent, which starts jobs
 
 
 class Record(TypedDict):
@@ -78,7 +83,25 @@ def spawn(
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports that no process listens on now."""
+    """Return different ports that no process listens on now.
+
+    They lie below those that the system gives to outgoing connections, where it can: one of these
+    could take a port before the service that it is meant for.
+    """
+    possible = range(_FIRST_PORT, _first_outgoing_port())
+    drawn = random.SystemRandom().sample(possible, min(len(possible), _DRAWN * count))
+    found = list(itertools.islice(filter(is_free, drawn), count))
+    return found if len(found) == count else _ports_of_the_system(count)
+
+
+def _first_outgoing_port() -> int:
+    try:
+        return int(_OUTGOING.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):  # not Linux
+        return 0
+
+
+def _ports_of_the_system(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for item in sockets:

@@ -29,6 +29,8 @@ from orchestrator.storage.home import Home
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _STOP_SECONDS = 60.0
+_AGENT_SECONDS = 300.0
+_NO_AGENT = "No available agent"  # how Ray 2.60 says that it is not ready to start jobs
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")  # as a traceback ends, and no line of a log
 _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
@@ -92,7 +94,7 @@ class Jobs:
                 shutil.copytree(package, Path(folder) / package.name, ignore=ignore)
             text = json.dumps(asdict(job))
             (Path(folder) / "job.json").write_text(text, encoding="utf-8")
-            self._client.submit_job(
+            self._submit_when_ready(
                 entrypoint=f"{shlex.quote(python)} -m orchestrator.driver.driver job.json",
                 submission_id=job.job_id,
                 runtime_env={"working_dir": folder, "env_vars": environment},
@@ -103,6 +105,19 @@ class Jobs:
                     "submitter": job.submitter,
                 },
             )
+
+    def _submit_when_ready(self, **request: Any) -> None:
+        """Submit a job, again while the cluster has nothing that could start it: on a busy machine
+        that comes up later than the dashboard."""
+        deadline = time.monotonic() + _AGENT_SECONDS
+        while True:
+            try:
+                self._client.submit_job(**request)
+                return
+            except RuntimeError as error:
+                if _NO_AGENT not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
 
     def running(self, study: str, home: Home) -> RunningJob | None:
         """Return the job of a home's study that has not ended; None where there is none."""

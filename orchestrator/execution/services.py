@@ -7,6 +7,7 @@ that it has recorded or that bear its mark: two homes on a machine never touch e
 import contextlib
 import os
 import secrets
+import socket
 import stat
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from orchestrator.execution.processes import (
     spawn,
     tree,
 )
-from orchestrator.storage.files import locked, read_json, write_json
+from orchestrator.storage.files import locked, read_json, write_json, write_secret
 from orchestrator.storage.home import Home
 from orchestrator.warm.switch import ray_command
 
@@ -47,6 +48,12 @@ _START_SECONDS = 300.0  # a busy machine takes minutes; a service that ends is s
 _TRIES = 2  # a head of Ray ends when its parts are not up within 15 s
 _PATIENCE_SECONDS = 30.0
 _PROBE_SECONDS = 3.0
+_AGENT_SECONDS = 60.0  # that a node's agent may come up later than the node
+_PORTS = (
+    "port dashboard-port dashboard-agent-listen-port dashboard-agent-grpc-port "
+    "ray-client-server-port node-manager-port object-manager-port metrics-export-port "
+    "runtime-env-agent-port"
+).split()
 
 Started = tuple[subprocess.Popen[bytes], dict[str, Any]]  # a service's process, and its record
 
@@ -99,7 +106,7 @@ def start(
             for left in reversed(range(_TRIES)):
                 if _is_up(home, settings, name, started[name]):
                     break
-                status, log = started[name].returncode, home.logs / f"{name}.log"
+                status, log = started[name].poll(), home.logs / f"{name}.log"
                 ended = f"{name} ended while starting (exit {status}): see {log}"
                 if not left:
                     raise ServiceError(ended)
@@ -213,22 +220,11 @@ def login(ray: RayService) -> dict[str, str]:
 def _start_ray(home: Home) -> Started:
     if not home.ray_token.is_file() or not home.ray_token.stat().st_size:
         home.ray_token.unlink(missing_ok=True)
-        _write_secret(home.ray_token, secrets.token_hex(32))
+        write_secret(home.ray_token, secrets.token_hex(32))
     os.chmod(home.ray_token, 0o600)
     _own_folder(home.ray_temp.parent)
-    names = (
-        "port",
-        "dashboard-port",
-        "dashboard-agent-listen-port",
-        "dashboard-agent-grpc-port",
-        "ray-client-server-port",
-        "node-manager-port",
-        "object-manager-port",
-        "metrics-export-port",
-        "runtime-env-agent-port",
-    )
-    *numbers, scaling, dashboard = free_ports(len(names) + 2)
-    ports = dict(zip(names, numbers, strict=True))
+    *numbers, scaling, dashboard = free_ports(len(_PORTS) + 2)
+    ports = dict(zip(_PORTS, numbers, strict=True))
     command = [*ray_command(home.ray_temp.parent / "warm"), "start", "--head", "--block"]
     command += [f"--{name}={port}" for name, port in ports.items()]
     command += [
@@ -250,7 +246,8 @@ def _start_ray(home: Home) -> Started:
     process = spawn(command, home.logs / "ray.log", _mark(home, "ray"), extra)
     address = f"{_node_address()}:{ports['port']}"
     url = f"http://127.0.0.1:{ports['dashboard-port']}"
-    return process, {"address": address, "dashboard_url": url}
+    agent = ports["dashboard-agent-listen-port"]
+    return process, {"address": address, "dashboard_url": url, "agent_port": agent}
 
 
 def _own_folder(path: Path) -> None:
@@ -280,6 +277,17 @@ def _has_nodes(ray: RayService) -> bool:
         return any(node["raylet"]["state"] == "ALIVE" for node in nodes["data"]["summary"])
     except (requests.RequestException, ValueError, KeyError, TypeError):
         return False
+
+
+def _has_agent(home: Home) -> bool:
+    """Return whether the head's agent listens. A head lives on without it, and starts no job."""
+    entry = (_services_of(home) or {}).get("ray")
+    if entry is None or "agent_port" not in entry:
+        return False
+    host = entry["address"].rpartition(":")[0]
+    with socket.socket() as client:
+        client.settimeout(_PROBE_SECONDS)
+        return client.connect_ex((host, entry["agent_port"])) == 0
 
 
 def _node_address() -> str:
@@ -318,13 +326,18 @@ def _is_up(
 ) -> bool:
     """Wait until a service answers. Returns False when its process has ended. Raises ServiceError
     when it does neither for minutes."""
-    deadline = time.monotonic() + _START_SECONDS
+    deadline, since = time.monotonic() + _START_SECONDS, None
     while time.monotonic() < deadline:
         services = find(home, settings)
         if name == "mlflow" and services.mlflow_uri is not None:
             return True
         if name == "ray" and services.ray is not None and _has_nodes(services.ray):
-            return True
+            since = since or time.monotonic()
+            if _has_agent(home):
+                return True
+            if time.monotonic() - since > _AGENT_SECONDS:
+                end(tree(process.pid))
+                return False
         if process.poll() is not None:
             return False
         time.sleep(0.2)
@@ -332,9 +345,3 @@ def _is_up(
     raise ServiceError(
         f"{name} did not answer within {_START_SECONDS:.0f} s: see {home.logs / f'{name}.log'}"
     )
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(secret)

@@ -154,3 +154,10 @@ def locked(path: Path, shared: bool = False, wait: bool = True) -> Iterator[None
     """Hold a lock for a block, as in `lock_file`."""
     with lock_file(path, shared, wait):
         yield
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a new file that only this user can read. Raises FileExistsError."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(secret)

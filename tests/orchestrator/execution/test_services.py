@@ -1,5 +1,6 @@
 """The services of a home, with a real MLflow server: where their state lies, whom they answer."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 import requests
 
 from orchestrator.config.mlflow_settings import MlflowSettings
-from orchestrator.execution import services
+from orchestrator.execution import processes, services
 from orchestrator.execution.services import ServiceError
 from orchestrator.storage.home import Home
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -19,7 +20,7 @@ REPOSITORY = Path(__file__).parents[3]
 _START = """
 import pathlib, sys
 from orchestrator.config.mlflow_settings import MlflowSettings
-from orchestrator.execution import services
+from orchestrator.execution import processes, services
 from orchestrator.storage.home import Home
 home = Home(pathlib.Path(sys.argv[1]))
 services.start(home, MlflowSettings(), print, only=("mlflow",))
@@ -104,3 +105,32 @@ def test_a_service_that_ends_while_starting_is_started_once_more_then_named_with
     assert len(said) == 2 and said[1].endswith("starting it once more ...")
     assert "nonsense" in (home.logs / "mlflow.log").read_text("utf-8")
     assert services.stop(home) == []
+
+
+def test_a_head_without_its_agent_is_started_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives on without, and starts no job. Here another process has the port of the agent."""
+    home, said = Home(tmp_path / "home").create(), []
+    agent = services._PORTS.index("dashboard-agent-listen-port")
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        draws = [taken.getsockname()[1]]
+
+        def ports(count: int) -> list[int]:
+            free = processes.free_ports(count)
+            return [*free[:agent], draws.pop(), *free[agent + 1 :]] if draws else free
+
+        def say(line: str) -> None:
+            said.append(line)
+            if "once more" in line:
+                monkeypatch.undo()
+
+        monkeypatch.setattr(services, "free_ports", ports)
+        monkeypatch.setattr(services, "_AGENT_SECONDS", 5.0)
+        try:
+            running = services.start(home, MlflowSettings(), say, only=("ray",))
+            assert running.ray is not None and services._has_agent(home)
+        finally:
+            services.stop(home)
+    assert "starting it once more" in said[-1]
