@@ -27,6 +27,7 @@ from orchestrator.config.mlflow_settings import MlflowSettings
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.execution import services
 from orchestrator.execution.worker import build_training
+from orchestrator.storage.files import write_secret
 from orchestrator.storage.home import Home
 from tests.conftest import ALONE, Tasks
 from trainables.data.datasets import DatasetConfig, read
@@ -295,7 +296,7 @@ def test_home_and_token_are_the_user_s_alone_whatever_the_umask(
     home = Home(tmp_path / "home").create()
     for path in (home.root, home.store, home.cache, home.plans, home.logs):
         assert mode(path) == 0o700
-    services._write_secret(home.ray_token, "abc")
+    write_secret(home.ray_token, "abc")
     assert mode(home.ray_token) == 0o600
 
 
