@@ -9,7 +9,7 @@ MOST_BYTES = 4 * 2**30  # of a file that is read whole; no image of a data set i
 
 
 class NotAFile(OSError):
-    """A path names a pipe, a device or a socket, or a file that is too large to be read whole."""
+    """Raised for a pipe, a device, a socket, and a file that is too large to be read whole."""
 
 
 def only_files(path: str, flags: int) -> int:

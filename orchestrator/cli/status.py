@@ -62,7 +62,7 @@ def status(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Listed:
-    """A study as `status` shows it: this home's newest submission, else the newest of others."""
+    """Holds a study as shown: this home's newest submission, else the newest of others."""
 
     submission: Submission
     owner: str  # name of the home that it belongs to; empty for this one

@@ -25,14 +25,14 @@ _NO_MEMORY = re.compile(r"low on memory|out.?of.?memory|\bOOM\b|memory usage thr
 
 
 class Identity(TypedDict):
-    """A process as `identity` writes it."""
+    """Names a process as `identity` writes it."""
 
     pid: int
     created: float
 
 
 class Entry(TypedDict):
-    """One service of services.json: where it answers, and its processes."""
+    """Describes a service in services.json: where it answers, and its processes."""
 
     processes: list[Identity]
     address: NotRequired[str]  # of Ray
@@ -43,7 +43,7 @@ class Entry(TypedDict):
 
 
 class Record(TypedDict):
-    """The content of services.json."""
+    """Describes what services.json holds."""
 
     ray: NotRequired[Entry]
     mlflow: NotRequired[Entry]
@@ -55,7 +55,7 @@ def tells_of_memory(message: str) -> bool:
 
 
 class Outliving(subprocess.Popen[bytes]):
-    """A process that lives on when its object is dropped. Python warns of others."""
+    """Starts a process that lives on when its object is dropped. Python warns of others."""
 
     def __del__(self) -> None:
         """Leave the process alone."""

@@ -216,7 +216,7 @@ _StoredRun = TypedDict("_StoredRun", get_type_hints(Run))  # type: ignore[misc]
 
 
 class _StoredComparison(TypedDict):
-    """What a plan wants compared."""
+    """Names what a plan wants compared."""
 
     metric: str
     stages: list[str] | None
@@ -225,7 +225,7 @@ class _StoredComparison(TypedDict):
 
 
 class _StoredSearch(TypedDict):
-    """A search of a plan."""
+    """Describes a search of a plan."""
 
     stage: str
     after: str | None
@@ -234,7 +234,7 @@ class _StoredSearch(TypedDict):
 
 
 class _StoredPlan(TypedDict):
-    """What `to_plain` writes, of this version."""
+    """Holds what `to_plain` of this version writes."""
 
     study: str
     question: NotRequired[str]

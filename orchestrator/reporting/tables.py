@@ -116,7 +116,7 @@ def _difference_cells(table: Table) -> list[list[str]]:
 
 
 def _class_tables(tables: Iterable[Table]) -> list[tuple[str, list[list[str]]]]:
-    """For tables of mean IoU, the IoU of each class in percent: a row per label.
+    """Return the IoU of each class in percent, for tables of mean IoU: a row per label.
 
     Means are over the seeds that have the class's figure. A class without pixels in the split has
     no column.

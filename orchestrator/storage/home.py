@@ -28,7 +28,7 @@ class HomeError(UserError):
 
 
 class _Named(TypedDict):
-    """The content of home.json."""
+    """Describes what home.json holds."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What the JSON files of a Run and of a search must hold, of which types: any other is damaged.
+"""Say what the JSON files of a Run and of a search must hold. A file with other types is damaged.
 
 They may hold more. Files of earlier versions have these keys too.
 """
@@ -11,19 +11,19 @@ _Epochs = list[dict[str, float | None]]
 
 
 class AttemptRecord(TypedDict):
-    """The content of `attempt`."""
+    """Describes what `attempt` holds."""
 
     attempt: int
 
 
 class AnyRecord(TypedDict):
-    """What is read of a file that may be damaged otherwise."""
+    """Holds what is read of a file that may be damaged otherwise."""
 
     attempt: NotRequired[int]
 
 
 class ProgressRecord(AttemptRecord):
-    """What `progress.json` holds beside the fields of `Progress`, of any version."""
+    """Holds what `progress.json` of any version has beside the fields of `Progress`."""
 
     time: float
     history: _Epochs
@@ -33,7 +33,7 @@ class ProgressRecord(AttemptRecord):
 
 
 class DoneRecord(TypedDict):
-    """The content of `done.json`."""
+    """Describes what `done.json` holds."""
 
     attempt: NotRequired[int]
     best_epoch: int
@@ -43,7 +43,7 @@ class DoneRecord(TypedDict):
 
 
 class EndedRecord(AttemptRecord):
-    """The content of `ended.json`."""
+    """Describes what `ended.json` holds."""
 
     state: Literal["FAILED", "KILLED"]
     reason: str
@@ -52,26 +52,26 @@ class EndedRecord(AttemptRecord):
 
 
 class OriginRecord(TypedDict):
-    """The content of `origin.json`."""
+    """Describes what `origin.json` holds."""
 
     run_id: str
 
 
 class _File(TypedDict):
-    """A file as `describe` describes it."""
+    """Holds a file as `describe` describes it."""
 
     bytes: int
     sha256: str
 
 
 class ImageRecord(TypedDict):
-    """The record of a producer's image."""
+    """Describes what the record of a producer's image holds."""
 
     files: dict[str, _File]
 
 
 class _TrialRecord(TypedDict):
-    """A trial in `trials.json`, under the names of any version."""
+    """Describes a trial in `trials.json`, under the names of any version."""
 
     index: int
     values: dict[str, Any]
@@ -89,7 +89,7 @@ class _TrialRecord(TypedDict):
 
 
 class TrialsRecord(TypedDict):
-    """The content of `trials.json`."""
+    """Describes what `trials.json` holds."""
 
     seconds: NotRequired[float]
     most: NotRequired[int | None]

@@ -16,7 +16,7 @@ from trainables.monitoring.record_files import MAPS
 
 
 class RenderProcess:
-    """One process of `orchestrator.reporting.render`, which draws one folder after another.
+    """Runs one process of `orchestrator.reporting.render`, which draws one folder after another.
 
     It starts with the first folder, and again when it has died; `close` ends it.
     """
@@ -92,7 +92,7 @@ class RenderProcess:
         return line
 
     def _bury(self, process: subprocess.Popen[bytes], messages: IO[bytes]) -> None:
-        """The process died over the first folder: note why, and ask another for the rest."""
+        """Note why the process died over the first folder, and ask another for the rest."""
         messages.seek(0)
         lines = messages.read().decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]

@@ -25,7 +25,7 @@ _CALLS_AT_ONCE, _MOST_NAMES = 8, 8
 
 
 class _Progress(TypedDict, total=False):
-    """The tag `progress` of a Run or a search, of any version."""
+    """Describes the tag `progress` of a Run or a search, of any version."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
     done: float

@@ -10,7 +10,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import (
 
 
 class QuickTorchTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
-    """A TorchTrainer for functions that read their own data.
+    """Trains like a TorchTrainer, for functions that read their own data.
 
     It starts no process that hands out Ray's data sets, and at the end of a fit it does not wait
     for the clean-up actor, which looks once a second whether it should end.

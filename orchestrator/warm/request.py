@@ -1,5 +1,7 @@
-"""The request that a starting worker sends to the template, over a Unix socket. Standard library
-only: every worker of the cluster loads this file before anything else."""
+"""Send and receive the request that a starting worker makes of the template, over a Unix socket.
+
+Standard library only: every worker of the cluster loads this file before anything else.
+"""
 
 import json
 import os
@@ -25,7 +27,7 @@ _PEER = struct.Struct("3i")  # process, user and group id
 
 @dataclass(frozen=True)
 class Request:
-    """A worker to start, as Ray has asked for it. Its standard files travel beside it."""
+    """Describes a worker to start, as Ray has asked for it. Its standard files travel beside it."""
 
     argv: list[str]  # Ray's worker script and its arguments
     environment: dict[str, str]
@@ -35,7 +37,7 @@ class Request:
 
     @property
     def job(self) -> tuple[str, str] | None:
-        """The job and the node's raylet. None for a worker of no job."""
+        """Return the job and the node's raylet; None for a worker of no job."""
         job = self.environment.get("RAY_JOB_ID")
         return (job, self.environment.get("RAY_RAYLET_PID", "")) if job else None
 

@@ -1,4 +1,4 @@
-"""Where workers start warm: the command that starts a node of Ray, and what a job asks for."""
+"""Decide where workers start warm: give the command that starts a node, and what a job asks for."""
 
 import os
 import sys

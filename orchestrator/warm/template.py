@@ -1,4 +1,4 @@
-"""The warm template of a node: a process that has loaded the large libraries and forks workers.
+"""Runs the warm template of a node, which has loaded the large libraries and forks workers.
 
 python -P template.py SOCKET PARENT   (the process with whose end it ends)
 
@@ -41,7 +41,7 @@ Job = tuple[str, str]
 
 
 class UnsafeFork(Exception):
-    """A process forked from this one would not be as good as a new one."""
+    """Raised where a process forked from this one would not be as good as a new one."""
 
 
 def load(modules: Sequence[str]) -> None:

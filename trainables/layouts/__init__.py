@@ -1,1 +1,1 @@
-"""How data sets lie in folders: which files are images, and which split and class each has."""
+"""Finds the images of a data set in its folders, and the split and class of each."""

@@ -12,7 +12,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")  # of Windows
 
 
 class FilesBeside:
-    """The files around a CSV file, by the names that its rows may give them."""
+    """Finds the files around a CSV file by the names that its rows may give them."""
 
     def __init__(self, file: Path) -> None:
         self._folder = file.parent

@@ -32,7 +32,10 @@ _NO_LABEL = frozenset(("", "none", "nan", "null", "na", "n/a", "?", "unknown"))
 
 @dataclass(frozen=True)
 class _Row:
-    """One image. line: in the file, from 1; label and split: "" where there is no such column."""
+    """Describes one image.
+
+    line: in the file, from 1; label and split: "" where there is no such column.
+    """
 
     line: int
     name: str

@@ -45,7 +45,7 @@ class OriginalImages:
 
 
 class _List(TypedDict):
-    """The content of a list of files."""
+    """Describes what a list of files holds."""
 
     files: list[str]
     masks: list[str] | None

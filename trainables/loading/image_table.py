@@ -18,7 +18,7 @@ _BLOCK = 1 << 22  # bytes read at once
 
 
 class _Meta(TypedDict):
-    """The content of `meta.json`."""
+    """Describes what `meta.json` holds."""
 
     fingerprint: str
     format: int

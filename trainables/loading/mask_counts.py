@@ -31,7 +31,7 @@ Look = MaskTally | str  # what a mask holds, or why it cannot be used
 
 @dataclass(frozen=True)
 class MaskCounts:
-    """The pixels of a data set with masks.
+    """Counts the pixels of a data set with masks.
 
     names: of the images; files: of the masks, for messages; looks: what each mask holds; parts: as
     in the source; palette: None for masks in memory.

@@ -1,1 +1,1 @@
-"""What the pixels of files mean: images as RGB, masks as class ids."""
+"""Reads what the pixels of files mean: images as RGB, masks as class ids."""

@@ -47,8 +47,11 @@ AS_THE_FILE_SAYS = Reading()
 
 @dataclass(frozen=True)
 class Kind:
-    """What a TIFF holds. dtype: of its numbers; bits: of one number; photometric: of TIFF; alpha:
-    the kind of transparency of the band after red, green and blue, or after grey; 0: none."""
+    """Tells what a TIFF holds.
+
+    dtype: of its numbers; bits: of one number; photometric: of TIFF; alpha: the kind of
+    transparency of the band after red, green and blue, or after grey; 0: none.
+    """
 
     dtype: np.dtype[Any]
     bands: int

@@ -51,7 +51,7 @@ _OTHERS = (  # place, bytes → what the file is
 
 
 class UnreadableImage(OSError):
-    """A file exists but holds no complete image. The text is the reason in a few words."""
+    """Raised where a file holds no complete image. The text is the reason in a few words."""
 
 
 def unreadable_images(reasons: Mapping[str, str]) -> DataError:

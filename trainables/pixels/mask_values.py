@@ -34,7 +34,7 @@ Numbers = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class MaskValues:
-    """The pixels of a mask file.
+    """Holds the pixels of a mask file.
 
     values: (H, W) numbers as they are stored, or (H, W, 3) uint8 colors. factor: grey levels of 1,
     2 and 4 bits are shown as their number times this. palette: index → the color that it shows,
