@@ -30,7 +30,7 @@ COMMANDS = {
     "submit": ("submit", "study set data address json", "run what is not done, then compare"),
     "plan": ("plan", "study set data json", "show what submit would run; start nothing"),
     "status": ("status", "study? json", "show the state of every study, or all details of one"),
-    "compare": ("status", "study json", "print the table that answers the study's question"),
+    "compare": ("status", "study format json", "print the table that answers the study's question"),
     "stop": ("runs", "study", "stop a study; submit it again to go on"),
     "logs": ("runs", "run", "print the log of a Run, also of a failed one"),
     "predict": (
@@ -60,6 +60,9 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "dry_run": ("--dry-run", {"action": "store_true", "help": "list the files, remove nothing"}),
     "name?": ("name", {"metavar": "NAME", "nargs": "?", "help": "such as classify, csv, search"}),
     "markdown": ("--markdown", {"action": "store_true", "help": "print the whole reference"}),
+    "format": ("--format", {"metavar": "FORM",
+                            "choices": ("text", "csv", "markdown", "latex", "json"),
+                            "help": "of the tables: text, csv, markdown, latex, json (--json)"}),
     "json": ("--json", {"action": "store_true", "help": "print JSON on standard output"}),
 }  # fmt: skip
 

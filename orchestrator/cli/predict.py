@@ -18,8 +18,8 @@ from PIL import Image
 from orchestrator.cli.console import MESSAGES, say
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
+from orchestrator.drawing.mask_plots import default_colors, painted
 from orchestrator.execution import services
-from orchestrator.reporting.mask_plots import default_colors, painted
 from orchestrator.storage.home import find_home
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import DAMAGED

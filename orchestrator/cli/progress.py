@@ -15,7 +15,7 @@ from orchestrator.cli.console import Column, FittedTable, Row
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
 from orchestrator.reporting.comparison import State
-from orchestrator.reporting.tables import number
+from orchestrator.reporting.numbers import number
 from orchestrator.storage.run_records import current_progress
 from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker

@@ -18,8 +18,9 @@ from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.services import Services
 from orchestrator.planning.plan import UnknownPlan
-from orchestrator.reporting.comparison import State, tables, unfinished
-from orchestrator.reporting.tables import as_json, as_text
+from orchestrator.reporting.comparison import State, Table, tables, unfinished
+from orchestrator.reporting.exports import as_csv, as_json
+from orchestrator.reporting.tables import as_latex, as_markdown, as_text
 from orchestrator.storage.home import Home, find_home
 from orchestrator.tracking.comparison_report import write_comparison
 from orchestrator.tracking.mlflow_client import TrackedRun
@@ -131,10 +132,9 @@ def compare(options: argparse.Namespace) -> int:
         MESSAGES.print(f"this submission belongs to home {owner}", markup=False)
     spec, runs = comparison(submission.plan), records(submission)
     compared = tables(runs, spec)
-    if options.json:
-        say(json.dumps(as_json(compared), indent=1))
-    else:
-        say(f"{submission.plan['question']}\n\n{as_text(compared)}")
+    form = "json" if options.json else options.format or "text"
+    say(_written(form, compared, submission.plan, unfinished(runs, spec)))
+    if form == "text":
         for line in filter(None, map(best_trial, submission.searches)):
             say(line)
         say(unfinished(runs, spec) or "")
@@ -142,6 +142,21 @@ def compare(options: argparse.Namespace) -> int:
         write_comparison(tracker, submission)
     MESSAGES.print(f"tables and figures: {_address(str(uri), submission)}/artifacts")
     return 0
+
+
+def _written(
+    form: str, compared: Sequence[Table], plan: Mapping[str, Any], note: str | None
+) -> str:
+    """Return the comparison in one of the forms of `--format`."""
+    if form == "json":
+        return json.dumps(as_json(compared), indent=1)
+    if form == "csv":
+        return as_csv(compared).rstrip()
+    if form == "latex":
+        return as_latex(compared)
+    if form == "markdown":
+        return as_markdown(compared, plan["question"], plan["study"], note).rstrip()
+    return f"{plan['question']}\n\n{as_text(compared)}"
 
 
 def _reconciled(home: Home, running: Services, study: str | None) -> list[_Listed]:

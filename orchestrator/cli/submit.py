@@ -31,7 +31,8 @@ from orchestrator.planning.code_version import git_commit, tree_version
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.planning.prepare import Prepared, build_caches, build_ids, store_plan
 from orchestrator.reporting.comparison import State, tables, unfinished
-from orchestrator.reporting.tables import as_json, as_text
+from orchestrator.reporting.exports import as_json
+from orchestrator.reporting.tables import as_text
 from orchestrator.storage.files import locked
 from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.tracking.mlflow_client import TrackingError

@@ -47,7 +47,7 @@ class Resources(Config):
 # Plot of a comparison → what it shows. To add one: a line here, and a file of that name in
 # orchestrator/plots/, which draws it.
 PLOTS = {
-    "bars": "mean of each row, with standard deviation, single seeds and reference",
+    "bars": "mean of each row, with its 95 % interval, single seeds and reference",
     "curves": "the compared metric over the epochs",
     "loss": "validation loss over the epochs, of every stage",
     "tsne": "t-SNE maps of the validation features after the last epoch",

@@ -1,4 +1,4 @@
-"""Draws the compared means as bars, with deviation, single seeds and reference figures."""
+"""Draws the compared means as bars, with 95 % intervals, single seeds and reference figures."""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from orchestrator.drawing.style import COLORS, axis_label, label_styles, stacked_axes, wrapped
 from orchestrator.plots.contract import Plot, PlotData
 from orchestrator.reporting.comparison import Row, Table, finite
-from orchestrator.reporting.style import COLORS, axis_label, label_styles, stacked_axes, wrapped
+from orchestrator.reporting.numbers import number
 from orchestrator.reporting.tables import shown
 from trainables.metrics import in_percent
 
@@ -79,21 +80,30 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _draw_bar(axes: Axes, y: int, row: Row, color: str) -> None:
-    """Reference above, deviation in the middle, seeds below, so that no mark hides another."""
+    """Reference above, interval in the middle, seeds below, so that no mark hides another."""
     mean = row.mean if row.mean is not None and math.isfinite(row.mean) else None
     seeds = [value for value in row.values if math.isfinite(value)]
-    marks = [(mean or 0.0) + (row.std or 0.0), *seeds, finite(row.reference) or 0.0]
-    end = max(0.0, *marks)  # the figure stands to the right of every mark
+    high = row.interval.high if row.interval else 0.0
+    end = max(0.0, mean or 0.0, high, *seeds, finite(row.reference) or 0.0)
     axes.barh(y, mean or 0.0, height=0.8, color=color, alpha=0.55)
-    if row.std is not None and mean is not None:
-        axes.errorbar(mean, y, xerr=row.std, fmt="k", capsize=3, label="± one standard deviation")
+    if row.interval is not None and mean is not None:
+        ends = [[mean - row.interval.low], [row.interval.high - mean]]
+        axes.errorbar(mean, y, xerr=ends, fmt="k", capsize=3, label="95 % interval of the mean")
     if seeds and row.n > 1:
         axes.plot(seeds, [y + 0.32] * len(seeds), "ko", markersize=3, label="one seed")
     if row.reference is not None:
         axes.plot(row.reference, y - 0.32, "wD", mec="black", ms=5, label="reference figure")
-    unit = " %" if in_percent(row.metric) and mean is not None else ""
-    text = f"{shown(row)}{unit}" + (f"  (n={row.n})" if row.n else "")
-    axes.annotate(text, (end, y), xytext=(9, 0), textcoords="offset points", va="center")
+    offset = "offset points"  # to the right of every mark
+    axes.annotate(_caption(row), (end, y), xytext=(9, 0), textcoords=offset, va="center")
+
+
+def _caption(row: Row) -> str:
+    """Return `48.41 % [43.3, 53.5]  (n=3)`: mean, interval and n."""
+    percent = in_percent(row.metric) and finite(row.mean) is not None
+    text = f"{shown(row)}{' %' if percent else ''}"
+    if row.interval is not None:
+        text += f"  [{', '.join(number(row.metric, end) for end in row.interval)}]"
+    return text + (f"  (n={row.n})" if row.n else "")
 
 
 PLOT = Plot(draw)

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from matplotlib.figure import Figure
 
+from orchestrator.drawing.mask_plots import MaskRow
+from orchestrator.drawing.style import Pixels
 from orchestrator.reporting.comparison import Table
-from orchestrator.reporting.mask_plots import MaskRow
-from orchestrator.reporting.style import Pixels
 
 
 class PlotData(Protocol):

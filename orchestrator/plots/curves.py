@@ -20,9 +20,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from orchestrator.plots.contract import Plot, PlotData
-from orchestrator.reporting.comparison import Table
-from orchestrator.reporting.style import (
+from orchestrator.drawing.style import (
     COLORS,
     DASHES,
     MARKERS,
@@ -31,6 +29,8 @@ from orchestrator.reporting.style import (
     stacked_axes,
     wrapped,
 )
+from orchestrator.plots.contract import Plot, PlotData
+from orchestrator.reporting.comparison import Table
 from trainables.metrics import METRICS, in_percent, metric_of
 
 Points = Sequence[tuple[int, float]]  # (epoch, value)

@@ -2,8 +2,8 @@
 
 from matplotlib.figure import Figure
 
+from orchestrator.drawing.mask_plots import draw_mask_grid
 from orchestrator.plots.contract import Plot, PlotData
-from orchestrator.reporting.mask_plots import draw_mask_grid
 
 
 def draw(data: PlotData) -> Figure:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from orchestrator.drawing.style import Pixels, wrapped
 from orchestrator.plots.contract import Plot, PlotData
-from orchestrator.reporting.style import Pixels, wrapped
 
 
 def draw(data: PlotData) -> Figure:

@@ -1,4 +1,4 @@
-"""Turns Runs into tables: mean, standard deviation and n over seeds, beside reference figures.
+"""Turns Runs into tables: mean, its interval and n over seeds, beside reference figures.
 
 Plain data in, plain data out. Runs of different tasks or data sets never share a table, and Runs
 of different configurations never share a row.
@@ -11,7 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
+
+from orchestrator.statistics.intervals import Interval, mean_interval
+from orchestrator.statistics.paired import PairedTest, paired_test
+from trainables.metrics import in_percent
 
 _LISTED = 8  # Runs that a note names; of more it says "and 3 more"
 
@@ -91,6 +96,11 @@ class Sample(ABC):
         defined = self.n > 1 and finite(self.mean) is not None
         return statistics.stdev(self.values) if defined else None
 
+    @property
+    @abstractmethod
+    def interval(self) -> Interval | None:
+        """Return the 95 % interval of the mean over seeds; None where it is undefined."""
+
 
 @dataclass(frozen=True)
 class Row(Sample):
@@ -108,6 +118,12 @@ class Row(Sample):
     @property
     def values(self) -> tuple[float, ...]:
         return tuple(float(run.metrics[self.metric]) for run in self.runs)
+
+    @property
+    def interval(self) -> Interval | None:
+        """No metric is negative, and a share is 1 at most: the interval is cut to that."""
+        within = Interval(0.0, 1.0 if in_percent(self.metric) else math.inf)
+        return mean_interval(self.values, within=within)
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -131,11 +147,36 @@ class PairedDifference(Sample):
     first: Row
     second: Row
 
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """Return the seeds that both have, in the order of the first."""
+        return tuple(seed for seed in self.first.by_seed if seed in self.second.by_seed)
+
+    @property
+    def unpaired(self) -> tuple[int, ...]:
+        """Return the seeds that only one of the two has, ascending."""
+        return tuple(sorted(self.first.by_seed.keys() ^ self.second.by_seed.keys()))
+
+    @property
+    def metric(self) -> str:
+        return self.first.metric
+
     @property
     def values(self) -> tuple[float, ...]:
-        second = self.second.by_seed
-        pairs = [(v, second[seed]) for seed, v in self.first.by_seed.items() if seed in second]
-        return tuple(value - other for value, other in pairs)
+        first, second = self.first.by_seed, self.second.by_seed
+        return tuple(first[seed] - second[seed] for seed in self.seeds)
+
+    @cached_property
+    def test(self) -> PairedTest:
+        """Test whether the two differ."""
+        first, second = self.first.by_seed, self.second.by_seed
+        return paired_test(
+            [first[seed] for seed in self.seeds], [second[seed] for seed in self.seeds]
+        )
+
+    @property
+    def interval(self) -> Interval | None:
+        return self.test.interval
 
 
 @dataclass(frozen=True)

@@ -1,92 +1,115 @@
-"""Writes the tables of a comparison as text, Markdown, CSV and JSON."""
+"""Writes the tables of a comparison as text, Markdown and LaTeX, with what they show in words."""
 
-import csv
-import io
 import math
-import statistics
-from collections.abc import Iterable, Sequence
-from typing import Any
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from orchestrator.reporting.comparison import Row, RunRecord, Sample, Table, finite
+from orchestrator.reporting.comparison import Row, RunRecord, Sample, Table
+from orchestrator.reporting.numbers import interval_text, number, p_text
+from orchestrator.reporting.verdicts import Gain, caveats, gains, verdict
+from orchestrator.statistics.intervals import Interval, mean_interval
 from trainables.metrics import METRICS, in_percent, metric_of
 
-JSON_KEYS = ("stage", "label", "metric", "n", "mean", "std", "reference")
-_CSV_COLUMNS = (*JSON_KEYS, "trainable", "dataset")
 _EMPTY = "No Run of the compared stages reports the metric."
+_INTERVAL = "95 % interval"
+_WIDTH = 80  # characters of a line of words
+_EXPLAINED = "95 % interval: of the mean over n seeds, by Student's t."
+_LATEX = re.compile(r"[\\{}$&#_%~^]")
+
+
+class Part(NamedTuple):
+    """A table as text cells, its first line the header, and the sentences below it."""
+
+    title: str
+    cells: list[list[str]]
+    sentences: tuple[str, ...] = ()
 
 
 def shown(row: Row) -> str:
-    """`71.23 ± 0.45`: mean and deviation, percent with two decimals, else four digits."""
-    return _with_spread(row, row.metric) if row.runs else "no finished Run"
+    """`71.23`: the mean, percent with two decimals, else four digits."""
+    return _mean(row, row.metric) if row.runs else "no finished Run"
 
 
-def _with_spread(sample: Sample, metric: str, sign: str = "") -> str:
-    """Return mean ± standard deviation. sign: `+` to write the sign of a difference."""
-    if sample.mean is None:
-        return "-"
-    if not math.isfinite(sample.mean):
+def _mean(sample: Sample, metric: str, sign: str = "") -> str:
+    if sample.mean is not None and not math.isfinite(sample.mean):
         return "not finite"
-    spread = "" if sample.std is None else f" ± {number(metric, sample.std)}"
-    return number(metric, sample.mean, sign) + spread
-
-
-def as_json(tables: Iterable[Table]) -> list[dict[str, Any]]:
-    """Return the rows with the keys JSON_KEYS; shares in [0, 1], null for a number that is not
-    finite."""
-    return [{key: _plain(row, key) for key in JSON_KEYS} for row in _rows(tables)]
-
-
-def as_csv(tables: Iterable[Table]) -> str:
-    """Return the rows as in JSON, empty for null, with trainable and data set."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    writer.writerows([_plain(row, key) for key in _CSV_COLUMNS] for row in _rows(tables))
-    return out.getvalue()
+    return number(metric, sample.mean, sign)
 
 
 def as_text(tables: Sequence[Table]) -> str:
-    """Tables with aligned columns for the terminal."""
-    return "\n\n".join(f"{title}\n{_aligned(cells)}" for title, cells in _printed(tables)) or _EMPTY
+    """Tables with aligned columns for the terminal; words in lines of 80 characters."""
+    parts = []
+    for part in _printed(tables):
+        lines = [line for sentence in part.sentences for line in _wrapped(sentence)]
+        parts.append("\n".join([part.title, _aligned(part.cells), *lines]))
+    return "\n\n".join(parts) or _EMPTY
 
 
 def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | None = None) -> str:
     """Return a page with the study's question and its tables. note: a line below them."""
     parts = [f"# {study}", question.strip()]
-    for title, cells in _printed(tables):
-        header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    for part in _printed(tables):
+        header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in part.cells]
         rule = ["---"] + ["---:"] * (len(header) - 1)
         lines = [f"| {' | '.join(line)} |" for line in [header, rule, *rows]]
-        parts += [f"## {title}", "\n".join(lines)]
-    parts.append("Mean ± one sample standard deviation over n seeds." if tables else _EMPTY)
+        parts += [f"## {part.title}", "\n".join(lines)]
+        parts += ["\n".join(f"- {sentence}" for sentence in part.sentences)]
+    parts.append(_EXPLAINED if tables else _EMPTY)
     return "\n\n".join(part for part in [*parts, note] if part) + "\n"
 
 
-def _rows(tables: Iterable[Table]) -> list[Row]:
-    return [row for table in tables for row in table.rows]
+def as_latex(tables: Sequence[Table]) -> str:
+    """Return a `tabular` for each table, with the rules of the package booktabs, and its words as
+    comments."""
+    made = []
+    for part in _printed(tables):
+        header, *rows = [" & ".join(map(_escaped, line)) + r" \\" for line in part.cells]
+        columns = "l" + "r" * (len(part.cells[0]) - 1)
+        made.append("\n".join([
+            f"% {part.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header,
+            r"\midrule", *rows, r"\bottomrule", r"\end{tabular}",
+            *(f"% {sentence}" for sentence in part.sentences),
+        ]))  # fmt: skip
+    return "\n\n".join([*made, f"% {_EXPLAINED}" if made else f"% {_EMPTY}"])
 
 
-def _plain(row: Row, key: str) -> Any:
-    """Return a value of a row as JSON can hold it."""
-    value = getattr(row, key)
-    return finite(value) if isinstance(value, float) else value
+def _escaped(cell: str) -> str:
+    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return _LATEX.sub(lambda match: names.get(match[0], "\\" + match[0]), cell)
 
 
-def number(metric: str, value: float | None, sign: str = "") -> str:
-    """Return the figure of a metric without its unit; `-` where it is missing. sign: `+` to write
-    it."""
-    if value is None:
-        return "-"
-    if in_percent(metric):
-        return f"{100 * value:{sign}z.2f}"
-    return f"{value:{sign}z#.4g}".rstrip(".")
+def _wrapped(sentence: str) -> list[str]:
+    """Return a sentence in lines; a label that is longer than a line stays whole."""
+    return textwrap.wrap(
+        sentence, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _printed(tables: Sequence[Table]) -> list[Part]:
+    """Return all tables, each followed by its differences, then the IoU per class."""
+    printed, groups = [], gains(tables)
+    for table, group in zip(tables, groups, strict=True):
+        printed.append(Part(table.title, _cells(table)))
+        if group:
+            words = tuple(verdict(gain) for gain in group)
+            title = f"{table.title}: difference, paired by seed"
+            printed.append(Part(title, _difference_cells(group), words))
+    said = caveats(gain for group in groups for gain in group)
+    if said:  # once, below the last of the differences
+        place = max(number for number, part in enumerate(printed) if part.sentences)
+        part = printed[place]
+        printed[place] = part._replace(sentences=(*part.sentences, *said))
+    return [*printed, *_class_parts(tables)]
 
 
 def _cells(table: Table) -> list[list[str]]:
     """Return the header and rows as text; with columns of the reference where a row has one."""
     metric = table.rows[0].metric
-    lines = [["label", f"{metric} (%)" if in_percent(metric) else metric, "n"]]
-    lines += [[row.label, shown(row), str(row.n)] for row in table.rows]
+    lines = [["label", f"{metric} (%)" if in_percent(metric) else metric, _INTERVAL, "n"]]
+    for row in table.rows:
+        lines.append([row.label, shown(row), interval_text(metric, row.interval), str(row.n)])
     if any(row.reference is not None for row in table.rows):
         lines[0] += ["reference", "difference"]
         for line, row in zip(lines[1:], table.rows, strict=True):
@@ -94,34 +117,24 @@ def _cells(table: Table) -> list[list[str]]:
     return lines
 
 
-def _printed(tables: Sequence[Table]) -> list[tuple[str, list[list[str]]]]:
-    """Return the title and cells of all tables, each followed by its differences, then the IoU per
-    class."""
-    printed = []
-    for table in tables:
-        printed.append((table.title, _cells(table)))
-        if table.differences:
-            title = f"{table.title}: difference, paired by seed"
-            printed.append((title, _difference_cells(table)))
-    return printed + _class_tables(tables)
-
-
-def _difference_cells(table: Table) -> list[list[str]]:
-    metric = table.rows[0].metric
-    lines = [["labels", f"{metric} (percentage points)" if in_percent(metric) else metric, "n"]]
-    for difference in table.differences:
+def _difference_cells(group: Sequence[Gain]) -> list[list[str]]:
+    metric = group[0].difference.metric
+    lines = [["labels", "points" if in_percent(metric) else metric, _INTERVAL, "p", "n"]]
+    for gain in group:
+        difference = gain.difference
         labels = f"{difference.first.label} - {difference.second.label}"
-        lines.append([labels, _with_spread(difference, metric, "+"), str(difference.n)])
+        interval = interval_text(metric, difference.interval, "+")
+        mean, p = _mean(difference, metric, "+"), p_text(gain.test.p)
+        lines.append([labels, mean, interval, p, str(difference.n)])
     return lines
 
 
-def _class_tables(tables: Iterable[Table]) -> list[tuple[str, list[list[str]]]]:
-    """Return the IoU of each class in percent, for tables of mean IoU: a row per label.
+def _class_parts(tables: Iterable[Table]) -> Iterator[Part]:
+    """Yield the IoU of each class in percent, for tables of mean IoU: a line per class and label.
 
     Means are over the seeds that have the class's figure. A class without pixels in the split has
-    no column.
+    no line.
     """
-    printed = []
     for table in tables:
         metric = table.rows[0].metric
         split = metric.partition("/")[0]
@@ -129,20 +142,22 @@ def _class_tables(tables: Iterable[Table]) -> list[tuple[str, list[list[str]]]]:
         runs = [run for row in table.rows for run in row.runs]
         names = sorted({name for run in runs for name in run.metrics if name.startswith(prefix)})
         if metric_of(metric) is METRICS["miou"] and names:
-            cells = [["label", *(name.removeprefix(prefix) for name in names)]]
-            for row in table.rows:
-                cells.append([row.label, *(_class_figure(row.runs, name) for name in names)])
-            printed.append((f"{table.title}: {split} IoU of each class (%)", cells))
-    return printed
+            cells = [["class", "label", f"{split} IoU (%)", _INTERVAL, "n"]]
+            for name in names:
+                for row in table.rows:
+                    figures = _class_figures(row.runs, name)
+                    cells.append([name.removeprefix(prefix), row.label, *figures])
+            yield Part(f"{table.title}: {split} IoU of each class (%)", cells)
 
 
-def _class_figure(runs: Sequence[RunRecord], name: str) -> str:
-    """Return mean ± standard deviation of a metric over the Runs that have it."""
+def _class_figures(runs: Sequence[RunRecord], name: str) -> list[str]:
+    """Return mean, interval and n of a metric over the Runs that have it."""
     values = [run.metrics[name] for run in runs if name in run.metrics]
     if not values or not all(map(math.isfinite, values)):
-        return "-"
-    spread = f" ± {number(name, statistics.stdev(values))}" if len(values) > 1 else ""
-    return number(name, statistics.mean(values)) + spread
+        return ["-", "-", str(len(values))]
+    interval = mean_interval(values, within=Interval(0.0, 1.0))
+    mean = number(name, math.fsum(values) / len(values))
+    return [mean, interval_text(name, interval), str(len(values))]
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from matplotlib.image import imread
 
+from orchestrator.drawing.mask_plots import MaskRow, mask_rows
+from orchestrator.drawing.style import Pixels, save
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.plan import json_digest
 from orchestrator.plots.contract import load_plot
 from orchestrator.reporting.comparison import RunRecord, State, Table, tables, unfinished
-from orchestrator.reporting.mask_plots import MaskRow, mask_rows
-from orchestrator.reporting.style import Pixels, save
-from orchestrator.reporting.tables import as_csv, as_markdown
+from orchestrator.reporting.exports import as_csv
+from orchestrator.reporting.tables import as_markdown
 from orchestrator.tracking.mlflow_client import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (

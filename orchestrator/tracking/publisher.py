@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import trainables
+from orchestrator.drawing.style import save
 from orchestrator.planning.run import Run
 from orchestrator.plots.curves import run_curves
-from orchestrator.reporting.style import save
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.manifest import MANIFEST
 from orchestrator.storage.run_records import Store

@@ -16,7 +16,7 @@ from trainables.monitoring.record_files import MAPS
 
 
 class RenderProcess:
-    """Runs one process of `orchestrator.reporting.render`, which draws one folder after another.
+    """Runs one process of `orchestrator.drawing.render`, which draws one folder after another.
 
     It starts with the first folder, and again when it has died; `close` ends it.
     """
@@ -109,7 +109,7 @@ def _start(messages: IO[bytes]) -> "subprocess.Popen[bytes]":
     root = str(Path(trainables.__file__).parents[1])  # the very code that this process runs
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.reporting.render"],
+        [sys.executable, "-m", "orchestrator.drawing.render"],
         env=os.environ | {"PYTHONPATH": paths},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.drawing.search_plots import draw_best, draw_importance, draw_parallel
+from orchestrator.drawing.style import save
 from orchestrator.planning.search_plan import PlannedSearch
-from orchestrator.reporting.search_plots import draw_best, draw_importance, draw_parallel
-from orchestrator.reporting.style import save
 from orchestrator.sampling.importance import importance
 from orchestrator.storage.trial_log import Trial, ranked
 from orchestrator.tracking.mlflow_client import TrackedRun

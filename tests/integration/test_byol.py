@@ -59,7 +59,7 @@ def test_one_figure_shows_every_loss_and_one_the_maps_of_the_settings(small, com
 
 
 def test_the_comparison_is_of_the_five_settings(small, command):
-    rows = json.loads(command.ask("compare", "byol_digits", "--json").stdout)
+    rows = json.loads(command.ask("compare", "byol_digits", "--json").stdout)["rows"]
     assert [row["label"] for row in rows] == ["A", "B", "C", "D", "E"]
     assert all(0 <= row["mean"] <= 1 for row in rows)
 

@@ -141,7 +141,7 @@ def test_the_winner_and_the_stage_as_written_are_trained_and_compared(searched, 
     assert runs.keys() == {best["label"], "A_default", *child}
     assert len(child) == 1
     assert {run["state"] for run in runs.values()} == {"FINISHED"}
-    rows = json.loads(command.ask("compare", "searched", "--json").stdout)
+    rows = json.loads(command.ask("compare", "searched", "--json").stdout)["rows"]
     assert [row["label"] for row in rows] == [best["label"], "A_default", *child]
     assert f"best val/accuracy {100 * best['figure']:.2f} %" in result.stderr
 

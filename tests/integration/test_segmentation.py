@@ -35,7 +35,7 @@ def artifacts(command, run: dict, folder: str) -> set[str]:
 
 
 def test_both_networks_are_compared_by_mean_iou(small, command):
-    rows = json.loads(command.ask("compare", "segmentation_digits", "--json").stdout)
+    rows = json.loads(command.ask("compare", "segmentation_digits", "--json").stdout)["rows"]
     assert [row["label"] for row in rows] == ["fcn32s", "deeplabv3"]
     assert all(row["metric"] == "test/miou" and 0 < row["mean"] < 1 for row in rows)
 

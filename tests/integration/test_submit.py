@@ -28,7 +28,7 @@ def test_the_same_submit_again_trains_nothing(finished, command):
     again = command.run("submit", command.study("tiny"), "--json")
     assert again.returncode == 0
     assert "nothing to train" in again.stderr
-    assert {row["label"] for row in json.loads(again.stdout)} == {"late", "full"}
+    assert {row["label"] for row in json.loads(again.stdout)["rows"]} == {"late", "full"}
     assert command.runs("tiny") == before
 
 
@@ -43,7 +43,7 @@ def test_status_has_the_agreed_form(finished, command):
 
 
 def test_compare_needs_no_study_file_and_has_the_agreed_form(finished, command):
-    rows = json.loads(command.run("compare", "tiny", "--json").stdout)
+    rows = json.loads(command.run("compare", "tiny", "--json").stdout)["rows"]
     assert [row["label"] for row in rows] == ["late", "full"]
     for row in rows:
         assert row.keys() >= {"stage", "label", "metric", "n", "mean", "std", "reference"}

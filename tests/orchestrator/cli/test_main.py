@@ -20,7 +20,7 @@ FLAGS = {
     "submit": "STUDY, --set KEY=VALUE, --data DIR, --address URL, --json",
     "plan": "STUDY, --set KEY=VALUE, --data DIR, --json",
     "status": "[STUDY], --json",
-    "compare": "STUDY, --json",
+    "compare": "STUDY, --format FORM, --json",
     "stop": "STUDY",
     "logs": "RUN",
     "predict": "RUN, IMAGE, --out DIR",

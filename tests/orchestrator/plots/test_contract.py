@@ -10,14 +10,14 @@ from PIL import Image
 
 import orchestrator.plots
 from orchestrator.config.study_schema import PLOTS
+from orchestrator.drawing.mask_plots import mask_rows
+from orchestrator.drawing.style import save
 from orchestrator.plots.bars import bars_data, draw_bars
 from orchestrator.plots.contract import load_plot
 from orchestrator.plots.curves import curves_data, draw_curves
 from orchestrator.plots.tsne import draw_maps
-from orchestrator.reporting.mask_plots import mask_rows
-from orchestrator.reporting.style import save
+from tests.orchestrator.drawing.test_mask_plots import kept
 from tests.orchestrator.reporting.samples import CASES, Data, compared, record, texts
-from tests.orchestrator.reporting.test_mask_plots import kept
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -90,14 +90,14 @@ def test_a_label_has_one_color_in_bars_and_curves():
 def test_bars_are_as_long_as_the_means_and_say_them():
     figure = drawn("bars", compared([record("A", 0, 0.5), record("A", 1, 0.52), record("B")]))
     assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([0.51, 0.5])
-    assert {"51.00 ± 1.41 %  (n=2)", "50.00 %  (n=1)"} <= set(texts(figure))
+    assert {"51.00 %  [38.29, 63.71]  (n=2)", "50.00 %  (n=1)"} <= set(texts(figure))
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["A", "B"]
     bottom, top = figure.axes[0].get_ylim()
     assert bottom > top, "the first row is on top"
 
 
 def test_the_legend_of_bars_names_the_marks_that_are_drawn():
-    marks = {"one seed", "± one standard deviation"}
+    marks = {"one seed", "95 % interval of the mean"}
     expected = {"one_run": set(), "few": marks, "few_with_reference": {*marks, "reference figure"}}
     for case, names in expected.items():
         legends = drawn("bars", CASES[case]).legends

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from orchestrator.drawing.style import axis_label, save
 from orchestrator.plots.curves import curves_data, draw_curves, run_curves
-from orchestrator.reporting.style import axis_label, save
 from tests.orchestrator.reporting.samples import CASES, compared, legend_of, notes, record
 from trainables.metrics import METRICS
 

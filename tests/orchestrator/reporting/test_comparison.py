@@ -19,7 +19,8 @@ from orchestrator.reporting.comparison import (
     tables,
     unfinished,
 )
-from orchestrator.reporting.tables import as_csv, as_json, as_markdown, as_text, shown
+from orchestrator.reporting.exports import as_csv, as_json
+from orchestrator.reporting.tables import as_markdown, as_text, shown
 from trainables.metrics import in_percent
 
 METRIC = "test/accuracy"
@@ -116,15 +117,21 @@ def test_one_label_on_two_data_sets_is_two_rows():
 
 
 def test_json_has_exactly_its_keys_and_raw_fractions():
-    (row,) = as_json(tables([record("A", 0, 0.25), record("A", 1, 0.75)], spec(A=0.4)))
-    assert list(row) == ["stage", "label", "metric", "n", "mean", "std", "reference"]
-    assert list(row.values()) == ["A", "A", METRIC, 2, 0.5, pytest.approx(0.125**0.5), 0.4]
+    made = as_json(tables([record("A", 0, 0.45), record("A", 1, 0.55)], spec(A=0.4)))
+    (row,) = made["rows"]
+    assert made["gains"] == []
+    keys = ["stage", "label", "metric", "n", "mean", "std", "low", "high", "reference"]
+    assert list(row) == keys
+    # the quantile of Student's distribution with one degree of freedom is 12.7062
+    low, high = 0.0, 1.0  # 0.5 - 12.7062 * 0.0707 / sqrt(2) = -0.135 is no share
+    std = pytest.approx(0.005**0.5)
+    assert list(row.values()) == ["A", "A", METRIC, 2, 0.5, std, low, high, 0.4]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_makes_the_mean_null(bad):
     compared = tables([record("A", 0, 0.5), record("A", 1, bad), record("A", 2, -bad)], spec())
-    (row,) = as_json(compared)
+    (row,) = as_json(compared)["rows"]
     assert (row["n"], row["mean"], row["std"]) == (3, None, None)
     json.dumps(row, allow_nan=False)
     assert shown(compared[0].rows[0]) == "not finite"
@@ -140,10 +147,11 @@ def test_csv_reads_back_what_json_holds():
     runs = [record('A[name="a,b"]', 0, 0.1), record("B", 0, 1 / 3), record("B", 1, 0.4)]
     compared = tables([*runs, record("C", state="PENDING")], spec(B=0.5))
     read = list(csv.DictReader(io.StringIO(as_csv(compared))))
-    for line, row in zip(read, as_json(compared), strict=True):
+    assert all(line["kind"] == "row" for line in read)
+    for line, row in zip(read, as_json(compared)["rows"], strict=True):
         assert line["label"] == row["label"]
         assert int(line["n"]) == row["n"]
-        for key in ("mean", "std", "reference"):
+        for key in ("mean", "std", "low", "high", "reference"):
             assert (float(line[key]) if line[key] else None) == row[key]
         assert (line["trainable"], line["dataset"]) == ("classify", "d1c0ffee12345678")
 
@@ -158,10 +166,10 @@ def test_shares_are_read_in_percent_and_nothing_else():
     ("metric", "values", "text"),
     [
         ("test/accuracy", [0.7123], "71.23"),
-        ("test/accuracy", [0.70, 0.72], "71.00 ± 1.41"),
+        ("test/accuracy", [0.70, 0.72], "71.00"),
         ("test/loss", [0.529], "0.5290"),
         ("test/loss", [1234.5], "1234"),
-        ("test/loss", [0.00001, 0.00002], "1.500e-05 ± 7.071e-06"),
+        ("test/loss", [0.00001, 0.00002], "1.500e-05"),
         ("test/loss", [], "no finished Run"),
     ],
 )
@@ -174,9 +182,9 @@ def test_text_is_aligned_and_signs_the_difference():
     runs = [record("short", 0, 0.5), record("short", 1, 0.52), record("much_longer", 0, 0.4)]
     assert as_text(tables(runs, spec(short=0.6, much_longer=0.40001))).splitlines() == [
         "classify on digits",
-        "label        test/accuracy (%)  n  reference  difference",
-        "short             51.00 ± 1.41  2      60.00       -9.00",
-        "much_longer              40.00  1      40.00       +0.00",
+        "label        test/accuracy (%)   95 % interval  n  reference  difference",
+        "short                    51.00  38.29 to 63.71  2      60.00       -9.00",
+        "much_longer              40.00               -  1      40.00       +0.00",
     ]
 
 
@@ -190,12 +198,12 @@ def test_markdown_answers_the_question_with_one_table_a_data_set():
     runs = [record("A[x=a|b]", 0, 0.5), record("B"), other]
     text = as_markdown(tables(runs, spec(B=0.6)), "Does it help?\n", "my_study", "1 Run is missing")
     assert text.startswith("# my_study\n\nDoes it help?\n\n## classify on digits\n")
-    assert "| label | test/accuracy (%) | n | reference | difference |" in text
-    assert "| --- | ---: | ---: | ---: | ---: |" in text
-    assert "| A[x=a\\|b] | 50.00 | 1 | - | - |" in text
-    assert "| B | 50.00 | 1 | 60.00 | -10.00 |" in text
-    assert "## classify on photos\n\n| label | test/accuracy (%) | n |\n" in text
-    assert text.endswith("over n seeds.\n\n1 Run is missing\n")
+    assert "| label | test/accuracy (%) | 95 % interval | n | reference | difference |" in text
+    assert "| --- | ---: | ---: | ---: | ---: | ---: |" in text
+    assert "| A[x=a\\|b] | 50.00 | - | 1 | - | - |" in text
+    assert "| B | 50.00 | - | 1 | 60.00 | -10.00 |" in text
+    assert "## classify on photos\n\n| label | test/accuracy (%) | 95 % interval | n |\n" in text
+    assert text.endswith("by Student's t.\n\n1 Run is missing\n")
 
 
 def differences(runs, *pairs, metric=METRIC):
@@ -229,15 +237,16 @@ def test_differences_are_printed_under_their_table_in_points():
     runs = [record("A", 0, 0.5), record("A", 1, 0.6), record("B", 0, 0.40), record("B", 1, 0.55)]
     runs += [record("C", 0, state="FAILED")]
     compared = tables(runs, replace(spec(), differences=(("A", "B"), ("B", "A"), ("A", "C"))))
-    assert as_text(compared).splitlines()[-5:] == [
+    assert as_text(compared).splitlines()[5:10] == [
+        "",
         "classify on digits: difference, paired by seed",
-        "labels  test/accuracy (percentage points)  n",
-        "A - B                        +7.50 ± 3.54  2",
-        "B - A                        -7.50 ± 3.54  2",
-        "A - C                                   -  0",
+        "labels  points     95 % interval    p  n",
+        "A - B    +7.50  -24.27 to +39.27  0.2  2",
+        "B - A    -7.50  -39.27 to +24.27  0.2  2",
     ]
-    assert "| A - B | +7.50 ± 3.54 | 2 |" in as_markdown(compared, "Why?", "s")
-    assert [row["label"] for row in as_json(compared)] == ["A", "B", "C"]
+    assert "A - C        -                 -    -  0\n" in as_text(compared)
+    assert "| A - B | +7.50 | -24.27 to +39.27 | 0.2 | 2 |" in as_markdown(compared, "Why?", "s")
+    assert [row["label"] for row in as_json(compared)["rows"]] == ["A", "B", "C"]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -251,7 +260,7 @@ def test_an_empty_comparison_says_so():
     assert compared == []
     assert "No Run" in as_text(compared)
     assert "No Run" in as_markdown(compared, "Why?", "s")
-    assert as_json(compared) == []
+    assert as_json(compared) == {"rows": [], "gains": []}
 
 
 def test_unfinished_names_runs_and_states():
@@ -294,13 +303,15 @@ def test_a_comparison_of_mean_iou_shows_what_the_mean_hides():
         record("deeplab", 0, metrics={miou: 0.7, "test/iou/land": 0.7}),
     ]
     compared = tables(runs, spec(miou))
-    assert as_text(compared).splitlines()[-4:] == [
+    assert as_text(compared).splitlines()[-6:] == [
         "classify on digits: test IoU of each class (%)",
-        "label            land          road",
-        "fcn      75.00 ± 0.00  30.00 ± 7.07",
-        "deeplab         70.00             -",
+        "class    label  test IoU (%)  95 % interval  n",
+        "land       fcn         75.00              -  2",
+        "land   deeplab         70.00              -  1",
+        "road       fcn         30.00  0.00 to 93.53  2",
+        "road   deeplab             -              -  0",
     ]
     text = as_markdown(compared, "Which?", "s")
     assert "## classify on digits: test IoU of each class (%)" in text
-    assert "| fcn | 75.00 ± 0.00 | 30.00 ± 7.07 |" in text
+    assert "| road | fcn | 30.00 | 0.00 to 93.53 | 2 |" in text
     assert "IoU" not in as_text(tables([record("A")], spec()))

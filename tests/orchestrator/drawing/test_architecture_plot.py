@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.reporting.architecture_plot import draw_architecture, in_units, lanes_of
-from orchestrator.reporting.style import save
+from orchestrator.drawing.architecture_plot import draw_architecture, in_units, lanes_of
+from orchestrator.drawing.style import save
 from tests.trainables.monitoring.test_architecture import CASES, drawn
 
 

@@ -13,7 +13,7 @@ from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from orchestrator.reporting.style import COLORS, lines_of
+from orchestrator.drawing.style import COLORS, lines_of
 from trainables.dataset import IGNORED
 
 Pixels = npt.NDArray[np.uint8]

@@ -20,7 +20,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox, BboxBase, IdentityTransform
 from plotly.io import to_html
 
-from orchestrator.reporting.style import COLORS
+from orchestrator.drawing.style import COLORS
 from trainables.monitoring.feature_quality import NEIGHBORS, knn_accuracy
 from trainables.monitoring.tsne import Features, Points, tsne
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from orchestrator.config.search_schema import Search
-from orchestrator.reporting.search_plots import draw_best, draw_importance, draw_parallel
+from orchestrator.drawing.search_plots import draw_best, draw_importance, draw_parallel
 from orchestrator.storage.trial_log import Trial
 
 SEARCH = Search.model_validate(

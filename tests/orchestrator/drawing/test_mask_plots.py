@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.reporting.mask_plots import (
+from orchestrator.drawing.mask_plots import (
     default_colors,
     draw_confusion,
     draw_mask_grid,

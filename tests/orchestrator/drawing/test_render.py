@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from orchestrator.reporting.render import draw
+from orchestrator.drawing.render import draw
 from orchestrator.storage.tensors import save_arrays
 from orchestrator.tracking.render_process import RenderProcess
 from tests.trainables.monitoring.test_architecture import ONE

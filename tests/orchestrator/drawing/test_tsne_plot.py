@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
-from orchestrator.reporting.style import COLORS, save
-from orchestrator.reporting.tsne_plot import (
+from orchestrator.drawing.style import COLORS, save
+from orchestrator.drawing.tsne_plot import (
     Map,
     Snapshot,
     class_style,

@@ -1,6 +1,6 @@
 """Draw what a Run has recorded: t-SNE maps of its features, masks of watched images, its model.
 
-    python -m orchestrator.reporting.render
+    python -m orchestrator.drawing.render
 
 Reads folders from standard input, a line each, in JSON: `"<store>/<key>/features"`. Writes a line
 for each: `null`, or why it could not be drawn. It runs at low priority: neither training nor
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.reporting.architecture_plot import draw_architecture
-from orchestrator.reporting.mask_plots import draw_confusion, draw_mask_row, mask_rows
-from orchestrator.reporting.style import save
-from orchestrator.reporting.tsne_plot import Snapshot, draw_tsne, tsne_data, tsne_page
+from orchestrator.drawing.architecture_plot import draw_architecture
+from orchestrator.drawing.mask_plots import draw_confusion, draw_mask_row, mask_rows
+from orchestrator.drawing.style import save
+from orchestrator.drawing.tsne_plot import Snapshot, draw_tsne, tsne_data, tsne_page
 from orchestrator.storage.files import temporary_folder
 from trainables.monitoring.architecture import as_text, from_plain
 from trainables.monitoring.record_files import (

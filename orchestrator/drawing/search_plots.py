@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from orchestrator.config.search_schema import Search
-from orchestrator.reporting.style import COLORS, axis_label
+from orchestrator.drawing.style import COLORS, axis_label
 from orchestrator.sampling.dimension import Dimension
 from orchestrator.storage.trial_log import Trial
 from trainables.metrics import in_percent

@@ -1,0 +1,72 @@
+"""Writes a comparison as JSON and CSV, for programs: shares in [0, 1], all digits."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.reporting.comparison import Row, Table, finite
+from orchestrator.reporting.verdicts import Gain, gains, verdict
+
+ROW_KEYS = ("stage", "label", "metric", "n", "mean", "std", "low", "high", "reference")
+GAIN_KEYS = (
+    "first", "second", "metric", "n", "mean", "std", "low", "high", "p", "p_holm", "p_sign_flip",
+    "established", "ahead", "seeds_needed", "seeds", "verdict",
+)  # fmt: skip
+_CSV_COLUMNS = (
+    "kind", "label", "minus", "stage", "metric", "n", "mean", "std", "low", "high", "reference",
+    "p", "p_holm", "p_sign_flip", "established", "seeds_needed", "trainable", "dataset",
+)  # fmt: skip
+
+
+def as_json(tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
+    """Return `rows` with the keys ROW_KEYS and `gains` with GAIN_KEYS.
+
+    low, high: the 95 % interval of the mean. Null stands for a number that is not finite or
+    undefined, such as an interval of one seed.
+    """
+    rows = [_plain_row(row) for table in tables for row in table.rows]
+    differences = [_plain_gain(gain) for group in gains(tables) for gain in group]
+    return {"rows": rows, "gains": differences}
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """Return a line for each row (`kind` row), then for each difference (`kind` difference: `label`
+    minus `minus`), with what JSON holds; empty for null."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        for row in table.rows:
+            place = {"trainable": row.trainable, "dataset": row.dataset}
+            writer.writerow({"kind": "row", **_plain_row(row), **place})
+    for gain in (gain for group in gains(tables) for gain in group):
+        row, plain = gain.difference.first, _plain_gain(gain)
+        place = {"trainable": row.trainable, "dataset": row.dataset}
+        names = {"kind": "difference", "label": plain["first"], "minus": plain["second"]}
+        writer.writerow({**names, **plain, **place})
+    return out.getvalue()
+
+
+def _plain_row(row: Row) -> dict[str, Any]:
+    values = {"low": None, "high": None} | (row.interval._asdict() if row.interval else {})
+    values |= {key: getattr(row, key) for key in ROW_KEYS if key not in values}
+    return _plain({key: values[key] for key in ROW_KEYS})
+
+
+def _plain_gain(gain: Gain) -> dict[str, Any]:
+    test, difference = gain.test, gain.difference
+    low, high = test.interval or (None, None)
+    first, second = difference.first.label, difference.second.label
+    values = (
+        first, second, difference.metric, test.n, test.mean, test.std, low, high, test.p,
+        gain.p_holm, test.sign_flip, gain.established,
+        {"first": first, "second": second, None: None}[gain.better], gain.seeds_needed,
+        list(difference.seeds), verdict(gain),
+    )  # fmt: skip
+    return _plain(dict(zip(GAIN_KEYS, values, strict=True)))
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as JSON can hold them."""
+    return {k: finite(v) if isinstance(v, float) else v for k, v in values.items()}

@@ -1,0 +1,30 @@
+"""Writes figures, intervals and p-values as people read them."""
+
+from orchestrator.statistics.intervals import Interval
+from trainables.metrics import in_percent
+
+
+def number(metric: str, value: float | None, sign: str = "") -> str:
+    """Return the figure of a metric without its unit; `-` where it is missing. sign: `+` to write
+    it."""
+    if value is None:
+        return "-"
+    if in_percent(metric):
+        return f"{100 * value:{sign}z.2f}"
+    return f"{value:{sign}z#.4g}".rstrip(".")
+
+
+def interval_text(metric: str, interval: Interval | None, sign: str = "") -> str:
+    """Return both ends of an interval, such as `38.08 to 50.16`; `-` where there is none."""
+    if interval is None:
+        return "-"
+    return f"{number(metric, interval.low, sign)} to {number(metric, interval.high, sign)}"
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value with two digits; `-` where it is missing."""
+    if p is None:
+        return "-"
+    if p < 0.001:
+        return "<0.001"
+    return f"{p:.2g}" if p < 0.995 else "1"

@@ -1,0 +1,154 @@
+"""Says in words what the paired differences of a comparison show, and what they do not show."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.reporting.comparison import PairedDifference, Table, finite
+from orchestrator.reporting.numbers import number, p_text
+from orchestrator.statistics.multiple import holm
+from orchestrator.statistics.paired import ALPHA, LEAST_PAIRS, PairedTest, least_sign_flip_p
+from orchestrator.statistics.power import MOST, seeds_needed
+from trainables.metrics import in_percent, metric_of
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A paired difference with its test among all that the comparison makes.
+
+    p_holm: p of the paired t test (of the sign-flip test where all differences are equal),
+    corrected by Holm's method for `family` differences; None where there is no p.
+    """
+
+    difference: PairedDifference
+    p_holm: float | None
+    family: int
+
+    @property
+    def test(self) -> PairedTest:
+        return self.difference.test
+
+    @property
+    def established(self) -> bool:
+        """Return whether the corrected p is below 0.05."""
+        return self.p_holm is not None and self.p_holm < ALPHA
+
+    @property
+    def better(self) -> Literal["first", "second"] | None:
+        """Return which one is ahead in the mean, by the direction of the metric."""
+        mean = finite(self.test.mean)
+        if not mean:
+            return None
+        is_first = (mean > 0) == (metric_of(self.difference.metric).mode == "max")
+        return "first" if is_first else "second"
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Return about how many seeds would show a difference that is not established; None where
+        that cannot be said, or for more than a thousand."""
+        test = self.test
+        if self.established or test.interval is None or test.mean is None or test.std is None:
+            return None
+        needed = seeds_needed(test.mean, test.std, ALPHA / self.family)
+        return None if needed is None else max(needed, test.n + 1)
+
+
+def gains(tables: Sequence[Table]) -> list[list[Gain]]:
+    """Return the differences of each table. All of a comparison are corrected together."""
+    differences = [difference for table in tables for difference in table.differences]
+    tests = [difference.test for difference in differences]
+    ps = holm([test.sign_flip if test.p is None else test.p for test in tests])
+    family = sum(p is not None for p in ps)
+    made = iter([Gain(d, p, family) for d, p in zip(differences, ps, strict=True)])
+    return [[next(made) for _ in table.differences] for table in tables]
+
+
+def verdict(gain: Gain) -> str:
+    """Return what a difference shows, in one or two sentences."""
+    difference, test = gain.difference, gain.test
+    first, second = difference.first.label, difference.second.label
+    if test.n == 0:
+        return f"{first} and {second} have no seed in common: nothing can be said."
+    if not test.finite or test.mean is None:
+        return f"{first} and {second}: a value is not finite, so nothing can be said."
+    said = f"{first} {_relation(gain)} {second}{_amount(gain)}"
+    if test.n == 1:
+        return f"{said}, with one seed: nothing can be said about others.{_left_out(difference)}"
+    return f"{said}{_conclusion(gain)}{_left_out(difference)}"
+
+
+def _relation(gain: Gain) -> str:
+    return {"first": "is ahead of", "second": "is behind", None: "equals"}[gain.better]
+
+
+def _amount(gain: Gain) -> str:
+    """Return by how much, such as ` by 4.29 points`."""
+    if gain.better is None or gain.test.mean is None:
+        return ""
+    metric = gain.difference.metric
+    unit = "points" if in_percent(metric) else metric_of(metric).unit
+    lower = " (lower is better)" if metric_of(metric).mode == "min" else ""
+    return f" by {number(metric, abs(gain.test.mean))} {unit}".rstrip() + lower
+
+
+def _conclusion(gain: Gain) -> str:
+    test, metric = gain.test, gain.difference.metric
+    seeds = f"with {test.n} seeds"
+    if test.interval is None and gain.better is None:
+        return f" {seeds}: no seed differs."
+    if test.interval is None:
+        state = "established" if gain.established else "not established"
+        return f", {seeds} that all differ by as much: there is no interval, {state}{_ps(gain)}."
+    low, high = (number(metric, end, "+") for end in test.interval)
+    said = f"; {seeds} {low} to {high}: "
+    if gain.established:
+        return f"{said}established{_ps(gain)}."
+    among = f" among {gain.family} differences" if (test.p or 1) < ALPHA else ""
+    return f"{said}not established{among}{_ps(gain)}.{_needed(gain)}"
+
+
+def _needed(gain: Gain) -> str:
+    if gain.better is None:
+        return ""
+    needed = gain.seeds_needed
+    count = f"More than {MOST}" if needed is None else f"About {needed}"
+    return f" {count} seeds would show it if it stays."
+
+
+def _ps(gain: Gain) -> str:
+    """Return ` (p 0.03, corrected 0.09, sign-flip 0.06)`, as far as there are any."""
+    test = gain.test
+    parts = [f"p {p_text(test.p)}"] if test.p is not None else []
+    if gain.family > 1 and gain.p_holm is not None:
+        parts.append(f"corrected {p_text(gain.p_holm)}")
+    if test.sign_flip is not None:
+        parts.append(f"sign-flip {p_text(test.sign_flip)}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _left_out(difference: PairedDifference) -> str:
+    """Name the seeds that one of the two lacks."""
+    if not difference.unpaired:
+        return ""
+    seeds = ", ".join(map(str, difference.unpaired[:8]))
+    more = " and more" if len(difference.unpaired) > 8 else ""
+    return f" Seeds that only one of them has do not count: {seeds}{more}."
+
+
+def caveats(gains: Iterable[Gain]) -> list[str]:
+    """Return what holds for the differences together, a sentence each."""
+    tested = [gain for gain in gains if gain.p_holm is not None]
+    said = []
+    if few := [gain.test.n for gain in tested if gain.test.n < LEAST_PAIRS]:
+        n = max(few)
+        said.append(
+            f"With fewer than {LEAST_PAIRS} seeds no sign-flip test, which assumes no "
+            f"distribution, can reach 0.05 (with {n}: {least_sign_flip_p(n):.3g} at best). The "
+            "intervals assume normally distributed differences."
+        )
+    if len(tested) > 1:
+        said.append(
+            f"{len(tested)} differences are tested, so each p is corrected by Holm's method; the "
+            "intervals are not."
+        )
+    return said
