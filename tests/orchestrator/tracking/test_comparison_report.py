@@ -91,8 +91,9 @@ def test_tables_and_figures_are_artifacts_of_the_submission(
     assert sorted(tracker.reader.files(run_id, "tables")) == tables
     assert sorted(tracker.reader.files(run_id, "plots")) == plots
     header, a, b, _ = written(tracker, submission, tmp_path).splitlines()
-    assert header.startswith("stage,label,metric,n,mean")
-    assert a.startswith("A,A,test/accuracy,1,0.625,,0.5") and b.startswith("B,B,test/accuracy,0,,")
+    assert header.startswith("kind,label,minus,stage,metric,n,mean,std,low,high,reference")
+    assert a.startswith("row,A,,A,test/accuracy,1,0.625,,,,0.5")
+    assert b.startswith("row,B,,B,test/accuracy,0,,")
 
 
 def test_what_stands_is_written_again_only_when_something_has_changed(
