@@ -88,7 +88,7 @@ class Round:
         return self._named("TrainController")[0]
 
     def driver(self) -> psutil.Process:
-        return self._named("orchestrator.driver.driver")[0]
+        return self._named("-m orchestrator.driver.driver")[0]
 
     def service(self, name: str, word: str = "") -> psutil.Process:
         """The first process of Ray's head or of the MLflow server, or one below it by its name."""

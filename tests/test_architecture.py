@@ -50,7 +50,9 @@ ARROWS: dict[str, set[str]] = {
         "execution", "tracking", "drawing", "reporting", "planning", "storage", "config",
         "sampling",
     },
-    "orchestrator.tracking": {"plots", "drawing", "reporting", "planning", "storage", "config"},
+    "orchestrator.tracking": {
+        "plots", "drawing", "reporting", "planning", "storage", "config", "warm",
+    },
     "orchestrator.plots": {"drawing", "reporting"},
     "orchestrator.drawing": {"reporting", "storage", "config", "sampling"},
     "orchestrator.execution": {"planning", "storage", "config", "warm"},

@@ -23,7 +23,13 @@ from ray.job_submission import JobSubmissionClient
 from orchestrator.config.errors import one_line
 from orchestrator.config.mlflow_settings import bypass_proxies, trouble_at
 from orchestrator.execution.processes import tells_of_memory
-from orchestrator.execution.services import RayService, ServiceError, login
+from orchestrator.execution.services import (
+    JOB_SETTINGS,
+    ONE_MACHINE,
+    RayService,
+    ServiceError,
+    login,
+)
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.storage.home import Home
 
@@ -32,14 +38,7 @@ _STOP_SECONDS = 60.0
 _AGENT_SECONDS = 300.0
 _NO_AGENT = "No available agent"  # how Ray 2.60 says that it is not ready to start jobs
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")  # as a traceback ends, and no line of a log
-_ENVIRONMENT = {
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # an end is seen two of these late
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a trial that is slow to end is lost
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else a print is in the Run's log once more, as a record
-    "PYTHONUNBUFFERED": "1",
-}
-_ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # saves a process for every Run
+_DRIVER = "orchestrator/warm/start_module.py orchestrator.driver.driver"
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Jobs:
     def submit(self, job: Job) -> None:
         """Send the code and the job; return at once."""
         python = sys.executable if self.ray.local else "python"
-        environment = _ENVIRONMENT | (_ONE_MACHINE if self.ray.local else {})
+        environment = JOB_SETTINGS | (ONE_MACHINE if self.ray.local else {})
         with self._answering(), tempfile.TemporaryDirectory() as folder:
             for package in PACKAGES:
                 ignore = shutil.ignore_patterns("__pycache__")
@@ -95,7 +94,7 @@ class Jobs:
             text = json.dumps(asdict(job))
             (Path(folder) / "job.json").write_text(text, encoding="utf-8")
             self._submit_when_ready(
-                entrypoint=f"{shlex.quote(python)} -m orchestrator.driver.driver job.json",
+                entrypoint=f"{shlex.quote(python)} -P {_DRIVER} job.json",
                 submission_id=job.job_id,
                 runtime_env={"working_dir": folder, "env_vars": environment},
                 metadata={

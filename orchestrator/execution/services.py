@@ -55,6 +55,16 @@ _PORTS = (
     "runtime-env-agent-port"
 ).split()
 
+# of drivers and their workers; the head has them as well, since a template reads them when it loads
+JOB_SETTINGS = {
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # an end is seen two of these late
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a trial that is slow to end is lost
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else a print is in the Run's log once more, as a record
+    "PYTHONUNBUFFERED": "1",
+}
+ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # saves a process for every Run
+
 Started = tuple[subprocess.Popen[bytes], dict[str, Any]]  # a service's process, and its record
 
 
@@ -239,9 +249,12 @@ def _start_ray(home: Home) -> Started:
     extra = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
+        "RAY_USAGE_STATS_ENABLED": "0",  # as --disable-usage-stats sets it a little later
         "RAY_enable_metrics_collection": "0",  # Prometheus' port would answer without the token
         "AUTOSCALER_METRIC_PORT": str(scaling),  # numbers to read; the same for every head, else
         "DASHBOARD_METRIC_PORT": str(dashboard),
+        **JOB_SETTINGS,
+        **ONE_MACHINE,
     }
     process = spawn(command, home.logs / "ray.log", _mark(home, "ray"), extra)
     address = f"{_node_address()}:{ports['port']}"

@@ -4,7 +4,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 from collections import deque
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import trainables
+from orchestrator.warm.switch import module_command
 from trainables.monitoring.record_files import MAPS
 
 
@@ -109,7 +109,7 @@ def _start(messages: IO[bytes]) -> "subprocess.Popen[bytes]":
     root = str(Path(trainables.__file__).parents[1])  # the very code that this process runs
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.drawing.render"],
+        module_command("orchestrator.drawing.render"),
         env=os.environ | {"PYTHONPATH": paths},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Send and receive the request that a starting worker makes of the template, over a Unix socket.
+"""Send and receive the request that a starting process makes of the template, over a Unix socket.
 
 Standard library only: every worker of the cluster loads this file before anything else.
 """
@@ -21,32 +21,40 @@ FORK_SECONDS = 40.0  # a job's first worker waits while the job's template loads
 REGISTER_SECONDS = 180  # that Ray waits for a worker: enough for both, and a plain start then
 MOST_BYTES = 1 << 22
 
+Job = tuple[str, str]
+MODULES: Job = ("modules", "")  # no job's id
+
 _LENGTH = struct.Struct("!I")
 _PEER = struct.Struct("3i")  # process, user and group id
 
 
 @dataclass(frozen=True)
 class Request:
-    """Describes a worker to start, as Ray has asked for it. Its standard files travel beside it."""
+    """Describes a process to start, as Ray or a job has asked for it. Its standard files travel
+    beside it."""
 
-    argv: list[str]  # Ray's worker script and its arguments
+    argv: list[str]  # Ray's worker script, or a module, and the arguments
     environment: dict[str, str]
     folder: str
     umask: int
     blocked: list[int]  # signals
+    module: bool = False  # it is no worker
 
     @property
-    def job(self) -> tuple[str, str] | None:
-        """Return the job and the node's raylet; None for a worker of no job."""
+    def job(self) -> Job | None:
+        """Return the job and the node's raylet: `MODULES` for a module, None for a worker of no
+        job."""
+        if self.module:
+            return MODULES
         job = self.environment.get("RAY_JOB_ID")
         return (job, self.environment.get("RAY_RAYLET_PID", "")) if job else None
 
     @staticmethod
-    def of_this_process(argv: list[str]) -> "Request":
+    def of_this_process(argv: list[str], module: bool = False) -> "Request":
         umask = os.umask(0o077)
         os.umask(umask)
         blocked = [int(item) for item in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
-        return Request(argv, dict(os.environ), os.getcwd(), umask, blocked)
+        return Request(argv, dict(os.environ), os.getcwd(), umask, blocked, module)
 
     def encoded(self) -> bytes:
         return json.dumps(asdict(self)).encode()

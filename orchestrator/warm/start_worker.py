@@ -94,7 +94,9 @@ def fork(template: socket.socket, path: str, request: Request) -> int:
     if template.recv(1) != HEARD:
         raise ConnectionError("the template has refused")
     template.settimeout(FORK_SECONDS)
-    pid = int(template.recv(64))
+    if not (answer := template.recv(64)):
+        raise ConnectionError("the template does not fork it")
+    pid = int(answer)
     template.sendall(GO)  # a worker that hears nothing ends: there are never two
     return pid
 

@@ -19,6 +19,13 @@ def ray_command(socket: Path) -> list[str]:
     return [sys.executable, "-P", str(Path(__file__).resolve().parent / "head.py"), str(socket)]
 
 
+def module_command(module: str) -> list[str]:
+    """Return the command that runs a module as `python -m` does, forked from the node's template
+    where there is one."""
+    starter = Path(__file__).resolve().parent / "start_module.py"
+    return [sys.executable, "-P", str(starter), module]
+
+
 def job_environment() -> Mapping[str, str]:
     """Return the variables with which a job's workers start warm; called on a node of Ray. Empty
     where that node has no template."""

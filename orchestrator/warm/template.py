@@ -3,7 +3,9 @@
 python -P template.py SOCKET PARENT   (the process with whose end it ends)
 
 It has one child for each job, which has loaded Ray and the job's own code too: Ray reads the job's
-id from the environment when it is loaded, so the node's template cannot load it.
+id from the environment when it is loaded, so the node's template cannot load it. One more child
+forks modules: drivers, which have no job's id yet, and processes that draw. It has loaded Ray,
+MLflow and what draws, and no code of ours.
 """
 
 import gc
@@ -14,14 +16,23 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from orchestrator.warm import ids, worker  # noqa: E402 (the path comes first)
-from orchestrator.warm.request import HEARD, Request, close, listen, receive, send  # noqa: E402
+from orchestrator.warm import ids, start_module, worker  # noqa: E402 (the path comes first)
+from orchestrator.warm.request import (  # noqa: E402
+    HEARD,
+    MODULES,
+    Job,
+    Request,
+    close,
+    listen,
+    receive,
+    send,
+)
 
 ONE_THREAD = {  # a fork keeps no thread but its own: none may have begun before
     "OPENBLAS_NUM_THREADS": "1",
@@ -31,13 +42,23 @@ ONE_THREAD = {  # a fork keeps no thread but its own: none may have begun before
 }
 LIBRARIES = ("torch", "torchvision", "numpy", "pydantic", "yaml", "psutil", "PIL.Image")
 JOB_MODULES = ("ray", "ray.train.torch", "ray.tune", "orchestrator.tuning.trial_worker")
+LIBRARIES_OF_MODULES = (
+    *("ray", "ray.train.torch", "ray.tune", "ray.job_submission", "mlflow", "mlflow.pyfunc"),
+    *("matplotlib.figure", "tifffile", "imagecodecs", "sklearn.datasets", "sklearn.manifold"),
+)
 UNSAFE = 3  # exit status: it would be no better when started again
 _STANDARD_FILES = 3
 _JOBS = 8  # that have a template
 TEMPLATES_A_JOB = 3
 _POLL_SECONDS = 1.0
-
-Job = tuple[str, str]
+# What begins with RAY_ is read when Ray is loaded, or later. These a module may have otherwise than
+# its template: Ray reads them later, or in other processes alone.
+_OF_A_MODULE = {
+    *("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"),
+    *("RAY_worker_niceness", "RAY_LD_PRELOAD_ON_WORKERS"),
+    "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES",
+    "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES",
+}
 
 
 class UnsafeFork(Exception):
@@ -57,15 +78,16 @@ def load(modules: Sequence[str]) -> None:
 
 
 class BecomeTemplate(Exception):
-    """Raised in a process that was forked to be the template of a job."""
+    """Raised in a process that was forked to be the template of a job, or of modules."""
 
-    def __init__(self, requests: socket.socket, first: Request) -> None:
+    def __init__(self, requests: socket.socket, first: Request | None) -> None:
+        """first: the first request of the job; None for modules."""
         super().__init__("the template of a job")
         self.requests, self.first = requests, first
 
 
 class BecomeWorker(Exception):
-    """Raised in a process that was forked to be a worker."""
+    """Raised in a process that was forked to be a worker or module."""
 
     def __init__(self, request: Request) -> None:
         super().__init__("a worker")
@@ -81,8 +103,10 @@ class NodeTemplate:
         self.made: Counter[Job] = Counter()
 
     def serve(self) -> None:
-        """Serve until the parent has ended. Raises BecomeTemplate in the template of a job."""
+        """Serve until the parent has ended. Raises BecomeTemplate in the template of a job, and in
+        that of modules, which is made at once."""
         self.listening.settimeout(_POLL_SECONDS)
+        self._make(MODULES, None)
         while os.getppid() == self.parent:
             with suppress(TimeoutError):
                 connection, _ = self.listening.accept()
@@ -115,8 +139,7 @@ class NodeTemplate:
                 if self.made[job] == TEMPLATES_A_JOB:
                     return
                 self._make_room()
-                self.jobs[job] = self._fork(request)
-                self.made[job] += 1
+                self._make(job, None if request.module else request)
             try:
                 send(self.jobs[job], request.encoded(), files)
                 return
@@ -125,18 +148,21 @@ class NodeTemplate:
 
     def _make_room(self) -> None:
         """End the template of the oldest job, where there are many."""
-        if len(self.jobs) == _JOBS:
-            self.jobs.pop(next(iter(self.jobs))).close()
+        jobs = [job for job in self.jobs if job != MODULES]
+        if len(jobs) == _JOBS:
+            self.jobs.pop(jobs[0]).close()
 
-    def _fork(self, request: Request) -> socket.socket:
-        """Return the socket of a new template for a request's job."""
+    def _make(self, job: Job, first: Request | None) -> None:
+        """Fork the template of a job. first: as in `BecomeTemplate`, which is raised there."""
         ours, theirs = socket.socketpair(socket.AF_UNIX)
         if os.fork():
             theirs.close()
-            return ours
+            self.jobs[job] = ours
+            self.made[job] += 1
+            return
         for item in (ours, self.listening, *self.jobs.values()):
             item.close()
-        raise BecomeTemplate(theirs, request)
+        raise BecomeTemplate(theirs, first)
 
 
 def serve_job(requests: socket.socket, first: Request) -> None:
@@ -149,11 +175,51 @@ def serve_job(requests: socket.socket, first: Request) -> None:
     worker.settle(first)
     worker.forget_own_package()
     os.environ.update(ONE_THREAD)
+    _load_with_ray(JOB_MODULES)
+    for request, files, asking in _forked_for_each(requests):
+        worker.become(request, files, asking)
+        raise BecomeWorker(request)
+
+
+def serve_modules(requests: socket.socket) -> None:
+    """Be the template of modules; otherwise as `serve_job`. It serves none whose settings of Ray
+    are not those with which this process has loaded Ray."""
+    os.setsid()
+    settings = _settings_of_ray(os.environ)
+    _load_with_ray(LIBRARIES_OF_MODULES)
+    print("the template of modules is ready", flush=True)
+    for request, files, asking in _forked_for_each(requests):
+        if differing := _settings_of_ray(request.environment) ^ settings:
+            print(f"a module starts plainly: it has other settings {differing}", flush=True)
+            os._exit(0)
+        asking = start_module.keep(asking, files)
+        worker.become(request, files, asking)
+        raise BecomeWorker(request)
+
+
+def _load_with_ray(modules: Sequence[str]) -> None:
+    """Load Ray and modules that use it. Raises UnsafeFork."""
     importlib.import_module("ray")
     with ids.class_ids_of_the_system():
-        load(JOB_MODULES)
+        load(modules)
     if not ids.forks_draw_different_ids():
         raise UnsafeFork("Ray's ids were drawn before the fork")
+
+
+def _settings_of_ray(environment: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Return what of an environment Ray may read when it is loaded."""
+    return {
+        (name, value)
+        for name, value in environment.items()
+        if name.startswith(("RAY_", "TUNE_")) and name not in _OF_A_MODULE
+    }
+
+
+def _forked_for_each(
+    requests: socket.socket,
+) -> Iterator[tuple[Request, list[int], socket.socket]]:
+    """Yield each request with its files and the connection to who asks, in a process of its own,
+    forked for it; ends here when the socket is closed."""
     while True:
         try:
             request, (asking, *files) = receive(requests, 1 + _STANDARD_FILES)
@@ -162,8 +228,8 @@ def serve_job(requests: socket.socket, first: Request) -> None:
         connection = socket.socket(fileno=asking)
         if os.fork() == 0:
             requests.close()
-            worker.become(request, files, connection)
-            raise BecomeWorker(request)
+            yield request, files, connection
+            os._exit(0)  # not reached: each becomes something else
         connection.close()
         close(files)
 
@@ -175,7 +241,7 @@ def main(path: str, parent: str) -> None:
     try:
         request = _serve(Path(path), int(parent))
     except UnsafeFork as error:
-        print(f"workers start plainly: {error}", flush=True)
+        print(f"processes start plainly: {error}", flush=True)
         os._exit(UNSAFE)
     if request is not None:
         worker.run(request)
@@ -193,7 +259,10 @@ def _serve(path: Path, parent: int) -> Request | None:
             requests, first = forked.requests, forked.first
         else:
             return None
-        serve_job(requests, first)
+        if first is None:
+            serve_modules(requests)
+        else:
+            serve_job(requests, first)
     except BecomeWorker as forked_worker:
         return forked_worker.request
     return None

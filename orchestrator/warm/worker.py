@@ -1,10 +1,11 @@
-"""Turn a process that was just forked from a template into the worker that Ray has asked for."""
+"""Turn a process that was just forked from a template into the worker or module asked for."""
 
 import os
 import runpy
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 from orchestrator.warm.ids import draw_anew
@@ -65,13 +66,37 @@ def _offer_to_the_kernel(environment: dict[str, str]) -> None:
 
 
 def run(request: Request) -> None:
-    """Run Ray's worker script; returns when the worker has ended."""
+    """Run Ray's worker script, or a module; returns when that has ended."""
+    draw_anew()
+    threads = int(request.environment.get("OMP_NUM_THREADS") or 0)
+    if request.module:
+        _use_threads(threads or len(os.sched_getaffinity(0)))
+        _run_module(request.argv)
+        return
+    if threads:
+        _use_threads(threads)
     script, *_ = sys.argv = request.argv
     sys.path.insert(0, str(Path(script).parent))  # as Python does for a script
-    draw_anew()
-    if threads := int(request.environment.get("OMP_NUM_THREADS") or 0):
-        _use_threads(threads)
     runpy.run_path(script, run_name="__main__")
+
+
+def name_process(title: str) -> None:
+    """Set what `ps` shows of this process; it was the template's command. Ray is loaded."""
+    sys.modules["ray._raylet"].setproctitle(title)
+
+
+def _run_module(argv: list[str]) -> None:
+    """Do what `python -m` does, under that name."""
+    module, *_ = sys.argv = argv
+    name_process(" ".join([sys.executable, "-m", *argv]))
+    sys.path.insert(0, os.getcwd())
+    forget_own_package()
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _use_threads(count: int) -> None:
@@ -81,4 +106,4 @@ def _use_threads(count: int) -> None:
     if count > 1:
         import threadpoolctl
 
-        threadpoolctl.threadpool_limits(count, user_api="blas")
+        threadpoolctl.threadpool_limits(count)

@@ -114,7 +114,7 @@ class Command:
         for process in psutil.process_iter(["cmdline", "cwd"]):
             line, folder = process.info["cmdline"] or [], process.info["cwd"] or ""
             here = folder.startswith(str(Home(self.home.resolve()).ray_temp))
-            if here and "orchestrator.driver.driver" in line and "python" in line[0]:
+            if here and "-m orchestrator.driver.driver" in " ".join(line) and "python" in line[0]:
                 return process
         return None
 

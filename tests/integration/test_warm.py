@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import psutil
@@ -80,6 +81,11 @@ def test_the_workers_of_a_study_are_forked(command: Command, finished: object) -
     assert templates(command)
 
 
+def test_the_driver_of_a_study_is_forked(command: Command, finished: object) -> None:
+    said = [path.read_text() for path in Home(command.home.resolve()).ray_temp.rglob("job-driver*")]
+    assert said and not [text for text in said if "started plainly" in text]
+
+
 @pytest.mark.slow
 def test_fits_at_once_have_ids_of_their_own(command: Command, tmp_path: Path) -> None:
     ray = command.status()["ray"]
@@ -91,7 +97,7 @@ def test_fits_at_once_have_ids_of_their_own(command: Command, tmp_path: Path) ->
     (tmp_path / "fits.py").write_text(FITS)
     client = jobs._client
     job = client.submit_job(
-        entrypoint=f"python fits.py {PAIRS}", runtime_env={"working_dir": str(tmp_path)}
+        entrypoint=f"{sys.executable} fits.py {PAIRS}", runtime_env={"working_dir": str(tmp_path)}
     )
     wait_for(lambda: not jobs.alive(job), 1800)
     log = jobs.logs(job)

@@ -29,6 +29,7 @@ from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import IGNORED, DataError, Indices, Pixels, few
 from trainables.loading.band_statistics import standardize_file
 from trainables.loading.copies import settle_copies
+from trainables.loading.file_hashes import as_remembered, remember
 from trainables.loading.fingerprints import content_hashes, fingerprint
 from trainables.loading.image_table import (
     FORMAT,
@@ -51,6 +52,7 @@ from trainables.pixels.images import (
 
 log = logging.getLogger(__name__)
 _CHUNK_BYTES = 4 << 20
+_VERIFIED = "verified.json"  # of a cache: its files as they were when they were last read whole
 _AHEAD = 16  # chunks decoded before they are written, at most
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -119,10 +121,16 @@ def _bytes_of_a_pixel(source: Source) -> int:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Return whether a cache is there as it was written; warn about one that has changed."""
+    """Return whether a cache is there as it was written; warn about one that has changed. It is
+    read whole only where it is not on the disk as it was when it was last read whole."""
     reason = fault(folder)
-    if reason is None and (name := changed(folder)):
-        reason = f"damaged ({name} is not as it was written)"
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".npy", ".json"))
+    files = [path for path in files if path.name != _VERIFIED]
+    if reason is None and not as_remembered(files, folder / _VERIFIED):
+        if name := changed(folder):
+            reason = f"damaged ({name} is not as it was written)"
+        else:
+            remember(files, folder / _VERIFIED)
     if reason is not None and folder.is_dir():
         log.warning("%s: %s: the images are decoded again", folder, reason)
     return reason is None

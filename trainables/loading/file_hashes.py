@@ -1,8 +1,9 @@
-"""Hashes many files and remembers the hashes: files that did not change are not read again."""
+"""Remembers what files held: those that did not change are not read again."""
 
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from trainables.dataset import DataError
 from trainables.files import read_whole
 
+log = logging.getLogger(__name__)
 _AT_ONCE = 64  # files per task of a thread: singly, scheduling costs more than hashing
 _THREADS = 8  # reading waits for the disk, hashing releases the interpreter lock
 _SETTLED_NS = 2_000_000_000  # a younger file may change again within one tick of its clock
@@ -55,6 +57,33 @@ def _hash(files: Sequence[Path], known: dict[str, Entry]) -> list[tuple[str, Ent
             entry = [stat.st_size, stat.st_mtime_ns, content]
         entries.append((path, entry))
     return entries
+
+
+def as_remembered(files: Sequence[Path], memory: Path) -> bool:
+    """Tell whether files have the sizes, times and places on the disk that `remember` has seen."""
+    try:
+        return bool(json.loads(memory.read_bytes()) == _on_disk(files))
+    except (OSError, ValueError):  # nothing is remembered, or that is damaged
+        return False
+
+
+def remember(files: Sequence[Path], memory: Path) -> None:
+    """Write sizes, times and places of files that were just read whole. Nothing is written of files
+    that are so young that they may change unseen, or where writing fails: they are read again."""
+    found = _on_disk(files)
+    if any(max(times) > time.time_ns() - _SETTLED_NS for _, _, *times in found):
+        return
+    temporary = memory.with_name(f"{memory.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(found), encoding="utf-8")
+        os.replace(temporary, memory)
+    except OSError as error:
+        log.debug("%s is not written: %s", memory, error)
+
+
+def _on_disk(files: Sequence[Path]) -> list[list[int]]:
+    stats = [os.stat(file) for file in files]
+    return [[stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for stat in stats]
 
 
 def masks_manifest(manifest: Path) -> Path:

@@ -1,6 +1,7 @@
-"""Workers that are forked from a template are as good as new ones, and nothing leaks between them.
+"""Workers and modules that are forked from a template are as good as new ones, and nothing leaks
+between them.
 
-Ray's worker script is a small script here, which writes down what it finds.
+Ray's worker script is a small script here, which writes down what it finds; so is a module.
 """
 
 import json
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from orchestrator.planning.code_version import PACKAGES
-from orchestrator.warm import start_worker, template
+from orchestrator.warm import start_module, start_worker, template
 from orchestrator.warm.request import RAY_SETUP, SOCKET, WANTED
 
 WORKER = """
@@ -55,6 +56,15 @@ if "leaks" in sys.argv:
 if "stays" in sys.argv:
     time.sleep(600)
 """
+MODULE = """
+import os, signal, sys
+if "asks" in sys.argv:
+    print("heard", sys.stdin.readline().strip(), flush=True)
+if "fails" in sys.argv:
+    sys.exit(7)
+if "dies" in sys.argv:
+    os.kill(os.getpid(), signal.SIGSEGV)
+"""
 LEAST_SECONDS = 300.0  # that a busy machine is given
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -77,6 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(package, made / package.name, ignore=ignored)
     (made / "worker_script.py").write_text(WORKER)
+    (made / "module.py").write_text(MODULE + WORKER)
     (made / "setup_worker.py").write_text("print('started plainly', flush=True)\n")
     return made
 
@@ -87,7 +98,7 @@ def node(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     path = folder / "warm"
     command = [sys.executable, "-P", template.__file__, str(path), str(os.getpid())]
     log = (folder / "log").open("wb")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RAY_"))}
     environment["ORCHESTRATOR_OF_THE_TEMPLATE"] = "1"
     process = subprocess.Popen(command, cwd="/", env=environment, stdout=log, stderr=log)
     while "is ready" not in (folder / "log").read_text():
@@ -129,6 +140,26 @@ def start(node: tuple[subprocess.Popen[bytes], Path], folder: Path) -> Iterator[
     yield begin
     for process in started:
         process.terminate()  # the worker gets it too, and lets go of the pipes
+        process.communicate()
+
+
+@pytest.fixture
+def begin(node: tuple[subprocess.Popen[bytes], Path], folder: Path) -> Iterator[Start]:
+    """Starts a module as a job would; all are ended afterwards."""
+    started = []
+
+    def run(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-P", start_module.__file__, "module", *arguments],
+            env={"PATH": os.environ["PATH"], "FOR": "it", SOCKET: str(node[1]), **variables},
+            cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()  # what it stands for is killed too, and lets go of the pipes
         process.communicate()
 
 
@@ -252,3 +283,64 @@ def test_a_template_with_a_thread_refuses_to_serve() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "UnsafeFork: 2 threads run" in done.stderr and "pool" in done.stderr
+
+
+def test_a_module_runs_as_python_would_run_it(begin: Start, folder: Path, tmp_path: Path) -> None:
+    process = begin(str(tmp_path / "one"), "asks")
+    out, err = process.communicate(b"this\n", timeout=LEAST_SECONDS)
+    assert (out, err, process.returncode) == (b"heard this\nsaid by the worker\n", b"", 0)
+    found = facts_at(tmp_path / "one")
+    assert found["pid"] != process.pid and found["main"] == "__main__"
+    assert found["argv"] == [str(folder / "module.py"), str(tmp_path / "one"), "asks"]
+    assert found["folder"] == found["path"][0] == str(folder)
+    assert found["code"] == str(folder / "orchestrator" / "execution" / "worker.py")
+    assert found["environment"]["FOR"] == "it" and found["child_signal"]
+    assert "ORCHESTRATOR_OF_THE_TEMPLATE" not in found["environment"]
+    assert found["torch_threads"] == len(os.sched_getaffinity(0)) and not found["cuda"]
+
+
+@pytest.mark.parametrize(("how", "status"), [("fails", 7), ("dies", -signal.SIGSEGV), ("", 0)])
+def test_who_started_a_module_sees_how_it_ended(
+    begin: Start, tmp_path: Path, how: str, status: int
+) -> None:
+    assert begin(str(tmp_path / "one"), how).wait(LEAST_SECONDS) == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_module(begin: Start, tmp_path: Path, number: int) -> None:
+    process = begin(str(tmp_path / "one"), "stays")
+    facts_at(tmp_path / "one")
+    process.send_signal(number)
+    assert process.wait(LEAST_SECONDS) == -number
+
+
+@pytest.mark.parametrize("killed", ["what stands for it", "keeper", "itself"])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_module_and_what_stands_for_it_are_killed_together(
+    begin: Start, tmp_path: Path, killed: str, stopped: bool
+) -> None:
+    process = begin(str(tmp_path / "one"), "stays")
+    module = psutil.Process(facts_at(tmp_path / "one")["pid"])
+    assert "-m module" in module.cmdline()[0]
+    keeper = module.parent()
+    assert keeper is not None and "keeper" in keeper.cmdline()[0]
+    if stopped:
+        module.suspend()
+    {"keeper": keeper, "itself": module}.get(killed, psutil.Process(process.pid)).kill()
+    assert process.wait(LEAST_SECONDS) == -signal.SIGKILL
+    psutil.wait_procs([module, keeper], LEAST_SECONDS)
+    assert not module.is_running() and not keeper.is_running()
+
+
+def test_a_module_with_other_settings_of_ray_starts_plainly(begin: Start, tmp_path: Path) -> None:
+    process = begin(str(tmp_path / "one"), "fails", RAY_max_direct_call_object_size="1")
+    _, err = process.communicate(timeout=LEAST_SECONDS)
+    assert process.returncode == 7 and b"started plainly" in err
+    process = begin(str(tmp_path / "one"), "fails", RAY_ADDRESS="127.0.0.1:1")  # no setting
+    assert process.communicate(timeout=LEAST_SECONDS)[1] == b"" and process.returncode == 7
+
+
+def test_without_a_template_a_module_starts_plainly(begin: Start, tmp_path: Path) -> None:
+    process = begin(str(tmp_path / "one"), "fails", **{SOCKET: str(tmp_path / "none")})
+    _, err = process.communicate(timeout=LEAST_SECONDS)
+    assert process.returncode == 7 and b"started plainly" in err

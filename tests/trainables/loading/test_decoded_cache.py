@@ -22,6 +22,7 @@ from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
 from trainables.loading import decoded_cache as cache
+from trainables.loading import file_hashes
 from trainables.loading.image_table import ImageTable, open_table
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -301,6 +302,50 @@ def test_one_bit_that_changed_is_named_and_the_cache_is_built_again(
     assert np.array_equal(build(folder).images, before)
     assert (path / file).read_bytes() == wanted
     assert f"damaged ({file} is not as it was written)" in caplog.text
+
+
+def test_a_cache_that_stayed_as_it_was_is_read_whole_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(file_hashes, "_SETTLED_NS", -(10**18))  # a new file is old enough
+    table = build(folder := make(tmp_path / "data"))
+    path = tmp_path / "cache" / table.fingerprint
+    read: list[Path] = []
+    monkeypatch.setattr(cache, "changed", lambda where: read.append(where))
+    build(folder)
+    assert read == [path]  # what was just written is read once
+    build(folder)
+    assert read == [path]
+    monkeypatch.undo()
+    wanted = (path / "images.npy").read_bytes()
+    stat = (path / "images.npy").stat()
+    spoil(path / "images.npy", "one bit")
+    os.utime(path / "images.npy", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    build(folder)
+    assert (path / "images.npy").read_bytes() == wanted
+    assert "damaged (images.npy is not as it was written)" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["just written", "of another build", "memory damaged"])
+def test_what_is_not_known_to_be_whole_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    table = build(folder := make(tmp_path / "data"))
+    path = tmp_path / "cache" / table.fingerprint
+    if how != "just written":
+        monkeypatch.setattr(file_hashes, "_SETTLED_NS", -(10**18))
+        build(folder)
+        assert (path / "verified.json").is_file()
+    if how == "of another build":
+        copy = (path / "meta.json").read_bytes()
+        (path / "meta.json").unlink()
+        (path / "meta.json").write_bytes(copy)
+    elif how == "memory damaged":
+        (path / "verified.json").write_text("[[1, 2")
+    read: list[Path] = []
+    monkeypatch.setattr(cache, "changed", lambda where: read.append(where))
+    build(folder)
+    assert read == [path]
 
 
 def test_an_absent_cache_is_refused(tmp_path: Path) -> None:
