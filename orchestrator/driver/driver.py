@@ -22,8 +22,9 @@ from orchestrator.config.study_schema import Study
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.execution.ray_jobs import Job
-from orchestrator.execution.resources import at_once, cluster_nodes, request_of
+from orchestrator.execution.resources import cluster_nodes
 from orchestrator.planning.code_version import tree_version
+from orchestrator.planning.placement import at_once, request_of
 from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.reporting.comparison import State

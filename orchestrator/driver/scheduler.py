@@ -11,8 +11,9 @@ from typing import IO
 
 from orchestrator.execution.failures import Ending, Outcome
 from orchestrator.execution.launcher import launch
-from orchestrator.execution.resources import ResourceRequest, wait_for_room
+from orchestrator.execution.resources import wait_for_room
 from orchestrator.execution.task import Task
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.planning.plan import PlannedRun
 from orchestrator.planning.prepare import Prepared
 from orchestrator.planning.run import Run

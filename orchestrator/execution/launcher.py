@@ -14,9 +14,9 @@ import torch
 
 from orchestrator.execution.batch_worker import produce
 from orchestrator.execution.failures import Ending, Outcome, kernel_kills, outcome_of
-from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.run_log import recorded
 from orchestrator.storage.run_records import Store
 from orchestrator.warm.quick_trainer import QuickTorchTrainer

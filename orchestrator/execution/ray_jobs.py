@@ -23,15 +23,10 @@ from ray.job_submission import JobSubmissionClient
 from orchestrator.config.errors import one_line
 from orchestrator.config.mlflow_settings import bypass_proxies, trouble_at
 from orchestrator.execution.processes import tells_of_memory
-from orchestrator.execution.services import (
-    JOB_SETTINGS,
-    ONE_MACHINE,
-    RayService,
-    ServiceError,
-    login,
-)
+from orchestrator.execution.services import RayService, ServiceError, login
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.storage.home import Home
+from orchestrator.warm.switch import JOB_SETTINGS, ONE_MACHINE
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _STOP_SECONDS = 60.0

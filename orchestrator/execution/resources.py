@@ -1,14 +1,10 @@
-"""Compare what a cluster has with what a Run takes of it, and wait until there is room.
-
-First the arithmetic, which needs no cluster; then what asks Ray; last the placement groups that Ray
-does not give back by itself.
+"""Ask Ray what a cluster has, wait until there is room for a Run, and give back what Ray does not
+give back by itself: placement groups of processes that died.
 """
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import ray
 import ray.train
@@ -19,11 +15,8 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.state import list_actors, list_jobs, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
-from orchestrator.config.errors import UserError
 from orchestrator.execution.failures import one_line
-
-if TYPE_CHECKING:  # every worker imports this file, and the study schema loads all data sets
-    from orchestrator.config.study_schema import Resources
+from orchestrator.planning.placement import Node, ResourceRequest, at_once
 
 log = logging.getLogger("orchestrator")
 _POLL_SECONDS = 1.0
@@ -31,74 +24,6 @@ _ORPHAN_CHECK_SECONDS = 15.0  # between two checks of all placement groups of th
 _ORPHAN_SECONDS = 75.0  # a living controller gives up a start after 60
 _LOST_NODE_SECONDS = 600.0  # how long a node that a Run needs may be away
 _MOST_LISTED = 10_000  # actors and placement groups that Ray is asked for
-
-
-class DoesNotFit(UserError):
-    """A Run asks for more than the cluster has; one line that names both and what to lower."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """CPUs and GPUs of one machine."""
-
-    cpus: float
-    gpus: float
-
-
-@dataclass(frozen=True)
-class ResourceRequest:
-    """Says what a Run gets: a number of workers, and the CPUs and GPUs of each."""
-
-    workers: int
-    cpus: int
-    gpus: float
-
-
-def request_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest:
-    """Turn `auto` into numbers. Raises DoesNotFit when the cluster cannot place a single Run."""
-    gpus = resources.gpus_per_worker
-    if gpus == "auto":
-        gpus = 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
-    usable = [node for node in nodes if node.gpus >= gpus and node.cpus >= 1]
-    cpus = resources.cpus_per_worker
-    if cpus == "auto":
-        cpus = _equal_cpus(resources.workers, gpus, usable)
-    request = ResourceRequest(resources.workers, cpus, gpus)
-    if at_once(request, nodes) < 1:
-        has = " + ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "nothing"
-        raise DoesNotFit(
-            f"a Run asks for {request.workers} workers with {request.cpus} CPUs and "
-            f"{request.gpus:g} GPUs each; the cluster has {has}: lower resources.workers, "
-            "cpus_per_worker or gpus_per_worker"
-        )
-    return request
-
-
-def at_once(request: ResourceRequest, nodes: Sequence[Node]) -> int:
-    """Return how many Runs with this request the nodes hold at the same time."""
-    places = 0
-    for node in nodes:
-        fits = int(node.cpus // request.cpus)
-        places += min(fits, _on_gpus(request.gpus, node.gpus)) if request.gpus else fits
-    return places // request.workers
-
-
-def _on_gpus(per_worker: float, gpus: float) -> int:
-    """Workers that the GPUs of a node hold. A fraction of a GPU lies on one GPU."""
-    if per_worker < 1:
-        return int(gpus) * int(1 / per_worker + 1e-6)
-    return int(gpus // per_worker)
-
-
-def _equal_cpus(workers: int, gpus: float, nodes: Sequence[Node]) -> int:
-    """Return the CPUs of a worker when all CPUs are shared equally: by GPU where there are any,
-    else by worker."""
-    if not nodes:
-        return 1
-    if gpus:
-        return max(1, int(min(node.cpus / node.gpus * min(gpus, node.gpus) for node in nodes)))
-    on_fullest = -(-workers // len(nodes))  # workers on the fullest node
-    return max(1, int(min(node.cpus for node in nodes) // on_fullest))
 
 
 def cluster_nodes() -> list[Node]:

@@ -42,7 +42,7 @@ from orchestrator.execution.processes import (
 )
 from orchestrator.storage.files import locked, read_json, write_json, write_secret
 from orchestrator.storage.home import Home
-from orchestrator.warm.switch import ray_command
+from orchestrator.warm.switch import JOB_SETTINGS, ONE_MACHINE, ray_command
 
 _START_SECONDS = 300.0  # a busy machine takes minutes; a service that ends is seen at once
 _TRIES = 2  # a head of Ray ends when its parts are not up within 15 s
@@ -54,16 +54,6 @@ _PORTS = (
     "ray-client-server-port node-manager-port object-manager-port metrics-export-port "
     "runtime-env-agent-port"
 ).split()
-
-# of drivers and their workers; the head has them as well, since a template reads them when it loads
-JOB_SETTINGS = {
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # an end is seen two of these late
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a trial that is slow to end is lost
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else a print is in the Run's log once more, as a record
-    "PYTHONUNBUFFERED": "1",
-}
-ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # saves a process for every Run
 
 Started = tuple[subprocess.Popen[bytes], dict[str, Any]]  # a service's process, and its record
 

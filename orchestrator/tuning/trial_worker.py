@@ -19,9 +19,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.execution.failures import Ending
 from orchestrator.execution.launcher import launch
-from orchestrator.execution.resources import ResourceRequest, wait_for_room
+from orchestrator.execution.resources import wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.run_log import recorded
 from orchestrator.storage.run_records import Store
 from trainables.engine.checkpoints import Report, Unrecoverable

@@ -10,8 +10,9 @@ from typing import Any
 import ray.tune
 from ray.tune.schedulers import TrialScheduler
 
-from orchestrator.execution.resources import ResourceRequest, wait_for_room
+from orchestrator.execution.resources import wait_for_room
 from orchestrator.execution.task import Task
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.storage.home import Home

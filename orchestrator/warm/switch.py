@@ -8,6 +8,15 @@ from pathlib import Path
 from orchestrator.warm.request import SOCKET, WANTED
 
 SWITCH = "ORCHESTRATOR_WARM_WORKERS"  # "0": workers start plainly
+# environment of drivers and their workers, and of the head: a template reads it when it loads Ray
+JOB_SETTINGS = {
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # an end is seen two of these late
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # else a trial that is slow to end is lost
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else a print is in the Run's log once more, as a record
+    "PYTHONUNBUFFERED": "1",
+}
+ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # saves a process for every Run
 _GPU = Path("/dev/nvidiactl")  # with CUDA it was not tried: a context does not survive a fork
 
 

@@ -11,8 +11,8 @@ import ray.train
 import ray.train.torch
 
 from orchestrator.execution.launcher import launch
-from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.run_records import Store
 from tests.benchmarks.photographs import CLASSES, build_table, make_photographs
 from tests.benchmarks.turns import Line, ratio, seconds, shown

@@ -12,7 +12,7 @@ import ray.train.torch
 import ray.tune
 
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.execution.resources import ResourceRequest
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.planning.prepare import build_caches, prepare
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.planning.prepare import build_caches, prepare
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from orchestrator.execution.resources import ResourceRequest
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.run_records import Store
 from orchestrator.tuning import trial_worker as trial
 from orchestrator.tuning.trial_worker import TrialSpec, run_trial, to_config

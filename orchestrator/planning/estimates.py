@@ -1,0 +1,114 @@
+"""Estimate how long a study still takes, from Runs of the same kind that have finished."""
+
+import heapq
+import json
+import logging
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.planning.plan import UnknownPlan, from_plain
+from orchestrator.planning.run import Run
+from orchestrator.storage.files import read_json
+from orchestrator.storage.record_shapes import AnyRecord
+from orchestrator.storage.run_records import Store
+
+log = logging.getLogger(__name__)
+
+
+class Task(NamedTuple):
+    """Holds a Run that is still to train, or the rest of one."""
+
+    key: str
+    parent: str | None  # key of the Run that must finish first
+    seconds: float
+    running: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Says how long Runs take. seconds: until the last one ends; training_seconds: of all Runs
+    together; unknown: labels of which no Run of their kind has finished."""
+
+    seconds: float
+    training_seconds: float
+    unknown: tuple[str, ...] = ()
+
+
+def kind_of(run: Run) -> str:
+    """Name the kind of a Run: Runs of one kind take as long for an epoch.
+
+    It has trainable, data set and configuration. Decimal numbers, such as learning rates, and the
+    number of epochs are left out.
+    """
+    config = {
+        name: value
+        for name, value in run.config.items()
+        if name != "epochs" and not isinstance(value, float)
+    }
+    return json.dumps([run.trainable, run.dataset, config], sort_keys=True, default=str)
+
+
+def epochs_of(run: Run) -> float:
+    """Return the epochs of a Run; 1 of a producer, which has none."""
+    return float(run.config.get("epochs", 1))
+
+
+def known_times(store: Store, runs: Iterable[Run]) -> dict[str, float]:
+    """Return kind → seconds an epoch (of a producer: in all), the median of finished Runs."""
+    times: dict[str, list[float]] = {}
+    for run in {run.key: run for run in runs}.values():
+        result = store.run(run.key).result()
+        if result is not None and result.get("seconds"):
+            epochs = max(1, len(result["history"])) if "epochs" in run.config else 1
+            times.setdefault(kind_of(run), []).append(float(result["seconds"]) / epochs)
+    return {kind: statistics.median(found) for kind, found in times.items()}
+
+
+def stored_runs(plans: Path) -> list[Run]:
+    """Return the Runs of all plans that a home has stored. plans: their folder."""
+    found: list[Run] = []
+    for path in sorted(plans.glob("*.json")):
+        try:
+            found += from_plain(read_json(path, AnyRecord) or {})
+        except UnknownPlan as error:
+            log.debug("%s: %s", path, error)
+    return found
+
+
+def estimate(
+    runs: Sequence[Run], times: Mapping[str, float], done: Mapping[str, float], slots: int
+) -> Estimate:
+    """Estimate how long Runs take that have not finished.
+
+    runs: in the order in which they start, without finished ones; times: as `known_times` returns
+    them; done: key → epochs that a Run has already; slots: Runs at once, at least 1.
+    """
+    tasks, unknown = [], []
+    for run in runs:
+        seconds = times.get(kind_of(run))
+        if seconds is None:
+            unknown.append(run.label)
+            continue
+        left = max(0.0, epochs_of(run) - done.get(run.key, 0.0)) * seconds
+        tasks.append(Task(run.key, run.parent, left))
+    labels = tuple(dict.fromkeys(unknown))
+    return Estimate(time_left(tasks, slots), sum(task.seconds for task in tasks), labels)
+
+
+def time_left(tasks: Sequence[Task], slots: int) -> float:
+    """Return in how many seconds the last task ends, where at most so many run at once.
+
+    Each task takes the first slot that is free once its parent has ended, in the order given;
+    running ones have their slot already.
+    """
+    ends: dict[str, float] = {}
+    free = [0.0] * max(slots, 1)
+    heapq.heapify(free)
+    for task in sorted(tasks, key=lambda task: not task.running):
+        begin = max(heapq.heappop(free), ends.get(task.parent or "", 0.0))
+        ends[task.key] = begin + task.seconds
+        heapq.heappush(free, ends[task.key])
+    return max(ends.values(), default=0.0)

@@ -1,0 +1,89 @@
+"""How long a study takes is estimated from what Runs of the same kind took."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.planning.estimates import (
+    Estimate,
+    Task,
+    estimate,
+    kind_of,
+    known_times,
+    time_left,
+)
+from orchestrator.planning.run import Run
+from orchestrator.storage.run_records import Store
+
+ONE = Run(
+    stage="full",
+    label="full",
+    seed=0,
+    key="0" * 20,
+    parent=None,
+    parent_label=None,
+    trainable="classify",
+    select="val/accuracy",
+    predicts=True,
+    artifacts="",
+    config={"epochs": 4, "lr": 0.1, "batch_size": 16, "backbone": "resnet18"},
+    dataset="d",
+    weights=None,
+    code="c",
+)
+
+
+def finish(store: Store, run: Run, seconds: float, epochs: int) -> None:
+    """What a finished Run leaves, as far as it is read."""
+    writer = store.run(run.key).writer(store.run(run.key).begin_attempt())
+    history = [{"epoch": epoch, "val/accuracy": 0.5} for epoch in range(1, epochs + 1)]
+    writer.save(epochs, {"weights.pt": lambda path: path.write_bytes(b"w")}, {"history": history})
+    writer.finish(
+        {"history": history, "best_epoch": epochs, "test": {}, "seconds": seconds, "facts": {}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("tasks", "slots", "seconds"),
+    [
+        ([], 2, 0.0),
+        ([Task("a", None, 10.0)], 2, 10.0),
+        ([Task("a", None, 10.0), Task("b", None, 10.0)], 2, 10.0),
+        ([Task("a", None, 10.0), Task("b", None, 10.0)], 1, 20.0),
+        ([Task("a", None, 10.0), Task("b", "a", 5.0)], 2, 15.0),
+        ([Task("b", "done before", 5.0)], 2, 5.0),
+        ([Task("a", None, 6.0), Task("b", None, 2.0), Task("c", None, 3.0)], 2, 6.0),
+        ([Task("a", None, 4.0), Task("b", None, 9.0, running=True)], 1, 13.0),
+    ],
+)
+def test_the_last_task_ends_when_slots_and_parents_allow(
+    tasks: list[Task], slots: int, seconds: float
+) -> None:
+    assert time_left(tasks, slots) == seconds
+
+
+def test_runs_of_a_kind_differ_in_seed_epochs_and_decimals_alone() -> None:
+    same = replace(ONE, seed=3, key="1" * 20, config={**ONE.config, "lr": 0.5, "epochs": 9})
+    assert kind_of(same) == kind_of(ONE)
+    for other in ({"batch_size": 32}, {"backbone": "resnet50"}):
+        assert kind_of(replace(ONE, config={**ONE.config, **other})) != kind_of(ONE)
+    assert kind_of(replace(ONE, dataset="e")) != kind_of(ONE)
+    assert kind_of(replace(ONE, trainable="rotation")) != kind_of(ONE)
+
+
+def test_times_are_the_median_an_epoch_of_finished_runs(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    runs = [replace(ONE, key=str(number) * 20, seed=number) for number in range(4)]
+    for run, seconds, epochs in zip(runs, (8.0, 40.0, 6.0), (4, 4, 2), strict=False):
+        finish(store, run, seconds, epochs)  # 2, 10 and 3 seconds an epoch; the last never ran
+    assert known_times(store, runs) == {kind_of(ONE): 3.0}
+
+
+def test_what_is_left_counts_and_what_never_ran_is_named() -> None:
+    second = replace(ONE, key="1" * 20, seed=1)
+    other = replace(ONE, key="2" * 20, label="late", trainable="rotation")
+    times = {kind_of(ONE): 2.0}
+    assert estimate([ONE, second], times, {}, 2) == Estimate(8.0, 16.0)
+    assert estimate([ONE, second], times, {second.key: 3.0}, 1) == Estimate(10.0, 10.0)
+    assert estimate([ONE, other, other], times, {}, 1) == Estimate(8.0, 8.0, ("late",))
