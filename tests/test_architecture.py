@@ -74,7 +74,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "trainables.monitoring": {
         "loading", "layouts", "pixels", "transforms", "numerics",
-        "trainable", "dataset", "training_config", "metrics",
+        "trainable", "dataset", "training_config", "metrics", "record_files",
     },
     "trainables.loading": {"data", "layouts", "pixels", "numerics", "dataset", "files"},
     "trainables.data": {"layouts", "pixels", "numerics", "dataset", "config"},
@@ -91,6 +91,7 @@ ARROWS: dict[str, set[str]] = {
     "trainables.dataset": set(),
     "trainables.files": set(),
     "trainables.metrics": set(),
+    "trainables.record_files": set(),
     "trainables.config": set(),
 }  # fmt: skip
 ROOMS = {

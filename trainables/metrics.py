@@ -1,6 +1,7 @@
 """Registers the metrics that Runs report: name, direction, unit and label, each stated once.
 
-A full name is `<split>/<metric>`, such as `val/accuracy`; a class's IoU is `<split>/iou/<class>`.
+A full name is `<split>/<metric>`, such as `val/accuracy`. That of one class or domain has its name
+as a third part: `val/iou/water`.
 To add a metric: add one line to METRICS, and its name to FIGURES of the trainables that report it.
 """
 
@@ -36,6 +37,12 @@ METRICS = {
         Metric("epoch", "max", "", "epoch"),  # as a selection: the last epoch
         Metric("loss", "min", "", "loss"),
         Metric("accuracy", "max", "%", "accuracy"),
+        Metric("top5_accuracy", "max", "%", "accuracy of the best five"),
+        Metric("macro_f1", "max", "%", "macro F1"),
+        Metric("balanced_accuracy", "max", "%", "balanced accuracy"),
+        Metric("calibration_error", "min", "%", "expected calibration error"),
+        Metric("class_accuracy", "max", "%", "accuracy"),
+        Metric("domain_accuracy", "max", "%", "accuracy"),
         Metric("miou", "max", "%", "mean IoU"),
         Metric("iou", "max", "%", "IoU"),
         Metric("knn_accuracy", "max", "%", "kNN accuracy"),
@@ -48,6 +55,7 @@ METRICS = {
         Metric("gpu_hours", "min", "h", "GPU hours"),
     )
 }
+OF_PARTS = ("iou", "class_accuracy", "domain_accuracy")  # one value for each class or domain
 LOSS = "train/loss"
 KNN = "val/knn_accuracy"
 EMBEDDING_STD, EFFECTIVE_RANK = "val/embedding_std", "val/effective_rank"
@@ -57,7 +65,8 @@ PROBES = (KNN, EMBEDDING_STD, EFFECTIVE_RANK)  # reported by trainables that are
 def metric_of(name: str) -> Metric:
     """Return the metric with this full name, such as `val/iou/water`. Raises UnknownMetric."""
     figure = name.partition("/")[2] or name
-    metric = METRICS.get("iou" if figure.startswith("iou/") else figure)
+    first = figure.partition("/")[0]
+    metric = METRICS.get(first if first in OF_PARTS else figure)
     if metric is None:
         raise UnknownMetric(f"no metric {name!r} (metrics: {', '.join(METRICS)})")
     return metric

@@ -16,7 +16,7 @@ from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
 from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import number
-from orchestrator.storage.run_records import current_progress
+from orchestrator.storage.record_shapes import current_progress
 from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import RunState, SearchState, Submission, load

@@ -18,11 +18,11 @@ from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.services import Services
 from orchestrator.planning.plan import UnknownPlan
-from orchestrator.reporting.comparison import State, Table, tables, unfinished
+from orchestrator.reporting.comparison import State, Table, unfinished
 from orchestrator.reporting.exports import as_csv, as_json
 from orchestrator.reporting.tables import as_latex, as_markdown, as_text
 from orchestrator.storage.home import Home, find_home
-from orchestrator.tracking.comparison_report import write_comparison
+from orchestrator.tracking.comparison_report import compared_tables, write_comparison
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
@@ -131,7 +131,7 @@ def compare(options: argparse.Namespace) -> int:
     if owner:
         MESSAGES.print(f"this submission belongs to home {owner}", markup=False)
     spec, runs = comparison(submission.plan), records(submission)
-    compared = tables(runs, spec)
+    compared = compared_tables(tracker.reader, runs, spec)
     form = "json" if options.json else options.format or "text"
     say(_written(form, compared, submission.plan, unfinished(runs, spec)))
     if form == "text":

@@ -30,11 +30,12 @@ from orchestrator.execution.services import RayService, Services
 from orchestrator.planning.code_version import git_commit, tree_version
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.planning.prepare import Prepared, build_caches, build_ids, store_plan
-from orchestrator.reporting.comparison import State, tables, unfinished
+from orchestrator.reporting.comparison import State, unfinished
 from orchestrator.reporting.exports import as_json
 from orchestrator.reporting.tables import as_text
 from orchestrator.storage.files import locked
 from orchestrator.storage.home import LOCAL, Home, find_home
+from orchestrator.tracking.comparison_report import compared_tables
 from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, comparison, load, newest, records
@@ -70,7 +71,7 @@ def submit(options: argparse.Namespace) -> int:
                 last = _reconcile_last(tracker, home, study.name, running.ray)
                 if last is not None and _is_done(last, prepared):
                     out.print(f"every Run of {study.name} is done: nothing to train")
-                    return _conclude(options, last)
+                    return _conclude(options, last, tracker)
             job = replace(_job(options, study, prepared, running, home), caches=caches)
             job_id = _send_job(options, home, jobs, job)
             if prepared is not None:
@@ -182,7 +183,7 @@ def _watch(
             last = reconcile(tracker, home, last, jobs.ending(job_id))
         else:
             MESSAGES.print(f"job {last.tracked.tags[Tag.JOB]} has gone on with {study}")
-        return _conclude(options, last)
+        return _conclude(options, last, tracker)
     except TrackingError as error:
         what = "refuses" if error.answered else "does not answer"
         MESSAGES.print(f"MLflow at {tracker.uri} {what}: {error}", markup=False)
@@ -198,10 +199,10 @@ def _failure(jobs: Jobs, job_id: str) -> str:
     return "\n".join(errors)
 
 
-def _conclude(options: argparse.Namespace, submission: Submission) -> int:
+def _conclude(options: argparse.Namespace, submission: Submission, tracker: Tracker) -> int:
     """Print the comparison. Returns 0 when every Run has finished, else 1."""
     spec, runs = comparison(submission.plan), records(submission)
-    compared, missing = tables(runs, spec), unfinished(runs, spec)
+    compared, missing = compared_tables(tracker.reader, runs, spec), unfinished(runs, spec)
     if options.json:
         say(json.dumps(as_json(compared), indent=1))
     else:

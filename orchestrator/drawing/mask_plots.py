@@ -17,6 +17,7 @@ from orchestrator.drawing.style import COLORS, lines_of
 from trainables.dataset import IGNORED
 
 Pixels = npt.NDArray[np.uint8]
+_WITH_NUMBERS = 25  # classes of a confusion matrix whose shares are written
 _IGNORED_COLOR = np.array([225, 225, 225], dtype=np.uint8)
 _RIGHT, _WRONG = np.array([235, 235, 235], np.uint8), np.array([200, 30, 30], np.uint8)
 _SIDE = 3.2  # inches of a panel
@@ -110,25 +111,30 @@ def draw_mask_grid(
 def draw_confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Return a confusion matrix in percent of each true class; the row of an absent class is empty.
 
-    matrix: (K, K) numbers of pixels, rows are true classes, columns are predicted ones.
+    matrix: (K, K) numbers of pixels or images, rows are true classes, columns are predicted ones.
+    Of many classes the shares are shown by color alone.
     """
     totals = matrix.sum(1, keepdims=True)
     shares = np.divide(100.0 * matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
-    side = 2.0 + 0.75 * len(classes)
+    few = len(classes) <= _WITH_NUMBERS
+    side = 2.0 + (0.75 if few else 0.18) * len(classes)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for row, column in np.ndindex(*shares.shape):
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    if not few:
+        figure.colorbar(image, ax=axes, label="%", shrink=0.6)
+    for row, column in np.ndindex(*shares.shape) if few else ():
         if not np.isnan(shares[row, column]):
             color = "white" if shares[row, column] > 60 else "black"
             text = f"{shares[row, column]:.1f}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     names = [f"{name} (absent)" if not total else name
              for name, total in zip(classes, totals[:, 0], strict=True)]  # fmt: skip
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), names)
+    angle, size = (45, None) if few else (90, 7)
+    axes.set_xticks(range(len(classes)), classes, rotation=angle, ha="right", fontsize=size)
+    axes.set_yticks(range(len(classes)), names, fontsize=size)
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title("test pixels of each true class (%)", loc="left", fontsize=10)
+    axes.set_title("test: share of each true class (%)", loc="left", fontsize=10)
     return figure
 
 

@@ -24,7 +24,8 @@ from orchestrator.drawing.style import save
 from orchestrator.drawing.tsne_plot import Snapshot, draw_tsne, tsne_data, tsne_page
 from orchestrator.storage.files import temporary_folder
 from trainables.monitoring.architecture import as_text, from_plain
-from trainables.monitoring.record_files import (
+from trainables.monitoring.tsne import LEAST
+from trainables.record_files import (
     ARCHITECTURE,
     CONFUSION,
     LAST_MASKS,
@@ -32,7 +33,6 @@ from trainables.monitoring.record_files import (
     kept_features,
     kept_masks,
 )
-from trainables.monitoring.tsne import LEAST
 
 
 def main() -> None:

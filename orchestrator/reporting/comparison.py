@@ -9,11 +9,12 @@ import math
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
+from orchestrator.statistics.images import ImageTest
 from orchestrator.statistics.intervals import Interval, mean_interval
 from orchestrator.statistics.paired import PairedTest, paired_test
 from trainables.metrics import in_percent
@@ -52,6 +53,12 @@ class RunRecord:
     data_name: str  # what the study calls it
     metrics: Mapping[str, float]  # final values
     history: Mapping[str, Sequence[tuple[int, float]]]  # metric → (epoch, value), may be empty
+    # what it ran on: precision, device, torch, workers, threads; and the number of its test images
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.label} seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,9 @@ class PairedDifference(Sample):
 
     first: Row
     second: Row
+    images: ImageTest | None = None  # of its pairs over the test images
+    unkept: tuple[str, ...] = ()  # Runs of its pairs whose predictions are not kept
+    remark: str = ""  # why there is no test over images, although predictions are kept
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:

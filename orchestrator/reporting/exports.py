@@ -7,15 +7,17 @@ from typing import Any
 
 from orchestrator.reporting.comparison import Row, Table, finite
 from orchestrator.reporting.verdicts import Gain, gains, verdict
+from orchestrator.statistics.images import ImageTest
 
 ROW_KEYS = ("stage", "label", "metric", "n", "mean", "std", "low", "high", "reference")
 GAIN_KEYS = (
     "first", "second", "metric", "n", "mean", "std", "low", "high", "p", "p_holm", "p_sign_flip",
-    "established", "ahead", "seeds_needed", "seeds", "verdict",
+    "established", "ahead", "seeds_needed", "seeds", "verdict", "images",
 )  # fmt: skip
 _CSV_COLUMNS = (
     "kind", "label", "minus", "stage", "metric", "n", "mean", "std", "low", "high", "reference",
-    "p", "p_holm", "p_sign_flip", "established", "seeds_needed", "trainable", "dataset",
+    "p", "p_holm", "p_sign_flip", "established", "seeds_needed", "images", "images_mean",
+    "images_low", "images_high", "images_p", "trainable", "dataset",
 )  # fmt: skip
 
 
@@ -44,7 +46,10 @@ def as_csv(tables: Sequence[Table]) -> str:
         row, plain = gain.difference.first, _plain_gain(gain)
         place = {"trainable": row.trainable, "dataset": row.dataset}
         names = {"kind": "difference", "label": plain["first"], "minus": plain["second"]}
-        writer.writerow({**names, **plain, **place})
+        images = plain["images"] or {}
+        of_images = {f"images_{key}": images.get(key) for key in ("mean", "low", "high", "p")}
+        counted = {**of_images, "images": images.get("n")}
+        writer.writerow({**names, **plain, **counted, **place})
     return out.getvalue()
 
 
@@ -62,9 +67,20 @@ def _plain_gain(gain: Gain) -> dict[str, Any]:
         first, second, difference.metric, test.n, test.mean, test.std, low, high, test.p,
         gain.p_holm, test.sign_flip, gain.established,
         {"first": first, "second": second, None: None}[gain.better], gain.seeds_needed,
-        list(difference.seeds), verdict(gain),
+        list(difference.seeds), verdict(gain), _plain_images(difference.images),
     )  # fmt: skip
     return _plain(dict(zip(GAIN_KEYS, values, strict=True)))
+
+
+def _plain_images(test: ImageTest | None) -> dict[str, Any] | None:
+    """Return a test over images: their number `n`, the `mean` difference over pairs of models, its
+    interval over images, `p`, and of accuracies `mcnemar`, the exact p of each seed."""
+    if test is None:
+        return None
+    low, high = test.interval
+    ps = {str(seed): p for seed, p in zip(test.seeds, test.mcnemar, strict=bool(test.mcnemar))}
+    values = {"n": test.images, "mean": test.mean, "low": low, "high": high, "p": test.p}
+    return {**_plain(values), "seeds": list(test.seeds), "mcnemar": ps}
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 from orchestrator.reporting.comparison import Row, RunRecord, Sample, Table
 from orchestrator.reporting.numbers import interval_text, number, p_text
-from orchestrator.reporting.verdicts import Gain, caveats, gains, verdict
+from orchestrator.reporting.verdicts import (
+    Gain,
+    caveats,
+    gains,
+    image_words,
+    verdict,
+    words_on_test_set,
+)
 from orchestrator.statistics.intervals import Interval, mean_interval
 from trainables.metrics import METRICS, in_percent, metric_of
 
@@ -43,7 +50,8 @@ def as_text(tables: Sequence[Table]) -> str:
     parts = []
     for part in _printed(tables):
         lines = [line for sentence in part.sentences for line in _wrapped(sentence)]
-        parts.append("\n".join([part.title, _aligned(part.cells), *lines]))
+        table = [_aligned(part.cells)] if part.cells else []
+        parts.append("\n".join([part.title, *table, *lines]))
     return "\n\n".join(parts) or _EMPTY
 
 
@@ -51,13 +59,18 @@ def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | 
     """Return a page with the study's question and its tables. note: a line below them."""
     parts = [f"# {study}", question.strip()]
     for part in _printed(tables):
-        header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in part.cells]
-        rule = ["---"] + ["---:"] * (len(header) - 1)
-        lines = [f"| {' | '.join(line)} |" for line in [header, rule, *rows]]
-        parts += [f"## {part.title}", "\n".join(lines)]
+        parts += [f"## {part.title}", _markdown_table(part.cells)]
         parts += ["\n".join(f"- {sentence}" for sentence in part.sentences)]
     parts.append(_EXPLAINED if tables else _EMPTY)
     return "\n\n".join(part for part in [*parts, note] if part) + "\n"
+
+
+def _markdown_table(cells: Sequence[Sequence[str]]) -> str:
+    if not cells:
+        return ""
+    header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *rows])
 
 
 def as_latex(tables: Sequence[Table]) -> str:
@@ -65,6 +78,9 @@ def as_latex(tables: Sequence[Table]) -> str:
     comments."""
     made = []
     for part in _printed(tables):
+        if not part.cells:
+            made.append("\n".join(f"% {line}" for line in (part.title, *part.sentences)))
+            continue
         header, *rows = [" & ".join(map(_escaped, line)) + r" \\" for line in part.cells]
         columns = "l" + "r" * (len(part.cells[0]) - 1)
         made.append("\n".join([
@@ -91,16 +107,14 @@ def _printed(tables: Sequence[Table]) -> list[Part]:
     """Return all tables, each followed by its differences, then the IoU per class."""
     printed, groups = [], gains(tables)
     for table, group in zip(tables, groups, strict=True):
-        printed.append(Part(table.title, _cells(table)))
+        printed.append(Part(table.title, _cells(table), tuple(words_on_test_set(table))))
         if group:
-            words = tuple(verdict(gain) for gain in group)
+            words = [verdict(gain) for gain in group]
+            if group is [each for each in groups if each][-1]:  # once, below the last of them
+                words += caveats(gain for each in groups for gain in each)
             title = f"{table.title}: difference, paired by seed"
-            printed.append(Part(title, _difference_cells(group), words))
-    said = caveats(gain for group in groups for gain in group)
-    if said:  # once, below the last of the differences
-        place = max(number for number, part in enumerate(printed) if part.sentences)
-        part = printed[place]
-        printed[place] = part._replace(sentences=(*part.sentences, *said))
+            printed.append(Part(title, _difference_cells(group), tuple(words)))
+            printed += _image_part(table, group)
     return [*printed, *_class_parts(tables)]
 
 
@@ -127,6 +141,23 @@ def _difference_cells(group: Sequence[Gain]) -> list[list[str]]:
         mean, p = _mean(difference, metric, "+"), p_text(gain.test.p)
         lines.append([labels, mean, interval, p, str(difference.n)])
     return lines
+
+
+def _image_part(table: Table, group: Sequence[Gain]) -> list[Part]:
+    """Return the tests over images of a table's differences, if there are any."""
+    metric, words = table.rows[0].metric, tuple(image_words(group))
+    lines = [["labels", "points", _INTERVAL, "p", "images", "pairs"]]
+    for difference in (gain.difference for gain in group):
+        if (test := difference.images) is not None:
+            labels = f"{difference.first.label} - {difference.second.label}"
+            interval = interval_text(metric, test.interval, "+")
+            counts = [str(test.images), str(len(test.seeds))]
+            mean = number(metric, test.mean, "+")
+            lines.append([labels, mean, interval, p_text(test.p), *counts])
+    if len(lines) == 1 and not words:
+        return []
+    title = f"{table.title}: the same, paired over test images"
+    return [Part(title, lines if len(lines) > 1 else [], words)]
 
 
 def _class_parts(tables: Iterable[Table]) -> Iterator[Part]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from orchestrator.reporting.comparison import PairedDifference, Table, finite
 from orchestrator.reporting.numbers import number, p_text
+from orchestrator.statistics.intervals import share_interval
 from orchestrator.statistics.multiple import holm
 from orchestrator.statistics.paired import ALPHA, LEAST_PAIRS, PairedTest, least_sign_flip_p
 from orchestrator.statistics.power import MOST, seeds_needed
@@ -133,6 +134,58 @@ def _left_out(difference: PairedDifference) -> str:
     seeds = ", ".join(map(str, difference.unpaired[:8]))
     more = " and more" if len(difference.unpaired) > 8 else ""
     return f" Seeds that only one of them has do not count: {seeds}{more}."
+
+
+def image_words(group: Sequence[Gain]) -> list[str]:
+    """Return what a test over images is about, McNemar's p of each seed, and what could not be
+    tested."""
+    said = []
+    tested = [gain for gain in group if gain.difference.images is not None]
+    if tested:
+        said.append(
+            "Paired over test images: about these trained models and images such as these. Whether "
+            "another training would differ as well, only seeds tell."
+        )
+    for gain in tested:
+        test, difference = gain.difference.images, gain.difference
+        if test is not None and len(test.mcnemar) > 1:
+            ps = zip(test.seeds, test.mcnemar, strict=True)
+            listed = ", ".join(f"seed {seed} {p_text(p)}" for seed, p in list(ps)[:8])
+            names = f"{difference.first.label} - {difference.second.label}"
+            said.append(f"{names}, McNemar's exact p: {listed}.")
+    for gain in group:
+        if gain.difference.remark:
+            names = f"{gain.difference.first.label} and {gain.difference.second.label}"
+            said.append(f"{names} are not compared over images: {gain.difference.remark}.")
+    if unkept := list(dict.fromkeys(name for gain in group for name in gain.difference.unkept)):
+        more = f" and {len(unkept) - 8} more" if len(unkept) > 8 else ""
+        said.append(
+            f"Not tested over images: {', '.join(unkept[:8])}{more}. No predictions are kept of "
+            "Runs that an earlier version trained."
+        )
+    return said
+
+
+def words_on_test_set(table: Table) -> list[str]:
+    """Return how uncertain an accuracy is by the number of test images alone."""
+    counts = {run.facts.get("test_images", "") for row in table.rows for run in row.runs}
+    means = [mean for row in table.rows if (mean := finite(row.mean)) is not None]
+    row = table.rows[0]  # pixels of one image are not independent: no such error of a segmentation
+    if (
+        len(counts) != 1
+        or not means
+        or (row.trainable, row.metric) != ("classify", "test/accuracy")
+    ):
+        return []
+    count = next(iter(counts))
+    if not count.isdigit() or not int(count):
+        return []
+    ends = [(mean, share_interval(mean * int(count), int(count))) for mean in means]
+    most = max(max(mean - low, high - mean) for mean, (low, high) in ends)
+    return [
+        f"The test set has {count} images: which ones they are moves each accuracy by up to "
+        f"{100 * most:.1f} points (95 %, binomial), beside the spread over seeds."
+    ]
 
 
 def caveats(gains: Iterable[Gain]) -> list[str]:

@@ -6,6 +6,7 @@ sha256 of their own. So do the records of the images that a producer has finishe
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.record_shapes import ImageRecord
 
+log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 PRODUCED, NOTE = "produced", ".done"  # a producer's folder, and how the name of a record ends
 
@@ -49,6 +51,18 @@ def describe(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def verified_file(path: Path) -> Path | None:
+    """Return a file that the manifest of its folder names, if it is as it was written; None where
+    there is none. A warning names a damaged one."""
+    if not path.is_file():
+        return None
+    manifest = read_manifest(path.parent)
+    if manifest is None or manifest["files"].get(path.name) != describe(path):
+        log.warning("%s is damaged: it is not used", path)
+        return None
+    return path
 
 
 def finished_images(run: Path) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 They may hold more. Files of earlier versions have these keys too.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
@@ -95,3 +96,13 @@ class TrialsRecord(TypedDict):
     most: NotRequired[int | None]
     evolved: NotRequired[int]
     trials: NotRequired[list[_TrialRecord]]
+
+
+def current_progress(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a record of progress the fields of `Progress`. Earlier versions wrote `epoch`, `part`
+    (added up: `done`) and `epochs` (`total`), of images too."""
+    if "epoch" not in record:
+        return dict(record)
+    rest = {name: v for name, v in record.items() if name not in ("epoch", "part", "epochs")}
+    done = record["epoch"] + record.get("part", 0.0)
+    return {**rest, "done": done, "total": record.get("epochs"), "unit": "epochs"}

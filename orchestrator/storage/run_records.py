@@ -9,6 +9,7 @@
 <store>/<key>/origin.json                       the MLflow run that holds the training
 <store>/<key>/logs/attempt_0001_rank_0.log      what a rank printed and logged (see `run_log`)
 <store>/<key>/features/epoch_00001.npz          what plots are drawn from; may be lost
+<store>/<key>/predictions/{test.npz, manifest.json}   what was predicted of each test image
 <store>/<key>/produced/0013.{json,png,done}     a producer's images, until it has all
 
 `Store` names the folders, `RunFolder` reads one, and `RunWriter` writes one on behalf of an
@@ -52,7 +53,7 @@ from orchestrator.storage.files import (
 )
 from orchestrator.storage.manifest import describe, has_its_files, read_manifest, write_manifest
 from orchestrator.storage.run_log import named_logs
-from trainables.monitoring.record_files import FEATURES
+from trainables.record_files import FEATURES, PREDICTIONS
 
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
 _ATTEMPT, _OWNER, _LOCK = "attempt", ".owner", ".lock"
@@ -62,16 +63,6 @@ Write = Callable[[Path], object]  # writes one file to a path
 
 class StaleWriter(Exception):
     """A newer attempt trains the Run: this writer must stop."""
-
-
-def current_progress(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a record of progress the fields of `Progress`. Earlier versions wrote `epoch`, `part`
-    (added up: `done`) and `epochs` (`total`), of images too."""
-    if "epoch" not in record:
-        return dict(record)
-    rest = {name: v for name, v in record.items() if name not in ("epoch", "part", "epochs")}
-    done = record["epoch"] + record.get("part", 0.0)
-    return {**rest, "done": done, "total": record.get("epochs"), "unit": "epochs"}
 
 
 class Store:
@@ -158,7 +149,7 @@ class RunFolder:
         """Return what the running attempt last reported: the fields of `Progress`, and its attempt,
         time (s since 1970), host and pid."""
         record = read_json(self.path / _PROGRESS, record_shapes.ProgressRecord)
-        return None if record is None else current_progress(record)
+        return None if record is None else record_shapes.current_progress(record)
 
     def history(self) -> list[dict[str, float]]:
         """Return the figures of every epoch that is done, one entry an epoch; empty where no
@@ -209,8 +200,7 @@ class RunFolder:
 
     def features(self) -> Path | None:
         """Return the folder of arrays that plots are drawn from, if there is one."""
-        folder = self.path / FEATURES
-        return folder if folder.is_dir() else None
+        return self.path / FEATURES if (self.path / FEATURES).is_dir() else None
 
     def epochs(self) -> list[int]:
         """Return the epochs that have a checkpoint folder, verified or not, ascending."""
@@ -258,8 +248,7 @@ class RunWriter:
 
     def back_up(self, epoch: int) -> None:
         """Copy a checkpoint without its optimizer state, and remove the copy of any other: of the
-        best epoch, from when it is no longer the newest. Does nothing where it is damaged, which
-        `load` warns of."""
+        best epoch, once it is not the newest. Does nothing where it is damaged: `load` warns."""
         backup = backup_of(self.run.path, epoch)
         if not has_its_files(backup):
             source = self.run.load(epoch)
@@ -290,12 +279,15 @@ class RunWriter:
                     shutil.rmtree(path)
 
     def put_optional(self, name: str, write: Write) -> None:
-        """Write a file below the Run's folder that may be lost: whole or absent, and not synced."""
+        """Write a file below the Run's folder that may be lost: whole or absent, and not synced;
+        predictions with a manifest."""
         path = self.run.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, self.attempt) as temporary:
             write(temporary)
             self._check_newest()
+        if name == PREDICTIONS:
+            write_manifest(path.parent, {"files": {path.name: describe(path)}})
 
     def report(self, progress: Mapping[str, Any]) -> None:
         """Write how far the Run is, for those who watch; not synced."""

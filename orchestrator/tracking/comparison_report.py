@@ -1,9 +1,11 @@
 """Write the comparison of a submission, tables and figures, as artifacts of its MLflow run."""
 
+import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,22 @@ from orchestrator.drawing.style import Pixels, save
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.plan import json_digest
 from orchestrator.plots.contract import load_plot
-from orchestrator.reporting.comparison import RunRecord, State, Table, tables, unfinished
+from orchestrator.reporting.comparison import (
+    Comparison,
+    PairedDifference,
+    RunRecord,
+    State,
+    Table,
+    tables,
+    unfinished,
+)
 from orchestrator.reporting.exports import as_csv
+from orchestrator.reporting.predictions import (
+    TESTED,
+    Predictions,
+    image_test,
+    read_predictions,
+)
 from orchestrator.reporting.tables import as_markdown
 from orchestrator.tracking.mlflow_client import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -28,7 +44,10 @@ from orchestrator.tracking.run_states import (
     with_curves,
 )
 from orchestrator.tracking.tags import Tag
-from trainables.monitoring.record_files import LAST_MASKS
+from trainables.record_files import LAST_MASKS, PREDICTIONS
+
+log = logging.getLogger(__name__)
+_DOWNLOADS = 8  # at once
 
 
 def write_comparison(tracker: Tracker, submission: Submission) -> None:
@@ -59,6 +78,54 @@ def write_comparison(tracker: Tracker, submission: Submission) -> None:
         writer.log_files(run_id, folder)
     writer.describe(run_id, text)
     writer.set_tags(run_id, {Tag.COMPARISON: source})
+
+
+def compared_tables(
+    reader: MlflowReader, runs: Sequence[RunRecord], spec: Comparison
+) -> list[Table]:
+    """Return the compared tables. Differences are tested over the test images too, where MLflow has
+    what their Runs predicted."""
+    made = tables(runs, spec)
+    if spec.metric not in TESTED:
+        return made
+    rows = [row for table in made for d in table.differences for row in (d.first, d.second)]
+    wanted = {run.run_id for row in rows for run in row.runs if run.facts.get(Tag.TEST_IMAGES)}
+    with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        read = pool.map(partial(_read, reader), ids := sorted(filter(None, wanted)))
+        kept = {run_id: found for run_id, found in zip(ids, read, strict=True) if found}
+    return [
+        replace(table, differences=tuple(_tested(d, kept) for d in table.differences))
+        for table in made
+    ]
+
+
+def _read(reader: MlflowReader, run_id: str) -> Predictions | None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = reader.download_file(run_id, PREDICTIONS, Path(folder))
+        try:
+            return read_predictions(path)
+        except ValueError as error:
+            log.warning("predictions of MLflow run %s: %s", run_id, error)
+            return None
+
+
+def _tested(difference: PairedDifference, kept: Mapping[str, Predictions]) -> PairedDifference:
+    """Return a difference with its test over images. kept: MLflow run → what it predicted."""
+    pairs: dict[int, tuple[Predictions, Predictions]] = {}
+    unkept: list[str] = []
+    rows = [{run.seed: run for run in row.runs} for row in (difference.first, difference.second)]
+    for seed in difference.seeds:
+        runs = [of_seed[seed] for of_seed in rows]
+        both = [kept.get(str(run.run_id)) for run in runs]
+        unkept += [run.name for run, found in zip(runs, both, strict=True) if found is None]
+        if both[0] is not None and both[1] is not None:
+            pairs[seed] = both[0], both[1]
+    remark, tested = "", None
+    try:
+        tested = image_test(difference.metric, pairs) if pairs else None
+    except ValueError as error:
+        remark = str(error)
+    return replace(difference, images=tested, unkept=tuple(unkept), remark=remark)
 
 
 def _source(reader: MlflowReader, submission: Submission) -> str:
@@ -93,7 +160,7 @@ class ComparisonData:
     @cached_property
     def tables(self) -> list[Table]:
         """Return the compared rows."""
-        return tables(self.runs, comparison(self.submission.plan))
+        return compared_tables(self.reader, self.runs, comparison(self.submission.plan))
 
     def tables_of(self, metric: str) -> list[Table]:
         """Return the rows of another metric, over every stage of the study."""

@@ -13,8 +13,9 @@ import trainables
 from orchestrator.drawing.style import save
 from orchestrator.planning.run import Run
 from orchestrator.plots.curves import run_curves
+from orchestrator.reporting.predictions import read_predictions
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
-from orchestrator.storage.manifest import MANIFEST
+from orchestrator.storage.manifest import MANIFEST, verified_file
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import ModelFiles, Tracker
@@ -22,7 +23,7 @@ from orchestrator.tracking.render_process import RenderProcess
 from orchestrator.tracking.tags import Kind, Tag, current_names, model_tag
 from trainables.engine.early_stopping import best_epoch
 from trainables.metrics import metric_of
-from trainables.monitoring.record_files import MAPS
+from trainables.record_files import MAPS, PREDICTIONS
 
 log = logging.getLogger(__name__)
 DAMAGED = "damaged"  # stands in place of a model's address
@@ -60,6 +61,8 @@ class Publisher:
         facts = current_names(result["facts"])
         facts |= {Tag.BEST_EPOCH: str(best), Tag.EPOCHS: str(epochs)}
         self._set_tags(tracked, facts)
+        if Tag.PREDICTIONS not in now.tags:
+            self._predictions(run, tracked, best, stamps)
         if run.artifacts:
             if Tag.ARTIFACTS not in now.tags and not reused:
                 self._artifacts(run, tracked)
@@ -108,6 +111,28 @@ class Publisher:
             log.warning("%s: no t-SNE, masks or diagram: %s", run.name, error)
         self._set_tags(tracked, {Tag.FIGURES: f"none: {error}" if error else "plots/"})
         return True
+
+    def _predictions(
+        self, run: Run, tracked: TrackedRun, best: int, stamps: dict[int, int]
+    ) -> None:
+        """Send what a Run predicted of each test image, and the figures that follow from it. A Run
+        of an earlier version has none."""
+        path = verified_file(self.store.run(run.key).path / PREDICTIONS)
+        if path is None:
+            return
+        try:
+            predictions = read_predictions(path)
+        except ValueError as error:
+            log.warning("%s: no figures of single images: %s", run.name, error)
+            return
+        if figures := predictions.figures():
+            self.tracker.writer.log_epochs(tracked.run_id, [{"epoch": best, **figures}], stamps)
+        self.tracker.writer.log_files(tracked.run_id, path.parent, path.parent.name)
+        tags: dict[str, str] = {
+            Tag.PREDICTIONS: PREDICTIONS,
+            Tag.TEST_IMAGES: str(predictions.images),
+        }
+        self._set_tags(tracked, tags)
 
     def _set_tags(self, tracked: TrackedRun, tags: Mapping[str, str]) -> None:
         self.tracker.writer.set_tags(tracked.run_id, tags)

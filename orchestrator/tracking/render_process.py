@@ -12,7 +12,7 @@ from typing import IO
 
 import trainables
 from orchestrator.warm.switch import module_command
-from trainables.monitoring.record_files import MAPS
+from trainables.record_files import MAPS
 
 
 class RenderProcess:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _FINISHED, _MANY = "finished.json", 100  # see `store_finished`
 # MLflow's client asks for one curve a call; names of Runs in an error
 _CALLS_AT_ONCE, _MOST_NAMES = 8, 8
+_FACTS = (Tag.PRECISION, Tag.DEVICE, Tag.TORCH, Tag.WORKERS, Tag.THREADS, Tag.TEST_IMAGES)
 
 
 class _Progress(TypedDict, total=False):
@@ -261,6 +262,7 @@ def records(submission: Submission) -> list[RunRecord]:
             data_name=str(item.run.config["dataset"]),
             metrics=item.tracked.metrics if item.tracked else {},
             history={},
+            facts={name: fact for name in _FACTS if (fact := item.fact(name))},
         )
         for item in submission.runs
     ]

@@ -69,6 +69,8 @@ class Tag(StrEnum):
     BEST_EPOCH = "best_epoch"
     EPOCHS = "epochs"  # how many the Run has behind it
     PLOTS = "plots"  # where its curves are, once they are logged
+    PREDICTIONS = "predictions"  # where what was predicted of each test image is
+    TEST_IMAGES = "test_images"  # how many test images that is of
     FIGURES = "figures"  # where t-SNE, masks and diagram are, or `none: <reason>`
     ARTIFACTS = "artifacts"  # where a producer's files are, once they are logged
     MODEL_BEST = "model_best"  # `models:/...` of a checkpoint, or `damaged`

@@ -88,7 +88,7 @@ class Checkpoints(Protocol):
         """Keep a new epoch; of the earlier ones only the previous and the best are needed."""
 
     def keep(self, file: str, arrays: Arrays) -> None:
-        """Keep arrays to be drawn later. file: as in `monitoring.record_files`; may be lost."""
+        """Keep arrays to be drawn later. file: as in `record_files`; may be lost."""
 
     def report(self, progress: Progress) -> None:
         """Show how far the training is. Called about once a second."""

@@ -159,7 +159,7 @@ def _write_arrays(
         "classes": source.classes,
         "size": config.side,
         "masks": source.masks is not None,
-        "names": source.names if source.masks is not None else [],
+        "names": source.names,
         "colours": source.masks.colours if source.masks is not None else [],
         "count": len(source.names),
         "parts": {part: len(indices) for part, indices in parts.items()},

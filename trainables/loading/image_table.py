@@ -46,8 +46,9 @@ class ImageTable:
     mean of the training set and over its deviation; read-only, memory-mapped; labels: (N,) int64
     class ids, -1 without labels; parts: indices into both for `train`, `val`, `test`; images that
     could not be read are black and in no part; classes: names by id; size: S in px; fingerprint:
-    hash of the content. Data sets with masks also have masks: (N, S, S) uint8 class ids, 255 where
-    a pixel does not count; names: of the images; colours: RGB in [0, 255] of the classes, if they
+    hash of the content; names: of the images, none in caches without masks of earlier versions.
+    Data sets with masks also have masks: (N, S, S) uint8 class ids, 255 where a pixel does not
+    count; colours: RGB in [0, 255] of the classes, if they
     have any. mean, std: of each channel in training, where they are not RGB; reading: how files
     became images.
     """

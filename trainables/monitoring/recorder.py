@@ -1,6 +1,6 @@
 """Records what a Run has learned while it trains: probes of its features, features for t-SNE maps,
-masks of watched images, the blocks of its model. Arrays are kept beside the checkpoints; the render
-process of the orchestrator draws them."""
+masks of watched images, the blocks of its model, what it predicts of each test image. Arrays are
+kept beside the checkpoints; the render process of the orchestrator draws them."""
 
 import json
 import logging
@@ -13,15 +13,23 @@ from torch import Tensor
 
 from trainables.loading.image_table import ImageTable
 from trainables.monitoring.architecture import architecture
+from trainables.monitoring.predictions import PredictionsDiffer, PredictionWatch, image_confusion
 from trainables.monitoring.probe import probe, tsne_input, validation_features
-from trainables.monitoring.record_files import ARCHITECTURE, CONFUSION, feature_file, mask_file
 from trainables.monitoring.watched_masks import watched_in_table, watched_masks
 from trainables.numerics.distributed import World
 from trainables.numerics.precision import Autocast
+from trainables.record_files import (
+    ARCHITECTURE,
+    CONFUSION,
+    PREDICTIONS,
+    feature_file,
+    mask_file,
+)
 from trainables.trainable import Trainable
 from trainables.training_config import TrainableConfig
 
 log = logging.getLogger(__name__)
+_MOST_DRAWN = 200  # classes of a confusion matrix
 Keep = Callable[[str, Mapping[str, np.ndarray[Any, Any]]], None]  # file, arrays
 
 
@@ -33,6 +41,7 @@ class Recorder:
     ) -> None:
         self._subject = trainable, table
         self._world, self._autocast, self._keep = world, autocast, keep
+        self._watch: PredictionWatch | None = None
 
     def after_epoch(self, epoch: int, config: TrainableConfig) -> dict[str, float]:
         """Run the probe and record features and masks if due in this epoch, counted from 1.
@@ -53,21 +62,44 @@ class Recorder:
         return probe(*self._subject, features, self._world, self._autocast) if probed else {}
 
     def at_end(self, epoch: int, config: TrainableConfig) -> None:
-        """Record features, masks and architecture of the last epoch that was trained."""
-        trainable, _ = self._subject
+        """Record features, masks and architecture of the last epoch that was trained; then watch
+        what the model predicts, until `at_test`."""
+        trainable, table = self._subject
         self._keep_architecture(config)
         if trainable.MAPPED:
             features = validation_features(*self._subject, self._world, self._autocast)
             self._keep_features(epoch, features)
         if trainable.WATCHED:
             self._keep_masks(epoch)
+        if trainable.PREDICTS is not None:
+            self._watch = PredictionWatch(trainable, table, self._world)
 
     def at_test(self, sums: Mapping[str, Tensor]) -> None:
-        """Record the confusion matrix of the test, if the trainable sums one."""
+        """Record what was predicted of each test image, and the confusion matrix of the test, if
+        the trainable sums one."""
+        self._keep_predictions(sums)
         if self._world.rank == 0 and "confusion" in sums:
             classes = np.array(self._subject[1].classes, dtype=str)
             matrix = sums["confusion"].cpu().numpy()
             self._keep(CONFUSION, {"confusion": matrix, "classes": classes})
+
+    def _keep_predictions(self, sums: Mapping[str, Tensor]) -> None:
+        """Record what the model predicted, where its test figures follow from that."""
+        watch, self._watch = self._watch, None
+        if watch is None:
+            return
+        watch.stop()
+        try:
+            arrays = watch.arrays(sums)
+        except PredictionsDiffer as error:
+            log.warning("predictions of the test are not kept: %s", error)
+            return
+        if self._world.rank != 0:
+            return
+        self._keep(PREDICTIONS, arrays)
+        if "predicted" in arrays and len(arrays["classes"]) <= _MOST_DRAWN:
+            matrix = image_confusion(arrays)
+            self._keep(CONFUSION, {"confusion": matrix, "classes": arrays["classes"]})
 
     def _keep_architecture(self, config: TrainableConfig) -> None:
         """Record the blocks of the model. They do not depend on the weights."""

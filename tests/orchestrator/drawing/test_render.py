@@ -15,7 +15,7 @@ from orchestrator.storage.tensors import save_arrays
 from orchestrator.tracking.render_process import RenderProcess
 from tests.trainables.monitoring.test_architecture import ONE
 from trainables.monitoring.architecture import as_text
-from trainables.monitoring.record_files import ARCHITECTURE, MAPS, feature_file, kept_features
+from trainables.record_files import ARCHITECTURE, MAPS, feature_file, kept_features
 
 
 def keep(run: Path, *epochs: int, images: int = 12) -> Path:

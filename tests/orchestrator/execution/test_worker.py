@@ -18,8 +18,8 @@ from trainables.engine.checkpoints import Unrecoverable
 from trainables.engine.early_stopping import best_epoch
 from trainables.monitoring import recorder as looks
 from trainables.monitoring.architecture import from_plain
-from trainables.monitoring.record_files import ARCHITECTURE, kept_features
 from trainables.numerics.distributed import World
+from trainables.record_files import ARCHITECTURE, kept_features
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -1,8 +1,10 @@
 """A folder is whole if its manifest is as it was written and every file is there with its size."""
 
 import json
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator.storage.manifest import (
@@ -10,9 +12,13 @@ from orchestrator.storage.manifest import (
     describe,
     has_its_files,
     read_manifest,
+    verified_file,
     write_manifest,
 )
+from orchestrator.storage.run_records import Store
+from orchestrator.storage.tensors import save_arrays
 from tests.conftest import damage
+from trainables.record_files import PREDICTIONS
 
 
 @pytest.fixture
@@ -51,3 +57,20 @@ def test_a_file_that_is_gone_or_shorter_is_seen_at_a_glance(folder: Path, how: s
     damage(folder / "a", how)
     assert read_manifest(folder) is not None
     assert not has_its_files(folder)
+
+
+def test_predictions_are_verified_by_their_manifest(tmp_path: Path) -> None:
+    """They are rewritten by a later attempt, and not used once a byte of them has changed."""
+    run = Store(tmp_path).run("key")
+    for _ in range(2):
+        attempt = run.begin_attempt()
+        arrays = {"predicted": np.arange(3) + attempt}
+        run.writer(attempt).put_optional(PREDICTIONS, partial(save_arrays, arrays))
+        file = verified_file(run.path / PREDICTIONS)
+        assert file is not None
+        with np.load(file) as read:
+            assert np.array_equal(read["predicted"], arrays["predicted"])
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert verified_file(file) is None
+    file.unlink()
+    assert verified_file(file) is None

@@ -16,7 +16,7 @@ from orchestrator.tracking.sync import MlflowSync, retry_mlflow
 from orchestrator.tracking.tags import Kind
 from tests.conftest import ALONE, Tasks
 from tests.orchestrator.tracking.test_run_states import planned
-from trainables.monitoring.record_files import MAPS
+from trainables.record_files import MAPS
 
 
 def tracker_in(folder: Path) -> Tracker:

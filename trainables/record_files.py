@@ -11,6 +11,9 @@ FEATURES, MAPS = (
 CONFUSION = f"{FEATURES}/confusion.npz"  # confusion matrix of the test
 
 
+PREDICTIONS = "predictions/test.npz"  # of each test image; see `monitoring.predictions`
+
+
 ARCHITECTURE = f"{FEATURES}/architecture.npz"  # blocks of the model
 LAST_MASKS = "last.npz"  # beside the pictures of masks: arrays of the last epoch
 
