@@ -55,6 +55,11 @@ METRICS = {
         Metric("gpu_hours", "min", "h", "GPU hours"),
     )
 }
+# Follow from what a classifier predicts of each test image: a Run has them as `test/<name>`
+OF_PREDICTIONS = (
+    "top5_accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "class_accuracy",
+    "domain_accuracy",
+)  # fmt: skip
 OF_PARTS = ("iou", "class_accuracy", "domain_accuracy")  # one value for each class or domain
 LOSS = "train/loss"
 KNN = "val/knn_accuracy"

@@ -2,12 +2,12 @@
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from orchestrator.config.errors import ErrorList, suggestion
 from orchestrator.config.study_schema import MOST_RUNS, NAME, StudyFile, Variants
 from trainables.data.datasets import DATASETS, DatasetConfig
-from trainables.metrics import KNN, PROBES
+from trainables.metrics import KNN, OF_PARTS, OF_PREDICTIONS, PROBES
 from trainables.producer import ProducerConfig
 from trainables.tasks.registry import PRODUCERS, TRAINABLES, reported_metrics
 from trainables.training_config import TrainableConfig
@@ -148,7 +148,8 @@ def _check_compare(file: StudyFile, errors: ErrorList) -> None:
     _check_differences(file, errors)
     known = TRAINABLES.keys() | PRODUCERS.keys()
     used = {stage.task for stage in file.stages.values()} & known
-    metrics = sorted({metric for name in used for metric in reported_metrics(name)})
+    reported = {metric for name in used for metric in reported_metrics(name)}
+    metrics = sorted(reported | _figures_of_predictions(used))
     # which classes there are is known where the data is
     split, _, class_name = file.compare.metric.partition("/iou/")
     metric = f"{split}/miou" if class_name else file.compare.metric
@@ -161,6 +162,13 @@ def _check_compare(file: StudyFile, errors: ErrorList) -> None:
         if label.split("[")[0] not in file.stages:
             message = f"no stage {label!r}{suggestion(label, file.stages, 'stages')}"
             errors.add(f"reference.{label}", message)
+
+
+def _figures_of_predictions(tasks: Iterable[str]) -> set[str]:
+    """Return the full names of figures, one a Run, that follow from a classifier's predictions."""
+    if all(name in PRODUCERS or TRAINABLES[name].PREDICTS != "classes" for name in tasks):
+        return set()
+    return {f"test/{name}" for name in OF_PREDICTIONS if name not in OF_PARTS}
 
 
 def _check_differences(file: StudyFile, errors: ErrorList) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from orchestrator.config.search_schema import Search, Seed
 from trainables.config import Config
 from trainables.data.datasets import DatasetConfig
+from trainables.metrics import OF_PREDICTIONS
 from trainables.producer import ProducerConfig
 from trainables.training_config import TrainableConfig
 
@@ -55,8 +56,10 @@ PLOTS = {
 }
 if TYPE_CHECKING:
     PlotName = str
+    FigureName = str
 else:
     PlotName = Literal[tuple(PLOTS)]
+    FigureName = Literal[OF_PREDICTIONS]
 
 
 class CompareSpec(Config):
@@ -78,6 +81,11 @@ class CompareSpec(Config):
     )
     rows: Literal["stage", "label"] = Field(
         default="label", description="one row per stage, or per label (a stage and its grid values)"
+    )
+    figures: list[FigureName] = Field(
+        default=[],
+        description="more figures of the test, of classifiers; class_accuracy and domain_accuracy: "
+        "of each class, and of each domain folder",
     )
     plots: list[PlotName] = Field(
         default=["bars", "curves", "loss"], description="plots that are drawn"

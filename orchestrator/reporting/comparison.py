@@ -9,7 +9,7 @@ import math
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Literal
@@ -17,7 +17,7 @@ from typing import Literal
 from orchestrator.statistics.images import ImageTest
 from orchestrator.statistics.intervals import Interval, mean_interval
 from orchestrator.statistics.paired import PairedTest, paired_test
-from trainables.metrics import in_percent
+from trainables.metrics import OF_PARTS, in_percent
 
 _LISTED = 8  # Runs that a note names; of more it says "and 3 more"
 
@@ -75,6 +75,7 @@ class Comparison:
     plots: tuple[str, ...]
     reference: Mapping[str, float]  # label or stage → figure of a report, in the metric's unit
     differences: tuple[tuple[str, str], ...] = ()  # pairs of stages: first minus second
+    figures: tuple[str, ...] = ()  # more figures of the test, such as `macro_f1`
 
 
 class Sample(ABC):
@@ -196,6 +197,19 @@ class Table:
     title: str
     rows: tuple[Row, ...]
     differences: tuple[PairedDifference, ...] = ()
+    figures: tuple[str, ...] = ()  # as in Comparison
+
+    def rows_of(self, figure: str) -> list[Row]:
+        """Return the rows with another figure of the same split, such as `macro_f1`; for `iou`,
+        which is one of each class, the rows of each class. Runs without the figure do not count."""
+        full = f"{self.rows[0].metric.partition('/')[0]}/{figure}"
+        reported = {name for row in self.rows for run in row.runs for name in run.metrics}
+        names = [name for name in reported if name == full or name.startswith(f"{full}/")]
+        return [
+            replace(row, metric=name, reference=None, runs=_reporting(row.runs, name))
+            for name in sorted(names) or ([] if figure in OF_PARTS else [full])
+            for row in self.rows
+        ]
 
 
 def compared_rows(runs: Iterable[RunRecord], spec: Comparison) -> list[Row]:
@@ -218,7 +232,12 @@ def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
     for row in compared_rows(runs, spec):
         groups.setdefault((row.trainable, row.dataset), []).append(row)
     return [
-        Table(f"{trainable} on {rows[0].data_name}", tuple(rows), tuple(_differences(rows, spec)))
+        Table(
+            f"{trainable} on {rows[0].data_name}",
+            tuple(rows),
+            tuple(_differences(rows, spec)),
+            spec.figures if trainable == "classify" else (),
+        )
         for (trainable, _), rows in groups.items()
     ]
 
@@ -274,9 +293,13 @@ def _row(runs: Sequence[RunRecord], spec: Comparison) -> Row:
         dataset=run.dataset,
         data_name=run.data_name,
         metric=metric,
-        runs=tuple(run for run in runs if run.state == State.FINISHED and metric in run.metrics),
+        runs=_reporting(runs, metric),
         reference=spec.reference.get(run.label, spec.reference.get(run.stage)),
     )
+
+
+def _reporting(runs: Iterable[RunRecord], metric: str) -> tuple[RunRecord, ...]:
+    return tuple(run for run in runs if run.state == State.FINISHED and metric in run.metrics)
 
 
 def finite(value: float | None) -> float | None:

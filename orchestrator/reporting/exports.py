@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.reporting.comparison import Row, Table, finite
 from orchestrator.reporting.verdicts import Gain, gains, verdict
 from orchestrator.statistics.images import ImageTest
+from trainables.metrics import METRICS, metric_of
 
 ROW_KEYS = ("stage", "label", "metric", "n", "mean", "std", "low", "high", "reference")
 GAIN_KEYS = (
@@ -22,26 +23,29 @@ _CSV_COLUMNS = (
 
 
 def as_json(tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
-    """Return `rows` with the keys ROW_KEYS and `gains` with GAIN_KEYS.
+    """Return `rows` with the keys ROW_KEYS, `gains` with GAIN_KEYS, and `figures`: the rows of the
+    other figures that the study asks for, and of mean IoU those of each class.
 
     low, high: the 95 % interval of the mean. Null stands for a number that is not finite or
     undefined, such as an interval of one seed.
     """
     rows = [_plain_row(row) for table in tables for row in table.rows]
     differences = [_plain_gain(gain) for group in gains(tables) for gain in group]
-    return {"rows": rows, "gains": differences}
+    figures = [_plain_row(row) for table in tables for row in _figure_rows(table)]
+    return {"rows": rows, "gains": differences, "figures": figures}
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """Return a line for each row (`kind` row), then for each difference (`kind` difference: `label`
-    minus `minus`), with what JSON holds; empty for null."""
+    """Return a line for each row (`kind` row) and its other figures (`kind` figure), then for each
+    difference (`kind` difference: `label` minus `minus`), with what JSON holds; empty for null."""
     out = io.StringIO()
     writer = csv.DictWriter(out, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for table in tables:
-        for row in table.rows:
+        lines = [("row", row) for row in table.rows]
+        for kind, row in [*lines, *(("figure", row) for row in _figure_rows(table))]:
             place = {"trainable": row.trainable, "dataset": row.dataset}
-            writer.writerow({"kind": "row", **_plain_row(row), **place})
+            writer.writerow({"kind": kind, **_plain_row(row), **place})
     for gain in (gain for group in gains(tables) for gain in group):
         row, plain = gain.difference.first, _plain_gain(gain)
         place = {"trainable": row.trainable, "dataset": row.dataset}
@@ -51,6 +55,12 @@ def as_csv(tables: Sequence[Table]) -> str:
         counted = {**of_images, "images": images.get("n")}
         writer.writerow({**names, **plain, **counted, **place})
     return out.getvalue()
+
+
+def _figure_rows(table: Table) -> list[Row]:
+    of_classes = metric_of(table.rows[0].metric) is METRICS["miou"]
+    figures = (*([METRICS["iou"].name] if of_classes else []), *table.figures)
+    return [row for figure in figures for row in table.rows_of(figure)]
 
 
 def _plain_row(row: Row) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from orchestrator.reporting.comparison import Row, RunRecord, Sample, Table
+from orchestrator.reporting.comparison import Row, Sample, Table
 from orchestrator.reporting.numbers import interval_text, number, p_text
 from orchestrator.reporting.verdicts import (
     Gain,
@@ -16,13 +16,13 @@ from orchestrator.reporting.verdicts import (
     verdict,
     words_on_test_set,
 )
-from orchestrator.statistics.intervals import Interval, mean_interval
 from trainables.metrics import METRICS, in_percent, metric_of
 
 _EMPTY = "No Run of the compared stages reports the metric."
 _INTERVAL = "95 % interval"
 _WIDTH = 80  # characters of a line of words
 _EXPLAINED = "95 % interval: of the mean over n seeds, by Student's t."
+_NO_PREDICTIONS = "No predictions are kept of these Runs: an earlier version has trained them."
 _LATEX = re.compile(r"[\\{}$&#_%~^]")
 
 
@@ -104,7 +104,7 @@ def _wrapped(sentence: str) -> list[str]:
 
 
 def _printed(tables: Sequence[Table]) -> list[Part]:
-    """Return all tables, each followed by its differences, then the IoU per class."""
+    """Return all tables, each followed by its differences, then by more figures."""
     printed, groups = [], gains(tables)
     for table, group in zip(tables, groups, strict=True):
         printed.append(Part(table.title, _cells(table), tuple(words_on_test_set(table))))
@@ -115,7 +115,7 @@ def _printed(tables: Sequence[Table]) -> list[Part]:
             title = f"{table.title}: difference, paired by seed"
             printed.append(Part(title, _difference_cells(group), tuple(words)))
             printed += _image_part(table, group)
-    return [*printed, *_class_parts(tables)]
+    return [*printed, *_figure_parts(tables)]
 
 
 def _cells(table: Table) -> list[list[str]]:
@@ -160,35 +160,28 @@ def _image_part(table: Table, group: Sequence[Gain]) -> list[Part]:
     return [Part(title, lines if len(lines) > 1 else [], words)]
 
 
-def _class_parts(tables: Iterable[Table]) -> Iterator[Part]:
-    """Yield the IoU of each class in percent, for tables of mean IoU: a line per class and label.
-
-    Means are over the seeds that have the class's figure. A class without pixels in the split has
-    no line.
-    """
+def _figure_parts(tables: Iterable[Table]) -> Iterator[Part]:
+    """Yield the figures that a study asks for beside the compared one, and of mean IoU the IoU of
+    each class: a line per figure and label. A class without pixels in the split has no line."""
     for table in tables:
-        metric = table.rows[0].metric
-        split = metric.partition("/")[0]
-        prefix = f"{split}/{METRICS['iou'].name}/"
-        runs = [run for row in table.rows for run in row.runs]
-        names = sorted({name for run in runs for name in run.metrics if name.startswith(prefix)})
-        if metric_of(metric) is METRICS["miou"] and names:
-            cells = [["class", "label", f"{split} IoU (%)", _INTERVAL, "n"]]
-            for name in names:
-                for row in table.rows:
-                    figures = _class_figures(row.runs, name)
-                    cells.append([name.removeprefix(prefix), row.label, *figures])
-            yield Part(f"{table.title}: {split} IoU of each class (%)", cells)
+        split = table.rows[0].metric.partition("/")[0]
+        of_classes = metric_of(table.rows[0].metric) is METRICS["miou"]
+        if of_classes and (rows := table.rows_of(METRICS["iou"].name)):
+            title = f"{table.title}: {split} IoU of each class (%)"
+            yield Part(title, _figure_cells(rows, "class", f"{split}/iou/"))
+        if rows := [row for figure in table.figures for row in table.rows_of(figure)]:
+            words = () if any(row.runs for row in rows) else (_NO_PREDICTIONS,)
+            title = f"{table.title}: more figures of the {split} (%)"
+            yield Part(title, _figure_cells(rows, "figure", f"{split}/"), words)
 
 
-def _class_figures(runs: Sequence[RunRecord], name: str) -> list[str]:
-    """Return mean, interval and n of a metric over the Runs that have it."""
-    values = [run.metrics[name] for run in runs if name in run.metrics]
-    if not values or not all(map(math.isfinite, values)):
-        return ["-", "-", str(len(values))]
-    interval = mean_interval(values, within=Interval(0.0, 1.0))
-    mean = number(name, math.fsum(values) / len(values))
-    return [mean, interval_text(name, interval), str(len(values))]
+def _figure_cells(rows: Sequence[Row], header: str, prefix: str) -> list[list[str]]:
+    lines = [[header, "label", "mean", _INTERVAL, "n"]]
+    for row in rows:
+        interval = interval_text(row.metric, row.interval)
+        lines.append([row.metric.removeprefix(prefix), row.label, _mean(row, row.metric), interval,
+                      str(row.n)])  # fmt: skip
+    return lines
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

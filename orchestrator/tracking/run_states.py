@@ -20,8 +20,7 @@ from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of, ow
 
 log = logging.getLogger(__name__)
 _FINISHED, _MANY = "finished.json", 100  # see `store_finished`
-# MLflow's client asks for one curve a call; names of Runs in an error
-_CALLS_AT_ONCE, _MOST_NAMES = 8, 8
+_CALLS_AT_ONCE, _MOST_NAMES = 8, 8  # one call a curve; names of Runs in an error
 _FACTS = (Tag.PRECISION, Tag.DEVICE, Tag.TORCH, Tag.WORKERS, Tag.THREADS, Tag.TEST_IMAGES)
 
 
@@ -244,6 +243,7 @@ def comparison(plan: Mapping[str, Any]) -> Comparison:
         tuple(compare["plots"]),
         plan["reference"],
         tuple((one, other) for one, other in pairs),
+        tuple(compare.get("figures", ())),
     )
 
 

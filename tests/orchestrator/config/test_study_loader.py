@@ -503,3 +503,15 @@ def test_a_study_of_producers_alone_needs_no_compare(tmp_path: Path) -> None:
     assert from_mapping(chosen).compare.metric == "sam/best_iou"
     with pytest.raises(StudyError, match="no stage reports 'test/accuracy'"):
         from_mapping({**mapping, "compare": {"metric": "test/accuracy"}})
+
+
+def test_figures_of_single_images_are_compared_where_something_classifies() -> None:
+    study = from_mapping(changed("compare.metric=test/macro_f1", "compare.figures=[top5_accuracy]"))
+    assert (study.compare.metric, study.compare.figures) == ("test/macro_f1", ["top5_accuracy"])
+    assert from_mapping(STUDY).compare.figures == []
+    with pytest.raises(StudyError, match="no stage reports 'test/class_accuracy'"):
+        from_mapping(changed("compare.metric=test/class_accuracy"))
+    with pytest.raises(StudyError, match="no stage reports 'test/macro_f1'"):
+        from_mapping(changed("compare.metric=test/macro_f1", "stages.A.trainable=rotation"))
+    with pytest.raises(StudyError, match=r"compare.figures\[0\].*'macro_f1'"):
+        from_mapping(changed("compare.figures=[macro_f2]"))

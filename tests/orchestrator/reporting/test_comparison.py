@@ -260,7 +260,7 @@ def test_an_empty_comparison_says_so():
     assert compared == []
     assert "No Run" in as_text(compared)
     assert "No Run" in as_markdown(compared, "Why?", "s")
-    assert as_json(compared) == {"rows": [], "gains": []}
+    assert as_json(compared) == {"rows": [], "gains": [], "figures": []}
 
 
 def test_unfinished_names_runs_and_states():
@@ -305,11 +305,11 @@ def test_a_comparison_of_mean_iou_shows_what_the_mean_hides():
     compared = tables(runs, spec(miou))
     assert as_text(compared).splitlines()[-6:] == [
         "classify on digits: test IoU of each class (%)",
-        "class    label  test IoU (%)  95 % interval  n",
-        "land       fcn         75.00              -  2",
-        "land   deeplab         70.00              -  1",
-        "road       fcn         30.00  0.00 to 93.53  2",
-        "road   deeplab             -              -  0",
+        "class    label   mean  95 % interval  n",
+        "land       fcn  75.00              -  2",
+        "land   deeplab  70.00              -  1",
+        "road       fcn  30.00  0.00 to 93.53  2",
+        "road   deeplab      -              -  0",
     ]
     text = as_markdown(compared, "Which?", "s")
     assert "## classify on digits: test IoU of each class (%)" in text

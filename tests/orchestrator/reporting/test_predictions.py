@@ -1,5 +1,7 @@
 """Tests of kept predictions as they are read: figures, tests between two, what is refused."""
 
+import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +9,13 @@ import numpy as np
 import pytest
 
 from orchestrator.reporting.comparison import tables
-from orchestrator.reporting.exports import as_json
+from orchestrator.reporting.exports import as_csv, as_json
 from orchestrator.reporting.predictions import Predictions, image_test, read_predictions
 from orchestrator.reporting.tables import as_text
 from orchestrator.statistics.images import ImageTest
 from orchestrator.statistics.intervals import Interval
 from tests.orchestrator.reporting.test_comparison import record, spec
-from trainables.metrics import in_percent, metric_of
+from trainables.metrics import OF_PREDICTIONS, in_percent, metric_of
 
 NAMES = ["Art/Bed/1.jpg", "Art/Cup/1.jpg", "Clipart/Bed/1.jpg", "Clipart/Cup/1.jpg"]
 
@@ -136,6 +138,29 @@ def test_both_kinds_of_test_stand_side_by_side_and_say_what_they_are():
         "n": 241, "mean": 0.055, "low": 0.01, "high": 0.1, "p": 0.02, "seeds": [0, 1],
         "mcnemar": {"0": 0.1, "1": 0.04},
     }  # fmt: skip
+
+
+def test_one_line_of_a_study_chooses_what_the_table_shows():
+    names = [f"test/{name}" for name in OF_PREDICTIONS[:4]]
+    metrics = {"test/accuracy": 0.5, **dict.fromkeys(names, 0.25), "test/domain_accuracy/Art": 0.75}
+    runs = [record("A", seed, metrics=metrics) for seed in (0, 1)] + [record("B", 0, 0.5)]
+    asked = replace(spec(), figures=("macro_f1", "domain_accuracy", "class_accuracy"))
+    (made,) = tables(runs, asked)
+    assert as_text([made]).splitlines()[-5:] == [
+        "figure               label   mean  95 % interval  n",
+        "macro_f1                 A  25.00              -  2",
+        "macro_f1                 B      -              -  0",
+        "domain_accuracy/Art      A  75.00              -  2",
+        "domain_accuracy/Art      B      -              -  0",
+    ]
+    assert [row["metric"] for row in as_json([made])["figures"]] == [
+        "test/macro_f1", "test/macro_f1", "test/domain_accuracy/Art", "test/domain_accuracy/Art",
+    ]  # fmt: skip
+    (old,) = tables([record("B", 0, 0.5)], asked)
+    assert as_text([old]).endswith("an earlier version has trained them.")
+    lines = list(csv.DictReader(io.StringIO(as_csv([made]))))
+    kinds = ["row", "row", "figure", "figure", "figure", "figure"]
+    assert [line["kind"] for line in lines] == kinds
 
 
 def test_without_any_predictions_that_is_said_once():
