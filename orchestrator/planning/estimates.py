@@ -12,7 +12,6 @@ from typing import NamedTuple
 from orchestrator.planning.plan import UnknownPlan, from_plain
 from orchestrator.planning.run import Run
 from orchestrator.storage.files import read_json
-from orchestrator.storage.record_shapes import AnyRecord
 from orchestrator.storage.run_records import Store
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def stored_runs(plans: Path) -> list[Run]:
     found: list[Run] = []
     for path in sorted(plans.glob("*.json")):
         try:
-            found += from_plain(read_json(path, AnyRecord) or {})
+            found += from_plain(read_json(path) or {})
         except UnknownPlan as error:
             log.debug("%s: %s", path, error)
     return found

@@ -1,5 +1,6 @@
 """How long a study takes is estimated from what Runs of the same kind took."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from orchestrator.planning.estimates import (
     estimate,
     kind_of,
     known_times,
+    stored_runs,
     time_left,
 )
+from orchestrator.planning.plan import FORMAT
 from orchestrator.planning.run import Run
 from orchestrator.storage.run_records import Store
 
@@ -39,9 +42,8 @@ def finish(store: Store, run: Run, seconds: float, epochs: int) -> None:
     writer = store.run(run.key).writer(store.run(run.key).begin_attempt())
     history = [{"epoch": epoch, "val/accuracy": 0.5} for epoch in range(1, epochs + 1)]
     writer.save(epochs, {"weights.pt": lambda path: path.write_bytes(b"w")}, {"history": history})
-    writer.finish(
-        {"history": history, "best_epoch": epochs, "test": {}, "seconds": seconds, "facts": {}}
-    )
+    result = {"history": history, "best_epoch": epochs, "test": {}, "facts": {}}
+    writer.finish({**result, "seconds": seconds})
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,12 @@ def test_what_is_left_counts_and_what_never_ran_is_named() -> None:
     assert estimate([ONE, second], times, {}, 2) == Estimate(8.0, 16.0)
     assert estimate([ONE, second], times, {second.key: 3.0}, 1) == Estimate(10.0, 10.0)
     assert estimate([ONE, other, other], times, {}, 1) == Estimate(8.0, 8.0, ("late",))
+
+
+def test_the_runs_of_stored_plans_are_known(tmp_path: Path) -> None:
+    plan = {"format": FORMAT, "study": "one"}
+    text = json.dumps({**plan, "runs": [dict(vars(ONE))]})
+    (tmp_path / "one.json").write_text(text)
+    (tmp_path / "old.json").write_text('{"format": 1, "study": "old"}')
+    (tmp_path / "damaged.json").write_text(text[: len(text) // 2])
+    assert stored_runs(tmp_path) == [ONE]
