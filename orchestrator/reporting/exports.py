@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.reporting.comparison import Row, Table, finite
+from orchestrator.reporting.mixtures import mixtures
 from orchestrator.reporting.verdicts import Gain, gains, verdict
 from orchestrator.statistics.images import ImageTest
 from trainables.metrics import METRICS, metric_of
@@ -24,7 +25,8 @@ _CSV_COLUMNS = (
 
 def as_json(tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
     """Return `rows` with the keys ROW_KEYS, `gains` with GAIN_KEYS, and `figures`: the rows of the
-    other figures that the study asks for, and of mean IoU those of each class.
+    other figures that the study asks for, and of mean IoU those of each class. `mixtures`: facts in
+    which the Runs of a table are not alike, as value → labels.
 
     low, high: the 95 % interval of the mean. Null stands for a number that is not finite or
     undefined, such as an interval of one seed.
@@ -32,7 +34,12 @@ def as_json(tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
     rows = [_plain_row(row) for table in tables for row in table.rows]
     differences = [_plain_gain(gain) for group in gains(tables) for gain in group]
     figures = [_plain_row(row) for table in tables for row in _figure_rows(table)]
-    return {"rows": rows, "gains": differences, "figures": figures}
+    mixed = [
+        {"table": table.title, "fact": fact, "values": values}
+        for table in tables
+        for fact, values in mixtures(table).items()
+    ]
+    return {"rows": rows, "gains": differences, "figures": figures, "mixtures": mixed}
 
 
 def as_csv(tables: Sequence[Table]) -> str:

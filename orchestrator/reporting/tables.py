@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from orchestrator.reporting.comparison import Row, Sample, Table
+from orchestrator.reporting.mixtures import mixture_words
 from orchestrator.reporting.numbers import interval_text, number, p_text
 from orchestrator.reporting.verdicts import (
     Gain,
@@ -107,7 +108,8 @@ def _printed(tables: Sequence[Table]) -> list[Part]:
     """Return all tables, each followed by its differences, then by more figures."""
     printed, groups = [], gains(tables)
     for table, group in zip(tables, groups, strict=True):
-        printed.append(Part(table.title, _cells(table), tuple(words_on_test_set(table))))
+        words_of_rows = (*words_on_test_set(table), *mixture_words(table))
+        printed.append(Part(table.title, _cells(table), words_of_rows))
         if group:
             words = [verdict(gain) for gain in group]
             if group is [each for each in groups if each][-1]:  # once, below the last of them

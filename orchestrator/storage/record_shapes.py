@@ -98,6 +98,31 @@ class TrialsRecord(TypedDict):
     trials: NotRequired[list[_TrialRecord]]
 
 
+_NUMERICS = ("precision", "device", "torch", "workers")  # facts that change figures
+
+
+def with_changes(
+    earlier: Mapping[str, Any], facts: Mapping[str, Any], attempt: int
+) -> dict[str, Any]:
+    """Return the facts of a Run with what is not as in its earlier attempts: `resumed_with`, such
+    as `from epoch 3 precision float32 → bfloat16`, and the same in `warning`.
+
+    earlier: the progress that was read before the attempt reported anything; may be empty.
+    """
+    before, said = earlier.get("facts", {}), []
+    if before.get("resumed_with"):
+        said.append(str(before["resumed_with"]))
+    epochs = len(earlier.get("history", ()))
+    if epochs and earlier.get("attempt") != attempt:
+        both = [(name, before.get(name), facts.get(name)) for name in _NUMERICS]
+        changes = [f"{name} {old} → {new}" for name, old, new in both if old and new and old != new]
+        said += [f"from epoch {epochs + 1} {', '.join(changes)}"] if changes else []
+    if not said:
+        return dict(facts)
+    warning = [facts.get("warning"), f"resumed with other numerics: {'; '.join(said)}"]
+    return {**facts, "resumed_with": "; ".join(said), "warning": "; ".join(filter(None, warning))}
+
+
 def current_progress(record: Mapping[str, Any]) -> dict[str, Any]:
     """Give a record of progress the fields of `Progress`. Earlier versions wrote `epoch`, `part`
     (added up: `done`) and `epochs` (`total`), of images too."""

@@ -240,6 +240,7 @@ class RunWriter:
 
     def __init__(self, run: RunFolder, attempt: int) -> None:
         self.run, self.attempt = run, attempt
+        self._earlier: dict[str, Any] | None = None  # progress before this attempt's first
 
     def save(self, epoch: int, files: Mapping[str, Write], info: Mapping[str, Any]) -> Checkpoint:
         """Write the checkpoint of an epoch. files: name → function that writes it to a path; info:
@@ -293,14 +294,21 @@ class RunWriter:
         """Write how far the Run is, for those who watch; not synced."""
         self._check_newest()
         who = {"time": time.time(), "host": platform.node(), "pid": os.getpid()}
-        record = {"attempt": self.attempt, **who, **progress}
+        record = {"attempt": self.attempt, **who, **self._noted(progress)}
         with replacing(self.run.path / _PROGRESS, self.attempt) as temporary:
             temporary.write_text(json.dumps(record), encoding="utf-8")
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result of the finished Run, which its MLflow run is made from."""
         with self._fenced():
-            write_json(self.run.path / _DONE, {"attempt": self.attempt, **result})
+            write_json(self.run.path / _DONE, {"attempt": self.attempt, **self._noted(result)})
+
+    def _noted(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a record whose facts say what is not as in earlier attempts."""
+        if self._earlier is None:
+            self._earlier = self.run.progress() or {}
+        facts = record_shapes.with_changes(self._earlier, record.get("facts", {}), self.attempt)
+        return {**record, "facts": facts}
 
     def end(self, state: str, reason: str, job: str) -> None:
         """Write how the attempt has ended without a result, until MLflow has heard of it.

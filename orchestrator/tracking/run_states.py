@@ -21,7 +21,7 @@ from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of, ow
 log = logging.getLogger(__name__)
 _FINISHED, _MANY = "finished.json", 100  # see `store_finished`
 _CALLS_AT_ONCE, _MOST_NAMES = 8, 8  # one call a curve; names of Runs in an error
-_FACTS = (Tag.PRECISION, Tag.DEVICE, Tag.TORCH, Tag.WORKERS, Tag.THREADS, Tag.TEST_IMAGES)
+_FACTS = (Tag.PRECISION, Tag.DEVICE, Tag.TORCH, Tag.WORKERS, Tag.RESUMED_WITH, Tag.TEST_IMAGES)
 
 
 class _Progress(TypedDict, total=False):

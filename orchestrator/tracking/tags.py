@@ -78,6 +78,7 @@ class Tag(StrEnum):
     # facts that a Run reports of itself
     WEIGHT_TRANSFER = "weight_transfer"  # how many tensors came from which Run and epoch
     PRECISION = "precision"  # number format and memory format
+    RESUMED_WITH = "resumed_with"  # what changed when it went on: precision, device, torch, workers
     WARNING = "warning"  # what the Run warns of, such as a collapse
     IMAGES = "images"  # how many images a producer has worked through
     ABSENT = "absent"  # classes that no test image has

@@ -451,3 +451,31 @@ def test_a_trial_log_of_wrong_types_counts_as_none(tmp_path: Path, text: str) ->
     (tmp_path / "trials.json").write_text(text, "utf-8")
     trials = Trials(tmp_path)
     assert (trials.all(), trials.seconds, trials.most) == ([], 0.0, None)
+
+
+def test_a_run_that_goes_on_with_other_numerics_says_so_for_ever(run: RunFolder) -> None:
+    """Three attempts: the second on another device, the third as the second."""
+    cpu, gpu = {"device": "cpu", "torch": "2.14.1"}, {"device": "A100", "torch": "2.14.1"}
+    said = "from epoch 2 device cpu → A100"
+    history = [{"epoch": 1, "train/loss": 0.5}]
+    for facts, expected in ((cpu, None), (gpu, said), (gpu, said)):
+        writer = run.writer(run.begin_attempt())
+        for _ in range(2):
+            writer.report({"done": 1, "total": 3, "history": history, "facts": facts})
+        progress = run.progress()
+        assert progress is not None and progress["facts"].get("resumed_with") == expected
+    writer.save(1, {"weights.pt": lambda path: path.write_bytes(b"1")}, {"history": history})
+    facts = {**gpu, "warning": "collapsed"}
+    writer.finish({"best_epoch": 1, "history": history, "test": {}, "facts": facts})
+    result = run.result()
+    assert result is not None
+    assert result["facts"]["warning"] == f"collapsed; resumed with other numerics: {said}"
+
+
+def test_an_attempt_that_begins_anew_has_not_changed(run: RunFolder) -> None:
+    """The first attempt has ended before its first epoch: nothing of it is in the second."""
+    for device in ("cpu", "A100"):
+        writer = run.writer(run.begin_attempt())
+        writer.report({"done": 0, "total": 3, "history": [], "facts": {"device": device}})
+    progress = run.progress()
+    assert progress is not None and progress["facts"] == {"device": "A100"}
