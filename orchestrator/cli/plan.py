@@ -15,16 +15,21 @@ from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row, Termina
 from orchestrator.config.errors import Refused, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
+from orchestrator.planning.estimates import estimate, known_times, stored_runs
+from orchestrator.planning.placement import DoesNotFit, at_once, request_of, this_machine
 from orchestrator.planning.plan import PlannedRun, downstream_stages
 from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.planning.run import Run
+from orchestrator.reporting.numbers import duration
 from orchestrator.reporting.schema_reference import markdown, names_text, topic_text, topics
-from orchestrator.storage.home import find_home
+from orchestrator.storage.home import Home, find_home
+from orchestrator.storage.run_records import Store
 from trainables.data.datasets import DATASETS
 from trainables.loading.mask_counts import MaskCounts
 
 _CLASSES_SHOWN = 100
 _RUNS_SHOWN = 100
+_UNKNOWN_SHOWN = 5
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -33,7 +38,7 @@ def plan(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
     else:
-        show_plan(prepared, Terminal())
+        show_plan(prepared, find_home(options.home), Terminal())
     show_remarks(prepared)
     return 0
 
@@ -130,8 +135,9 @@ def _planned_json(item: PlannedRun) -> dict[str, Any]:
     }
 
 
-def show_plan(prepared: Prepared, out: Console) -> None:
-    """Print a row for each Run, and a line for each search whose Runs are not known yet."""
+def show_plan(prepared: Prepared, home: Home, out: Console) -> None:
+    """Print a row for each Run, a line for each search whose Runs are not known yet, and how long
+    it takes, as far as Runs of the home tell."""
     out.print(Text.assemble((prepared.study.name, "bold"), "  ", prepared.study.question))
     out.print()
     if prepared.planned:  # none where a search decides all of them
@@ -141,8 +147,31 @@ def show_plan(prepared: Prepared, out: Console) -> None:
         states = ", ".join(f"{count:,} {state}" for state, count in counts.items())
         line = f"and {len(rest):,} more Runs ({states}); `plan --json` shows all"
         out.print(line, highlight=False, markup=False)
-    for line in _searches_planned(prepared):
+    for line in (*_searches_planned(prepared), *_time_needed(prepared, home)):
         out.print(line, highlight=False, markup=False)
+
+
+def _time_needed(prepared: Prepared, home: Home) -> list[str]:
+    """Return a line on how long the Runs take on this machine; none where nothing is known."""
+    store = Store(home.store)
+    runs = [item.run for item in prepared.planned if item.state != "done"]
+    done = {run.key: float(max(store.run(run.key).epochs(), default=0)) for run in runs}
+    try:
+        request = request_of(prepared.study.resources, [machine := this_machine()])
+    except DoesNotFit:  # here; it may fit a cluster
+        return []
+    known = [*stored_runs(home.plans), *(item.run for item in prepared.planned)]
+    slots = at_once(request, [machine])
+    found = estimate(runs, known_times(store, known), done, slots)
+    if not found.training_seconds:
+        return []
+    gpu_hours = found.training_seconds / 3600 * request.gpus * request.workers
+    more = f", {gpu_hours:.1f} GPU hours" if gpu_hours else ""
+    line = f"time: about {duration(found.seconds)}, {slots} at once on this machine{more}"
+    if found.unknown:
+        line += f"; not known yet: {', '.join(found.unknown[:_UNKNOWN_SHOWN])}"
+        line += ", ..." if len(found.unknown) > _UNKNOWN_SHOWN else ""
+    return [line]
 
 
 def plan_table(planned: Iterable[PlannedRun]) -> FittedTable:

@@ -59,7 +59,7 @@ def submit(options: argparse.Namespace) -> int:
         prepared, caches = None, dict[str, str]()
         if options.address is None:
             prepared = prepare_study(options, study)
-            show_plan(prepared, out)
+            show_plan(prepared, home, out)
             show_remarks(prepared)
             caches = build_ids(build_caches(prepared, home, _show_decoding(out)))
         running = _start_services(options, settings, home, out)

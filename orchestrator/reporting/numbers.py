@@ -28,3 +28,13 @@ def p_text(p: float | None) -> str:
     if p < 0.001:
         return "<0.001"
     return f"{p:.2g}" if p < 0.995 else "1"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: `40 s`, `12 min`, `3 h 10 min`."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
