@@ -1,28 +1,14 @@
 """Defines the contract of a producer: it makes artifacts image by image, and trains nothing."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 
-from trainables.config import Config
 from trainables.dataset import Pixels
-
-
-class ProducerConfig(Config):
-    """Holds the keys that every producer understands."""
-
-    dataset: str = Field(description="the data set to work on: a name under `data:`")
-    images: Literal["watched", "all"] = Field(
-        "all", description="all images, or those that the study's segmentations watch"
-    )
-    weights: str = Field(description="the checkpoint file; default: the producer's own")
-    watch: list[str] = Field(
-        [], description="names of images, such as 0013; default: three of validation"
-    )
+from trainables.schemas.producer import ProducerSchema
 
 
 @dataclass(frozen=True)
@@ -37,12 +23,8 @@ class Product:
     figures: Mapping[str, float]
 
 
-class Producer(ABC):
+class Producer(ProducerSchema):
     """Makes one kind of artifact."""
-
-    Config: ClassVar[type[ProducerConfig]]
-    FIGURES: ClassVar[tuple[str, ...]]  # metrics that its Runs report
-    FOLDER: ClassVar[str]  # name of the folder of its artifacts
 
     @abstractmethod
     def __init__(self, config: Any, device: torch.device) -> None:
@@ -55,13 +37,3 @@ class Producer(ABC):
         name: of the image; image: (H, W, 3) uint8 RGB; truth: (H, W) uint8 class ids in
         [0, classes), 255 where a pixel does not count, None without masks.
         """
-
-    @classmethod
-    @abstractmethod
-    def default_weights(cls, config: Mapping[str, Any]) -> str:
-        """Return the file of a configuration that names no `weights`."""
-
-    @classmethod
-    @abstractmethod
-    def check(cls, config: Any) -> None:
-        """Check its files before anything starts. Raises ValueError, one line."""

@@ -7,7 +7,7 @@ a batch), `metrics` (sums → metrics) and `set_training` (what trains, what sta
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainables.dataset import DataInfo
 from trainables.models.modules import Encoding
 from trainables.numerics import randomness
+from trainables.schemas.trainable import TrainableSchema
 from trainables.training_config import TrainableConfig
 from trainables.transforms.geometry import normalize
 
@@ -49,18 +50,12 @@ class Batch:
         return randomness.uniform(self.seed, self.epoch, self.indices, draws)
 
 
-class Trainable(ABC):
+class Trainable(TrainableSchema, ABC):
     """One task to learn. Subclasses set the class attributes, and in `__init__` `self.config`,
     `self.model` and `self.width`."""
 
-    Config: ClassVar[type[TrainableConfig]]
-    FIGURES: ClassVar[tuple[str, ...]]  # metrics of each split: `loss` → val/loss, test/loss
-    SELECT: ClassVar[str]  # full name of the metric that chooses the checkpoint
-    PREDICTS: ClassVar[Literal["classes", "masks"] | None]  # what its model predicts
-    NEEDS: ClassVar[Literal["labels", "masks"] | None] = "labels"  # what the data set must have
     EVALUATED: ClassVar[tuple[int, int]] = 512, 128  # images at once per worker, of so many px
     INPUTS: ClassVar[int] = 1  # images that its model takes per sample
-    PROBED: ClassVar[bool] = False  # whether its features are probed in training
     MAPPED: ClassVar[bool] = False  # whether t-SNE maps of its features are drawn
     WATCHED: ClassVar[bool] = False  # whether its masks of some images are drawn
     config: TrainableConfig
@@ -78,11 +73,6 @@ class Trainable(ABC):
         that evaluation takes no more memory than training."""
         count, usual_side = cls.EVALUATED
         return max(1, min(count, count * usual_side**2 // side**2))
-
-    @classmethod
-    def check(cls, config: Any, data: DataInfo) -> None:
-        """Check configuration and data before anything starts. Raises ValueError, one line."""
-        return None
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -105,12 +95,6 @@ class Trainable(ABC):
     def set_training(self, training: bool) -> None:
         """Switch between training and evaluation mode; override it where parts are frozen."""
         self.model.train(training)
-
-    @classmethod
-    def select(cls, config: Mapping[str, Any]) -> str:
-        """Return the metric that chooses the checkpoint, where the configuration decides it;
-        `epoch` chooses the last one."""
-        return cls.SELECT
 
     def encoder_loaded(self) -> None:  # noqa: B027
         """React to the first weights: called once, when the encoder has them."""

@@ -172,3 +172,18 @@ class TrainableConfig(Config):
         if progress < self.warmup_epochs:
             return self.lr * (progress + 1e-3) / (self.warmup_epochs + 1e-3)
         return self.lr * SCHEDULES[self.schedule](progress, self)
+
+
+def check_batch(images: int, workers: int, accumulate: int) -> None:
+    """Raise ValueError if a batch of so many images is too small for its workers.
+
+    Every worker needs an image in each of its `accumulate` passes; a single process needs two,
+    since BatchNorm does.
+    """
+    least = 2 * accumulate if workers == 1 else workers * accumulate
+    if images < least:
+        cure = "or lower workers or accumulate" if least > 2 else "BatchNorm needs two"
+        raise ValueError(
+            f"a batch has {images} of the training images, and workers {workers}, accumulate "
+            f"{accumulate} need at least {least}: give it more, {cure}"
+        )

@@ -4,7 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
@@ -12,7 +12,9 @@ from rich.segment import Segment
 from rich.text import Text
 
 from orchestrator.config.errors import printable
-from orchestrator.execution.services import Services
+
+if TYPE_CHECKING:  # what asks for services takes a third of a second to load
+    from orchestrator.execution.services import Services
 
 _NARROWEST = 20  # columns; COLUMNS=0, and a terminal that has none, are taken for 80
 
@@ -46,7 +48,7 @@ def say(text: str) -> None:
     print(printable(text))
 
 
-def show_services(services: Services, out: Console) -> None:
+def show_services(services: "Services", out: Console) -> None:
     """Print the addresses of MLflow and of the Ray dashboard."""
     ray = services.ray
     mlflow = services.mlflow_uri or services.trouble or "not running"

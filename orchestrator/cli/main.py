@@ -42,7 +42,7 @@ COMMANDS = {
     "up": ("services", "", "start Ray and MLflow on this machine, if they do not run yet"),
     "down": ("services", "", "stop the Ray and MLflow that belong to this home"),
     "describe": ("plan", "name? markdown json", "print every key of a study file: NAME's, or all"),
-    "studies": ("status", "", "list the built-in studies"),
+    "studies": ("plan", "", "list the built-in studies"),
     "data": ("plan", "study? set data", "list the data set types, or describe a study's data"),
 }
 _STUDY = {"metavar": "STUDY", "help": "name of a built-in study, or a study file"}

@@ -1,4 +1,4 @@
-"""Commands that read studies and start nothing: plan, data, describe."""
+"""Commands that read studies and start nothing: plan, data, studies, describe."""
 
 import argparse
 import json
@@ -17,6 +17,7 @@ from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
 from orchestrator.planning.estimates import estimate, known_times, stored_runs
 from orchestrator.planning.placement import DoesNotFit, at_once, request_of, this_machine
+from orchestrator.config.yaml_loader import built_in_studies, read_file
 from orchestrator.planning.plan import PlannedRun, downstream_stages
 from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.planning.run import Run
@@ -63,6 +64,13 @@ def data(options: argparse.Namespace) -> int:
             say(f"  {', '.join(names)}{more}")
         for line in item.remarks:
             say(f"  {line}")
+    return 0
+
+
+def studies(options: argparse.Namespace) -> int:
+    """List the built-in studies."""
+    for name, path in built_in_studies().items():
+        say(f"{name:24} {read_file(path)['question']}")
     return 0
 
 

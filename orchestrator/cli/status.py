@@ -1,4 +1,4 @@
-"""Commands that only look: status, compare, studies. They load no torch."""
+"""Commands that only look: status, compare. They load no torch."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
 from orchestrator.cli.progress import best_trial, epochs_done, progress_table
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
-from orchestrator.config.yaml_loader import built_in_studies, read_file, study_name
+from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.services import Services
@@ -236,10 +236,3 @@ def _search_json(item: SearchState) -> dict[str, Any]:
         "mlflow_run_id": item.tracked.run_id if item.tracked else None,
         "reason": item.reason,
     }
-
-
-def studies(options: argparse.Namespace) -> int:
-    """List the built-in studies."""
-    for name, path in built_in_studies().items():
-        say(f"{name:24} {read_file(path)['question']}")
-    return 0

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import psutil
-import requests
 from pydantic import Field, field_validator
 
 from orchestrator.config.errors import ErrorList, StudyError, one_line
@@ -116,6 +114,8 @@ def read_settings(file: str | None) -> MlflowSettings:
 
 def own_names() -> list[str]:
     """Return the names and the addresses of this machine."""
+    import psutil  # a tenth of a second to load; most who read settings ask for no address
+
     families = (socket.AF_INET, socket.AF_INET6)
     addresses = [
         address.address.partition("%")[0]  # without the name of the interface
@@ -148,6 +148,8 @@ def innermost(error: BaseException) -> str:
 def through_proxy(url: str) -> str:
     """Return words that name the proxy through which an address is asked; empty where it is asked
     directly. They hold no password."""
+    import requests  # a tenth of a second to load; most who read settings ask for no address
+
     proxies = requests.utils.get_environ_proxies(url)
     proxy = requests.utils.select_proxy(url, proxies)
     if not proxy:
@@ -183,6 +185,8 @@ def in_address(host: str) -> str:
 def trouble_at(url: str, headers: Mapping[str, str]) -> str:
     """Return why an address does not answer as it should, with the proxy that was asked; empty
     where all is well."""
+    import requests  # as above
+
     try:
         answer = requests.get(url, headers=dict(headers), timeout=_PROBE_SECONDS)
     except (requests.RequestException, ValueError) as error:

@@ -14,14 +14,14 @@ from orchestrator.config.search_schema import (
 from orchestrator.config.study_checks import LINKED, missing_in_some_epochs
 from orchestrator.config.study_schema import StudyFile, Variants
 from trainables.data.datasets import DatasetConfig
-from trainables.tasks.registry import TRAINABLES, reported_metrics
+from trainables.schemas.registry import TRAINABLE_SCHEMAS, reported_metrics
 from trainables.training_config import CHANGEABLE, TrainableConfig
 
 
 def check_searches(file: StudyFile, variants: Variants, errors: ErrorList) -> None:
     """Add an error for every search that cannot be made."""
     for name, stage in file.stages.items():
-        if stage.search is None or name not in variants or stage.task not in TRAINABLES:
+        if stage.search is None or name not in variants or stage.task not in TRAINABLE_SCHEMAS:
             continue
         if stage.grid:
             errors.add(

@@ -8,8 +8,8 @@ from orchestrator.config.errors import ErrorList, suggestion
 from orchestrator.config.study_schema import MOST_RUNS, NAME, StudyFile, Variants
 from trainables.data.datasets import DATASETS, DatasetConfig
 from trainables.metrics import KNN, OF_PARTS, OF_PREDICTIONS, PROBES
-from trainables.producer import ProducerConfig
-from trainables.tasks.registry import PRODUCERS, TRAINABLES, reported_metrics
+from trainables.schemas.producer import ProducerConfig
+from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS, reported_metrics
 from trainables.training_config import TrainableConfig
 
 LINKED = ("backbone", "small_input")  # a stage and its parent must have the same
@@ -146,7 +146,7 @@ def _check_compare(file: StudyFile, errors: ErrorList) -> None:
             message = f"no stage {name!r}{suggestion(name, file.stages, 'stages')}"
             errors.add("compare.stages", message)
     _check_differences(file, errors)
-    known = TRAINABLES.keys() | PRODUCERS.keys()
+    known = TRAINABLE_SCHEMAS.keys() | PRODUCER_SCHEMAS.keys()
     used = {stage.task for stage in file.stages.values()} & known
     reported = {metric for name in used for metric in reported_metrics(name)}
     metrics = sorted(reported | _figures_of_predictions(used))
@@ -219,7 +219,7 @@ def _check_configurations(file: StudyFile, variants: Variants, errors: ErrorList
 
 def _check_producer(name: str, config: ProducerConfig) -> None:
     """Raises ValueError where the producer's files do not fit."""
-    PRODUCERS[name].check(config)
+    PRODUCER_SCHEMAS[name].check(config)
     if not os.path.isfile(config.weights):
         raise ValueError(f"there is no file {config.weights}")
 
@@ -244,11 +244,11 @@ def _check_training(
 def _check_needs(dotted: str, file: StudyFile, stage: str, dataset: str, errors: ErrorList) -> None:
     """A data set must have what a trainable learns from: labels, masks, or neither."""
     trainable, data = file.stages[stage].task, file.data[dataset]
-    needs, masked = TRAINABLES[trainable].NEEDS, DATASETS[data.type].masked
+    needs, masked = TRAINABLE_SCHEMAS[trainable].NEEDS, DATASETS[data.type].masked
     has = None if not data.labels else "masks" if masked else "labels"
     if needs is None or needs == has:
         return
-    others = " or ".join(name for name, kind in TRAINABLES.items() if kind.NEEDS is None)
+    others = " or ".join(name for name, kind in TRAINABLE_SCHEMAS.items() if kind.NEEDS is None)
     if needs == "masks":
         types = ", ".join(name for name, kind in DATASETS.items() if kind.masked)
         advice = f"give it a data set with masks ({types})"

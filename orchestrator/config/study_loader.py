@@ -30,8 +30,8 @@ from orchestrator.config.yaml_loader import (
     read_file,
     values_at,
 )
-from trainables.producer import ProducerConfig
-from trainables.tasks.registry import PRODUCERS, TRAINABLES
+from trainables.schemas.producer import ProducerConfig
+from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 from trainables.training_config import TrainableConfig
 
 _AnyConfigClass = type[TrainableConfig] | type[ProducerConfig]
@@ -90,9 +90,11 @@ def from_mapping(
 def _with_metric_of_producers(file: StudyFile) -> StudyFile:
     """Compare by what the first producer reports where nothing learns and no metric is written."""
     tasks = [stage.task for stage in file.stages.values()]
-    if "metric" in file.compare.model_fields_set or not all(task in PRODUCERS for task in tasks):
+    if "metric" in file.compare.model_fields_set or not all(
+        task in PRODUCER_SCHEMAS for task in tasks
+    ):
         return file
-    metric = PRODUCERS[tasks[0]].FIGURES[0]
+    metric = PRODUCER_SCHEMAS[tasks[0]].FIGURES[0]
     return file.model_copy(update={"compare": file.compare.model_copy(update={"metric": metric})})
 
 
@@ -141,10 +143,10 @@ def _resolve_paths(mapping: dict[str, Any], folder: Path) -> None:
     for stage, key in values_at(mapping, "stages.*.producer"):
         if (
             isinstance(stage[key], str)
-            and stage[key] in PRODUCERS
+            and stage[key] in PRODUCER_SCHEMAS
             and isinstance(stage.setdefault("config", {}), dict)
         ):
-            default = PRODUCERS[stage[key]].default_weights(stage["config"])
+            default = PRODUCER_SCHEMAS[stage[key]].default_weights(stage["config"])
             stage["config"].setdefault("weights", default)
     for pattern in _PATHS:
         for owner, key in values_at(mapping, pattern):
@@ -168,7 +170,7 @@ def _read_variants(stages: Any, errors: ErrorList) -> dict[str, tuple[Variant, .
     variants = {}
     left = MOST_RUNS
     for name, stage in stages.items() if isinstance(stages, dict) else ():
-        for word, registry in (("trainable", TRAINABLES), ("producer", PRODUCERS)):
+        for word, registry in (("trainable", TRAINABLE_SCHEMAS), ("producer", PRODUCER_SCHEMAS)):
             task = stage.get(word) if isinstance(stage, dict) else None
             if not isinstance(task, str):
                 continue

@@ -11,7 +11,7 @@ from orchestrator.config.search_schema import Search, Seed
 from trainables.config import Config
 from trainables.data.datasets import DatasetConfig
 from trainables.metrics import OF_PREDICTIONS
-from trainables.producer import ProducerConfig
+from trainables.schemas.producer import ProducerConfig
 from trainables.training_config import TrainableConfig
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

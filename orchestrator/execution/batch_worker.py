@@ -24,13 +24,14 @@ from orchestrator.storage.manifest import (
     read_manifest,
 )
 from orchestrator.storage.run_records import Store
+from trainables.data.watched import watched_rows
 from trainables.dataset import Indices
 from trainables.engine.checkpoints import Progress, Report, Unrecoverable
 from trainables.loading.image_files import OriginalImages, open_images, short_names
-from trainables.monitoring.watched_masks import watched_rows
 from trainables.numerics.distributed import World
 from trainables.pixels.images import UnreadableImage
-from trainables.producer import ProducerConfig, Product
+from trainables.producer import Product
+from trainables.schemas.producer import ProducerConfig
 from trainables.tasks.registry import PRODUCERS
 
 log = logging.getLogger(__name__)

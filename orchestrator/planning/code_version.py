@@ -16,6 +16,7 @@ from typing import Any
 
 import orchestrator
 import trainables
+from orchestrator.planning.former_code import FORMER
 
 PACKAGES = (
     Path(orchestrator.__file__).resolve().parent,
@@ -23,6 +24,7 @@ PACKAGES = (
 )
 TRAINING = "orchestrator.execution.worker"  # what every trainable is trained by
 BATCH_INFERENCE = "orchestrator.execution.batch_worker"  # what every producer is run by
+PROBE = "trainables.monitoring.probe"  # what measures the features of those that are probed
 
 # Modules that only show or ship what was trained, or that name choices of which a Run uses one.
 # They are not hashed, and neither is what only they import. Anything else that is reached counts.
@@ -36,8 +38,10 @@ NOT_COUNTED = frozenset(
         "orchestrator.storage.run_records",
         "orchestrator.storage.tensors",
         "trainables.metrics",
+        "trainables.models.encoder_shapes",
         "trainables.monitoring.recorder",
         "trainables.optimizers.registry",
+        "trainables.schemas.registry",
         "trainables.schedules.registry",
         "trainables.tasks.predictor",
         "trainables.tasks.registry",
@@ -56,8 +60,8 @@ def code_version(*modules: str, choice: str = "") -> str:
     modules: dotted names, such as `trainables.tasks.rotation`; choice: a value of the Run from a
     registry that does not count. Raises CodeNotFound.
     """
-    texts = [*sorted(_digest(name) for name in reached(*modules)), choice]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    digests = {former for name in reached(*modules) for former in _counted(name)}
+    return hashlib.sha256("\0".join([*sorted(digests), choice]).encode()).hexdigest()[:16]
 
 
 @functools.cache
@@ -210,12 +214,19 @@ def _named(origin: str, name: str) -> str:
         return f"{origin}:{name}"
     if origin in NOT_COUNTED:
         return f"ours:{name}"
-    return f"ours:{_digest(origin)}:{name}"
+    return f"ours:{_counted(origin)[0]}:{name}"
+
+
+def _counted(module: str) -> tuple[str, ...]:
+    """Return what counts of a module: its digest, or those of the code that it took the place of,
+    where it trains as that did."""
+    return FORMER.get(digest(module), (digest(module),))
 
 
 @functools.cache
-def _digest(module: str) -> str:
-    """Hash a module's code and what it imports; imports have no cycles."""
+def digest(module: str) -> str:
+    """Hash a module's code and what it imports; imports have no cycles. Returns 64 hexadecimal
+    digits. Raises CodeNotFound."""
     return hashlib.sha256(_text(module).encode()).hexdigest()
 
 

@@ -6,22 +6,19 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from orchestrator.config.errors import ErrorList, StudyError
 from orchestrator.config.study_schema import Stage, Study
 from orchestrator.planning.run import Run
 from trainables.data.contract import Source
+from trainables.data.watched import watched_rows
 from trainables.dataset import DataError, DataInfo
 from trainables.layouts.folders import passed_over_text
-from trainables.loading.batches import check_batch
 from trainables.loading.copies import pairs_text, shared_pairs
 from trainables.loading.mask_counts import MaskCounts
-from trainables.models.weights import WeightsError, fitting, read_state_file
-from trainables.monitoring.watched_masks import watched_rows
-from trainables.tasks.registry import TRAINABLES
-from trainables.training_config import TrainableConfig
+from trainables.models.matching import WeightsError
+from trainables.models.state_file import check_file
+from trainables.schemas.registry import TRAINABLE_SCHEMAS
+from trainables.training_config import TrainableConfig, check_batch
 
 _NO_RGB = "a producer needs RGB: name a data set without `channels`, with three `bands`"
 
@@ -58,7 +55,7 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
             batch = min(config.batch_size, len(source.parts["train"]))
             try:
                 check_batch(batch, study.resources.workers, config.accumulate)
-                TRAINABLES[stage.trainable].check(config, info)
+                TRAINABLE_SCHEMAS[stage.trainable].check(config, info)
                 _check_channels(config, info)
             except ValueError as error:
                 errors.add(f"stages.{stage.name}.config", str(error))
@@ -122,7 +119,6 @@ def _images(data: DataSet, part: str) -> dict[str, str]:
 def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
     """Check that weights from files fit their encoders, tensor by tensor. Raises StudyError."""
     errors = ErrorList()
-    files: dict[str, Mapping[str, Tensor]] = {}
     checked: set[tuple[str, str]] = set()
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
@@ -130,16 +126,11 @@ def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
             if path in ("random", "imagenet") or not isinstance(config, TrainableConfig):
                 continue  # a producer checks its own file
             info = _info(study, data, config.dataset)
+            shapes = TRAINABLE_SCHEMAS[stage.trainable].encoder_shapes(config, info)
             try:
-                if path not in files:
-                    files[path] = read_state_file(Path(path))
-                with torch.device("meta"):  # only names and shapes
-                    encoder = TRAINABLES[stage.trainable](config, info).model.encoder
-                expected = encoder.state_dict()
-                shapes = str([(name, value.shape) for name, value in expected.items()])
-                if (path, shapes) not in checked:  # a grid has the same network many times
-                    fitting(expected, files[path], path)
-                    checked.add((path, shapes))
+                if (path, str(shapes)) not in checked:  # a grid has the same network many times
+                    check_file(Path(path), shapes)
+                    checked.add((path, str(shapes)))
             except WeightsError as error:
                 errors.add(f"stages.{stage.name}.config.weights", str(error))
     if errors.lines:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.config.errors import ErrorList, StudyError
 from orchestrator.config.study_schema import Study
-from orchestrator.planning.code_version import BATCH_INFERENCE, TRAINING, code_version
+from orchestrator.planning.code_version import BATCH_INFERENCE, PROBE, TRAINING, code_version
 from orchestrator.planning.data_checks import (
     DataSet,
     check_fit,
@@ -53,10 +53,10 @@ from trainables.loading.image_files import needs_table, unreadable_sample, write
 from trainables.loading.image_table import fault
 from trainables.loading.mask_counts import check_masks, count_masks
 from trainables.metrics import metric_of
-from trainables.monitoring.probe import probe
 from trainables.optimizers.registry import OPTIMIZERS
 from trainables.pixels.images import unreadable_images
 from trainables.schedules.registry import SCHEDULES
+from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 from trainables.tasks.registry import PRODUCERS, TRAINABLES
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def _inputs_of(study: Study, data: Mapping[str, DataSet]) -> Inputs:
         {name: item.fingerprint for name, item in data.items()},
         _weight_hashes(study),
         run_code_version,
-        {name: _facts_of(name) for name in TRAINABLES | PRODUCERS},
+        {name: _facts_of(name) for name in (*TRAINABLE_SCHEMAS, *PRODUCER_SCHEMAS)},
     )
 
 
@@ -197,7 +197,7 @@ def best_configurations(store: Store, planned: PlannedSearch) -> list[Mapping[st
 
 def _trained_on(study: Study) -> set[str]:
     """Return the names of the data sets that a trainable learns from."""
-    stages = [stage for stage in study.stages if stage.trainable in TRAINABLES]
+    stages = [stage for stage in study.stages if stage.trainable in TRAINABLE_SCHEMAS]
     return {variant.config.dataset for stage in stages for variant in stage.variants}
 
 
@@ -207,24 +207,24 @@ def run_code_version(task: str, config: Mapping[str, Any]) -> str:
     task: name of a trainable or producer; config: its configuration, whole.
     """
     if task in PRODUCERS:
-        return code_version(BATCH_INFERENCE, PRODUCERS[task].__module__)
-    kind = TRAINABLES[task]
-    chosen = (OPTIMIZERS[config["optimizer"]], SCHEDULES[config["schedule"]])
-    modules = [TRAINING, kind.__module__, *(function.__module__ for function in chosen)]
-    if kind.PROBED:
-        modules.append(probe.__module__)
+        return code_version(BATCH_INFERENCE, PRODUCERS.module(task))
+    schema = TRAINABLE_SCHEMAS[task]
+    schedule = SCHEDULES[config["schedule"]].__module__
+    modules = [TRAINING, TRAINABLES.module(task), OPTIMIZERS.module(config["optimizer"]), schedule]
+    if schema.PROBED:
+        modules.append(PROBE)
     stop = config["early_stopping"]
-    decisive = [kind.select(config), *([stop["metric"]] if stop else [])]
+    decisive = [schema.select(config), *([stop["metric"]] if stop else [])]
     return code_version(*modules, choice=" ".join(metric_of(name).mode for name in decisive))
 
 
 def _facts_of(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]:
     """Return the function from a configuration to `select`, `predicts` and `artifacts` of a Run."""
-    if name in PRODUCERS:
-        producer = PRODUCERS[name]
+    if name in PRODUCER_SCHEMAS:
+        producer = PRODUCER_SCHEMAS[name]
         return lambda config: (producer.FIGURES[0], False, producer.FOLDER)
-    kind = TRAINABLES[name]
-    return lambda config: (kind.select(config), bool(kind.PREDICTS), "")
+    schema = TRAINABLE_SCHEMAS[name]
+    return lambda config: (schema.select(config), bool(schema.PREDICTS), "")
 
 
 def build_caches(

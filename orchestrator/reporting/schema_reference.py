@@ -19,8 +19,8 @@ from orchestrator.config.study_schema import CompareSpec, Resources, StageFile, 
 from orchestrator.sampling.dimension import Dimension
 from trainables.config import Config
 from trainables.data.datasets import DATASETS, DatasetConfig
-from trainables.producer import ProducerConfig
-from trainables.tasks.registry import PRODUCERS, TRAINABLES
+from trainables.schemas.producer import ProducerConfig
+from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 from trainables.training_config import Change, EarlyStopping, TrainableConfig
 
 GROUPS = ("study file", "trainables", "producers", "data set types", "mlflow.yaml")
@@ -90,7 +90,7 @@ def topics() -> dict[str, Topic]:
     """Return all topics by name, group by group."""
     study, trainables, producers, types, mlflow = GROUPS
     listed = [Topic(name, study, _about(c), keys_of(c)) for name, c in _STUDY_CLASSES.items()]
-    for group, registry in ((trainables, TRAINABLES), (producers, PRODUCERS)):
+    for group, registry in ((trainables, TRAINABLE_SCHEMAS), (producers, PRODUCER_SCHEMAS)):
         for name, kind in registry.items():
             listed.append(Topic(name, group, _module_about(kind), keys_of(kind.Config)))
     for name, data in DATASETS.items():
@@ -243,10 +243,10 @@ def markdown() -> str:
         _about(TrainableConfig),
         _table(keys_of(TrainableConfig)),
     ]
-    for name in TRAINABLES:
+    for name in TRAINABLE_SCHEMAS:
         parts += _own_part(every[name], keys_of(TrainableConfig))
     parts += ["## Keys of every producer", _about(ProducerConfig), _table(keys_of(ProducerConfig))]
-    for name in PRODUCERS:
+    for name in PRODUCER_SCHEMAS:
         parts += _own_part(every[name], keys_of(ProducerConfig))
     parts += ["## `mlflow.yaml`", every["mlflow"].about, _table(every["mlflow"].keys)]
     return "\n\n".join(parts) + "\n"

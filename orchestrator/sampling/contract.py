@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from orchestrator.sampling.dimension import Dimension, Kind
 from trainables.metrics import Mode
-from trainables.numerics.randomness import derived_seed
+from trainables.numerics.seeds import derived_seed
 
 Values = dict[str, Any]  # parameter → value: one configuration
 _REPEATS = 200  # proposals in a row that were all drawn before: then the space counts as used up

@@ -23,7 +23,7 @@ from orchestrator.storage.files import sync_folder, write_json
 from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trial, Trials
 from trainables.config import as_plain
-from trainables.numerics.randomness import derived_seed
+from trainables.numerics.seeds import derived_seed
 
 log = logging.getLogger("orchestrator")
 _FACTORS = (0.8, 1.2)  # a copied value is multiplied by one of them (section 4.1)

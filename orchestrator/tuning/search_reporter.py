@@ -16,7 +16,7 @@ from orchestrator.tracking.sync import MlflowSync
 from orchestrator.tracking.tags import Tag
 from orchestrator.tuning.pbt import trial_key
 from trainables.engine.early_stopping import has_ended
-from trainables.tasks.registry import TRAINABLES
+from trainables.schemas.registry import TRAINABLE_SCHEMAS
 from trainables.training_config import TrainableConfig
 
 
@@ -85,7 +85,7 @@ class SearchReporter:
 
 
 def _config_of(run: Run) -> TrainableConfig:
-    return TRAINABLES[run.trainable].Config.model_validate(dict(run.config))
+    return TRAINABLE_SCHEMAS[run.trainable].Config.model_validate(dict(run.config))
 
 
 def _upstream_values(trial: Trial) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import pytest
 
 from trainables.metrics import METRICS, PROBES, UnknownMetric, in_percent, metric_of
-from trainables.tasks.registry import PRODUCERS, TRAINABLES, reported_metrics
+from trainables.schemas.registry import reported_metrics
+from trainables.tasks.registry import PRODUCERS, TRAINABLES
 from trainables.training_config import TrainableConfig
 
 

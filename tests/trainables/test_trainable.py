@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainables.config import as_plain
 from trainables.dataset import DataInfo
-from trainables.numerics.randomness import derived_seed
+from trainables.numerics.seeds import derived_seed
 from trainables.tasks.registry import TRAINABLES
 from trainables.trainable import Batch, Trainable
 

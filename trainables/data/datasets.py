@@ -16,11 +16,11 @@ from pydantic import Field, field_validator, model_validator
 
 from trainables.config import Config
 from trainables.data import splits
+from trainables.data.cifar10 import read_cifar10
 from trainables.data.contract import DatasetType, Source, only_used
 from trainables.data.listed_datasets import FROM_NAME, read_csv, read_image_folder
 from trainables.data.masks import read_deepglobe, read_mask_folders, read_voc
 from trainables.data.named_datasets import (
-    read_cifar10,
     read_digit_scenes,
     read_digits,
     read_mini_imagenet,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.dataset import DataError, Indices
-from trainables.numerics.randomness import permutation
+from trainables.numerics.seeds import permutation
 
 TEST_FRACTION = 0.2  # of a data set without a test split
 
@@ -160,6 +160,6 @@ def divide(
     taken = []
     for label, name in enumerate(classes):
         members = indices[labels[indices] == label]
-        taken.append(members[permutation(len(members), *draw, name).numpy()[: counts[label]]])
+        taken.append(members[permutation(len(members), *draw, name)[: counts[label]]])
     chosen = np.sort(np.concatenate(taken))
     return np.setdiff1d(indices, chosen, assume_unique=True), chosen

@@ -29,18 +29,19 @@ from trainables.engine.checkpoints import (
 from trainables.engine.early_stopping import best_epoch, has_ended
 from trainables.engine.evaluation import named_figures, sums_over
 from trainables.engine.step import backward, build_optimizer, set_hyperparameters, set_rate
-from trainables.loading.batches import BatchStream, check_batch, training_steps
+from trainables.loading.batches import BatchStream, training_steps
 from trainables.loading.image_table import ImageTable
 from trainables.metrics import metric_of
-from trainables.models.weights import WeightsError, WeightTransfer, initialize
+from trainables.models.matching import WeightsError
+from trainables.models.weights import WeightTransfer, initialize
 from trainables.monitoring.collapse import collapse_warning
 from trainables.monitoring.recorder import Recorder
 from trainables.numerics.distributed import ALONE, World, data_parallel
 from trainables.numerics.precision import choose_precision
-from trainables.numerics.randomness import derived_seed
+from trainables.numerics.seeds import derived_seed
 from trainables.numerics.sync_batchnorm import synchronize
 from trainables.trainable import Batch, Trainable
-from trainables.training_config import TrainableConfig
+from trainables.training_config import TrainableConfig, check_batch
 
 log = logging.getLogger(__name__)
 Start = Callable[[nn.Module], WeightTransfer]  # loads the first weights into an encoder

@@ -26,21 +26,6 @@ def training_steps(indices: np.ndarray, batch_size: int, seed: int, epoch: int) 
     return [order[i : i + batch_size] for i in range(0, full, batch_size)]
 
 
-def check_batch(images: int, workers: int, accumulate: int) -> None:
-    """Raise ValueError if a batch of so many images is too small for its workers.
-
-    Every worker needs an image in each of its `accumulate` passes; a single process needs two,
-    since BatchNorm does.
-    """
-    least = 2 * accumulate if workers == 1 else workers * accumulate
-    if images < least:
-        cure = "or lower workers or accumulate" if least > 2 else "BatchNorm needs two"
-        raise ValueError(
-            f"a batch has {images} of the training images, and workers {workers}, accumulate "
-            f"{accumulate} need at least {least}: give it more, {cure}"
-        )
-
-
 def evaluation_steps(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Return every sample once, in order, `batch_size` at a time."""
     return [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]

@@ -4,10 +4,10 @@ A draw depends on (seed, epoch, sample index, number of the draw) alone, so it i
 worker, in any batch, on the CPU and on a GPU, and after a resume.
 """
 
-import hashlib
-
 import torch
 from torch import Tensor
+
+from trainables.numerics.seeds import derived_seed
 
 _MASK = 0xFFFFFFFF
 
@@ -35,12 +35,6 @@ def uniform(seed: int, epoch: int, indices: Tensor, draws: int) -> Tensor:
     state = _mix((state + lane * 0x9E3779B9) & _MASK)
     state = _mix(state ^ ((start >> 32) & _MASK))
     return (state >> 8).to(torch.float32) / 2**24
-
-
-def derived_seed(*parts: object) -> int:
-    """Return a 62-bit seed that depends on every part, for `torch.manual_seed` and generators."""
-    text = "\0".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 2
 
 
 def permutation(count: int, *parts: object) -> Tensor:

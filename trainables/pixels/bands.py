@@ -4,12 +4,14 @@ shown as red, green and blue, and how their numbers become grey levels."""
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from tifffile import TiffFile
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 Array = npt.NDArray[Any]
 Bands = npt.NDArray[np.float32]  # (H, W, bands)
@@ -79,9 +81,15 @@ def is_tiff(data: bytes) -> bool:
     return data[:4] in _TIFF
 
 
+def _opened(data: bytes) -> "TiffFile":
+    from tifffile import TiffFile  # a third of a second to load, and few images are TIFF
+
+    return TiffFile(io.BytesIO(data))
+
+
 def tiff_kind(data: bytes) -> Kind:
     """Return what the first image of a TIFF holds. Raises ValueError, and what tifffile raises."""
-    with TiffFile(io.BytesIO(data)) as file:
+    with _opened(data) as file:
         page: Any = file.pages[0]
         if page.dtype is None:
             raise ValueError(f"TIFF with numbers of {page.bitspersample} bits, which are not read")
@@ -100,7 +108,7 @@ def tiff_kind(data: bytes) -> Kind:
 def tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
     """Return (width, height) of the first image of a TIFF, turned as it says, and its EXIF
     orientation, 1 without one. Raises what tifffile raises."""
-    with TiffFile(io.BytesIO(data)) as file:
+    with _opened(data) as file:
         page: Any = file.pages[0]
         width, height, orientation = int(page.imagewidth), int(page.imagelength), _orientation(page)
     return ((height, width) if orientation >= 5 else (width, height)), orientation
@@ -249,7 +257,7 @@ def _pixels(data: bytes, formats: tuple[str, ...]) -> tuple[Array, str, int, boo
 
 def _tiff_pixels(data: bytes) -> Array:
     """Return the first image of a TIFF as upright (H, W, bands)."""
-    with TiffFile(io.BytesIO(data)) as file:
+    with _opened(data) as file:
         page: Any = file.pages[0]
         pixels: Array = page.asarray()
         planes = page.samplesperpixel > 1 and int(page.planarconfig) == 2

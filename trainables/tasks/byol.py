@@ -8,63 +8,18 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from trainables.config import PositiveInt
 from trainables.dataset import DataInfo
 from trainables.models.encoders import build_encoder
 from trainables.models.modules import Encoding
+from trainables.schemas.byol import ByolConfig, ByolSchema
 from trainables.trainable import Batch, Trainable
-from trainables.training_config import Backbone, OptimizerName, ScheduleName, TrainableConfig
 from trainables.transforms.views import VIEWS
-
-
-class ByolConfig(TrainableConfig):
-    """The second report's recipe. The paper's: optimizer lars, lr 0.2 * batch_size / 256,
-    weight_decay 1.5e-6, schedule cosine with warm-up, views `paper`, target_momentum 0.996,
-    momentum_schedule cosine (arXiv:2006.07733, 3.3)."""
-
-    backbone: Backbone = "resnet50"
-    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 300
-    batch_size: Annotated[int, Field(ge=2)] = Field(
-        256, description="images per step, over all workers"
-    )
-    optimizer: OptimizerName = "adamw"
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    schedule: ScheduleName = "constant"
-    views: Literal["report", "paper", "simclr"] = Field(
-        "report",
-        description="augmentations of the two views; report: weak color jitter, as in the second "
-        "report (see studies/README.md); paper: that of BYOL's authors; simclr: the strongest",
-    )
-    min_scale: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.08, description="the smallest share of an image's area that a view shows"
-    )
-    hidden: PositiveInt = Field(
-        4096, description="width of the hidden layer of projector and predictor"
-    )
-    projection: PositiveInt = Field(256, description="width of the projection")
-    target_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.99, description="share of the target network that each step keeps"
-    )
-    momentum_schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="cosine: rises from target_momentum to 1 over all epochs"
-    )
-    select: Literal["loss", "last"] = Field(
-        "loss", description="the checkpoint that later stages take: lowest val/loss, or the last"
-    )
-    probe_every: Annotated[int, Field(ge=0)] = Field(
-        5, description="epochs between two measurements of the features; 0: never"
-    )
-    on_collapse: Literal["warn", "stop"] = Field(
-        "warn", description="what happens when all features become the same"
-    )
 
 
 class ByolModel(Encoding):
@@ -108,15 +63,10 @@ class ByolModel(Encoding):
         return (self.target_encoder, self.encoder), (self.target_projector, self.projector)
 
 
-class Byol(Trainable):
+class Byol(ByolSchema, Trainable):
     """Learns without labels: those of the data set are used for probes alone."""
 
-    Config = ByolConfig
-    FIGURES = ("loss",)
-    SELECT = "val/loss"
-    PREDICTS = None
-    NEEDS = None
-    PROBED = MAPPED = True
+    MAPPED = True
     INPUTS = 2  # the views
     model: ByolModel
 
@@ -124,18 +74,6 @@ class Byol(Trainable):
         self.config: ByolConfig = config
         encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
         self.model = ByolModel(encoder, self.width, config.hidden, config.projection)
-
-    @classmethod
-    def check(cls, config: Any, data: DataInfo) -> None:
-        if data.channels != 3:
-            raise ValueError(
-                f"its views change red, green and blue, and the data set has {data.channels} "
-                "channels: learn from three `bands`, or take rotation"
-            )
-
-    @classmethod
-    def select(cls, config: Mapping[str, Any]) -> str:
-        return cls.SELECT if config["select"] == "loss" else "epoch"
 
     def encoder_loaded(self) -> None:
         self.model.start_target()
@@ -167,6 +105,9 @@ class Byol(Trainable):
             one(batch.images, draws[:, :first], least),
             two(batch.images, draws[:, first:], least),
         )
+
+
+TRAINABLE = Byol
 
 
 def distance(predicted: Tensor, target: Tensor) -> Tensor:

@@ -1,17 +1,16 @@
 """Classifies images: trains from scratch, or fine-tunes the head, the late layers or all layers."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from trainables.dataset import DataInfo
 from trainables.models.encoders import build_encoder
 from trainables.models.modules import Model
+from trainables.schemas.classify import ClassifyConfig, ClassifySchema
 from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
-from trainables.training_config import TrainableConfig
 from trainables.transforms.geometry import AUGMENTATIONS, normalize
 
 _LATE = ("layer4",)  # "late layers": the last residual stage, trained with the head
@@ -35,40 +34,9 @@ def mlp_head(width: int, classes: int) -> nn.Sequential:
 HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, "mlp": mlp_head}
 
 
-class ClassifyConfig(TrainableConfig):
-    train: Literal["head", "late", "full"] = Field(
-        "full", description="what learns: the head, also the last residual stage, or all layers"
-    )
-    head: Literal["linear", "mlp"] = Field(
-        "linear", description="the classifier on the features; mlp: the second report's"
-    )
-    frozen_batchnorm: Literal["eval", "train"] = Field(
-        "eval", description="BatchNorm statistics of frozen layers: kept, or from each batch"
-    )
-    augment: Literal["none", "flip", "crop", "crop_flip", "resized_crop_flip"] = Field(
-        "crop_flip", description="random changes of the training images"
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="share of the target that is spread over all classes"
-    )
-
-    @model_validator(mode="after")
-    def _frozen_stays_frozen(self) -> "ClassifyConfig":
-        if self.train == "head" and self.frozen_batchnorm == "train":
-            raise ValueError(
-                "train 'head' with frozen_batchnorm 'train' would change a frozen backbone's "
-                "features under the head: set frozen_batchnorm to eval, or train to late"
-            )
-        return self
-
-
-class Classify(Trainable):
+class Classify(ClassifySchema, Trainable):
     """Minimizes the cross-entropy over the classes of the data set."""
 
-    Config = ClassifyConfig
-    FIGURES = ("loss", "accuracy")
-    SELECT = "val/accuracy"
-    PREDICTS = "classes"
     MAPPED = True
 
     def __init__(self, config: Any, data: DataInfo) -> None:
@@ -101,3 +69,6 @@ class Classify(Trainable):
 
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         return classification_metrics(sums)
+
+
+TRAINABLE = Classify

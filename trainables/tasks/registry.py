@@ -1,27 +1,18 @@
-"""The trainables and producers a study may name. To add one: write its file, add one line here."""
+"""The code of the trainables and producers that `trainables/schemas/registry.py` lists: each is the
+class that the file of its name gives as TRAINABLE or PRODUCER, loaded when it is used."""
 
-from trainables.metrics import PROBES
-from trainables.producer import Producer
-from trainables.tasks.byol import Byol
-from trainables.tasks.classify import Classify
-from trainables.tasks.rotation import Rotation
-from trainables.tasks.sam import SamMasks
-from trainables.tasks.segment import Segment
-from trainables.trainable import Trainable
+from typing import TYPE_CHECKING
 
-TRAINABLES: dict[str, type[Trainable]] = {
-    "byol": Byol,
-    "classify": Classify,
-    "rotation": Rotation,
-    "segment": Segment,
-}
-PRODUCERS: dict[str, type[Producer]] = {"sam": SamMasks}
+from trainables.on_use import LoadedOnUse
+from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 
+if TYPE_CHECKING:  # these take seconds to load
+    from trainables.producer import Producer
+    from trainables.trainable import Trainable
 
-def reported_metrics(name: str) -> list[str]:
-    """Return the full names of the metrics that Runs of a trainable or producer report."""
-    if name in PRODUCERS:
-        return list(PRODUCERS[name].FIGURES)
-    kind = TRAINABLES[name]
-    tested = [f"{part}/{figure}" for part in ("val", "test") for figure in kind.FIGURES]
-    return ["train/loss", *tested, *(PROBES if kind.PROBED else ())]
+TRAINABLES: "LoadedOnUse[type[Trainable]]" = LoadedOnUse(
+    "trainables.tasks", TRAINABLE_SCHEMAS, "TRAINABLE"
+)
+PRODUCERS: "LoadedOnUse[type[Producer]]" = LoadedOnUse(
+    "trainables.tasks", PRODUCER_SCHEMAS, "PRODUCER"
+)

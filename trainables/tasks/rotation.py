@@ -1,38 +1,23 @@
 """Learns without labels by how many quarter turns an image was rotated (arXiv:1803.07728)."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.dataset import DataInfo
 from trainables.models.encoders import build_encoder
 from trainables.models.modules import Model
+from trainables.schemas.rotation import RotationConfig, RotationSchema
 from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
-from trainables.training_config import TrainableConfig
 from trainables.transforms.geometry import AUGMENTATIONS, normalize, rotate90
 
 
-class RotationConfig(TrainableConfig):
-    augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
-        "none", description="random changes of the training images before they are rotated"
-    )
-    rotations_per_image: Literal[1, 4] = Field(
-        1, description="4: all rotations in each step, as in the paper; 1: a random one"
-    )
-
-
-class Rotation(Trainable):
+class Rotation(RotationSchema, Trainable):
     """Classifies the rotation into four; labels of the data set are not used."""
 
-    Config = RotationConfig
-    FIGURES = ("loss", "accuracy")
-    SELECT = "val/accuracy"
-    PREDICTS = None
-    NEEDS = None
     EVALUATED = 128, 128  # in all four rotations
 
     def __init__(self, config: Any, data: DataInfo) -> None:
@@ -57,6 +42,9 @@ class Rotation(Trainable):
 
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         return classification_metrics(sums)
+
+
+TRAINABLE = Rotation
 
 
 def _all_rotations(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,88 +4,29 @@ The generator of that package makes them; results are COCO run-length JSON and a
 masks. An official checkpoint is verified by name, size and sha256, any other by its shapes.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.dataset import IGNORED, Pixels
-from trainables.numerics.randomness import derived_seed
-from trainables.producer import Producer, ProducerConfig, Product
+from trainables.numerics.seeds import derived_seed
+from trainables.producer import Producer, Product
+from trainables.schemas.sam import OFFICIAL, SamConfig, SamSchema, digest_of
 
-ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
 _SHARE = 0.55  # of the color of a mask in the picture
 Annotation = dict[str, Any]
 
 
-class Official(NamedTuple):
-    """A checkpoint as Meta publishes it: width and depth of its encoder, and the file."""
-
-    width: int
-    depth: int
-    file: str
-    bytes: int
-    sha256: str
-
-
-# sha256 and sizes as published with the files (github.com/facebookresearch/segment-anything)
-OFFICIAL = {
-    "vit_h": Official(1280, 32, "sam_vit_h_4b8939.pth", 2_564_550_879,
-                      "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
-    "vit_l": Official(1024, 24, "sam_vit_l_0b3195.pth", 1_249_524_607,
-                      "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
-    "vit_b": Official(768, 12, "sam_vit_b_01ec64.pth", 375_042_383,
-                      "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
-}  # fmt: skip
-
-
-class SamConfig(ProducerConfig):
-    """The second report's settings."""
-
-    weights: str = Field(
-        description="the checkpoint file; default: the official file in this folder"
-    )
-    model: Literal["vit_h", "vit_l", "vit_b", "any"] = Field(
-        "vit_h", description="the network that the file must hold; any: the one its shapes fit"
-    )
-    points_per_side: Annotated[int, Field(ge=1, le=256)] = Field(
-        32, description="points along each side of the image, from which masks are predicted"
-    )
-    points_per_batch: Annotated[int, Field(ge=1)] = Field(
-        64, description="points predicted at once; halved when memory runs out"
-    )
-    pred_iou_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.88, description="predicted IoU below which a mask is left out"
-    )
-    stability_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.95, description="stability score below which a mask is left out"
-    )
-    nms_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.7, description="IoU of two masks' boxes above which the worse mask is left out"
-    )
-    min_area: Annotated[int, Field(ge=0)] = Field(
-        100, description="px: smaller islands are removed, smaller holes filled"
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="number format of the network; auto: bfloat16 on recent GPUs"
-    )
-
-
-class SamMasks(Producer):
+class SamMasks(SamSchema, Producer):
     """Makes masks of one image after another; every rank holds the whole model."""
-
-    Config = SamConfig
-    FIGURES = ("sam/masks", "sam/best_iou")
-    FOLDER = "sam"
 
     def __init__(self, config: Any, device: torch.device) -> None:
         self.config: SamConfig = config
@@ -95,22 +36,6 @@ class SamMasks(Producer):
             for part in (self.sam.image_encoder, self.sam.mask_decoder):
                 part.forward = partial(_in_bfloat16, part.forward, device.type)
         self.points_per_batch = config.points_per_batch
-
-    @classmethod
-    def default_weights(cls, config: Mapping[str, Any]) -> str:
-        return OFFICIAL.get(str(config.get("model")), OFFICIAL["vit_h"]).file
-
-    @classmethod
-    def check(cls, config: Any) -> None:
-        path, known = Path(config.weights), OFFICIAL.get(config.model)
-        if not path.is_file():
-            what = known or OFFICIAL["vit_h"]
-            raise ValueError(
-                f"there is no file {path}: put {what.file} there ({what.bytes:,} bytes, sha256 "
-                f"{what.sha256}, from {ADDRESS}{what.file}), or name yours"
-            )
-        place = path.stat()
-        _check_file(path, config.model, (place.st_size, place.st_mtime_ns))
 
     @torch.inference_mode()
     def produce(self, name: str, image: Pixels, truth: Pixels | None, classes: int) -> Product:
@@ -163,6 +88,9 @@ class SamMasks(Producer):
                     raise
                 self.points_per_batch //= 2
                 torch.cuda.empty_cache()
+
+
+PRODUCER = SamMasks
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
@@ -275,10 +203,8 @@ def _shape(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
     return len(state["image_encoder.patch_embed.proj.weight"]), depth
 
 
-@lru_cache(maxsize=16)  # a study checks the file for every point of its grid
-def _check_file(path: Path, model: str, version: tuple[int, int]) -> None:
-    """Raise ValueError if a file does not hold the model. version: its size and mtime, for the
-    cache."""
+def check_file(path: Path, model: str) -> None:
+    """Raise ValueError if a file does not hold the model."""
     state = read_weights(path)
     width, depth = _shape(state, path)
     with torch.device("meta"):
@@ -300,13 +226,13 @@ def _check_file(path: Path, model: str, version: tuple[int, int]) -> None:
         ]
         what = names[0] if names else f"an encoder {width} wide and {depth} deep"
         raise ValueError(f"{path} holds {what}, not {model}: set model: {(names or ['any'])[0]}")
-    if version[0] != known.bytes:
+    size = path.stat().st_size
+    if size != known.bytes:
         raise ValueError(
-            f"{path} has {version[0]:,} bytes, Meta's {known.file} has {known.bytes:,}: load it "
+            f"{path} has {size:,} bytes, Meta's {known.file} has {known.bytes:,}: load it "
             "again, or set model: any"
         )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = digest_of(path)
     if digest != known.sha256:
         raise ValueError(
             f"{path} has sha256 {digest}, Meta's {known.file} has {known.sha256}: load it "

@@ -1,100 +1,34 @@
 """Segments images: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on ResNet50."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from trainables.config import NonNegativeFloat, PositiveFloat, PositiveInt
 from trainables.dataset import IGNORED, DataInfo
 from trainables.models.modules import Encoding
-from trainables.models.segmentation import STRIDE, DeepLabV3, Fcn32s
+from trainables.models.segmentation import DeepLabV3, Fcn32s
 from trainables.monitoring.iou import class_iou, confusion, mean_iou
 from trainables.numerics.precision import constant
+from trainables.schemas.segment import SegmentConfig, SegmentSchema
 from trainables.trainable import Batch, Trainable
-from trainables.training_config import ScheduleName, TrainableConfig
 from trainables.transforms.geometry import normalize
 from trainables.transforms.image_and_mask import DRAWS, scaled_crop
 
 _AUXILIARY = 0.4  # weight of the auxiliary loss (arXiv:1612.01105, section 4)
-_BACKBONES = {"fcn32s": "vgg16", "deeplabv3": "resnet50"}
 
 
-class SegmentConfig(TrainableConfig):
-    network: Literal["fcn32s", "deeplabv3"] = Field(description="the segmentation network")
-    backbone: Literal["vgg16", "resnet50"] = Field(  # type: ignore[assignment]
-        "resnet50", description="the network below: vgg16 for fcn32s, resnet50 for deeplabv3"
-    )
-    hidden: PositiveInt = Field(4096, description="fcn32s: channels of layers 6 and 7")
-    batch_size: Annotated[int, Field(ge=2)] = Field(
-        8, description="images per step, over all workers"
-    )
-    lr: PositiveFloat = 0.01
-    schedule: ScheduleName = "poly"
-    crop: Annotated[int, Field(ge=32)] | None = Field(
-        None, description="side in px of the squares it learns from; default: the image's side"
-    )
-    scales: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)] = Field(
-        [0.5, 2.0], description="smallest and largest enlargement before the crop"
-    )
-    class_weights: Annotated[list[PositiveFloat], Field(min_length=2)] | None = Field(
-        None, description="weight of each class in the loss, by class id; default: all equal"
-    )
-    watch: list[str] = Field(
-        [], description="names of images whose masks are drawn; default: three of validation"
-    )
-    dice: NonNegativeFloat = Field(0.0, description="weight of the Dice loss beside cross-entropy")
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> "SegmentConfig":
-        if self.backbone != _BACKBONES[self.network]:
-            raise ValueError(
-                f"{self.network} stands on {_BACKBONES[self.network]}, not {self.backbone}: "
-                f"set backbone to {_BACKBONES[self.network]}"
-            )
-        if self.small_input:
-            raise ValueError("segment needs its backbone's first layers: remove `small_input`")
-        if self.scales[0] > self.scales[1]:
-            raise ValueError(f"scales {self.scales} must be smallest, then largest")
-        if self.network == "fcn32s" and self.weights == "imagenet" and self.hidden != 4096:
-            raise ValueError(
-                f"weights 'imagenet' have 4096 channels in layers 6 and 7, not {self.hidden}: "
-                "set hidden to 4096"
-            )
-        return self
-
-
-class Segment(Trainable):
+class Segment(SegmentSchema, Trainable):
     """Minimizes the cross-entropy over the pixels that count.
 
     It is averaged image by image, so that it does not depend on how a batch is shared out.
     """
 
-    Config = SegmentConfig
-    FIGURES = ("loss", "miou", "accuracy")
-    SELECT = "val/miou"
-    PREDICTS = "masks"
-    NEEDS = "masks"
     EVALUATED = 8, 512
     WATCHED = True
     model: Encoding
-
-    @classmethod
-    def check(cls, config: Any, data: DataInfo) -> None:
-        side = config.crop or data.size
-        if side < STRIDE:
-            raise ValueError(
-                f"learns from squares of {side} px, smaller than the networks' stride: set crop, "
-                f"or the data set's size, to {STRIDE} or more"
-            )
-        if config.class_weights and len(config.class_weights) != len(data.classes):
-            raise ValueError(
-                f"class_weights has {len(config.class_weights)} numbers for {len(data.classes)} "
-                f"classes ({', '.join(data.classes)})"
-            )
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: SegmentConfig = config
@@ -153,6 +87,9 @@ class Segment(Trainable):
         if self.config.dice:
             loss = loss + self.config.dice * dice_loss(logits, targets, counted)
         return loss
+
+
+TRAINABLE = Segment
 
 
 def _fcn32s(config: SegmentConfig, data: DataInfo) -> Fcn32s:

@@ -189,7 +189,7 @@ def test_a_broken_connection_is_not_taken_for_a_closed_output(
     def broken(_: argparse.Namespace) -> int:
         raise BrokenPipeError("of a socket")
 
-    monkeypatch.setattr("orchestrator.cli.status.studies", broken)
+    monkeypatch.setattr("orchestrator.cli.plan.studies", broken)
     assert main(["studies"]) == 1
     line = capsys.readouterr().err
     assert line.startswith("error: unexpected BrokenPipeError: of a socket: please report it with ")

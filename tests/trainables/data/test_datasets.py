@@ -13,9 +13,10 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.datasets import CIFAR10
 
+from trainables.data import cifar10
+from trainables.data.cifar10 import CIFAR10_CLASSES
 from trainables.data.contract import Source
 from trainables.data.datasets import DATASETS, DatasetConfig, read
-from trainables.data.named_datasets import CIFAR10_CLASSES
 from trainables.dataset import DataError
 
 
@@ -315,7 +316,8 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with small official files that torchvision's checksums accept."""
     sums = write_official(tmp_path)
     train = [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)]
-    monkeypatch.setattr(CIFAR10, "train_list", train)
+    monkeypatch.setattr(cifar10, "CHECKSUMS", {name: sums[name] for name in cifar10.CHECKSUMS})
+    monkeypatch.setattr(CIFAR10, "train_list", train)  # which downloads them
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
     return tmp_path

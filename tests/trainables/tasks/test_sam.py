@@ -20,8 +20,10 @@ from segment_anything.modeling import (
 )
 
 from trainables.dataset import IGNORED
+from trainables.schemas import sam as schema
+from trainables.schemas.sam import OFFICIAL, SamConfig
 from trainables.tasks import sam as module
-from trainables.tasks.sam import OFFICIAL, SamConfig, SamMasks, best_iou, build_sam, overlay
+from trainables.tasks.sam import SamMasks, best_iou, build_sam, overlay
 
 SIDE, WIDTH, DEPTH, CHANNELS = 128, 32, 2, 32
 EVERYTHING: dict[str, Any] = {  # chance's masks are poor: none is left out
@@ -189,7 +191,7 @@ def test_an_official_model_must_be_the_official_file(tmp_path: Path, monkeypatch
     with pytest.raises(ValueError, match="Meta's sam_vit_b_01ec64.pth has 375,042,383: load it"):
         SamMasks.check(config(path, model="vit_b"))
     monkeypatch.setitem(OFFICIAL, "vit_b", small._replace(bytes=path.stat().st_size, file="x"))
-    module._check_file.cache_clear()
+    schema._check_file.cache_clear()
     with pytest.raises(ValueError, match="has sha256 .*, Meta's x has ec2df.*: load it again"):
         SamMasks.check(config(path, model="vit_b"))
 

@@ -1,0 +1,91 @@
+"""Segments images: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on ResNet50."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from trainables.config import NonNegativeFloat, PositiveFloat, PositiveInt
+from trainables.dataset import DataInfo
+from trainables.models.encoder_shapes import Shapes, resnet_shapes, vgg_shapes
+from trainables.schemas.trainable import TrainableSchema
+from trainables.training_config import ScheduleName, TrainableConfig
+
+_BACKBONES = {"fcn32s": "vgg16", "deeplabv3": "resnet50"}
+_STRIDE = 32  # px of the image for each place of the networks' coarsest maps
+
+
+class SegmentConfig(TrainableConfig):
+    network: Literal["fcn32s", "deeplabv3"] = Field(description="the segmentation network")
+    backbone: Literal["vgg16", "resnet50"] = Field(  # type: ignore[assignment]
+        "resnet50", description="the network below: vgg16 for fcn32s, resnet50 for deeplabv3"
+    )
+    hidden: PositiveInt = Field(4096, description="fcn32s: channels of layers 6 and 7")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        8, description="images per step, over all workers"
+    )
+    lr: PositiveFloat = 0.01
+    schedule: ScheduleName = "poly"
+    crop: Annotated[int, Field(ge=32)] | None = Field(
+        None, description="side in px of the squares it learns from; default: the image's side"
+    )
+    scales: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)] = Field(
+        [0.5, 2.0], description="smallest and largest enlargement before the crop"
+    )
+    class_weights: Annotated[list[PositiveFloat], Field(min_length=2)] | None = Field(
+        None, description="weight of each class in the loss, by class id; default: all equal"
+    )
+    watch: list[str] = Field(
+        [], description="names of images whose masks are drawn; default: three of validation"
+    )
+    dice: NonNegativeFloat = Field(0.0, description="weight of the Dice loss beside cross-entropy")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "SegmentConfig":
+        if self.backbone != _BACKBONES[self.network]:
+            raise ValueError(
+                f"{self.network} stands on {_BACKBONES[self.network]}, not {self.backbone}: "
+                f"set backbone to {_BACKBONES[self.network]}"
+            )
+        if self.small_input:
+            raise ValueError("segment needs its backbone's first layers: remove `small_input`")
+        if self.scales[0] > self.scales[1]:
+            raise ValueError(f"scales {self.scales} must be smallest, then largest")
+        if self.network == "fcn32s" and self.weights == "imagenet" and self.hidden != 4096:
+            raise ValueError(
+                f"weights 'imagenet' have 4096 channels in layers 6 and 7, not {self.hidden}: "
+                "set hidden to 4096"
+            )
+        return self
+
+
+class SegmentSchema(TrainableSchema):
+    """Minimizes the cross-entropy over the pixels that count.
+
+    It is averaged image by image, so that it does not depend on how a batch is shared out.
+    """
+
+    Config = SegmentConfig
+    FIGURES = ("loss", "miou", "accuracy")
+    SELECT = "val/miou"
+    PREDICTS = "masks"
+    NEEDS = "masks"
+
+    @classmethod
+    def check(cls, config: Any, data: DataInfo) -> None:
+        side = config.crop or data.size
+        if side < _STRIDE:
+            raise ValueError(
+                f"learns from squares of {side} px, smaller than the networks' stride: set crop, "
+                f"or the data set's size, to {_STRIDE} or more"
+            )
+        if config.class_weights and len(config.class_weights) != len(data.classes):
+            raise ValueError(
+                f"class_weights has {len(config.class_weights)} numbers for {len(data.classes)} "
+                f"classes ({', '.join(data.classes)})"
+            )
+
+    @classmethod
+    def encoder_shapes(cls, config: Any, data: DataInfo) -> Shapes:
+        if config.network == "fcn32s":
+            return vgg_shapes(config.hidden, data.channels)
+        return resnet_shapes(config.backbone, False, data.channels)

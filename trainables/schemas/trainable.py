@@ -1,0 +1,39 @@
+"""Defines what a study must know of a trainable: its keys, its metrics, what data it needs.
+
+A plan reads schemas alone. The code that trains lies in `trainables/tasks/`, in a file of the same
+name, and is loaded where something is trained.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from trainables.dataset import DataInfo
+from trainables.models.encoder_shapes import Shapes, resnet_shapes
+from trainables.training_config import TrainableConfig
+
+
+class TrainableSchema:
+    """What a study must know of a trainable. Subclasses set the class attributes."""
+
+    Config: ClassVar[type[TrainableConfig]]
+    FIGURES: ClassVar[tuple[str, ...]]  # metrics of each split: `loss` → val/loss, test/loss
+    SELECT: ClassVar[str]  # full name of the metric that chooses the checkpoint
+    PREDICTS: ClassVar[Literal["classes", "masks"] | None]  # what its model predicts
+    NEEDS: ClassVar[Literal["labels", "masks"] | None] = "labels"  # what the data set must have
+    PROBED: ClassVar[bool] = False  # whether its features are probed in training
+
+    @classmethod
+    def check(cls, config: Any, data: DataInfo) -> None:
+        """Check configuration and data before anything starts. Raises ValueError, one line."""
+        return None
+
+    @classmethod
+    def select(cls, config: Mapping[str, Any]) -> str:
+        """Return the metric that chooses the checkpoint, where the configuration decides it;
+        `epoch` chooses the last one."""
+        return cls.SELECT
+
+    @classmethod
+    def encoder_shapes(cls, config: Any, data: DataInfo) -> Shapes:
+        """Return the tensors of its encoder, in their order: name → shape."""
+        return resnet_shapes(config.backbone, config.small_input, data.channels)
