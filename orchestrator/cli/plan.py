@@ -3,21 +3,23 @@
 import argparse
 import json
 import os
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row, Terminal, say
-from orchestrator.config.errors import Refused, suggestion
+from orchestrator.config.errors import Refused, printable, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
+from orchestrator.config.yaml_loader import built_in_studies, read_file
 from orchestrator.planning.estimates import estimate, known_times, stored_runs
 from orchestrator.planning.placement import DoesNotFit, at_once, request_of, this_machine
-from orchestrator.config.yaml_loader import built_in_studies, read_file
 from orchestrator.planning.plan import PlannedRun, downstream_stages
 from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.planning.run import Run
@@ -31,6 +33,7 @@ from trainables.loading.mask_counts import MaskCounts
 _CLASSES_SHOWN = 100
 _RUNS_SHOWN = 100
 _UNKNOWN_SHOWN = 5
+_REST_OF_LINE = "\x1b[K"  # erases it
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -121,7 +124,33 @@ def prepare_study(options: argparse.Namespace, study: Study) -> Prepared:
     """Read the study's data and make its plan on this machine."""
     home = find_home(options.home).create()
     root = data_root(options)
-    return prepare(study, Path(root) if root else None, home)
+    with FilesRead(sys.stderr) as shown:
+        return prepare(study, Path(root) if root else None, home, shown.update)
+
+
+class FilesRead:
+    """Shows on a terminal how many files of a data set are read: on one line that is written over,
+    from the first second on, and removed at the end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._next = stream, time.monotonic() + 1.0
+        self._terminal, self._shown = stream.isatty(), False
+
+    def __enter__(self) -> "FilesRead":
+        return self
+
+    def update(self, name: str, done: int, total: int) -> None:
+        """Show `done` of `total` files of a data set, ten times a second at most."""
+        if not self._terminal or time.monotonic() < self._next:
+            return
+        self._next, self._shown = time.monotonic() + 0.1, True
+        self._stream.write(f"\r{printable(name)}: {done:,} of {total:,} files read{_REST_OF_LINE}")
+        self._stream.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            self._stream.write(f"\r{_REST_OF_LINE}")
+            self._stream.flush()
 
 
 def data_root(options: argparse.Namespace) -> str | None:

@@ -166,7 +166,9 @@ def _check_compare(file: StudyFile, errors: ErrorList) -> None:
 
 def _figures_of_predictions(tasks: Iterable[str]) -> set[str]:
     """Return the full names of figures, one a Run, that follow from a classifier's predictions."""
-    if all(name in PRODUCERS or TRAINABLES[name].PREDICTS != "classes" for name in tasks):
+    if all(
+        name in PRODUCER_SCHEMAS or TRAINABLE_SCHEMAS[name].PREDICTS != "classes" for name in tasks
+    ):
         return set()
     return {f"test/{name}" for name in OF_PREDICTIONS if name not in OF_PARTS}
 

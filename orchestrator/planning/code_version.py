@@ -133,7 +133,7 @@ def _imported(module: str) -> dict[str, tuple[str, str]]:
     """Return imported name → the module that it comes from, and its name there (empty: the module
     itself). Imports for type checkers only are left out."""
     imports: dict[str, tuple[str, str]] = {}
-    for node in _runtime_nodes(_tree(module)):
+    for node in _runtime_statements(_tree(module)):
         if isinstance(node, ast.Import):
             for item in node.names:
                 origin = item.name if item.asname else item.name.partition(".")[0]
@@ -144,14 +144,20 @@ def _imported(module: str) -> dict[str, tuple[str, str]]:
     return imports
 
 
-def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and _is_for_type_checkers(child.test):
-            for other in child.orelse:
-                yield from _runtime_nodes(other)
-            continue
-        yield child
-        yield from _runtime_nodes(child)
+def _runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield every statement of a tree, those within others too, in their order."""
+    for field in _BLOCKS:
+        for child in getattr(tree, field, ()):
+            if isinstance(child, ast.If) and _is_for_type_checkers(child.test):
+                for other in child.orelse:
+                    yield other
+                    yield from _runtime_statements(other)
+                continue
+            yield child
+            yield from _runtime_statements(child)
+
+
+_BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")  # fields that hold statements
 
 
 def _is_for_type_checkers(test: ast.expr) -> bool:
@@ -167,7 +173,7 @@ def _origin(node: ast.ImportFrom, name: str, module: str) -> tuple[str, str]:
         return source, name
     if f"{source}.{name}" in known_modules():
         return f"{source}.{name}", ""
-    if name not in _defined(source):
+    if name not in _defined(source) and name not in _assigned_anywhere(source):
         raise CodeNotFound(f"{module} imports {name} from {source}, which does not define it")
     return source, name
 
@@ -184,7 +190,20 @@ def _is_ours(module: str) -> bool:
 
 @functools.cache
 def _defined(module: str) -> set[str]:
-    """Return the names that a module defines or imports."""
+    """Return most of the names that a module defines: those of single statements at its top."""
+    names: set[str] = set()
+    for node in _tree(module).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+@functools.cache
+def _assigned_anywhere(module: str) -> set[str]:
+    """Return every name that a module defines or imports. Slower than `_defined`."""
     names: set[str] = set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

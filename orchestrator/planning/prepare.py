@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 
 
+def unseen(name: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A study together with its data and its plan."""
@@ -89,13 +94,16 @@ class Prepared:
         return tuple(item.run for item in self.planned)
 
 
-def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
+def prepare(
+    study: Study, data_root: Path | None, home: Home, progress: Progress = unseen
+) -> Prepared:
     """Read the data and make the plan. Nothing is decoded or trained. Raises StudyError.
 
-    data_root: the folder of `--data`, if any.
+    data_root: the folder of `--data`, if any; progress: called with the name of a data set, files
+    read, files in all.
     """
     store = Store(home.store)
-    data = _read_data(study, data_root, home)
+    data = _read_data(study, data_root, home, progress)
     inputs = _inputs_of(study, data)
     runs = make_plan(study, inputs)
     request_digest = plan_digest(study, runs, inputs)
@@ -109,7 +117,9 @@ def prepare(study: Study, data_root: Path | None, home: Home) -> Prepared:
     return Prepared(study, data, planned, searches, request_digest)
 
 
-def _read_data(study: Study, data_root: Path | None, home: Home) -> dict[str, DataSet]:
+def _read_data(
+    study: Study, data_root: Path | None, home: Home, progress: Progress
+) -> dict[str, DataSet]:
     """List and fingerprint every data set, and look at its masks. Raises StudyError with the errors
     of all of them."""
     errors = ErrorList()
@@ -119,11 +129,12 @@ def _read_data(study: Study, data_root: Path | None, home: Home) -> dict[str, Da
         try:
             source = read(config, data_root, cut=name in trained_on)
             manifest = home.cache / f"manifest-{_location_id(config, data_root)}.json"
-            contents = content_hashes(source, manifest)
+            show = partial(progress, name)
+            contents = content_hashes(source, manifest, show)
             if name in trained_on:
                 source = _settled(source, contents, config, errors, name)
-            key = fingerprint(source, config, manifest, contents)
-            masks = count_masks(source, manifest) if source.masks else None
+            key = fingerprint(source, config, manifest, contents, show)
+            masks = count_masks(source, manifest, show) if source.masks else None
             data[name] = DataSet(name, source, key, masks, tuple(contents))
             for line in _faults(data[name], config, name in trained_on):
                 errors.add(f"data.{name}", line)

@@ -29,7 +29,7 @@ from trainables.engine.checkpoints import Report, Unrecoverable
 from trainables.engine.early_stopping import best_epoch, has_ended
 from trainables.metrics import metric_of
 from trainables.numerics.distributed import World
-from trainables.schemas.registry import TRAINABLE_SCHEMAS
+from trainables.tasks.registry import TRAINABLES
 
 log = logging.getLogger("orchestrator")
 _POLL_SECONDS = 1.0
@@ -98,9 +98,7 @@ def _train_to_boundary(spec: TrialSpec, task: Task, store: Store) -> None:
 
 
 def _is_over(history: Sequence[Mapping[str, float]], task: Task) -> bool:
-    return has_ended(
-        history, TRAINABLE_SCHEMAS[task.trainable].Config.model_validate(dict(task.config))
-    )
+    return has_ended(history, TRAINABLES[task.trainable].Config.model_validate(dict(task.config)))
 
 
 def _train_upstream(spec: TrialSpec, task: Task, select: str, store: Store) -> int:

@@ -7,38 +7,43 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trainables.dataset import DataError
 from trainables.files import read_whole
 
 log = logging.getLogger(__name__)
-_AT_ONCE = 64  # files per task of a thread: singly, scheduling costs more than hashing
-_THREADS = 8  # reading waits for the disk, hashing releases the interpreter lock
+_AT_ONCE = 64  # files per task of a thread at most: singly, scheduling costs more than hashing
+_THREADS = 8  # at least: reading waits for the disk; hashing releases the interpreter lock
 _SETTLED_NS = 2_000_000_000  # a younger file may change again within one tick of its clock
 
 Entry = list[Any]  # of hashes: [size, mtime in ns, sha256]
+Progress = Callable[[int, int], None]  # files done, files in all
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
-def file_hashes(files: Sequence[Path], manifest: Path) -> list[str]:
+def unseen(done: int, total: int) -> None:
+    """Show no progress."""
+
+
+def file_hashes(files: Sequence[Path], manifest: Path, progress: Progress = unseen) -> list[str]:
     """Return the sha256 of each file's content in hexadecimal digits, in order.
 
     manifest: the file that remembers (path, size, mtime) → sha256; if damaged, it is written anew.
-    Raises DataError for a file that cannot be read.
+    progress: is called now and then. Raises DataError for a file that cannot be read.
     """
     known = read_entries(manifest)
-    chunks = [files[i : i + _AT_ONCE] for i in range(0, len(files), _AT_ONCE)]
-    try:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            hashed = list(pool.map(lambda chunk: _hash(chunk, known), chunks))
-    except OSError as error:
-        raise DataError(
-            f"cannot read {error.filename} ({error.strerror}): repair or remove it"
-        ) from error
-    entries = [entry for chunk in hashed for entry in chunk]
+    threads = max(_THREADS, cores())
+    at_once = max(1, min(_AT_ONCE, len(files) // (4 * threads)))  # a few tasks for each thread
+    chunks = [files[i : i + at_once] for i in range(0, len(files), at_once)]
+    entries: list[tuple[str, Entry]] = []
+    for hashed in in_threads(lambda chunk: _hash(chunk, known), chunks, threads):
+        entries += hashed
+        progress(len(entries), len(files))
     settled = time.time_ns() - _SETTLED_NS
     fresh = {path: entry for path, entry in entries if entry[1] < settled}
     if any(known.get(path) != entry for path, entry in fresh.items()):
@@ -84,6 +89,24 @@ def remember(files: Sequence[Path], memory: Path) -> None:
 def _on_disk(files: Sequence[Path]) -> list[list[int]]:
     stats = [os.stat(file) for file in files]
     return [[stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for stat in stats]
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_threads(
+    read: Callable[[Given], Made], given: Sequence[Given], threads: int
+) -> Iterable[Made]:
+    """Yield what `read` makes of each item, in order. Raises DataError where it raises OSError."""
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(read, given)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {error.filename} ({error.strerror}): repair or remove it"
+        ) from error
 
 
 def masks_manifest(manifest: Path) -> Path:

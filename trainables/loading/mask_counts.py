@@ -4,10 +4,8 @@ Masks that did not change are not read again: what was found in a pair of files 
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,15 +13,23 @@ from typing import Any, Literal
 import numpy as np
 
 from trainables.data.contract import Source
-from trainables.dataset import IGNORED, DataError, few
-from trainables.loading.file_hashes import file_hashes, masks_manifest, read_entries, write_entries
+from trainables.dataset import IGNORED, few
+from trainables.loading.file_hashes import (
+    Progress,
+    cores,
+    file_hashes,
+    in_threads,
+    masks_manifest,
+    read_entries,
+    unseen,
+    write_entries,
+)
 from trainables.pixels.images import UnreadableImage, too_large, unreadable_images
 from trainables.pixels.mask_values import MaskTally, tally_mask
 from trainables.pixels.pairs import TURNED, pair_size
 from trainables.pixels.palette import Color, Palette
 
 _FORMAT = 1  # of what is remembered: raise it when a mask is counted in another way
-_THREADS = 8  # decoding releases the interpreter lock
 _SHOWN = 8  # values in a message
 
 Look = MaskTally | str  # what a mask holds, or why it cannot be used
@@ -61,8 +67,10 @@ class MaskCounts:
         return [look for look in looks if isinstance(look, MaskTally)]
 
 
-def count_masks(source: Source, manifest: Path) -> MaskCounts:
+def count_masks(source: Source, manifest: Path, progress: Progress = unseen) -> MaskCounts:
     """Look at all masks of a data set. manifest: as of `fingerprint`, whose hashes are used.
+
+    progress: is called after each mask that is not remembered.
 
     Raises DataError for a file that cannot be read at all.
     """
@@ -74,7 +82,7 @@ def count_masks(source: Source, manifest: Path) -> MaskCounts:
     if palette is None:
         looks: list[Look] = [_of_ids(masks.decode(row), len(source.classes)) for row in rows]
     else:
-        looks = _looks(source.files, masks.files, palette, manifest)
+        looks = _looks((source.files, masks.files), palette, manifest, progress)
     parts = {part: indices.tolist() for part, indices in source.parts.items()}
     files = [f"{file.parent.name}/{file.name}" for file in masks.files] or source.names
     return MaskCounts(source.names, files, looks, parts, source.classes, palette)
@@ -87,9 +95,14 @@ def _of_ids(ids: np.ndarray[Any, Any], classes: int) -> MaskTally:
 
 
 def _looks(
-    images: Sequence[Path], masks: Sequence[Path], palette: Palette, manifest: Path
+    files: tuple[Sequence[Path], Sequence[Path]],
+    palette: Palette,
+    manifest: Path,
+    progress: Progress,
 ) -> list[Look]:
-    """Return what each pair holds, of those that are not remembered by looking."""
+    """Return what each pair holds, of those that are not remembered by looking. files: images and
+    masks."""
+    images, masks = files
     hashes = zip(
         file_hashes(images, manifest), file_hashes(masks, masks_manifest(manifest)), strict=True
     )
@@ -101,13 +114,12 @@ def _looks(
     }
     pairs = dict(zip(keys, zip(images, masks, strict=True), strict=True))
     new = {key: pair for key, pair in pairs.items() if key not in known}
-    try:
-        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-            fresh = list(pool.map(lambda pair: _look(pair[0], pair[1], palette), new.values()))
-    except OSError as error:
-        raise DataError(
-            f"cannot read {error.filename} ({error.strerror}): repair or remove it"
-        ) from error
+    fresh: list[Look] = []
+    pairs_left = list(new.values())
+    looked = in_threads(lambda pair: _look(pair[0], pair[1], palette), pairs_left, cores())
+    for look in looked:
+        fresh.append(look)
+        progress(len(fresh), len(pairs_left))
     known |= {
         key: look if isinstance(look, str) else asdict(look)
         for key, look in zip(new, fresh, strict=True)

@@ -1,5 +1,6 @@
 """Commands that read a study show as much as a reader can take in, and say how much is left."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.cli.main import main
+from orchestrator.cli.plan import FilesRead
 from orchestrator.storage.run_records import Store
 
 STUDY = """
@@ -79,3 +81,38 @@ def test_a_plan_says_how_long_it_takes_once_a_run_of_its_kind_has_finished(
     writer.finish(result)
     assert main(["plan", "many.yaml"]) == 0  # two Runs of ten minutes; one takes all CPUs
     assert "time: about 20 min, 1 at once on this machine\n" in capsys.readouterr().out
+
+
+class Screen(io.StringIO):
+    """A terminal, or a file, as `terminal` says."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def shown_on(screen: Screen, monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> str:
+    """What a reader is shown who is told of one more file at each of these times."""
+    now = [0.0]
+    monkeypatch.setattr("orchestrator.cli.plan.time.monotonic", lambda: now[0])
+    with FilesRead(screen) as shown:
+        for number, now[0] in enumerate(seconds, 1):
+            shown.update("photos\x1b[2J", number, 2000)
+    return screen.getvalue()
+
+
+def test_files_are_counted_on_a_terminal_after_a_second_and_then_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = shown_on(Screen(terminal=True), monkeypatch, [0.5, 1.5, 1.55, 1.7])
+    lines = text.split("\r")
+    assert lines == ["", "photos\\x1b[2J: 2 of 2,000 files read\x1b[K",
+                     "photos\\x1b[2J: 4 of 2,000 files read\x1b[K", "\x1b[K"]  # fmt: skip
+
+
+def test_a_file_or_a_quick_reading_gets_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown_on(Screen(terminal=False), monkeypatch, [5.0, 6.0]) == ""
+    assert shown_on(Screen(terminal=True), monkeypatch, [0.1, 0.9]) == ""

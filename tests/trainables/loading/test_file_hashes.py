@@ -80,3 +80,20 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"cannot read .*/broken.jpg \(No such file or directory\)"):
         file_hashes([tmp_path / "broken.jpg"], tmp_path / "manifest")
+
+
+@pytest.mark.parametrize("count", [1, 7, 1000])
+def test_progress_rises_to_the_number_of_files(tmp_path: Path, count: int) -> None:
+    files, said = [write(tmp_path / f"{i}", b"%d" % i) for i in range(count)], []
+    file_hashes(files, tmp_path / "manifest", lambda done, total: said.append((done, total)))
+    assert [total for _, total in said] == [count] * len(said)
+    done = [number for number, _ in said]
+    assert done == sorted(set(done)) and done[-1] == count
+
+
+def test_few_files_are_shared_out_over_many_threads(tmp_path: Path) -> None:
+    """Each of them may be large."""
+    said: list[int] = []
+    files = [write(tmp_path / f"{i}", b"%d" % i) for i in range(8)]
+    file_hashes(files, tmp_path / "manifest", lambda done, total: said.append(done))
+    assert said == list(range(1, 9))
