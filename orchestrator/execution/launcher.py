@@ -21,6 +21,7 @@ from orchestrator.storage.run_log import recorded
 from orchestrator.storage.run_records import Store
 from orchestrator.warm.quick_trainer import QuickTorchTrainer
 from trainables.numerics.distributed import World
+from trainables.numerics.tf32 import allow_tf32
 from trainables.tasks.registry import PRODUCERS
 
 log = logging.getLogger("orchestrator")
@@ -75,6 +76,7 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
     """Train on one rank: what every worker process runs."""
     context, task = ray.train.get_context(), Task(**config)
     torch.set_num_threads(_own_cpus())
+    allow_tf32(str(task.config.get("precision", "auto")))
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     with recorded(Store(Path(task.store)).run(task.key).log_file(task.attempt, world.rank)):
         work = produce if task.trainable in PRODUCERS else train

@@ -29,6 +29,7 @@ from trainables.engine.checkpoints import Report, Unrecoverable
 from trainables.engine.early_stopping import best_epoch, has_ended
 from trainables.metrics import metric_of
 from trainables.numerics.distributed import World
+from trainables.numerics.tf32 import allow_tf32
 from trainables.tasks.registry import TRAINABLES
 
 log = logging.getLogger("orchestrator")
@@ -151,6 +152,7 @@ def _ignore(figures: Mapping[str, float]) -> None:
 def _train_here(request: ResourceRequest, task: Task, store: Store, report: Report) -> None:
     """Train in this process: no worker has to be started."""
     torch.set_num_threads(request.cpus)
+    allow_tf32(str(task.config.get("precision", "auto")))
     world = World(0, 1, torch.device("cuda" if request.gpus else "cpu"))
     with recorded(store.run(task.key).log_file(task.attempt, 0)):
         train(task, world, report)
