@@ -49,6 +49,7 @@ class Resources(Config):
 # orchestrator/plots/, which draws it.
 PLOTS = {
     "bars": "mean of each row, with its 95 % interval, single seeds and reference",
+    "differences": "each of compare.differences, with its 95 % interval and single seeds",
     "curves": "the compared metric over the epochs",
     "loss": "validation loss over the epochs, of every stage",
     "tsne": "t-SNE maps of the validation features after the last epoch",

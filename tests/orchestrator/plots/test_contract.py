@@ -1,6 +1,7 @@
 """Tests of the plots of a comparison: each name has a file, each draws every kind of comparison."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.colors
@@ -16,6 +17,7 @@ from orchestrator.plots.bars import bars_data, draw_bars
 from orchestrator.plots.contract import load_plot
 from orchestrator.plots.curves import curves_data, draw_curves
 from orchestrator.plots.tsne import draw_maps
+from orchestrator.reporting.comparison import Comparison, tables
 from tests.orchestrator.drawing.test_mask_plots import kept
 from tests.orchestrator.reporting.samples import CASES, Data, compared, record, texts
 
@@ -118,6 +120,31 @@ def test_long_labels_are_broken_after_separators_and_keep_every_character():
     assert label_drawn.replace("\n", "") == label
     assert all(len(line) <= 48 for line in label_drawn.split("\n"))
     assert re.fullmatch(r"(.*,\n)+.*\]", label_drawn)
+
+
+def test_differences_are_drawn_with_their_intervals():
+    runs = [record("A", seed, value) for seed, value in enumerate([0.5, 0.52, 0.55])]
+    runs += [record("B", seed, value) for seed, value in enumerate([0.4, 0.43, 0.44])]
+    runs += [record("C", 0, 0.4), record("D", state="FAILED")]
+    asked = (("A", "B"), ("C", "A"), ("A", "D"))
+    comparison = Comparison("test/accuracy", None, "label", ("differences",), {}, asked)
+    figure = load_plot("differences").draw(Data(tables(runs, comparison)))
+    (axes,) = figure.axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["A - B", "C - A", "A - D"]
+    words = texts(figure)
+    assert {"+10.00  (n=3)", "-10.00  (n=1)", "nothing can be said"} <= set(words)
+    assert "95 % interval, established" in words
+    (interval,) = axes.collections
+    ends = interval.get_segments()[0][:, 0]
+    expected = tables(runs, comparison)[0].differences[0].interval
+    assert ends == pytest.approx(tuple(expected))
+    assert any("right of 0: the first is better" in word for word in words)
+    loss = [replace(run, metrics={"test/loss": 1.0}) for run in runs]
+    drawn_loss = load_plot("differences").draw(
+        Data(tables(loss, replace(comparison, metric="test/loss")))
+    )
+    assert any("left of 0: the first is better" in word for word in texts(drawn_loss))
+    assert any("asks for no difference" in word for word in texts(drawn("differences", [])))
 
 
 def test_maps_stand_side_by_side_under_their_labels():
