@@ -158,11 +158,11 @@ def _rank(rank: int, cache: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     world, table = World(rank, 2, torch.device("cpu")), open_table(Path(cache))
-    np.savez(f"{folder}/{rank}.npz", **tested(table, world))
+    np.savez(f"{folder}/{rank}.npz", **predicted_by(table, world))
     dist.destroy_process_group()
 
 
-def tested(table, world):
+def predicted_by(table, world):
     torch.manual_seed(0)
     trainable = Classify(config(), table.info)
     seen = PredictionWatch(trainable, table, world)
@@ -174,7 +174,7 @@ def tested(table, world):
 def test_two_ranks_keep_what_one_keeps(digits, tmp_path):
     cache = Path(digits.images.filename).parent
     multiprocessing.spawn(_rank, (str(cache), str(tmp_path)), nprocs=2)
-    alone = tested(digits, ALONE)
+    alone = predicted_by(digits, ALONE)
     for rank in range(2):
         with np.load(tmp_path / f"{rank}.npz") as found:
             assert set(found) == set(alone)
