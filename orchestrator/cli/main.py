@@ -71,7 +71,8 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
     """Import the function of a command.
 
     Python's garbage collector is off meanwhile: imports leave no garbage, and searching for it
-    takes a seventh of the time.
+    takes a seventh of the time. What is imported is never searched afterwards (`freeze`), not even
+    at the end of the process.
     """
     gc.disable()
     try:
@@ -79,6 +80,7 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
         handler: Callable[[argparse.Namespace], int] = getattr(module, command)
         return handler
     finally:
+        gc.freeze()
         gc.enable()
 
 
