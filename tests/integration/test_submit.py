@@ -71,7 +71,12 @@ def test_mlflow_holds_plots_tables_config_and_models(finished, command):
     files = {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
     maps = {"plots/tsne_epoch1.png", "plots/tsne_epoch1.html"}
     drawn = {"plots/architecture.svg", "plots/architecture.png"}
-    assert files == {"plots/loss.png", "plots/accuracy.png"} | maps | drawn
+    curves = {"plots/loss.png", "plots/accuracy.png", "plots/confusion.png"}
+    assert files == curves | maps | drawn
+    predictions = {item.path for item in client.list_artifacts(run.info.run_id, "predictions")}
+    assert predictions == {"predictions/manifest.json", "predictions/test.npz"}
+    assert 0 <= run.data.metrics["test/macro_f1"] <= 1
+    assert 0 <= run.data.metrics["test/calibration_error"] <= 1
     assert "config.yaml" in {item.path for item in client.list_artifacts(run.info.run_id)}
     parent = run.data.tags["mlflow.parentRunId"]
     tables = {item.path for item in client.list_artifacts(parent, "tables")}
