@@ -76,6 +76,7 @@ class Comparison:
     reference: Mapping[str, float]  # label or stage → figure of a report, in the metric's unit
     differences: tuple[tuple[str, str], ...] = ()  # pairs of stages: first minus second
     figures: tuple[str, ...] = ()  # more figures of the test, such as `macro_f1`
+    searched: tuple[str, ...] = ()  # stages whose configuration a search has chosen
 
 
 class Sample(ABC):
@@ -198,6 +199,7 @@ class Table:
     rows: tuple[Row, ...]
     differences: tuple[PairedDifference, ...] = ()
     figures: tuple[str, ...] = ()  # as in Comparison
+    searched: tuple[str, ...] = ()
 
     def rows_of(self, figure: str) -> list[Row]:
         """Return the rows with another figure of the same split, such as `macro_f1`; for `iou`,
@@ -237,6 +239,7 @@ def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
             tuple(rows),
             tuple(_differences(rows, spec)),
             spec.figures if trainable == "classify" else (),
+            spec.searched,
         )
         for (trainable, _), rows in groups.items()
     ]

@@ -15,6 +15,7 @@ from orchestrator.reporting.verdicts import (
     gains,
     image_words,
     verdict,
+    words_on_searches,
     words_on_test_set,
 )
 from trainables.metrics import METRICS, in_percent, metric_of
@@ -108,8 +109,8 @@ def _printed(tables: Sequence[Table]) -> list[Part]:
     """Return all tables, each followed by its differences, then by more figures."""
     printed, groups = [], gains(tables)
     for table, group in zip(tables, groups, strict=True):
-        words_of_rows = (*words_on_test_set(table), *mixture_words(table))
-        printed.append(Part(table.title, _cells(table), words_of_rows))
+        words = [*words_on_test_set(table), *words_on_searches(table), *mixture_words(table)]
+        printed.append(Part(table.title, _cells(table), tuple(words)))
         if group:
             words = [verdict(gain) for gain in group]
             if group is [each for each in groups if each][-1]:  # once, below the last of them

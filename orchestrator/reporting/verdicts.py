@@ -166,6 +166,18 @@ def image_words(group: Sequence[Gain]) -> list[str]:
     return said
 
 
+def words_on_searches(table: Table) -> list[str]:
+    """Return a warning where what a search has chosen is compared by validation figures, which it
+    was chosen by."""
+    labels = [row.label for row in table.rows if row.stage in table.searched and row.runs]
+    if not labels or not table.rows[0].metric.startswith("val/"):
+        return []
+    return [
+        f"{', '.join(labels)}: chosen by validation, so too good in {table.rows[0].metric}. "
+        "Compare by a figure of the test."
+    ]
+
+
 def words_on_test_set(table: Table) -> list[str]:
     """Return how uncertain an accuracy is by the number of test images alone."""
     counts = {run.facts.get("test_images", "") for row in table.rows for run in row.runs}

@@ -132,9 +132,8 @@ def store_finished(writer: MlflowWriter, submission: Submission) -> None:
     """Store how the Runs and searches of a submission ended, once all have FINISHED: one file
     beside its plan.
 
-    Nothing of them changes any more, and MLflow needs seconds to find a thousand Runs; a few are
-    found as fast as the file. A Run that is deleted in MLflow is noticed, but not what `mlflow gc`
-    has removed.
+    Nothing of them changes any more, and MLflow needs seconds to find a thousand Runs. A Run that
+    is deleted in MLflow is noticed, but not what `mlflow gc` has removed.
     """
     tracked = [item.tracked for item in submission.runs]
     tracked += [item.tracked for item in submission.searches]
@@ -244,6 +243,7 @@ def comparison(plan: Mapping[str, Any]) -> Comparison:
         plan["reference"],
         tuple((one, other) for one, other in pairs),
         tuple(compare.get("figures", ())),
+        tuple(spec["stage"] for spec in plan.get("searches", ())),
     )
 
 

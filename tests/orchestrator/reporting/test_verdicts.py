@@ -138,6 +138,17 @@ def test_latex_escapes_and_closes_every_table():
     assert r"test/accuracy (\%)" in text
 
 
+def test_what_a_search_has_chosen_is_not_judged_by_validation():
+    asked = replace(spec("val/accuracy"), searched=("A",))
+    runs = [record(label, metrics={"val/accuracy": 0.5, "test/accuracy": 0.5}) for label in "AB"]
+    warned = (
+        "A: chosen by validation, so too good in val/accuracy. Compare by a figure of the test."
+    )
+    assert warned in " ".join(as_text(tables(runs, asked)).split())
+    assert "chosen" not in as_text(tables(runs, replace(asked, metric="test/accuracy")))
+    assert "chosen" not in as_text(tables(runs, replace(asked, searched=())))
+
+
 def test_every_registered_metric_has_a_direction_that_words_follow():
     for metric in METRICS.values():
         (line,) = said([3.0, 3.1, 3.2], [1.0, 1.2, 1.1], metric=f"val/{metric.name}")
