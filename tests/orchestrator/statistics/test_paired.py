@@ -164,6 +164,15 @@ def test_intervals_cover_and_false_findings_are_as_rare_as_promised(n: int) -> N
         assert (test.p < 0.05) == (abs(mean[row]) > half[row])
 
 
+def test_a_percentile_bootstrap_over_three_seeds_would_cover_too_little() -> None:
+    """Why it is not used: 0.753 of 4,000 samples, with a standard error of 0.007."""
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 1, (4000, 3))
+    drawn = samples[:, rng.integers(0, 3, (1000, 3))].mean(2)  # (samples, draws)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
+    assert 0.70 < ((low <= 0) & (high >= 0)).mean() < 0.80
+
+
 def test_holm_keeps_false_findings_of_a_whole_comparison_rare() -> None:
     """Four differences against one baseline, none of them true: 20,000 comparisons."""
     rng, sets, n = np.random.default_rng(3), 20_000, 5
