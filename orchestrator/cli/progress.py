@@ -14,9 +14,11 @@ from rich.live import Live
 from orchestrator.cli.console import Column, FittedTable, Row
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
+from orchestrator.planning.estimates import Task, epochs_of, kind_of, known_times, last_end
 from orchestrator.reporting.comparison import State
-from orchestrator.reporting.numbers import number
+from orchestrator.reporting.numbers import duration, number
 from orchestrator.storage.record_shapes import current_progress
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import RunState, SearchState, Submission, load
@@ -44,11 +46,12 @@ _DETAILS = (
 
 
 def follow(
-    jobs: Jobs, tracker: Tracker, study: str, job_id: str, console: Console
+    jobs: Jobs, tracker: Tracker, study: str, job_id: str, store: Store, console: Console
 ) -> Submission | None:
     """Show progress until the job ends. Returns the submission, or None if it never opened one.
 
-    Raises ServiceError when the cluster stops answering.
+    store: of the study's home, which knows how long finished Runs took. Raises ServiceError when
+    the cluster stops answering.
     """
     printed: dict[str, tuple[object, ...]] = {}
     submission: Submission | None = None
@@ -57,9 +60,11 @@ def follow(
             ended = not _is_alive(jobs, job_id)
             submission = _current(tracker, study, job_id, submission)
             if submission is not None and console.is_terminal:
-                live.update(progress_table(submission.runs, submission.searches))
+                left = "" if ended else time_left(submission, store)
+                live.update(progress_table(submission.runs, submission.searches, left=left))
             elif submission is not None:
-                _print_changes(submission.runs, printed, console)
+                if _print_changes(submission.runs, printed, console) and not ended:
+                    _print_time_left(time_left(submission, store), printed, console)
                 _print_searches(submission.searches, printed, console)
             if ended:
                 return submission
@@ -98,13 +103,43 @@ def _current(
         return before
 
 
+def time_left(submission: Submission, store: Store) -> str:
+    """Return how long the submission still takes; empty where that is not known yet: a Run waits
+    of whose kind none has run, or a search has not ended, whose Runs are not known."""
+    slots = int(submission.tracked.tags.get(Tag.AT_ONCE, 0))
+    if not slots or any(search.state != State.FINISHED for search in submission.searches):
+        return ""
+    times = known_times(store, [item.run for item in submission.runs])
+    tasks = []
+    for item in submission.runs:
+        left = item.progress.get("seconds_left") if item.state == State.RUNNING else None
+        if left is not None:
+            tasks.append(Task(item.run.key, item.run.parent, left, running=True))
+            if (epochs := epochs_of(item.run) - item.progress.get("done", 0.0)) > 0:
+                times.setdefault(kind_of(item.run), left / epochs)
+    known = {task.key for task in tasks}
+    for item in submission.runs:
+        if item.run.key in known or item.state not in (State.RUNNING, State.PENDING):
+            continue
+        if kind_of(item.run) not in times:
+            return ""
+        epochs = epochs_of(item.run) - (0 if item.run.artifacts else epochs_done(item))
+        seconds = times[kind_of(item.run)] * epochs
+        tasks.append(Task(item.run.key, item.run.parent, seconds, item.state == State.RUNNING))
+    return f"about {duration(last_end(tasks, slots))} left" if tasks else ""
+
+
 def progress_table(
-    runs: Iterable[RunState], searches: Iterable[SearchState] = (), details: bool = False
+    runs: Iterable[RunState],
+    searches: Iterable[SearchState] = (),
+    details: bool = False,
+    left: str = "",
 ) -> FittedTable:
     """Return a row for each Run and each search.
 
     details: every column and every reason in full. Without, of more than 40 Runs those that wait
-    or have finished are only counted, in the caption.
+    or have finished are only counted, in the caption. left: how long all of them still take, for
+    the caption.
     """
     runs = list(runs)
     shown, caption = runs, ""
@@ -112,6 +147,7 @@ def progress_table(
         shown = [item for item in runs if item.state not in (State.PENDING, State.FINISHED)][:_ROWS]
         counts = Counter(item.state for item in runs)
         caption = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    caption = "; ".join(filter(None, [caption, left]))
     columns = [*_COLUMNS, *(_DETAILS if details else ())]
     rows = []
     for item in shown:
@@ -239,15 +275,25 @@ def _print_searches(
             _print_line(console, row, [f"trial {row.epoch}", row.metric])
 
 
+def _print_time_left(left: str, printed: dict[str, tuple[object, ...]], console: Console) -> None:
+    """Print how long the study still takes, where that is known and not what was printed last."""
+    if left and printed.get("") != (left,):
+        printed[""] = (left,)
+        console.print(left, highlight=False, markup=False)
+
+
 def _print_changes(
     runs: Iterable[RunState], printed: dict[str, tuple[object, ...]], console: Console
-) -> None:
-    """Print a line for every Run whose state or epoch has changed since the last call."""
+) -> bool:
+    """Print a line for every Run whose state or epoch has changed since the last call. Returns
+    whether one has finished."""
+    finished = False
     for item in runs:
         state = (item.state, epochs_done(item))
         name = f"{item.run.key} {item.run.label}"
         if item.state != State.PENDING and printed.get(name) != state:
             printed[name] = state
+            finished |= item.state == State.FINISHED
             row = cells(item)
             unit = "images" if item.run.artifacts else "epoch"
             loss = f"loss {row.loss}" if row.loss else ""
@@ -255,6 +301,7 @@ def _print_changes(
             left = f"{row.left} left" if row.left else ""
             parts = [f"{unit} {row.epoch}", loss, row.metric, speed, left]
             _print_line(console, row, parts)
+    return finished
 
 
 def _print_line(console: Console, row: Cells, parts: Iterable[str]) -> None:

@@ -35,6 +35,7 @@ from orchestrator.reporting.exports import as_json
 from orchestrator.reporting.tables import as_text
 from orchestrator.storage.files import locked
 from orchestrator.storage.home import LOCAL, Home, find_home
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.comparison_report import compared_tables
 from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -165,7 +166,7 @@ def _watch(
     """Follow a job to its end and print the comparison. Returns the exit status."""
     console = Terminal(highlight=False, stderr=options.json)
     try:
-        submission = follow(jobs, tracker, study, job_id, console)
+        submission = follow(jobs, tracker, study, job_id, Store(home.store), console)
     except KeyboardInterrupt:
         command = f"python -m orchestrator submit {' '.join(sys.argv[2:])}"
         MESSAGES.print(f"\nstopped following; the study goes on. Follow again with\n  {command}")

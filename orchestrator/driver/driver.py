@@ -130,6 +130,8 @@ def run(job: Job) -> int:
         sync.start()
         try:
             slots = at_once(request, nodes)
+            tags: dict[str, str] = {Tag.AT_ONCE: str(slots)}
+            retry_mlflow(lambda: tracker.writer.set_tags(submission.run_id, tags))
             scheduler.run(slots)
             while planned := next_search(scheduler, searches):
                 context = SearchContext(home, request, slots, tables, job.job_id,

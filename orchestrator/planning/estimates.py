@@ -94,10 +94,10 @@ def estimate(
         left = max(0.0, epochs_of(run) - done.get(run.key, 0.0)) * seconds
         tasks.append(Task(run.key, run.parent, left))
     labels = tuple(dict.fromkeys(unknown))
-    return Estimate(time_left(tasks, slots), sum(task.seconds for task in tasks), labels)
+    return Estimate(last_end(tasks, slots), sum(task.seconds for task in tasks), labels)
 
 
-def time_left(tasks: Sequence[Task], slots: int) -> float:
+def last_end(tasks: Sequence[Task], slots: int) -> float:
     """Return in how many seconds the last task ends, where at most so many run at once.
 
     Each task takes the first slot that is free once its parent has ended, in the order given;

@@ -3,16 +3,26 @@
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from orchestrator.cli.progress import _print_changes, cells, epochs_done, progress_table
+from orchestrator.cli.progress import (
+    _print_changes,
+    _print_time_left,
+    cells,
+    epochs_done,
+    progress_table,
+    time_left,
+)
 from orchestrator.config.yaml_loader import built_in_studies, read_file
 from orchestrator.planning.run import Run
+from orchestrator.reporting.comparison import State
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun
-from orchestrator.tracking.run_states import RunState
+from orchestrator.tracking.run_states import RunState, SearchState, Submission
 
 
 def state(
@@ -28,7 +38,7 @@ def state(
         stage="A",
         label=name,
         seed=0,
-        key=f"key-{name}",
+        key=f"key-{name.lower()}",
         parent=None,
         parent_label=None,
         trainable="classify",
@@ -95,9 +105,9 @@ def test_epochs_are_counted_by_the_result_else_by_the_progress() -> None:
     assert epochs_done(state(metrics={}, tags={"epochs": "3"}, done=2.0)) == 3
 
 
-def rendered(items: list[RunState], width: int = 80, details: bool = False) -> str:
+def rendered(items: list[RunState], width: int = 80, details: bool = False, left: str = "") -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(progress_table(items, details=details))
+    console.print(progress_table(items, details=details, left=left))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -263,3 +273,47 @@ def test_the_details_show_whose_weights_a_run_started_from() -> None:
     assert fact in rendered([item], 140, details=True)
     assert f"weights: {fact}" in " ".join(rendered([item], 80, details=True).split())
     assert fact not in rendered([item], 140)
+
+
+def submission(*runs: RunState, **tags: str) -> Submission:
+    return Submission(TrackedRun("id", "RUNNING", tags, {}, "1"), {}, runs)
+
+
+def finish(store: Store, item: RunState, seconds: float) -> None:
+    writer = store.run(item.run.key).writer(store.run(item.run.key).begin_attempt())
+    history = [{"epoch": epoch, "val/accuracy": 0.5} for epoch in range(1, 5)]
+    writer.save(4, {"weights.pt": lambda path: path.write_bytes(b"w")}, {"history": history})
+    result = {"history": history, "best_epoch": 4, "test": {}, "facts": {}, "seconds": seconds}
+    writer.finish(result)
+
+
+def test_time_left_is_known_once_a_run_of_each_kind_has_run(tmp_path: Path) -> None:
+    store, waiting = Store(tmp_path), state("B")
+    assert time_left(submission(waiting, at_once="1"), store) == ""
+    running = state("A", "RUNNING", metrics={}, done=2.0, seconds_left=60.0)
+    assert time_left(submission(running, at_once="1"), store) == "about 60 s left"
+    # as fast as the one that runs: 30 s an epoch
+    assert time_left(submission(running, waiting, at_once="1"), store) == "about 3 min left"
+    assert time_left(submission(waiting, running, at_once="2"), store) == "about 2 min left"
+    assert time_left(submission(running, waiting), store) == ""  # before the driver knows
+    done = state("C", "FINISHED", metrics={})
+    finish(store, done, seconds=40.0)
+    assert time_left(submission(done, waiting, at_once="1"), store) == "about 40 s left"
+    assert time_left(submission(done, at_once="1"), store) == ""
+
+
+def test_time_left_stands_below_the_table_and_in_a_line_of_its_own() -> None:
+    assert "about 3 min left" in rendered([state()], left="about 3 min left")
+    console, printed = Console(file=io.StringIO(), width=80), dict[str, tuple[object, ...]]()
+    for left in ("", "about 3 min left", "about 3 min left", "about 2 min left"):
+        _print_time_left(left, printed, console)
+    assert console.file.getvalue() == "about 3 min left\nabout 2 min left\n"  # type: ignore[attr-defined]
+
+
+def test_an_unfinished_search_leaves_the_time_open(tmp_path: Path) -> None:
+    running = state("A", "RUNNING", metrics={}, done=2.0, seconds_left=60.0)
+    item = SearchState({"stage": "A", "count": 3}, State.RUNNING, "", {}, None, None)
+    searched = replace(submission(running, at_once="1"), searches=(item,))
+    assert time_left(searched, Store(tmp_path)) == ""
+    ended = replace(searched, searches=(replace(item, state=State.FINISHED),))
+    assert time_left(ended, Store(tmp_path)) == "about 60 s left"

@@ -12,8 +12,8 @@ from orchestrator.planning.estimates import (
     estimate,
     kind_of,
     known_times,
+    last_end,
     stored_runs,
-    time_left,
 )
 from orchestrator.planning.plan import FORMAT
 from orchestrator.planning.run import Run
@@ -62,7 +62,7 @@ def finish(store: Store, run: Run, seconds: float, epochs: int) -> None:
 def test_the_last_task_ends_when_slots_and_parents_allow(
     tasks: list[Task], slots: int, seconds: float
 ) -> None:
-    assert time_left(tasks, slots) == seconds
+    assert last_end(tasks, slots) == seconds
 
 
 def test_runs_of_a_kind_differ_in_seed_epochs_and_decimals_alone() -> None:
