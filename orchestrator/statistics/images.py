@@ -94,7 +94,8 @@ def bootstrap_test(
     at_once = max(1, _CELLS // images)
     for start in range(0, _RESAMPLES, at_once):
         count = min(at_once, _RESAMPLES - start)
-        drawn.append(difference(rng.multinomial(images, np.full(images, 1 / images), count)))
+        weights = rng.multinomial(images, np.full(images, 1 / images), count)
+        drawn.append(difference(weights.astype(float)))
     values = np.concatenate(drawn)
     values = values[np.isfinite(values)]
     observed = float(difference(np.ones((1, images)))[0])
