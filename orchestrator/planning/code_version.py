@@ -17,6 +17,7 @@ from typing import Any
 import orchestrator
 import trainables
 from orchestrator.planning.former_code import FORMER
+from orchestrator.storage.files import read_json, write_json
 
 PACKAGES = (
     Path(orchestrator.__file__).resolve().parent,
@@ -62,6 +63,25 @@ def code_version(*modules: str, choice: str = "") -> str:
     """
     digests = {former for name in reached(*modules) for former in _counted(name)}
     return hashlib.sha256("\0".join([*sorted(digests), choice]).encode()).hexdigest()[:16]
+
+
+class VersionMemory:
+    """Remembers code versions in a file as long as no file of the project changes: computing them
+    parses half of the project."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        known = read_json(path) or {}
+        current = known.get("tree") == tree_version() and isinstance(known.get("versions"), dict)
+        self._versions: dict[str, str] = dict(known["versions"]) if current else {}
+
+    def version(self, *modules: str, choice: str = "") -> str:
+        """Return what `code_version` returns."""
+        name = " ".join([*modules, choice])
+        if not isinstance(self._versions.get(name), str):
+            self._versions[name] = code_version(*modules, choice=choice)
+            write_json(self._path, {"tree": tree_version(), "versions": self._versions})
+        return self._versions[name]
 
 
 @functools.cache

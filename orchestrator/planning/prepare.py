@@ -13,7 +13,13 @@ from typing import Any
 
 from orchestrator.config.errors import ErrorList, StudyError
 from orchestrator.config.study_schema import Study
-from orchestrator.planning.code_version import BATCH_INFERENCE, PROBE, TRAINING, code_version
+from orchestrator.planning.code_version import (
+    BATCH_INFERENCE,
+    PROBE,
+    TRAINING,
+    VersionMemory,
+    code_version,
+)
 from orchestrator.planning.data_checks import (
     DataSet,
     check_fit,
@@ -104,7 +110,7 @@ def prepare(
     """
     store = Store(home.store)
     data = _read_data(study, data_root, home, progress)
-    inputs = _inputs_of(study, data)
+    inputs = _inputs_of(study, data, home)
     runs = make_plan(study, inputs)
     request_digest = plan_digest(study, runs, inputs)
     study, runs, searches = _with_finished_searches(study, runs, inputs, store)
@@ -167,12 +173,13 @@ def _faults(data: DataSet, config: DatasetConfig, trained_on: bool) -> list[str]
     return lines
 
 
-def _inputs_of(study: Study, data: Mapping[str, DataSet]) -> Inputs:
+def _inputs_of(study: Study, data: Mapping[str, DataSet], home: Home) -> Inputs:
     """Collect what decides the keys of Runs beside the study."""
+    memory = VersionMemory(home.cache / "code-versions.json")
     return Inputs(
         {name: item.fingerprint for name, item in data.items()},
         _weight_hashes(study),
-        run_code_version,
+        partial(run_code_version, compute=memory.version),
         {name: _facts_of(name) for name in (*TRAINABLE_SCHEMAS, *PRODUCER_SCHEMAS)},
     )
 
@@ -212,13 +219,16 @@ def _trained_on(study: Study) -> set[str]:
     return {variant.config.dataset for stage in stages for variant in stage.variants}
 
 
-def run_code_version(task: str, config: Mapping[str, Any]) -> str:
+def run_code_version(
+    task: str, config: Mapping[str, Any], compute: Callable[..., str] = code_version
+) -> str:
     """Return the version of the code that decides the figures of a Run.
 
-    task: name of a trainable or producer; config: its configuration, whole.
+    task: name of a trainable or producer; config: its configuration, whole; compute: `code_version`
+    or what remembers its results.
     """
     if task in PRODUCERS:
-        return code_version(BATCH_INFERENCE, PRODUCERS.module(task))
+        return compute(BATCH_INFERENCE, PRODUCERS.module(task))
     schema = TRAINABLE_SCHEMAS[task]
     schedule = SCHEDULES[config["schedule"]].__module__
     modules = [TRAINING, TRAINABLES.module(task), OPTIMIZERS.module(config["optimizer"]), schedule]
@@ -226,7 +236,7 @@ def run_code_version(task: str, config: Mapping[str, Any]) -> str:
         modules.append(PROBE)
     stop = config["early_stopping"]
     decisive = [schema.select(config), *([stop["metric"]] if stop else [])]
-    return code_version(*modules, choice=" ".join(metric_of(name).mode for name in decisive))
+    return compute(*modules, choice=" ".join(metric_of(name).mode for name in decisive))
 
 
 def _facts_of(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]:

@@ -1,6 +1,7 @@
 """A code version changes with what the code does, not with how it is written or where it lies."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -408,3 +409,34 @@ def test_the_tree_changes_with_a_file_s_name(copied: Path) -> None:
 
 def test_there_is_no_commit_outside_of_a_checkout(copied: Path) -> None:
     assert versions.git_commit() is None
+
+
+def test_versions_are_remembered_until_a_file_changes(copied: Path, tmp_path: Path) -> None:
+    module, path = "trainables.tasks.rotation", tmp_path / "versions.json"
+    computed = versions.VersionMemory(path).version(module, choice="max")
+    assert computed == versions.code_version(module, choice="max")
+    kept = json.loads(path.read_bytes())
+    kept["versions"] = {name: "remembered" for name in kept["versions"]}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    assert versions.VersionMemory(path).version(module, choice="max") == "remembered"
+    assert versions.VersionMemory(path).version(module, choice="min") not in (
+        "remembered",
+        computed,
+    )
+    add(copied / "trainables/tasks/rotation.py")
+    forget()
+    assert versions.VersionMemory(path).version(module, choice="max") not in (
+        "remembered",
+        computed,
+    )
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"tree": 1}', '{"versions": []}'])
+def test_a_damaged_memory_of_versions_is_made_anew(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "versions.json"
+    path.write_text(content, encoding="utf-8")
+    module = "trainables.tasks.rotation"
+    assert versions.VersionMemory(path).version(module) == versions.code_version(module)
+    assert list(json.loads(path.read_bytes())["versions"].values()) == [
+        versions.code_version(module)
+    ]
