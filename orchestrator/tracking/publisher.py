@@ -20,7 +20,7 @@ from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import ModelFiles, Tracker
 from orchestrator.tracking.render_process import RenderProcess
-from orchestrator.tracking.tags import Kind, Tag, current_names, model_tag
+from orchestrator.tracking.tags import Kind, Tag, current_names
 from trainables.engine.early_stopping import best_epoch
 from trainables.metrics import metric_of
 from trainables.record_files import MAPS, PREDICTIONS
@@ -71,10 +71,22 @@ class Publisher:
         if Tag.PLOTS not in now.tags:
             self._plots(tracked, [*result["history"], tested], best)
             self._set_tags(tracked, {Tag.PLOTS: "plots/"})
-        for name, epoch in {} if reused else {"best": best, "last": epochs}.items():
-            tag = model_tag(name)
-            if tag not in now.tags:
-                self._set_tags(tracked, {tag: self._model(run, tracked, name, epoch)})
+        if not reused:
+            self._models(run, tracked, now.tags, best, epochs)
+
+    def _models(
+        self, run: Run, tracked: TrackedRun, tags: Mapping[str, str], best: int, last: int
+    ) -> None:
+        """Send the best and the last checkpoint, or what tags say is missing of them; one model
+        where they are the same."""
+        address = tags.get(Tag.MODEL_BEST)
+        if address is None:
+            address = self._model(run, tracked, "best", best)
+            self._set_tags(tracked, {Tag.MODEL_BEST: address})
+        if Tag.MODEL_LAST not in tags:
+            if last != best:
+                address = self._model(run, tracked, "last", last)
+            self._set_tags(tracked, {Tag.MODEL_LAST: address})
 
     def trial(self, run: Run, tracked: TrackedRun, history: Sequence[Epoch], outcome: str) -> None:
         """Send a trial's curves and its last checkpoint. A trial is not tested."""

@@ -139,11 +139,6 @@ def identity_of(tags: Mapping[str, str]) -> tuple[str, str]:
     return tags.get(Tag.FIRST_KEY) or tags.get(Tag.RUN_KEY, ""), tags.get(Tag.LABEL, "")
 
 
-def model_tag(name: str) -> Tag:
-    """Return the tag that holds the address of a model. name: `best` or `last`."""
-    return {"best": Tag.MODEL_BEST, "last": Tag.MODEL_LAST}[name]
-
-
 # --- metrics -----------------------------------------------------------------------------------
 # What a Run reports of its epochs is registered in `trainables.metrics`, and is written into MLflow
 # under the same names, step = epoch.

@@ -68,6 +68,19 @@ def test_a_trial_leaves_models_and_pictures_to_the_run_that_goes_on_from_it(
     assert store.run(run.key).origin()["run_id"] == found.run_id
 
 
+@pytest.mark.parametrize("best", [1, 2])
+def test_the_last_checkpoint_is_a_model_of_its_own_where_it_is_not_the_best(
+    tracker: Tracker, tasks: Tasks, best: int
+) -> None:
+    task = tasks.make(epochs=2)
+    run, folder = replace(planned("A"), key=task.key), tasks.store.run(task.key)
+    train(task, ALONE, lambda figures: None)
+    folder.writer(folder.attempt()).finish({**(folder.result() or {}), "best_epoch": best})
+    tags = sent(MlflowSync(tracker, tasks.store, opened(tracker, "one"), {}), run).tags
+    assert tags["model_best"].startswith("models:/") and tags["model_last"].startswith("models:/")
+    assert (tags["model_best"] == tags["model_last"]) == (best == 2)
+
+
 def test_a_run_is_used_again_where_its_model_is_and_sent_whole_to_another_server(
     tracker: Tracker, tasks: Tasks, tmp_path: Path
 ) -> None:
