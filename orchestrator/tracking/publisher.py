@@ -62,7 +62,7 @@ class Publisher:
         facts |= {Tag.BEST_EPOCH: str(best), Tag.EPOCHS: str(epochs)}
         self._set_tags(tracked, facts)
         if Tag.PREDICTIONS not in now.tags:
-            self._predictions(run, tracked, best, stamps)
+            self._predictions(run, now, best, stamps)
         if run.artifacts:
             if Tag.ARTIFACTS not in now.tags and not reused:
                 self._artifacts(run, tracked)
@@ -128,7 +128,7 @@ class Publisher:
         self, run: Run, tracked: TrackedRun, best: int, stamps: dict[int, int]
     ) -> None:
         """Send what a Run predicted of each test image, and the figures that follow from it. A Run
-        of an earlier version has none."""
+        of an earlier version has none. tracked: as MLflow has it now."""
         path = verified_file(self.store.run(run.key).path / PREDICTIONS)
         if path is None:
             return
@@ -137,7 +137,8 @@ class Publisher:
         except ValueError as error:
             log.warning("%s: no figures of single images: %s", run.name, error)
             return
-        if figures := predictions.figures():
+        figures = predictions.figures()
+        if not all(name in tracked.metrics for name in figures):
             self.tracker.writer.log_epochs(tracked.run_id, [{"epoch": best, **figures}], stamps)
         self.tracker.writer.log_files(tracked.run_id, path.parent, path.parent.name)
         tags: dict[str, str] = {

@@ -39,18 +39,19 @@ def send(tracker: Tracker, store: Store, label: str, predicted: list[int], how: 
         os.truncate(folder.path / PREDICTIONS, 100)
     experiment = tracker.writer.experiment("study")
     run_id = tracker.writer.create_run(experiment, label, {"label": label})
-    publisher, tracked = Publisher(tracker, store), tracker.reader.run(run_id)
+    publisher = Publisher(tracker, store)
     result = {"best_epoch": 2, "history": [{"epoch": 1}, {"epoch": 2}], "facts": {},
               "test": {"test/accuracy": float(np.mean(classified(predicted).right))}}  # fmt: skip
-    for _ in range(2):  # a call without an answer is made again
-        publisher._predictions(run, tracked, 2, {})
+    for _ in range(2):  # another process sends it again
+        publisher._predictions(run, tracker.reader.run(run_id), 2, {})
         tracker.writer.log_epochs(run_id, [{"epoch": 2, **result["test"]}], {})
     return run_id
 
 
 def test_predictions_and_their_figures_are_in_mlflow(tracker: Tracker, tmp_path: Path) -> None:
     run_id = send(tracker, Store(tmp_path / "store"), "A", [0, 1, 0, 0])
-    run = tracker.reader.run(run_id)
+    run, client = tracker.reader.run(run_id), tracker.connection.client
+    assert len(client.get_metric_history(run_id, "test/macro_f1")) == 1
     assert run.metrics["test/domain_accuracy/Art"] == 1.0
     assert run.metrics["test/class_accuracy/Cup-lid"] == 0.5
     assert (run.tags[Tag.PREDICTIONS], run.tags[Tag.TEST_IMAGES]) == (PREDICTIONS, "4")
