@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from orchestrator.planning.prepare import build_caches, prepare
 from orchestrator.planning.run import Run
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
+from tests.mlflow_server import mlflow_server
 from trainables.numerics.distributed import World
 
 torch.set_num_threads(1)
@@ -68,6 +70,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").create()
+
+
+@pytest.fixture
+def mlflow_uri(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of its own, whose runs and artifacts lie in `tmp_path`."""
+    with mlflow_server(tmp_path) as uri:
+        yield uri
 
 
 @pytest.fixture(scope="session")

@@ -50,12 +50,11 @@ ARROWS: dict[str, set[str]] = {
         "execution", "tracking", "drawing", "reporting", "planning", "storage", "config",
         "sampling",
     },
-    "orchestrator.tracking": {
-        "plots", "drawing", "reporting", "planning", "storage", "config", "warm",
-    },
+    "orchestrator.tracking": {"plots", "drawing", "reporting", "planning", "storage", "rest"},
     "orchestrator.plots": {"drawing", "reporting"},
-    "orchestrator.drawing": {"reporting", "storage", "config", "sampling"},
-    "orchestrator.execution": {"planning", "storage", "config", "warm"},
+    "orchestrator.drawing": {"reporting", "storage", "config", "sampling", "warm"},
+    "orchestrator.execution": {"planning", "storage", "config", "warm", "rest"},
+    "orchestrator.rest": {"config"},
     "orchestrator.reporting": {"statistics", "config", "sampling"},
     "orchestrator.statistics": set(),
     "orchestrator.planning": {"storage", "config", "sampling"},
@@ -102,7 +101,13 @@ ROOMS = {
     name for name in ARROWS if name.count(".") == 1 and (ROOT / name.replace(".", "/")).is_dir()
 }
 DOORS = {
-    "mlflow": {"tracking.mlflow_client", "tracking.mlflow_writer", "execution.services"},
+    "mlflow": {
+        "rest.mlflow_api",
+        "rest.mlflow_login",
+        "tracking.mlflow_client",
+        "tracking.mlflow_writer",
+        "execution.services",
+    },
     "ray": {
         "driver.driver",
         "tuning.tuner",

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from orchestrator.cli.console import MESSAGES, say
+from orchestrator.cli.runs import find_run
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.drawing.mask_plots import default_colors, painted
@@ -23,7 +24,6 @@ from orchestrator.execution import services
 from orchestrator.storage.home import find_home
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import DAMAGED
-from orchestrator.tracking.run_states import find_run
 from orchestrator.tracking.tags import Tag
 from trainables.files import read_whole
 from trainables.pixels.bands import is_tiff, preview

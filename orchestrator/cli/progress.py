@@ -163,6 +163,11 @@ def progress_table(
     return FittedTable(columns, rows, details, caption)
 
 
+def finished_table(count: int) -> FittedTable:
+    """Return the table of so many Runs that have all finished, more than it would show."""
+    return FittedTable(_COLUMNS, [], caption=f"{count} {State.FINISHED}")
+
+
 class Cells(NamedTuple):
     """Holds what a row shows of a Run or a search, in the order of _COLUMNS, then the note."""
 

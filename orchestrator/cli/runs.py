@@ -1,8 +1,11 @@
-"""Commands for the Runs of a submitted study: stop, logs. They load no torch."""
+"""Commands for the Runs of a submitted study: stop, logs; and the names by which commands ask for
+a Run. They load no torch."""
 
 import argparse
+import logging
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestrator.cli.console import MESSAGES, say
 from orchestrator.config.errors import Refused
@@ -11,13 +14,18 @@ from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.reconcile import jobs_of, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Jobs
+from orchestrator.planning.plan import UnknownPlan
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import find_home
 from orchestrator.storage.run_log import named_logs
 from orchestrator.storage.run_records import Store
+from orchestrator.tracking.mlflow_client import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
-from orchestrator.tracking.run_states import find_run, newest, newest_of_any
+from orchestrator.tracking.run_states import Submission, load, newest, newest_of_any
 from orchestrator.tracking.tags import Tag
+
+log = logging.getLogger(__name__)
+_MOST_NAMES = 8  # names of Runs in an error
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -69,3 +77,67 @@ def logs(options: argparse.Namespace) -> int:
             say(f"==> attempt {attempt}, rank {rank} <==")
             say(path.read_text(encoding="utf-8", errors="replace"))
     return 0
+
+
+class Named(NamedTuple):
+    """A Run or a trial under the names by which a command asks for it."""
+
+    label: str
+    seed: str
+    key: str
+    run_id: str | None
+
+
+def find_run(reader: MlflowReader, name: str, home: str) -> tuple[str, str | None]:
+    """Return key and MLflow run of a Run or a trial: of the home's newest submissions, else of
+    those of others.
+
+    name: `study/label/seed`, the beginning of a key, or an MLflow run's id; home: the home's name.
+    Raises Refused where no Run or several have that name.
+    """
+    if "/" in name:
+        return _find_by_label(reader, name, home)
+    ids: dict[str, str | None] = {}  # key → MLflow run
+    newest_ones = reader.newest_submissions(home).values()
+    own = [by_home[home] for by_home in newest_ones if home in by_home]
+    others = [run for by_home in newest_ones for owner, run in by_home.items() if owner != home]
+    for tracked in (*own, *others):
+        try:
+            runs = _named(reader, load(reader, tracked))
+        except UnknownPlan as error:
+            log.warning("%s", error)
+            continue
+        for item in runs:
+            if name and (item.key.startswith(name) or item.run_id == name):
+                ids[item.key] = ids.get(item.key) or item.run_id
+    if len(ids) > 1:
+        raise Refused(f"{name} is the beginning of several keys: {', '.join(ids)}", 1)
+    if not ids:
+        raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
+    return next(iter(ids.items()))
+
+
+def _find_by_label(reader: MlflowReader, name: str, home: str) -> tuple[str, str | None]:
+    study, _, rest = name.partition("/")
+    label, _, seed = rest.rpartition("/")
+    submission, _ = newest_of_any(reader, study, home)
+    runs = _named(reader, submission) if submission else []
+    same = {item.key: item for item in runs if (item.label, item.seed) == (label, seed)}
+    if not same:
+        names = ", ".join(f"{study}/{item.label}/{item.seed}" for item in runs[:_MOST_NAMES])
+        raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
+    if len(same) > 1:  # a version that did not tell alike values apart has submitted it
+        raise Refused(f"several Runs are called {name}: give a key ({', '.join(same)})", 1)
+    ((key, item),) = same.items()
+    return key, item.run_id
+
+
+def _named(reader: MlflowReader, submission: Submission) -> list[Named]:
+    """Return the Runs of a submission, then the trials of its searches."""
+    runs = [Named(i.run.label, str(i.run.seed), i.run.key, i.run_id) for i in submission.runs]
+    searches = [item.tracked for item in submission.searches if item.tracked is not None]
+    for trial in (trial for search in searches for trial in reader.children(search)):
+        tags = trial.tags
+        named = Named(tags[Tag.LABEL], tags[Tag.SEED], tags[Tag.RUN_KEY], trial.run_id)
+        runs.append(named)
+    return runs

@@ -3,14 +3,16 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+from typing_extensions import TypedDict
 
 from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
-from orchestrator.cli.progress import best_trial, epochs_done, progress_table
+from orchestrator.cli.progress import best_trial, epochs_done, finished_table, progress_table
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
@@ -18,21 +20,25 @@ from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.services import Services
 from orchestrator.planning.plan import UnknownPlan
-from orchestrator.reporting.comparison import State, Table, unfinished
-from orchestrator.reporting.exports import as_csv, as_json
-from orchestrator.reporting.tables import as_latex, as_markdown, as_text
+from orchestrator.reporting.comparison import State
+from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home, find_home
-from orchestrator.tracking.comparison_report import compared_tables, write_comparison
-from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.comparison_report import (
+    Answer,
+    find_answer,
+    finished_digest,
+    stored_answer,
+    unchanged_digest,
+    write_comparison,
+)
+from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
     RunState,
     SearchState,
     Submission,
-    comparison,
+    find_newest,
     load,
-    newest_of_any,
-    records,
 )
 from orchestrator.tracking.tags import Tag
 
@@ -42,7 +48,7 @@ def status(options: argparse.Namespace) -> int:
     home, settings = find_home(options.home), read_settings(options.mlflow)
     running = services.find(home, settings)
     name = study_name(options.study) if options.study else None
-    listed = _reconciled(home, running, name)
+    listed = _reconciled(home, running, name, details=bool(name and not options.json))
     if name and not listed:
         raise Refused(_unknown_study(name, running, home), 1)
     if options.json:
@@ -51,10 +57,12 @@ def status(options: argparse.Namespace) -> int:
     console = Terminal(highlight=False)
     show_services(running, console)
     for item in listed:
-        if name:
-            _show_study(item, str(running.mlflow_uri), console)
+        _show_name(item, console)
+        if item.submission is None:
+            console.print(finished_table(len(item.runs)))
+        elif name:
+            _show_study(item.submission, str(running.mlflow_uri), console)
         else:
-            _show_name(item, console)
             console.print(progress_table(item.submission.runs, item.submission.searches))
     if listed and not name:
         console.print("\nDetails of one study: python -m orchestrator status STUDY", style="dim")
@@ -65,15 +73,33 @@ def status(options: argparse.Namespace) -> int:
 class _Listed:
     """Holds a study as shown: this home's newest submission, else the newest of others."""
 
-    submission: Submission
+    study: str
+    tracked: TrackedRun
+    # None where it has finished, and `runs` is all that is known: see `_kept_runs`
+    submission: Submission | None
+    runs: Sequence[Mapping[str, Any]]  # as JSON
     owner: str  # name of the home that it belongs to; empty for this one
     others: Mapping[str, TrackedRun]  # home → its newest submission, without the one above
     failure: str = ""  # why a newer submit of this home ended before it had a plan
 
-    @property
-    def study(self) -> str:
-        """Return the name of the study that was submitted."""
-        return str(self.submission.plan["study"])
+    @classmethod
+    def of(
+        cls,
+        submission: Submission,
+        owner: str = "",
+        others: Mapping[str, TrackedRun] | None = None,
+        failure: str = "",
+    ) -> "_Listed":
+        """Return what is shown of a submission."""
+        runs, study = [_run_json(run) for run in submission.runs], str(submission.plan["study"])
+        return cls(study, submission.tracked, submission, runs, owner, others or {}, failure)
+
+
+class _Kept(TypedDict):
+    """Describes what is kept in the home of a finished study of many Runs."""
+
+    made_from: str
+    runs: list[dict[str, Any]]  # as JSON
 
 
 def _unknown_study(name: str, running: Services, home: Home) -> str:
@@ -87,14 +113,12 @@ def _unknown_study(name: str, running: Services, home: Home) -> str:
     return f"study {name} was never submitted to {running.mlflow_uri}"
 
 
-def _show_study(item: _Listed, uri: str, console: Console) -> None:
+def _show_study(submission: Submission, uri: str, console: Console) -> None:
     """Print all that is known of a study: question, address, searches, every Run in detail."""
-    submission = item.submission
-    _show_name(item, console)
     question = str(submission.plan["question"]).strip()
     if question:
         console.print(question, markup=False)
-    console.print(_address(uri, submission), soft_wrap=True)  # in one piece, to be copied
+    console.print(_address(uri, submission.tracked), soft_wrap=True)  # in one piece, to be copied
     for line in filter(None, map(best_trial, submission.searches)):
         console.print(line, markup=False)
     console.print()
@@ -103,7 +127,7 @@ def _show_study(item: _Listed, uri: str, console: Console) -> None:
 
 def _show_name(item: _Listed, console: Console) -> None:
     whose = f"  (of home {item.owner})" if item.owner else ""
-    title = Text.assemble((item.study, "bold"), " ", item.submission.tracked.status, whose)
+    title = Text.assemble((item.study, "bold"), " ", item.tracked.status, whose)
     console.print()
     console.print(title, soft_wrap=True)
     for owner, tracked in item.others.items():
@@ -114,9 +138,8 @@ def _show_name(item: _Listed, console: Console) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _address(uri: str, submission: Submission) -> str:
+def _address(uri: str, tracked: TrackedRun) -> str:
     """Return the page of a submission in MLflow."""
-    tracked = submission.tracked
     return f"{uri}/#/experiments/{tracked.experiment_id}/runs/{tracked.run_id}"
 
 
@@ -125,54 +148,59 @@ def compare(options: argparse.Namespace) -> int:
     home, settings = find_home(options.home).create(), read_settings(options.mlflow)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
-    submission, owner = newest_of_any(tracker.reader, study_name(options.study), home.name)
-    if submission is None:
+    tracked, owner = find_newest(tracker.reader, study_name(options.study), home.name)
+    if tracked is None:
         raise Refused(f"study {options.study} was never submitted to {uri}", 1)
     if owner:
         MESSAGES.print(f"this submission belongs to home {owner}", markup=False)
-    spec, runs = comparison(submission.plan), records(submission)
-    compared = compared_tables(tracker.reader, runs, spec)
     form = "json" if options.json else options.format or "text"
-    say(_written(form, compared, submission.plan, unfinished(runs, spec)))
-    if form == "text":
-        for line in filter(None, map(best_trial, submission.searches)):
-            say(line)
-        say(unfinished(runs, spec) or "")
-    if not owner:
-        write_comparison(tracker, submission)
-    MESSAGES.print(f"tables and figures: {_address(str(uri), submission)}/artifacts")
+    form = "json" if options.json else options.format or "text"
+    said = stored_answer(tracker.reader, tracked)
+    if said is not None:
+        _show_answer(said, form)
+    else:
+        submission = load(tracker.reader, tracked)
+        found = find_answer(tracker.reader, submission)
+        _show_answer(found.answer, form)
+        if not owner:
+            write_comparison(tracker, submission, found)
+    MESSAGES.print(f"tables and figures: {_address(str(uri), tracked)}/artifacts")
     return 0
 
 
-def _written(
-    form: str, compared: Sequence[Table], plan: Mapping[str, Any], note: str | None
-) -> str:
-    """Return the comparison in one of the forms of `--format`."""
-    if form == "json":
-        return json.dumps(as_json(compared), indent=1)
-    if form == "csv":
-        return as_csv(compared).rstrip()
-    if form == "latex":
-        return as_latex(compared)
-    if form == "markdown":
-        return as_markdown(compared, plan["question"], plan["study"], note).rstrip()
-    return f"{plan['question']}\n\n{as_text(compared)}"
+def _show_answer(said: Answer, form: str) -> None:
+    """Print a comparison. form: of `--format`."""
+    say(said.forms[form])
+    if form == "text":
+        for line in filter(None, map(best_trial, said.search_states())):
+            say(line)
+        say(said.note)
 
 
-def _reconciled(home: Home, running: Services, study: str | None) -> list[_Listed]:
-    """Return every study, or one, with its newest submission in its true state.
+def _reconciled(
+    home: Home, running: Services, study: str | None, details: bool = True
+) -> list[_Listed]:
+    """Return every study, or one, with its newest submission in its true state. details: with the
+    submission in any case.
 
     A Run whose process has died is marked so in MLflow first.
     """
     if running.mlflow_uri is None:
         return []
     tracker = Tracker(running.mlflow_uri)
+    known = tracker.reader.newest_submissions(home.name)
+    wanted = {name: by_home for name, by_home in known.items() if study in (None, name)}
+    failed = tracker.reader.failed_openings(home.name, wanted)
     listed = []
-    for name, by_home in tracker.reader.newest_submissions(home.name).items():
-        if study not in (None, name):
-            continue
+    for name, by_home in wanted.items():
         owner = home.name if home.name in by_home else list(by_home)[-1]
         tracked = by_home.pop(owner)
+        whose = "" if owner == home.name else owner
+        reason = failed[name].tags.get(Tag.REASON, "") if name in failed else ""
+        runs = None if details else _kept_runs(tracker.reader, home, name, tracked)
+        if runs is not None:
+            listed.append(_Listed(name, tracked, None, runs, whose, by_home, reason))
+            continue
         try:
             submission = load(tracker.reader, tracked)
         except UnknownPlan as error:
@@ -181,10 +209,30 @@ def _reconciled(home: Home, running: Services, study: str | None) -> list[_Liste
         complete = tracked.status == State.FINISHED and submission.finished  # no process is left
         if not (complete or is_alive(submission, home, running.ray)):
             submission = reconcile(tracker, home, submission, ending(submission, running.ray))
-        failed = tracker.reader.failed_opening(name, home.name)
-        reason = failed.tags.get(Tag.REASON, "") if failed else ""
-        listed.append(_Listed(submission, "" if owner == home.name else owner, by_home, reason))
+        listed.append(_Listed.of(submission, whose, by_home, reason))
+        if complete and not submission.searches:
+            _keep_runs(home, listed[-1])
     return listed
+
+
+def _kept_runs(
+    reader: MlflowReader, home: Home, study: str, tracked: TrackedRun
+) -> list[dict[str, Any]] | None:
+    """Return the Runs of a finished submission of many, as they were shown before; None where they
+    were not, or where something may have changed since."""
+    digest = unchanged_digest(reader, tracked)
+    kept = read_json(home.listings / f"{study}.json", _Kept) if digest else None
+    same = kept is not None and kept["made_from"] == f"{tracked.run_id} {digest}"
+    return kept["runs"] if kept and same else None
+
+
+def _keep_runs(home: Home, item: _Listed) -> None:
+    tracked, digest = item.tracked, finished_digest(item.tracked)
+    if digest and home.root.is_dir():
+        with suppress(OSError):  # of a home that cannot be written; the next call reads all again
+            home.listings.mkdir(mode=0o700, exist_ok=True)
+            kept = {"made_from": f"{tracked.run_id} {digest}", "runs": item.runs}
+            write_json(home.listings / f"{item.study}.json", kept)
 
 
 def _status_json(running: Services, listed: Sequence[_Listed]) -> dict[str, Any]:
@@ -199,12 +247,14 @@ def _status_json(running: Services, listed: Sequence[_Listed]) -> dict[str, Any]
         "studies": [
             {
                 "study": item.study,
-                "state": item.submission.tracked.status,
+                "state": item.tracked.status,
                 "home": item.owner or None,
                 "failure": item.failure or None,
                 "other_homes": {owner: run.status for owner, run in item.others.items()},
-                "runs": [_run_json(run) for run in item.submission.runs],
-                "searches": [_search_json(search) for search in item.submission.searches],
+                "runs": item.runs,
+                "searches": [_search_json(s) for s in item.submission.searches]
+                if item.submission
+                else [],
             }
             for item in listed
         ],

@@ -30,16 +30,14 @@ from orchestrator.execution.services import RayService, Services
 from orchestrator.planning.code_version import git_commit, tree_version
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.planning.prepare import Prepared, build_caches, build_ids, store_plan
-from orchestrator.reporting.comparison import State, unfinished
-from orchestrator.reporting.exports import as_json
-from orchestrator.reporting.tables import as_text
+from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import locked
 from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.comparison_report import compared_tables
+from orchestrator.tracking.comparison_report import find_answer
 from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
-from orchestrator.tracking.run_states import Submission, comparison, load, newest, records
+from orchestrator.tracking.run_states import Submission, load, newest
 from orchestrator.tracking.tags import Tag
 
 
@@ -202,18 +200,14 @@ def _failure(jobs: Jobs, job_id: str) -> str:
 
 def _conclude(options: argparse.Namespace, submission: Submission, tracker: Tracker) -> int:
     """Print the comparison. Returns 0 when every Run has finished, else 1."""
-    spec, runs = comparison(submission.plan), records(submission)
-    compared, missing = compared_tables(tracker.reader, runs, spec), unfinished(runs, spec)
-    if options.json:
-        say(json.dumps(as_json(compared), indent=1))
-    else:
-        say(f"\n{submission.plan['question']}\n\n{as_text(compared)}")
+    said = find_answer(tracker.reader, submission).answer
+    say(said.forms["json"] if options.json else f"\n{said.forms['text']}")
     for search in submission.searches:
         ended = search.state == State.FINISHED
         line = best_trial(search) if ended else f"{search.name}: {search.reason}"
         MESSAGES.print(line, markup=False)
-    if missing:
-        MESSAGES.print(missing)
+    if said.note:
+        MESSAGES.print(said.note)
     return 0 if submission.finished else 1
 
 

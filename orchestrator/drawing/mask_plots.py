@@ -1,20 +1,21 @@
 """Draws masks of watched images: one row per image, a grid of all models, a confusion matrix.
 
 Every panel has a title and every class a color and a name, so that a figure explains itself.
+matplotlib takes half a second to load: it is imported where something is drawn.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.colors import hsv_to_rgb, to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from orchestrator.drawing.style import COLORS, lines_of
+from orchestrator.drawing.style import COLORS, lines_of, new_figure
 from trainables.dataset import IGNORED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Pixels = npt.NDArray[np.uint8]
 _WITH_NUMBERS = 25  # classes of a confusion matrix whose shares are written
@@ -53,7 +54,7 @@ def mask_rows(epoch: int, kept: dict[str, npt.NDArray[Any]]) -> list[MaskRow]:
     ]
 
 
-def draw_mask_row(row: MaskRow) -> Figure:
+def draw_mask_row(row: MaskRow) -> "Figure":
     """Image, ground truth, prediction and errors side by side, with the share of right pixels."""
     counted = row.truth != IGNORED
     errors = np.where((row.predicted != row.truth)[..., None], _WRONG, _RIGHT)
@@ -65,7 +66,7 @@ def draw_mask_row(row: MaskRow) -> Figure:
             counted[..., None], errors, _IGNORED_COLOR
         ),
     }
-    figure = Figure(figsize=(_SIDE * len(panels), _SIDE + 0.75), layout="constrained")
+    figure = new_figure(_SIDE * len(panels), _SIDE + 0.75)
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, pixels) in zip(grid, panels.items(), strict=True):
         _show(axes, title, pixels)
@@ -75,7 +76,7 @@ def draw_mask_row(row: MaskRow) -> Figure:
 
 def draw_mask_grid(
     masks: Mapping[str, Sequence[MaskRow]], pictures: Mapping[str, Mapping[str, Any]] | None = None
-) -> Figure:
+) -> "Figure":
     """Return a row per watched image: the image, ground truth, and what every model predicts.
 
     masks: name of a model → its MaskRows. pictures: further columns, title → image → its picture.
@@ -83,8 +84,7 @@ def draw_mask_grid(
     pictures = pictures or {}
     names = list(dict.fromkeys(row.name for rows in masks.values() for row in rows))
     columns = 2 + len(masks) + len(pictures)
-    size = (_SIDE * columns, _SIDE * max(1, len(names)) + 0.9)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(_SIDE * columns, _SIDE * max(1, len(names)) + 0.9)
     if not names:
         figure.text(0.5, 0.5, "No compared Run has masks of watched images.", ha="center")
         return figure
@@ -108,7 +108,7 @@ def draw_mask_grid(
     return figure
 
 
-def draw_confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
+def draw_confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> "Figure":
     """Return a confusion matrix in percent of each true class; the row of an absent class is empty.
 
     matrix: (K, K) numbers of pixels or images, rows are true classes, columns are predicted ones.
@@ -118,7 +118,7 @@ def draw_confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Fig
     shares = np.divide(100.0 * matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
     few = len(classes) <= _WITH_NUMBERS
     side = 2.0 + (0.75 if few else 0.18) * len(classes)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = new_figure(side + 1, side)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     if not few:
@@ -147,6 +147,8 @@ def painted(ids: Pixels, colors: Pixels) -> Pixels:
 
 def default_colors(count: int) -> Pixels:
     """Return (count, 3) uint8: a color per class for data sets that define none."""
+    from matplotlib.colors import hsv_to_rgb, to_rgb
+
     if count <= len(COLORS):
         chosen: list[Any] = [to_rgb(color) for color in COLORS[:count]]
     else:  # neighbors far apart in hue, in three degrees of brightness
@@ -161,14 +163,16 @@ def _share_right(row: MaskRow) -> float:
     return float(right.sum()) / max(1, int(counted.sum()))
 
 
-def _show(axes: Axes, title: str, pixels: Pixels) -> None:
+def _show(axes: "Axes", title: str, pixels: Pixels) -> None:
     axes.imshow(pixels, interpolation="nearest")
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.set_axis_off()
 
 
-def _add_legend(figure: Figure, row: MaskRow, ignored: bool) -> None:
+def _add_legend(figure: "Figure", row: MaskRow, ignored: bool) -> None:
     """Name every class below the panels, and the ignored pixels where there are any."""
+    from matplotlib.patches import Patch
+
     colors = zip(row.classes, row.colors, strict=True)
     named = [*colors, *([("not counted", _IGNORED_COLOR)] if ignored else [])]
     handles = [

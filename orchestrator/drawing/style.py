@@ -1,19 +1,23 @@
 """Holds what all figures share: colors, labels of axes, wrapped names, and saving a figure.
 
 Figures are matplotlib Figure objects, never pyplot's global state, so that any thread may draw.
+matplotlib takes half a second to load: it is imported where something is drawn.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from orchestrator.reporting.comparison import Table
 from trainables.metrics import metric_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Pixels = npt.NDArray[np.float32]
 
@@ -44,14 +48,21 @@ def label_styles(tables: Iterable[Table]) -> dict[str, int]:
     return {label: number for number, label in enumerate(labels)}
 
 
-def stacked_axes(labels: Sequence[str], heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure that keeps its labels apart. width, height: in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def stacked_axes(labels: Sequence[str], heights: Sequence[float]) -> "tuple[Figure, list[Axes]]":
     """Return a figure with one Axes below the other, wide enough for the longest label.
 
     heights: of each Axes, in inches. Without any, the figure says that there is nothing to draw.
     """
     width = 7.5 + 0.08 * max((min(len(label), _LINE) for label in labels), default=0)
     height = sum(heights) + 0.75 * len(heights) + 0.3
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height)
     if not heights:
         figure.text(0.5, 0.5, "No Run of the compared stages reports the metric.", ha="center")
         return figure, []
@@ -71,10 +82,17 @@ def lines_of(label: str, width: int) -> list[str]:
     return re.findall(rf".{{1,{width}}}(?:(?<=[\[,/ ])|$)|.+", label)
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG or SVG, by the path's ending, nothing cut at its edge.
 
     Makes the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def read_picture(path: Path) -> Pixels:
+    """Read a PNG file, (H, W, 3 or 4) in [0, 1]."""
+    from matplotlib.image import imread
+
+    return np.asarray(imread(path))

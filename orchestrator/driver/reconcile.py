@@ -105,8 +105,7 @@ def _reconcile(tracker: Tracker, store: Store, submission: Submission, why: str)
     after = load(tracker.reader, tracker.reader.run(tracked.run_id))
     if tracked.status == State.RUNNING:
         if after.finished:
-            write_comparison(tracker, after)
-            store_finished(tracker.writer, after)
+            write_comparison(tracker, store_finished(tracker.writer, after))
         reason, status = ("", State.FINISHED) if after.finished else (why, State.KILLED)
         tracker.writer.set_tags(tracked.run_id, {Tag.REASON: reason})
         tracker.writer.set_status(tracked.run_id, status)

@@ -132,8 +132,7 @@ def close_submission(
         if child.status == "SCHEDULED":  # it ended in an earlier submission
             tracker.writer.kill_if_open(child, "not started in this submission")
     closed = load(tracker.reader, tracker.reader.run(submission.run_id))
-    write_comparison(tracker, closed)
-    store_finished(tracker.writer, closed)
+    write_comparison(tracker, store_finished(tracker.writer, closed))
     reason = f"{failed} of {len(states)} Runs and searches did not finish" if failed else ""
     tracker.writer.set_tags(submission.run_id, {Tag.REASON: reason})
     tracker.writer.set_status(submission.run_id, State.FAILED if failed else State.FINISHED)

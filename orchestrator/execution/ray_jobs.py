@@ -13,18 +13,16 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import requests
-from ray.exceptions import RayError
-from ray.job_submission import JobSubmissionClient
-
 from orchestrator.config.errors import one_line
-from orchestrator.config.mlflow_settings import bypass_proxies, trouble_at
+from orchestrator.config.mlflow_settings import trouble_at
 from orchestrator.execution.processes import tells_of_memory
 from orchestrator.execution.services import RayService, ServiceError, login
 from orchestrator.planning.code_version import PACKAGES
+from orchestrator.rest.ray_api import RayApi, RayApiError
 from orchestrator.storage.home import Home
 from orchestrator.warm.switch import JOB_SETTINGS, ONE_MACHINE
 
@@ -66,23 +64,15 @@ class Jobs:
 
     def __init__(self, ray: RayService) -> None:
         self.ray = ray
-        os.environ.pop("RAY_ADDRESS", None)  # an inherited one would win over the argument
-        bypass_proxies()
-        try:
-            self._client = JobSubmissionClient(ray.dashboard_url, headers=login(ray))
-        except (ConnectionError, RuntimeError, RayError) as error:
-            reason = trouble_at(f"{ray.dashboard_url}/api/version", login(ray)) or one_line(
-                str(error)
-            )
-            raise ServiceError(f"the Ray cluster at {ray.dashboard_url} {reason}") from error
-        for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # not on packing and uploading
+        self._api = RayApi(ray.dashboard_url, partial(login, ray))
+        with self._answering():
+            self._api.version()
 
     def submit(self, job: Job) -> None:
         """Send the code and the job; return at once."""
         python = sys.executable if self.ray.local else "python"
         environment = JOB_SETTINGS | (ONE_MACHINE if self.ray.local else {})
-        with self._answering(), tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder:
             for package in PACKAGES:
                 ignore = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(package, Path(folder) / package.name, ignore=ignore)
@@ -101,39 +91,51 @@ class Jobs:
             )
 
     def _submit_when_ready(self, **request: Any) -> None:
-        """Submit a job, again while the cluster has nothing that could start it: on a busy machine
-        that comes up later than the dashboard."""
+        """Submit a job with Ray's own client, which packs and uploads the code; again while the
+        cluster has nothing that could start it: on a busy machine that comes up later than the
+        dashboard."""
+        from ray.exceptions import RayError  # takes seconds
+        from ray.job_submission import JobSubmissionClient
+
+        for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # not on packing and uploading
+        os.environ.pop("RAY_ADDRESS", None)  # an inherited one would win over the argument
         deadline = time.monotonic() + _AGENT_SECONDS
         while True:
             try:
-                self._client.submit_job(**request)
+                client = JobSubmissionClient(self.ray.dashboard_url, headers=login(self.ray))
+                client.submit_job(**request)
                 return
-            except RuntimeError as error:
+            except (OSError, RuntimeError, RayError) as error:  # OSError: those of requests too
                 if _NO_AGENT not in str(error) or time.monotonic() > deadline:
-                    raise
+                    url = f"{self.ray.dashboard_url}/api/jobs/"
+                    reason = trouble_at(url, login(self.ray)) or f"refuses: {_line(error)}"
+                    raise ServiceError(f"Ray at {self.ray.dashboard_url} {reason}") from error
                 time.sleep(1.0)
 
     def running(self, study: str, home: Home) -> RunningJob | None:
         """Return the job of a home's study that has not ended; None where there is none."""
-        with self._answering():
-            for item in self._client.list_jobs():
-                meta = item.metadata or {}
-                # two machines may have homes at the same path
-                owner = meta.get("submitter") or home.name
-                asked = (meta.get("study"), meta.get("home"), owner)
-                if asked == (study, str(home.root), home.name) and item.status.value not in ENDED:
-                    return RunningJob(str(item.submission_id), meta.get("plan", ""))
+        for item in self._jobs():
+            meta = item.get("metadata") or {}
+            # two machines may have homes at the same path
+            owner = meta.get("submitter") or home.name
+            asked = (meta.get("study"), meta.get("home"), owner)
+            if asked == (study, str(home.root), home.name) and item.get("status") not in ENDED:
+                return RunningJob(str(item.get("submission_id")), meta.get("plan", ""))
         return None
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        with self._answering():
+            return self._api.jobs()
+
+    def _job(self, job_id: str) -> dict[str, Any] | None:
+        with self._answering():
+            return self._api.job(job_id)
 
     def status(self, job_id: str) -> str:
         """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; MISSING when there is no such job."""
-        with self._answering():
-            try:
-                return str(self._client.get_job_status(job_id).value)
-            except RuntimeError as error:
-                if "does not exist" in str(error):
-                    return "MISSING"
-                raise
+        job = self._job(job_id)
+        return "MISSING" if job is None else str(job.get("status"))
 
     def alive(self, job_id: str) -> bool:
         """Return whether the job is pending or running."""
@@ -166,13 +168,13 @@ class Jobs:
     def exit_status(self, job_id: str) -> int | None:
         """Return the driver's exit status: 0 all Runs finished, 1 some did not, negative: by a
         signal."""
-        with self._answering():
-            return self._client.get_job_info(job_id).driver_exit_code  # type: ignore[no-any-return]
+        code = (self._job(job_id) or {}).get("driver_exit_code")
+        return None if code is None else int(code)
 
     def stop(self, job_id: str) -> None:
         """End the job's driver and its trainings; return when it has ended."""
         with self._answering():
-            self._client.stop_job(job_id)
+            self._api.stop(job_id)
         deadline = time.monotonic() + _STOP_SECONDS
         while self.alive(job_id):
             if time.monotonic() > deadline:
@@ -184,23 +186,23 @@ class Jobs:
 
     def message(self, job_id: str) -> str:
         """Ray's message on the job's end; empty where there is none."""
-        with self._answering():
-            return str(self._client.get_job_info(job_id).message or "")
+        return str((self._job(job_id) or {}).get("message") or "")
 
     def logs(self, job_id: str) -> str:
         """Return the driver's output."""
         with self._answering():
-            return str(self._client.get_job_logs(job_id))
+            return self._api.logs(job_id)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
         try:
             yield
-        except (requests.RequestException, RuntimeError, RayError) as error:
-            url = self.ray.dashboard_url
-            trouble = trouble_at(f"{url}/api/jobs/", login(self.ray))
-            reason = trouble or f"refuses: {one_line(str(error), 200)}"
-            raise ServiceError(f"Ray at {url} {reason}") from error
+        except RayApiError as error:
+            raise ServiceError(f"Ray at {self.ray.dashboard_url} {error}") from error
+
+
+def _line(error: BaseException) -> str:
+    return one_line(str(error), 200)
 
 
 def errors_in(output: str) -> list[str]:

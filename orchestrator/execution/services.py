@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
 
 from orchestrator.config.errors import UserError
 from orchestrator.config.mlflow_settings import (
@@ -40,6 +39,7 @@ from orchestrator.execution.processes import (
     spawn,
     tree,
 )
+from orchestrator.rest.ray_api import RayApi, RayApiError, environment_login
 from orchestrator.storage.files import locked, read_json, write_json, write_secret
 from orchestrator.storage.home import Home
 from orchestrator.warm.switch import JOB_SETTINGS, ONE_MACHINE, ray_command
@@ -213,7 +213,7 @@ def _mark(home: Home, name: str) -> str:
 def login(ray: RayService) -> dict[str, str]:
     """Return the HTTP headers that the cluster's dashboard requires."""
     if ray.token_path is None:
-        return {}
+        return environment_login()
     return {"Authorization": f"Bearer {ray.token_path.read_text(encoding='utf-8').strip()}"}
 
 
@@ -272,13 +272,10 @@ def _ray_answers(entry: Mapping[str, Any], home: Home) -> bool:
 
 
 def _has_nodes(ray: RayService) -> bool:
-    """Return whether a node of the cluster is alive: the dashboard answers earlier, and a head
-    whose node does not come up ends."""
+    """Tell whether a node is alive: the dashboard answers earlier, and a head without one ends."""
     try:
-        url = f"{ray.dashboard_url}/nodes?view=summary"
-        nodes = requests.get(url, headers=login(ray), timeout=_PROBE_SECONDS).json()
-        return any(node["raylet"]["state"] == "ALIVE" for node in nodes["data"]["summary"])
-    except (requests.RequestException, ValueError, KeyError, TypeError):
+        return RayApi(ray.dashboard_url, partial(login, ray)).has_nodes()
+    except RayApiError:
         return False
 
 

@@ -2,18 +2,21 @@
 
 To add a plot: a file `orchestrator/plots/NAME.py` with `PLOT = Plot(draw)`, and one line in PLOTS
 of `orchestrator/config/study_schema.py`. A study asks for it by its name under `compare.plots`.
+Files that draw load matplotlib, which takes half a second: they are imported when they draw.
 """
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-from orchestrator.drawing.mask_plots import MaskRow
-from orchestrator.drawing.style import Pixels
-from orchestrator.reporting.comparison import Table
+    from orchestrator.drawing.mask_plots import MaskRow
+    from orchestrator.drawing.style import Pixels
+    from orchestrator.reporting.comparison import Table
 
 
 class PlotData(Protocol):
@@ -21,19 +24,19 @@ class PlotData(Protocol):
     returns."""
 
     @property
-    def tables(self) -> Sequence[Table]:
+    def tables(self) -> "Sequence[Table]":
         """Return the compared rows; their Runs have the history of the compared metric."""
 
-    def tables_of(self, metric: str) -> Sequence[Table]:
+    def tables_of(self, metric: str) -> "Sequence[Table]":
         """Return the rows of another metric, over every stage of the study."""
 
-    def tsne_maps(self) -> Mapping[str, Pixels]:
+    def tsne_maps(self) -> "Mapping[str, Pixels]":
         """Return label and seed → the t-SNE picture after the last epoch, (H, W, 4) in [0, 1]."""
 
-    def masks(self) -> Mapping[str, Sequence[MaskRow]]:
+    def masks(self) -> "Mapping[str, Sequence[MaskRow]]":
         """Return label and seed → the masks of the watched images after the last epoch."""
 
-    def produced_pictures(self, images: Sequence[str]) -> Mapping[str, Mapping[str, Pixels]]:
+    def produced_pictures(self, images: Sequence[str]) -> "Mapping[str, Mapping[str, Pixels]]":
         """Return the label of a producer → name of an image → its picture, (H, W, 3 or 4) in [0,
         1]."""
 
@@ -45,7 +48,7 @@ class Plot:
     histories: full names of metrics whose curve it needs of every Run, beside the compared metric.
     """
 
-    draw: Callable[[PlotData], Figure]
+    draw: "Callable[[PlotData], Figure]"
     histories: tuple[str, ...] = ()
 
 
@@ -53,3 +56,12 @@ def load_plot(name: str) -> Plot:
     """Return the plot of a name in PLOTS."""
     plot: Plot = importlib.import_module(f"orchestrator.plots.{name}").PLOT
     return plot
+
+
+def save_curves(
+    history: Mapping[str, Sequence[tuple[int, float]]], chosen_epoch: int | None, folder: Path
+) -> None:
+    """Draw the curves of one Run into a folder, as PNG: see `plots.curves`. history: metric →
+    (epoch, value)."""
+    curves = importlib.import_module("orchestrator.plots.curves")
+    curves.save_curves(history, chosen_epoch, folder)

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from orchestrator.drawing.style import (
     MARKERS,
     axis_label,
     label_styles,
+    save,
     stacked_axes,
     wrapped,
 )
@@ -130,6 +132,12 @@ def run_curves(history: Mapping[str, Points], chosen_epoch: int | None) -> dict[
             text, place = f"chosen epoch {chosen_epoch}", axes.get_xaxis_transform()
             axes.text(chosen_epoch, 1.02, text, transform=place, ha="center", fontsize=9)
     return figures
+
+
+def save_curves(history: Mapping[str, Points], chosen_epoch: int | None, folder: Path) -> None:
+    """Write the figures of `run_curves` into a folder, as PNG."""
+    for name, figure in run_curves(history, chosen_epoch).items():
+        save(figure, folder / f"{name}.png")
 
 
 def _metric_of_every_epoch(table: Table) -> str:

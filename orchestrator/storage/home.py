@@ -75,6 +75,11 @@ class Home:
         return self.root / "plans"
 
     @property
+    def listings(self) -> Path:
+        """Return what `status` has shown of finished studies of many Runs."""
+        return self.root / "listings"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -1,223 +1,177 @@
-"""Write the comparison of a submission, tables and figures, as artifacts of its MLflow run."""
+"""Write the comparison of a submission as artifacts of its MLflow run, and read what it says from
+there while nothing has changed."""
 
-import logging
+import importlib
+import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
-import numpy as np
-from matplotlib.image import imread
-
-from orchestrator.drawing.mask_plots import MaskRow, mask_rows
-from orchestrator.drawing.style import Pixels, save
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.plan import json_digest
-from orchestrator.plots.contract import load_plot
-from orchestrator.reporting.comparison import (
-    Comparison,
-    PairedDifference,
-    RunRecord,
-    State,
-    Table,
-    tables,
-    unfinished,
-)
-from orchestrator.reporting.exports import as_csv
-from orchestrator.reporting.predictions import (
-    TESTED,
-    Predictions,
-    image_test,
-    read_predictions,
-)
-from orchestrator.reporting.tables import as_markdown
-from orchestrator.tracking.mlflow_client import MlflowReader
+from orchestrator.reporting.comparison import State
+from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
-    RunState,
+    SearchState,
     Submission,
+    artifacts_of,
     comparison,
     records,
-    with_curves,
 )
 from orchestrator.tracking.tags import Tag
-from trainables.record_files import LAST_MASKS, PREDICTIONS
 
-log = logging.getLogger(__name__)
-_DOWNLOADS = 8  # at once
+_FILE = "tables/answer.json"
+_TABLES = {"tables/comparison.csv": "csv", "tables/comparison.md": "markdown"}
 
 
-def write_comparison(tracker: Tracker, submission: Submission) -> None:
-    """Log tables as CSV and Markdown, and plots as PNG.
+@dataclass(frozen=True)
+class Answer:
+    """What a comparison says, as `compare` prints it.
+
+    forms: the tables under the names of `--format`. note: names the Runs that no row counts; empty
+    where all count. source, finished: digests of what it was made from, see `_source` and
+    `finished_digest`. files: the artifacts that belong to it.
+    """
+
+    forms: dict[str, str]
+    note: str
+    searches: list[dict[str, Any]]  # the fields of each `SearchState`, without `tracked`
+    files: list[str]
+    source: str
+    finished: str
+
+    def search_states(self) -> list[SearchState]:
+        """Return the searches of the study, as they were when the comparison was made."""
+        return [SearchState(**{**item, "state": State(item["state"])}, tracked=None)
+                for item in self.searches]  # fmt: skip
+
+
+class Found(NamedTuple):
+    """An answer, and whether it is stored with all that belongs to it."""
+
+    answer: Answer
+    is_stored: bool
+
+
+def stored_answer(reader: MlflowReader, tracked: TrackedRun) -> Answer | None:
+    """Return what is stored of a FINISHED submission of many Runs, without reading its Runs; None
+    where they must be read: see `find_answer`."""
+    finished = unchanged_digest(reader, tracked)
+    stored = _stored(reader, tracked) if finished else None
+    is_true = stored is not None and stored.finished == finished
+    return stored if stored and is_true and _has_files(reader, tracked, stored) else None
+
+
+def unchanged_digest(reader: MlflowReader, tracked: TrackedRun) -> str:
+    """Return what `finished_digest` does of a submission that has FINISHED and that no Run was
+    deleted of since: what was made with the same digest is still true. Else empty."""
+    finished = finished_digest(tracked) if tracked.status == State.FINISHED else ""
+    return "" if finished and reader.has_deleted(tracked) else finished
+
+
+def find_answer(reader: MlflowReader, submission: Submission) -> Found:
+    """Return what a submission's comparison says: what is stored where it was made from the same
+    Runs by the same code, else what is computed now."""
+    source, tracked = _source(reader, submission), submission.tracked
+    finished = finished_digest(tracked) if submission.finished else ""
+    stored = _stored(reader, tracked)
+    if stored is not None and (stored.source, stored.finished) == (source, finished):
+        return Found(stored, _has_files(reader, tracked, stored))
+    return Found(_answer(reader, submission, source, finished), False)
+
+
+def write_comparison(tracker: Tracker, submission: Submission, found: Found | None = None) -> None:
+    """Log what a comparison says, its tables as CSV and Markdown, and its plots as PNG. found: what
+    `find_answer` returns for the submission.
 
     A comparison that was made from the same figures by the same code is kept as it is: to fetch and
     draw a thousand curves takes a while.
     """
     reader, writer, run_id = tracker.reader, tracker.writer, submission.tracked.run_id
-    spec, source = comparison(submission.plan), _source(reader, submission)
-    folders = ["tables", "plots"] if spec.plots else ["tables"]
-    is_current = submission.tracked.tags.get(Tag.COMPARISON) == source
-    if is_current and all(reader.files(run_id, folder) for folder in folders):
+    said, is_stored = found or find_answer(reader, submission)
+    if is_stored:
         return
-    plots = {name: load_plot(name) for name in spec.plots}
-    always = [metric for plot in plots.values() for metric in plot.histories]
-    runs = with_curves(records(submission), reader, spec, always)
-    data, plan = ComparisonData(reader, submission, runs), submission.plan
-    text = as_markdown(data.tables, plan["question"], plan["study"], unfinished(runs, spec))
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name in ("tables", "plots"):
-            (folder / name).mkdir()
-        (folder / "tables/comparison.csv").write_text(as_csv(data.tables), encoding="utf-8")
-        (folder / "tables/comparison.md").write_text(text, encoding="utf-8")
-        for name, plot in plots.items():
-            save(plot.draw(data), folder / f"plots/{name}.png")
+        folder, text = Path(temporary), json.dumps(vars(said))
+        (folder / "tables").mkdir()
+        (folder / _FILE).write_text(text, encoding="utf-8")
+        for file, form in _TABLES.items():
+            (folder / file).write_text(f"{said.forms[form]}\n", encoding="utf-8")
+        _drawing().draw_plots(reader, submission, folder / "plots")
         writer.log_files(run_id, folder)
-    writer.describe(run_id, text)
-    writer.set_tags(run_id, {Tag.COMPARISON: source})
+    writer.describe(run_id, said.forms["markdown"])
+    writer.set_tags(run_id, {Tag.COMPARISON: _digest(text)})
 
 
-def compared_tables(
-    reader: MlflowReader, runs: Sequence[RunRecord], spec: Comparison
-) -> list[Table]:
-    """Return the compared tables. Differences are tested over the test images too, where MLflow has
-    what their Runs predicted."""
-    made = tables(runs, spec)
-    if spec.metric not in TESTED:
-        return made
-    rows = [row for table in made for d in table.differences for row in (d.first, d.second)]
-    wanted = {run.run_id for row in rows for run in row.runs if run.facts.get(Tag.TEST_IMAGES)}
-    with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        read = pool.map(partial(_read, reader), ids := sorted(filter(None, wanted)))
-        kept = {run_id: found for run_id, found in zip(ids, read, strict=True) if found}
-    return [
-        replace(table, differences=tuple(_tested(d, kept) for d in table.differences))
-        for table in made
-    ]
+def _answer(reader: MlflowReader, submission: Submission, source: str, finished: str) -> Answer:
+    forms, note = _drawing().forms_of(reader, submission)
+    searches = [{name: value for name, value in vars(item).items() if name != "tracked"}
+                for item in submission.searches]  # fmt: skip
+    return Answer(
+        forms=forms,
+        note=note,
+        searches=searches,
+        files=[*_TABLES, *(f"plots/{name}.png" for name in comparison(submission.plan).plots)],
+        source=source,
+        finished=finished,
+    )
 
 
-def _read(reader: MlflowReader, run_id: str) -> Predictions | None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = reader.download_file(run_id, PREDICTIONS, Path(folder))
-        try:
-            return read_predictions(path)
-        except ValueError as error:
-            log.warning("predictions of MLflow run %s: %s", run_id, error)
-            return None
+def _drawing() -> ModuleType:
+    """Return what makes tables and plots; a command that finds them made does not load it."""
+    return importlib.import_module("orchestrator.tracking.comparison_data")
 
 
-def _tested(difference: PairedDifference, kept: Mapping[str, Predictions]) -> PairedDifference:
-    """Return a difference with its test over images. kept: MLflow run → what it predicted."""
-    pairs: dict[int, tuple[Predictions, Predictions]] = {}
-    unkept: list[str] = []
-    rows = [{run.seed: run for run in row.runs} for row in (difference.first, difference.second)]
-    for seed in difference.seeds:
-        runs = [of_seed[seed] for of_seed in rows]
-        both = [kept.get(str(run.run_id)) for run in runs]
-        unkept += [run.name for run, found in zip(runs, both, strict=True) if found is None]
-        if both[0] is not None and both[1] is not None:
-            pairs[seed] = both[0], both[1]
-    remark, tested = "", None
+def _has_files(reader: MlflowReader, tracked: TrackedRun, stored: Answer) -> bool:
+    """Tell whether the files of a comparison are there; they may have been deleted."""
+    folders = {file.partition("/")[0] for file in stored.files}
+    there = {file for folder in folders for file in reader.files(tracked.run_id, folder)}
+    return there.issuperset(stored.files)
+
+
+def _stored(reader: MlflowReader, tracked: TrackedRun) -> Answer | None:
+    """Return what the submission's file says; None where it has none, where another version has
+    written it, or where it is damaged."""
+    digest = tracked.tags.get(Tag.COMPARISON)
+    if not digest:
+        return None
     try:
-        tested = image_test(difference.metric, pairs) if pairs else None
-    except ValueError as error:
-        remark = str(error)
-    return replace(difference, images=tested, unkept=tuple(unkept), remark=remark)
+        text = reader.text(tracked.run_id, _FILE)
+    except TrackingError as error:
+        if error.answered:
+            return None
+        raise
+    except UnicodeDecodeError:  # it is made again
+        return None
+    return Answer(**json.loads(text)) if _digest(text) == digest else None
+
+
+def _digest(text: str) -> str:
+    """Return the digest of a file and of the names of the fields that it has."""
+    return json_digest([[item.name for item in fields(Answer)], text])
 
 
 def _source(reader: MlflowReader, submission: Submission) -> str:
     """Return the digest of what a comparison is made from: the code, the plan, and every Run's
     state, last figures and artifacts. Nothing else of a Run changes once it is FINISHED."""
     runs: list[Any] = []
-    for item in submission.runs:
-        runs.append([item.state, item.run_id])
+    for item, record in zip(submission.runs, records(submission), strict=True):
+        runs.append([item.state, item.run_id, record.facts])
         if item.tracked is not None:
-            facts = [item.fact(name) for name in (Tag.EPOCHS, Tag.FIGURES)]
-            runs[-1] += [dict(item.tracked.metrics), facts, _artifacts(reader, item)]
+            facts = [item.fact(name) for name in (Tag.EPOCHS, Tag.FIGURES, Tag.PREDICTIONS)]
+            runs[-1] += [dict(item.tracked.metrics), facts, artifacts_of(reader, item)]
     return json_digest([tree_version(), submission.plan, runs])
 
 
-def _artifacts(reader: MlflowReader, item: RunState) -> list[tuple[str, str]]:
-    """Return a producer's artifacts as MLflow run and path: a reused Run's are with the original,
-    which may still be uploading them."""
-    if not item.run.artifacts or item.state != State.FINISHED or item.tracked is None:
-        return []
-    run_id = item.tracked.tags.get(Tag.REUSED_FROM, item.tracked.run_id)
-    return [(run_id, path) for path in reader.files(run_id, item.run.artifacts)]
-
-
-@dataclass(frozen=True)
-class ComparisonData:
-    """Reads what the plots of a comparison draw: from MLflow, when a plot asks for it."""
-
-    reader: MlflowReader
-    submission: Submission
-    runs: Sequence[RunRecord]
-
-    @cached_property
-    def tables(self) -> list[Table]:
-        """Return the compared rows."""
-        return compared_tables(self.reader, self.runs, comparison(self.submission.plan))
-
-    def tables_of(self, metric: str) -> list[Table]:
-        """Return the rows of another metric, over every stage of the study."""
-        spec = comparison(self.submission.plan)
-        return tables(self.runs, replace(spec, metric=metric, stages=None, reference={}))
-
-    def tsne_maps(self) -> dict[str, Pixels]:
-        """Return label and seed → the t-SNE picture after the last epoch, of the first seed with
-        one."""
-        epochs = self._epochs()
-        files = self._first_files(lambda run: f"plots/tsne_epoch{epochs[run.run_id]}.png")
-        with tempfile.TemporaryDirectory() as folder:
-            return {
-                f"{label}, seed {run.seed}": imread(
-                    self.reader.download_file(str(run.run_id), path, Path(folder))
-                )
-                for label, run, path in files
-            }
-
-    def masks(self) -> dict[str, list[MaskRow]]:
-        """Return label and seed → masks after the last epoch, of the first seed that has them."""
-        epochs, masks = self._epochs(), {}
-        with tempfile.TemporaryDirectory() as folder:
-            for label, run, path in self._first_files(lambda run: f"masks/{LAST_MASKS}"):
-                file = self.reader.download_file(str(run.run_id), path, Path(folder))
-                with np.load(file, allow_pickle=False) as arrays:
-                    rows = mask_rows(int(epochs[run.run_id]), dict(arrays))
-                masks[f"{label}, seed {run.seed}"] = rows
-        return masks
-
-    def produced_pictures(self, images: Sequence[str]) -> dict[str, dict[str, Pixels]]:
-        """Return the label of a producer → name of an image → its picture, where the producer has
-        made one."""
-        produced: dict[str, dict[str, Pixels]] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for item in self.submission.runs:
-                names = {f"{item.run.artifacts}/{name}.png": name for name in images}
-                pictures = {
-                    names[path]: imread(self.reader.download_file(run_id, path, Path(folder)))
-                    for run_id, path in _artifacts(self.reader, item)
-                    if path in names
-                }
-                if pictures:
-                    produced[item.run.label] = pictures
-        return produced
-
-    def _epochs(self) -> dict[str | None, str]:
-        """MLflow run → number of epochs that it was trained for."""
-        return {item.run_id: item.fact(Tag.EPOCHS) for item in self.submission.runs}
-
-    def _first_files(
-        self, path_of: Callable[[RunRecord], str]
-    ) -> Iterator[tuple[str, RunRecord, str]]:
-        """Yield of every compared row the first Run that has the file: label, Run, path."""
-        for row in (row for table in self.tables for row in table.rows):
-            for run in row.runs:
-                path = path_of(run)
-                if path in self.reader.files(str(run.run_id), path.partition("/")[0]):
-                    yield row.label, run, path
-                    break
+def finished_digest(tracked: TrackedRun) -> str:
+    """Return the digest that stands for the code, the plan and every Run of a submission whose Runs
+    have all FINISHED: see `store_finished`. Empty where there is none."""
+    parts: Mapping[str, str] = tracked.tags
+    names = (Tag.FINISHED, Tag.PLAN_VERSION, Tag.PLAN)
+    if not parts.get(Tag.FINISHED):
+        return ""
+    return json_digest([tree_version(), *(parts.get(name, "") for name in names)])

@@ -5,47 +5,21 @@ may raise TrackingError; the caller decides when to try again.
 """
 
 import json
-import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
-from mlflow.entities import Run as MlflowRun
-from mlflow.entities import ViewType
-from mlflow.exceptions import MlflowException
-
-from orchestrator.config.errors import UserError
-from orchestrator.config.mlflow_settings import bypass_proxies, innermost, through_proxy
 from orchestrator.planning.plan import UnknownPlan
+from orchestrator.rest.mlflow_api import NOT_FOUND, MlflowApi, client_errors
+from orchestrator.rest.mlflow_api import TrackingError as TrackingError  # raised by every call
+from orchestrator.rest.mlflow_artifacts import Artifacts
 from orchestrator.tracking.tags import PARENT_RUN, PREFIX, Kind, Tag, from_mlflow, owner_of
 
 OPEN = ("SCHEDULED", "RUNNING")  # the statuses of a run that has not ended
 PAGE = 1000  # entries in one call
 _FEW = 20  # submissions in one call: the one that is looked for is mostly the first
-# one short try: with MLflow's own retries a dead server blocks a call for four minutes
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to our JSON
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-_LOGIN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")  # 401 and 403
-_HOW_TO_LOG_IN = "put user and password into ~/.mlflow/credentials"
-_REFUSALS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST")
-
-
-class TrackingError(UserError):
-    """MLflow did not answer, or refused (then `answered`); one line."""
-
-    def __init__(self, message: str, answered: bool = False) -> None:
-        super().__init__(message)
-        self.answered = answered
 
 
 @dataclass(frozen=True)
@@ -59,61 +33,43 @@ class TrackedRun:
     experiment_id: str
 
 
-@contextmanager
-def mlflow_errors() -> Iterator[None]:
-    """Turn what MLflow's client raises within it into TrackingError."""
-    try:
-        yield
-    except (MlflowException, requests.RequestException) as error:
-        code = error.error_code if isinstance(error, MlflowException) else ""
-        failed = (e for e in _causes(error) if isinstance(e, requests.RequestException))
-        unanswered = next((e for e in failed if e.request is not None), None)
-        message = " ".join(str(error).split())[:300]
-        if unanswered is not None and unanswered.request is not None:
-            where = through_proxy(str(unanswered.request.url))
-            message = f"no answer{where}: {innermost(unanswered)}"
-        elif code in _LOGIN:
-            message = f"the login is refused ({message}): {_HOW_TO_LOG_IN}"
-        raise TrackingError(message, code in (*_REFUSALS, *_LOGIN)) from error
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those that it was raised from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 class MlflowConnection:
     """A connection to one MLflow server, shared by what reads and what writes."""
 
     def __init__(self, uri: str) -> None:
-        os.environ.update(_ENVIRONMENT)
-        bypass_proxies()
-        os.environ.pop("MLFLOW_RUN_ID", None)  # set by a parent process for a run that is not ours
-        self.uri = uri
-        self.client = MlflowClient(tracking_uri=uri)
+        self.api = MlflowApi(uri)
+        self.artifacts = Artifacts(self.api)
+
+    def experiment(self, study: str) -> dict[str, Any] | None:
+        """Return a study's experiment, also a deleted one; None where there is none."""
+        try:
+            answer = self.api.get("experiments/get-by-name", experiment_name=study)
+        except TrackingError as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+        return dict(answer["experiment"])
 
 
 class MlflowReader:
     """Reads runs, metrics and artifacts."""
 
     def __init__(self, connection: MlflowConnection) -> None:
-        self._client, self._uri = connection.client, connection.uri
+        self._connection, self._api = connection, connection.api
+        self._artifacts = connection.artifacts
 
     # --- runs ----------------------------------------------------------------------------------
 
     def run(self, run_id: str) -> TrackedRun:
         """Return one run. Raises TrackingError where there is none."""
-        with mlflow_errors():
-            return _tracked(self._client.get_run(run_id))
+        return self._tracked(self._api.get("runs/get", run_id=run_id)["run"])
 
     def newest_submissions(self, home: str) -> dict[str, dict[str, TrackedRun]]:
         """Return study → home that it belongs to → that home's newest submission of the study, the
         newest study first, in two calls. home: as in `owner_of`."""
-        with mlflow_errors():
-            experiments = self._client.search_experiments(order_by=["creation_time DESC"])
-        studies = {item.experiment_id: item.name for item in experiments}
+        newest_first = {"order_by": ["creation_time DESC"], "max_results": PAGE}
+        experiments = self._entries("experiments/search", "experiments", newest_first)
+        studies = {str(item["experiment_id"]): str(item["name"]) for item in experiments}
         query = _has_kind(Kind.SUBMISSION)
         submissions = self._search(list(studies), query, "attributes.start_time ASC")
         newest: dict[str, dict[str, TrackedRun]] = {}
@@ -140,13 +96,28 @@ class MlflowReader:
     def failed_opening(self, study: str, home: str) -> TrackedRun | None:
         """Return the newest job of a home's study whose driver failed before it had a plan; None
         where the home has a newer submission. A job's id begins with the study and its time."""
-        query = f"{_has_kind(Kind.OPENING)} and attributes.status = 'FAILED'"
-        runs = self._submissions(study, query)
+        runs = self._submissions(study, _FAILED_OPENING)
         failed = next((run for run in runs if owner_of(run.tags, home) == home), None)
-        newest = self.newest_submission(study, home)
-        if failed is None or newest is None:
-            return failed
-        return failed if failed.tags[Tag.JOB] > newest.tags.get(Tag.JOB, "") else None
+        newest = self.newest_submission(study, home) if failed else None
+        return failed if failed and _is_newer(failed, newest) else None
+
+    def failed_openings(
+        self, home: str, newest: Mapping[str, Mapping[str, TrackedRun]]
+    ) -> dict[str, TrackedRun]:
+        """Return study → what `failed_opening` returns, of all studies in one call. newest: as
+        `newest_submissions` returns it."""
+        studies = {
+            run.experiment_id: study for study, runs in newest.items() for run in runs.values()
+        }
+        failed = {}
+        if studies:
+            order = "attributes.start_time ASC"
+            for run in self._search(list(studies), _FAILED_OPENING, order):
+                study = studies[run.experiment_id]
+                own = owner_of(run.tags, home) == home
+                if own and _is_newer(run, newest[study].get(home)):
+                    failed[study] = run
+        return failed
 
     def submissions(self, study: str, kind: Kind = Kind.SUBMISSION) -> list[TrackedRun]:
         """Return all submissions of a study, of any home, newest first. kind: OPENING before they
@@ -154,11 +125,10 @@ class MlflowReader:
         return list(self._submissions(study, _has_kind(kind)))
 
     def _submissions(self, study: str, query: str) -> Iterator[TrackedRun]:
-        with mlflow_errors():
-            experiment = self._client.get_experiment_by_name(study)
+        experiment = self._connection.experiment(study)
         if experiment is not None:
             newest_first = "attributes.start_time DESC"
-            yield from self._pages([experiment.experiment_id], query, _FEW, newest_first)
+            yield from self._pages([experiment["experiment_id"]], query, _FEW, newest_first)
 
     def children(self, parent: TrackedRun) -> list[TrackedRun]:
         """Return the Runs and searches of a submission, or the trials of a search."""
@@ -173,38 +143,59 @@ class MlflowReader:
 
     def has_deleted(self, submission: TrackedRun) -> bool:
         """Tell whether one of a submission's Runs was deleted in MLflow."""
-        query = _has_parent(submission)
-        with mlflow_errors():
-            deleted = self._client.search_runs(
-                [submission.experiment_id], query, ViewType.DELETED_ONLY, 1
-            )
-        return bool(deleted)
+        answer = self._api.post(
+            "runs/search",
+            experiment_ids=[submission.experiment_id],
+            filter=_has_parent(submission),
+            run_view_type="DELETED_ONLY",
+            max_results=1,
+        )
+        return bool(answer.get("runs"))
 
-    def _search(self, experiments: list[str], query: str, *order: str) -> list[TrackedRun]:
+    def _search(self, experiments: Sequence[str], query: str, *order: str) -> list[TrackedRun]:
         return list(self._pages(experiments, query, PAGE, *order))
 
     def _pages(
-        self, experiments: list[str], query: str, size: int, *order: str
+        self, experiments: Sequence[str], query: str, size: int, *order: str
     ) -> Iterator[TrackedRun]:
         """Yield runs; the next page is asked for when it is needed. size: runs of a page."""
-        token = None
+        request = {"experiment_ids": list(experiments), "filter": query, "max_results": size}
+        found = self._entries("runs/search", "runs", request | {"order_by": list(order)})
+        return map(self._tracked, found)
+
+    def _entries(
+        self, endpoint: str, name: str, request: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the entries of an answer that comes in pages. name: of their list."""
+        token: dict[str, str] = {}
         while True:
-            with mlflow_errors():
-                page = self._client.search_runs(
-                    experiments, query, max_results=size, order_by=list(order), page_token=token
-                )
-            yield from map(_tracked, page)
-            token = page.token
-            if not token:
+            answer = self._api.post(endpoint, **request, **token)
+            yield from answer.get(name, ())
+            if not answer.get("next_page_token"):
                 return
+            token = {"page_token": str(answer["next_page_token"])}
+
+    def _tracked(self, run: Mapping[str, Any]) -> TrackedRun:
+        """Return a run as MLflow's API describes it. It leaves out what is empty."""
+        info, data = run["info"], run.get("data", {})
+        run_id = str(info["run_id"])
+        self._artifacts.knows(run_id, str(info.get("artifact_uri", "")))
+        return TrackedRun(
+            run_id,
+            str(info["status"]),
+            from_mlflow({item["key"]: item.get("value", "") for item in data.get("tags", ())}),
+            # `NaN` and `Infinity` are texts
+            {item["key"]: float(item.get("value", 0)) for item in data.get("metrics", ())},
+            str(info["experiment_id"]),
+        )
 
     # --- metrics -------------------------------------------------------------------------------
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Return (epoch, value), one an epoch, ascending."""
-        with mlflow_errors():
-            points = self._client.get_metric_history(run_id, metric)
-        return sorted({int(point.step): float(point.value) for point in points}.items())
+        answer = self._api.get("metrics/get-history", run_id=run_id, metric_key=metric)
+        points = answer.get("metrics", ())
+        return sorted({int(p.get("step", 0)): float(p.get("value", 0)) for p in points}.items())
 
     def last_epoch(self, run_id: str, metric: str) -> int:
         """Return the last epoch of a metric that MLflow has; 0 when it has none."""
@@ -229,31 +220,29 @@ class MlflowReader:
     def text(self, run_id: str, file: str) -> str:
         """Return a text artifact of a run. Raises TrackingError where it is not there."""
         with tempfile.TemporaryDirectory() as folder:
-            return self.download_file(run_id, file, Path(folder)).read_text(encoding="utf-8")
+            return self._artifacts.content(run_id, file, Path(folder)).decode()
 
     def files(self, run_id: str, folder: str) -> list[str]:
         """Return paths of a run's artifacts in a folder; none where there is no such folder."""
-        with mlflow_errors():
-            return [item.path for item in self._client.list_artifacts(run_id, folder)]
+        return self._artifacts.files(run_id, folder)
 
     def download(self, run_id: str, path: str, into: Path) -> Path:
         """Download a folder of artifacts of a run; an empty one where there is none."""
-        with mlflow_errors():
-            if not self.files(run_id, path):
-                return into
-            return Path(self._client.download_artifacts(run_id, path, str(into)))
+        self._artifacts.download_folder(run_id, path, into)
+        return into / path if (into / path).is_dir() else into
 
     def download_file(self, run_id: str, path: str, into: Path) -> Path:
         """Download one artifact of a run. Raises TrackingError where it is not there."""
-        with mlflow_errors():
-            return Path(self._client.download_artifacts(run_id, path, str(into)))
+        return self._artifacts.download_file(run_id, path, into)
 
     def download_model(self, uri: str, into: Path) -> Path:
         """Download a logged model's own files, without MLflow's description of it."""
-        with mlflow_errors():
-            model = self._client.get_logged_model(uri.removeprefix("models:/"))
-            address = model.artifact_location
-            path = Path(download_artifacts(address, dst_path=str(into), tracking_uri=self._uri))
+        with client_errors():
+            from mlflow.artifacts import download_artifacts  # takes seconds
+
+            model = self._api.client.get_logged_model(uri.removeprefix("models:/"))
+            address, server = model.artifact_location, self._api.uri
+            path = Path(download_artifacts(address, dst_path=str(into), tracking_uri=server))
         inner = [item for item in path.glob("data/*") if item.is_dir()]
         return inner[0] if inner else path
 
@@ -266,11 +255,10 @@ def _has_parent(parent: TrackedRun) -> str:
     return f"tags.`{PARENT_RUN}` = '{parent.run_id}'"
 
 
-def _tracked(run: MlflowRun) -> TrackedRun:
-    return TrackedRun(
-        run.info.run_id,
-        run.info.status,
-        from_mlflow(run.data.tags),
-        dict(run.data.metrics),
-        run.info.experiment_id,
-    )
+_FAILED_OPENING = f"{_has_kind(Kind.OPENING)} and attributes.status = 'FAILED'"
+
+
+def _is_newer(opening: TrackedRun, submission: TrackedRun | None) -> bool:
+    """Tell whether a job is newer than that of a submission. A job's id begins with the study and
+    its time."""
+    return submission is None or opening.tags[Tag.JOB] > submission.tags.get(Tag.JOB, "")

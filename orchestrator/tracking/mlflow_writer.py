@@ -4,36 +4,34 @@ Any call may raise TrackingError; the caller decides when to try again.
 """
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import mlflow
-import numpy as np
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
-from mlflow.models import Model
-from mlflow.models.signature import ModelSignature
-from mlflow.types.schema import Schema, TensorSpec
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.reporting.comparison import State
+from orchestrator.rest.mlflow_api import client_errors
 from orchestrator.tracking.mlflow_client import (
     OPEN,
     PAGE,
     MlflowConnection,
     MlflowReader,
     TrackedRun,
-    mlflow_errors,
 )
 from orchestrator.tracking.tags import DESCRIPTION, EXPERIMENT_KIND, PARENT_RUN, Tag, to_mlflow
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
 
 _MODEL_REQUIREMENTS = (
     "torch torchvision numpy pandas pillow tifffile imagecodecs pydantic scikit-learn".split()
 )
 # MLflow takes no longer ones
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 5000
+_MOST = 100  # parameters or tags in one call
 
 
 @dataclass(frozen=True)
@@ -51,19 +49,20 @@ class MlflowWriter:
     """Writes experiments, runs, metrics and artifacts."""
 
     def __init__(self, connection: MlflowConnection) -> None:
-        self._client = connection.client
+        self._connection, self._api = connection, connection.api
 
     def experiment(self, study: str) -> str:
         """Return the experiment's id; it is created when there is none, restored when deleted."""
-        with mlflow_errors():
-            experiment = self._client.get_experiment_by_name(study)
-            if experiment is not None:
-                if experiment.lifecycle_stage == "deleted":
-                    self._client.restore_experiment(experiment.experiment_id)
-                return str(experiment.experiment_id)
+        experiment = self._connection.experiment(study)
+        if experiment is None:
             # the UI opens on training metrics, not on traces of language models
-            tags = {EXPERIMENT_KIND: "custom_model_development"}
-            return str(self._client.create_experiment(study, tags=tags))
+            tags = _entries({EXPERIMENT_KIND: "custom_model_development"})
+            answer = self._api.post("experiments/create", name=study, tags=tags)
+            return str(answer["experiment_id"])
+        number = str(experiment["experiment_id"])
+        if experiment.get("lifecycle_stage") == "deleted":
+            self._api.post("experiments/restore", experiment_id=number)
+        return number
 
     def create_run(
         self, experiment_id: str, name: str, tags: Mapping[str, str], parent: str | None = None
@@ -72,21 +71,25 @@ class MlflowWriter:
         all_tags = to_mlflow(tags)
         if parent is not None:
             all_tags[PARENT_RUN] = parent
-        with mlflow_errors():
-            run = self._client.create_run(experiment_id, tags=all_tags, run_name=name)
-            return str(run.info.run_id)
+        answer = self._api.post(
+            "runs/create",
+            experiment_id=experiment_id,
+            user_id="unknown",  # as MLflow's own client writes
+            run_name=name,
+            start_time=_now(),
+            tags=_entries(all_tags),
+        )
+        return str(answer["run"]["info"]["run_id"])
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Log every value of a nested mapping, under a dotted key."""
-        entries = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in _flat(params).items()]
-        with mlflow_errors():
-            self._client.log_batch(run_id, params=entries)
+        flat = {key: str(value)[:_PARAM_LENGTH] for key, value in _flat(params).items()}
+        self._log(run_id, "params", _entries(flat), _MOST)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of ours, given without `orchestrator.`."""
-        entries = [RunTag(name, value[:_TAG_LENGTH]) for name, value in to_mlflow(tags).items()]
-        with mlflow_errors():
-            self._client.log_batch(run_id, tags=entries)
+        short = {name: value[:_TAG_LENGTH] for name, value in to_mlflow(tags).items()}
+        self._log(run_id, "tags", _entries(short), _MOST)
 
     def log_epochs(
         self, run_id: str, epochs: Sequence[Mapping[str, float]], stamps: dict[int, int]
@@ -96,30 +99,36 @@ class MlflowWriter:
         stamps: epoch → time in ms, filled here. A call without an answer may have been carried out,
         so it is sent again with the same stamps: MLflow then keeps each metric once.
         """
-        now = int(time.time() * 1000)
+        now = _now()
         metrics = [
-            Metric(name, float(value), stamps.setdefault(epoch, now), epoch)
+            {
+                "key": name,
+                "value": _number(float(value)),
+                "timestamp": stamps.setdefault(epoch, now),
+                "step": epoch,
+            }
             for entry in epochs
             for epoch in [int(entry["epoch"])]
             for name, value in entry.items()
             if name != "epoch"
         ]
-        with mlflow_errors():
-            for start in range(0, len(metrics), PAGE):
-                self._client.log_batch(run_id, metrics=metrics[start : start + PAGE])
+        self._log(run_id, "metrics", metrics, PAGE)
+
+    def _log(self, run_id: str, kind: str, entries: Sequence[Any], most: int) -> None:
+        """kind: `params`, `tags` or `metrics`. most: how many one call may hold."""
+        for start in range(0, len(entries), most):
+            part: dict[str, Any] = {kind: entries[start : start + most]}
+            self._api.post("runs/log-batch", run_id=run_id, **part)
 
     def describe(self, run_id: str, markdown: str) -> None:
         """Set the text that MLflow shows with a run."""
-        with mlflow_errors():
-            self._client.set_tag(run_id, DESCRIPTION, markdown[:_TAG_LENGTH])
+        text = markdown[:_TAG_LENGTH]
+        self._api.post("runs/set-tag", run_id=run_id, key=DESCRIPTION, value=text)
 
     def set_status(self, run_id: str, status: str) -> None:
         """Set MLflow's status. status: SCHEDULED, RUNNING, FINISHED, FAILED or KILLED."""
-        with mlflow_errors():
-            if status in OPEN:
-                self._client.update_run(run_id, status=str(status))
-            else:
-                self._client.set_terminated(run_id, status=str(status))
+        ended = {} if status in OPEN else {"end_time": _now()}
+        self._api.post("runs/update", run_id=run_id, status=str(status), **ended)
 
     def kill_if_open(self, run: TrackedRun, reason: str) -> None:
         """Set a run that has not ended to KILLED, with the reason."""
@@ -129,36 +138,37 @@ class MlflowWriter:
 
     def log_text(self, run_id: str, text: str, file: str) -> None:
         """Log a text as an artifact."""
-        with mlflow_errors():
-            self._client.log_text(run_id, text, file)
+        self._connection.artifacts.upload_text(run_id, text, file)
 
     def log_files(self, run_id: str, folder: Path, into: str | None = None) -> None:
         """Log every file below a folder as an artifact, under the same names."""
-        with mlflow_errors():
-            self._client.log_artifacts(run_id, str(folder), into)
+        self._connection.artifacts.upload(run_id, folder, into)
 
 
 class ModelUploader:
-    """Logs checkpoints as models of their runs."""
+    """Logs checkpoints as models of their runs, with MLflow's own client: it takes seconds to load,
+    and is loaded with the first model."""
 
     def __init__(self, connection: MlflowConnection) -> None:
-        self._client = connection.client
+        self._api = connection.api
 
     def log(self, run: TrackedRun, files: ModelFiles) -> str:
         """Log a checkpoint as a model of its run, unless it is there. Returns `models:/...`."""
         logged = self._logged(run, files.name)
         if logged is not None:
             return logged
-        with mlflow_errors(), tempfile.TemporaryDirectory() as temporary:
-            model = self._client.create_logged_model(
+        with client_errors(), tempfile.TemporaryDirectory() as temporary:
+            from mlflow.entities import LoggedModelOutput
+            from mlflow.models import Model
+
+            client = self._api.client
+            model = client.create_logged_model(
                 run.experiment_id,
                 name=files.name,
                 source_run_id=run.run_id,
                 tags=to_mlflow(files.facts),
             )
-            self._client.log_outputs(
-                run.run_id, [LoggedModelOutput(model.model_id, step=files.epoch)]
-            )
+            client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=files.epoch)])
             folder = files.folder
             if files.code is not None:
                 folder = Path(temporary) / "model"
@@ -169,15 +179,17 @@ class ModelUploader:
                     model_id=model.model_id,
                 )
                 _save_pyfunc(files, folder, description)
-            self._client.log_model_artifacts(model.model_id, str(folder))
-            self._client.finalize_logged_model(model.model_id, "READY")
+            client.log_model_artifacts(model.model_id, str(folder))
+            client.finalize_logged_model(model.model_id, "READY")
             return f"models:/{model.model_id}"
 
     def _logged(self, run: TrackedRun, name: str) -> str | None:
         """Return the run's model of a name, if it is whole; what a dead process left of it is
         removed."""
-        with mlflow_errors():
-            models = self._client.search_logged_models(
+        with client_errors():
+            from mlflow.entities import LoggedModelStatus
+
+            models = self._api.client.search_logged_models(
                 [run.experiment_id],
                 filter_string=f"name = '{name}' AND source_run_id = '{run.run_id}'",
             )
@@ -186,7 +198,7 @@ class ModelUploader:
                 if model.status == LoggedModelStatus.READY:
                     uri = f"models:/{model.model_id}"
                 else:
-                    self._client.delete_logged_model(model.model_id)
+                    self._api.client.delete_logged_model(model.model_id)
             return uri
 
 
@@ -201,9 +213,14 @@ class Tracker:
         self.models = ModelUploader(self.connection)
 
 
-def _save_pyfunc(files: ModelFiles, into: Path, description: Model) -> None:
+def _save_pyfunc(files: ModelFiles, into: Path, description: "Model") -> None:
     """Write a model that takes images, (N, H, W, 3) uint8 or other channels, and loads itself with
     its own code."""
+    import mlflow
+    import numpy as np
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
     described = json.loads((files.folder / "model.json").read_text(encoding="utf-8"))
     channels = described.get("reading", {}).get("channels", 3)
     kind = "uint8" if channels == 3 else "float32"
@@ -227,3 +244,20 @@ def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def _entries(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags or parameters as MLflow's API takes them."""
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _number(value: float) -> float | str:
+    """Return a value as JSON can hold it: those that are not finite are texts."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _now() -> int:
+    """Return the time in ms."""
+    return int(time.time() * 1000)

@@ -3,6 +3,7 @@
 What MLflow has already is not sent again.
 """
 
+import importlib
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import trainables
-from orchestrator.drawing.style import save
+from orchestrator.drawing.render_process import RenderProcess
 from orchestrator.planning.run import Run
-from orchestrator.plots.curves import run_curves
-from orchestrator.reporting.predictions import read_predictions
+from orchestrator.plots.contract import save_curves
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from orchestrator.storage.manifest import MANIFEST, verified_file
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import ModelFiles, Tracker
-from orchestrator.tracking.render_process import RenderProcess
 from orchestrator.tracking.tags import Kind, Tag, current_names
 from trainables.engine.early_stopping import best_epoch
 from trainables.metrics import metric_of
@@ -132,8 +131,10 @@ class Publisher:
         path = verified_file(self.store.run(run.key).path / PREDICTIONS)
         if path is None:
             return
+        # it loads numpy, which commands that only look need not
+        reading = importlib.import_module("orchestrator.reporting.predictions")
         try:
-            predictions = read_predictions(path)
+            predictions = reading.read_predictions(path)
         except ValueError as error:
             log.warning("%s: no figures of single images: %s", run.name, error)
             return
@@ -165,8 +166,7 @@ class Publisher:
                 if name != "epoch":
                     series.setdefault(name, []).append((int(entry["epoch"]), float(value)))
         with tempfile.TemporaryDirectory() as folder:
-            for name, figure in run_curves(series, best).items():
-                save(figure, Path(folder) / f"{name}.png")
+            save_curves(series, best, Path(folder))
             self.tracker.writer.log_files(tracked.run_id, Path(folder), "plots")
 
     def _model(self, run: Run, tracked: TrackedRun, name: str, epoch: int) -> str:

@@ -5,13 +5,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from orchestrator.config.errors import Refused
-from orchestrator.planning.plan import UnknownPlan, from_plain, json_digest
+from orchestrator.planning.plan import from_plain, json_digest
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import Comparison, RunRecord, State
 from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun, TrackingError
@@ -20,7 +19,7 @@ from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of, ow
 
 log = logging.getLogger(__name__)
 _FINISHED, _MANY = "finished.json", 100  # see `store_finished`
-_CALLS_AT_ONCE, _MOST_NAMES = 8, 8  # one call a curve; names of Runs in an error
+_CALLS_AT_ONCE = 8  # one call a curve
 _FACTS = (Tag.PRECISION, Tag.DEVICE, Tag.TORCH, Tag.WORKERS, Tag.RESUMED_WITH, Tag.TEST_IMAGES)
 
 
@@ -105,14 +104,18 @@ def newest(reader: MlflowReader, study: str, home: str) -> Submission | None:
     return load(reader, submission) if submission else None
 
 
-def newest_of_any(reader: MlflowReader, study: str, home: str) -> tuple[Submission | None, str]:
+def find_newest(reader: MlflowReader, study: str, home: str) -> tuple[TrackedRun | None, str]:
     """Return a home's newest submission of a study, or the newest one of others where the home has
     none; and, of others, whose it is."""
-    own = newest(reader, study, home)
+    own = reader.newest_submission(study, home)
     others = [] if own else reader.submissions(study)
-    if not others:
-        return own, ""
-    return load(reader, others[0]), owner_of(others[0].tags, home)
+    return (others[0], owner_of(others[0].tags, home)) if others else (own, "")
+
+
+def newest_of_any(reader: MlflowReader, study: str, home: str) -> tuple[Submission | None, str]:
+    """Return what `find_newest` does, with the submission's Runs."""
+    tracked, owner = find_newest(reader, study, home)
+    return load(reader, tracked) if tracked else None, owner
 
 
 def load(
@@ -128,22 +131,23 @@ def load(
     return Submission(submission, plan, runs, search_states(plan, children, runs))
 
 
-def store_finished(writer: MlflowWriter, submission: Submission) -> None:
+def store_finished(writer: MlflowWriter, submission: Submission) -> Submission:
     """Store how the Runs and searches of a submission ended, once all have FINISHED: one file
-    beside its plan.
+    beside its plan. Returns the submission with the tag that says so.
 
     Nothing of them changes any more, and MLflow needs seconds to find a thousand Runs. A Run that
     is deleted in MLflow is noticed, but not what `mlflow gc` has removed.
     """
-    tracked = [item.tracked for item in submission.runs]
-    tracked += [item.tracked for item in submission.searches]
-    by_id = {run.run_id: dict(vars(run)) for run in tracked if run is not None}
+    children = [item.tracked for item in submission.runs]
+    children += [item.tracked for item in submission.searches]
+    by_id = {run.run_id: dict(vars(run)) for run in children if run is not None}
     if len(by_id) < _MANY or not submission.finished:
-        return
+        return submission
     text = json.dumps(list(by_id.values()))
-    run_id = submission.tracked.run_id
-    writer.log_text(run_id, text, _FINISHED)
-    writer.set_tags(run_id, {Tag.FINISHED: _digest(text)})
+    tracked, tags = submission.tracked, {str(Tag.FINISHED): _digest(text)}
+    writer.log_text(tracked.run_id, text, _FINISHED)
+    writer.set_tags(tracked.run_id, tags)
+    return replace(submission, tracked=replace(tracked, tags={**tracked.tags, **tags}))
 
 
 def _stored_finished(reader: MlflowReader, submission: TrackedRun) -> list[TrackedRun] | None:
@@ -268,6 +272,15 @@ def records(submission: Submission) -> list[RunRecord]:
     ]
 
 
+def artifacts_of(reader: MlflowReader, item: RunState) -> list[tuple[str, str]]:
+    """Return a producer's artifacts as MLflow run and path: a reused Run's are with the original,
+    which may still be uploading them."""
+    if not item.run.artifacts or item.state != State.FINISHED or item.tracked is None:
+        return []
+    run_id = item.tracked.tags.get(Tag.REUSED_FROM, item.tracked.run_id)
+    return [(run_id, path) for path in reader.files(run_id, item.run.artifacts)]
+
+
 def with_curves(
     runs: Iterable[RunRecord], reader: MlflowReader, spec: Comparison, always: Iterable[str]
 ) -> list[RunRecord]:
@@ -284,67 +297,3 @@ def with_curves(
 
     with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
         return list(pool.map(with_curve, runs))
-
-
-class Named(NamedTuple):
-    """A Run or a trial under the names by which a command asks for it."""
-
-    label: str
-    seed: str
-    key: str
-    run_id: str | None
-
-
-def find_run(reader: MlflowReader, name: str, home: str) -> tuple[str, str | None]:
-    """Return key and MLflow run of a Run or a trial: of the home's newest submissions, else of
-    those of others.
-
-    name: `study/label/seed`, the beginning of a key, or an MLflow run's id; home: the home's name.
-    Raises Refused where no Run or several have that name.
-    """
-    if "/" in name:
-        return _find_by_label(reader, name, home)
-    ids: dict[str, str | None] = {}  # key → MLflow run
-    newest_ones = reader.newest_submissions(home).values()
-    own = [by_home[home] for by_home in newest_ones if home in by_home]
-    others = [run for by_home in newest_ones for owner, run in by_home.items() if owner != home]
-    for tracked in (*own, *others):
-        try:
-            runs = _named(reader, load(reader, tracked))
-        except UnknownPlan as error:
-            log.warning("%s", error)
-            continue
-        for item in runs:
-            if name and (item.key.startswith(name) or item.run_id == name):
-                ids[item.key] = ids.get(item.key) or item.run_id
-    if len(ids) > 1:
-        raise Refused(f"{name} is the beginning of several keys: {', '.join(ids)}", 1)
-    if not ids:
-        raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
-    return next(iter(ids.items()))
-
-
-def _find_by_label(reader: MlflowReader, name: str, home: str) -> tuple[str, str | None]:
-    study, _, rest = name.partition("/")
-    label, _, seed = rest.rpartition("/")
-    submission, _ = newest_of_any(reader, study, home)
-    runs = _named(reader, submission) if submission else []
-    same = {item.key: item for item in runs if (item.label, item.seed) == (label, seed)}
-    if not same:
-        names = ", ".join(f"{study}/{item.label}/{item.seed}" for item in runs[:_MOST_NAMES])
-        raise Refused(f"no Run {name}" + (f" (such as {names})" if names else ""), 1)
-    if len(same) > 1:  # a version that did not tell alike values apart has submitted it
-        raise Refused(f"several Runs are called {name}: give a key ({', '.join(same)})", 1)
-    ((key, item),) = same.items()
-    return key, item.run_id
-
-
-def _named(reader: MlflowReader, submission: Submission) -> list[Named]:
-    """Return the Runs of a submission, then the trials of its searches."""
-    runs = [Named(i.run.label, str(i.run.seed), i.run.key, i.run_id) for i in submission.runs]
-    searches = [item.tracked for item in submission.searches if item.tracked is not None]
-    for trial in (trial for search in searches for trial in reader.children(search)):
-        tags = trial.tags
-        named = Named(tags[Tag.LABEL], tags[Tag.SEED], tags[Tag.RUN_KEY], trial.run_id)
-        runs.append(named)
-    return runs

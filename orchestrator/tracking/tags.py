@@ -46,7 +46,7 @@ class Tag(StrEnum):
         "data_remarks"  # of its data sets: warnings, what was passed over; data.json has all
     )
     AT_ONCE = "at_once"  # how many of its Runs the cluster holds at once
-    COMPARISON = "comparison_digest"  # digest of what the stored comparison was made from
+    COMPARISON = "comparison_digest"  # digest of answer.json, which names what it was made from
     FINISHED = "finished_digest"  # digest of finished.json, once every Run has finished
     # of a search
     SEARCH_KEY = "search_key"  # the search's key in the store

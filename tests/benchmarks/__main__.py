@@ -1,6 +1,7 @@
 """All that is measured on one machine, as one table.
 
-    python -m tests.benchmarks [training] [inputs] [around] [trials] [commands] [scale] [maps]
+    python -m tests.benchmarks [training] [inputs] [around] [trials] [commands] [light]
+        [scale] [maps]
 
 Beside it, with a table of their own: `tests.benchmarks.byol`, `.segment`, `.sam`, `.recipe` and
 `.mlflow_away`.
@@ -11,7 +12,7 @@ import importlib
 
 from tests.benchmarks.turns import machine, table
 
-PARTS = ("training", "inputs", "around", "trials", "commands", "scale", "maps")
+PARTS = ("training", "inputs", "around", "trials", "commands", "light", "scale", "maps")
 
 
 def main() -> None:

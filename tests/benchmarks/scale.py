@@ -1,19 +1,23 @@
 """How long do plan, status and compare take where there are many Runs? 1,000 and 10,000 finished
 ones, written straight into MLflow's database as the product has them."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import tempfile
+import time
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
 
 from orchestrator.config.study_loader import read
 from orchestrator.driver.submission import close_submission
 from orchestrator.planning.plan import to_plain
 from orchestrator.planning.prepare import prepare
+from orchestrator.planning.run import Run
 from orchestrator.storage.home import Home
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -23,6 +27,14 @@ from tests.integration.command import Command
 
 RATES, MANY = 100, (1_000, 10_000)
 ANEW = 1_000  # Runs at most of which every figure is drawn in every turn
+_COLUMNS = {  # of MLflow's tables that hold a run
+    "runs": "run_uuid name source_type source_name entry_point_name user_id status start_time "
+    "end_time source_version lifecycle_stage artifact_uri experiment_id",
+    "tags": "key value run_uuid",
+    "params": "key value run_uuid",
+    "metrics": "key value timestamp step is_nan run_uuid",
+    "latest_metrics": "key value timestamp step is_nan run_uuid",
+}
 FACTS = {  # what the product says of a Run beside what it is
     "attempt": "1", "best_epoch": "1", "epochs": "1", "opened": "true", "maps": "plots/",
     "plots": "plots/", "code_version": "c" * 16, "dataset": "d" * 16, "trainable": "classify",
@@ -71,7 +83,7 @@ def _measure(command: Command, count: int, turns: int) -> list[Line]:
         others["`compare` when a figure has changed"] = anew
     found = seconds(timed | others, turns)
     names = {name: f"`{name}`" for name in works} | {name: name for name in others}
-    goals = {"status": "≤ 5 s", "compare": "≤ 5 s"}
+    goals = {"status": "≤ 1 s", "compare": "≤ 1 s"}
     return [
         Line(f"{said}, {count:,} Runs", shown(found[name]), goals.get(name, ""), turns)
         for name, said in names.items()
@@ -84,8 +96,10 @@ def _study(folder: Path, count: int) -> str:
     config = {"dataset": "digits", "epochs": 1}
     stage = {"trainable": "classify", "config": config,
              "grid": {"lr": [0.001 * (k + 1) for k in range(RATES)]}}  # fmt: skip
+    plots = ["bars", "curves", "loss"] if count <= ANEW else []  # those of 10,000 take minutes
     study = {"study": "many", "question": "How long does it take?", "data": {"digits": "digits"},
-             "stages": {"A": stage}, "seeds": list(range(count // RATES))}  # fmt: skip
+             "stages": {"A": stage}, "seeds": list(range(count // RATES)),
+             "compare": {"metric": "test/accuracy", "plots": plots}}  # fmt: skip
     path.write_text(yaml.safe_dump(study))
     return str(path)
 
@@ -99,23 +113,34 @@ def _fill(home: Home, file: str, tracker: Tracker) -> TrackedRun:
             "job": "gone"}  # fmt: skip
     parent = tracker.writer.create_run(experiment, "submission", tags)
     tracker.writer.log_text(parent, json.dumps(to_plain(study, prepared.runs)), "plan.json")
-    direct = MlflowClient(f"sqlite:///{home.root / 'mlflow.db'}")  # the server takes 26 ms a call
-    for number, run in enumerate(prepared.runs):
-        tags = {"stage": run.stage, "label": run.label, "seed": str(run.seed), "kind": "run",
-                "run_key": run.key} | FACTS  # fmt: skip
-        full = to_mlflow(tags)
-        made = direct.create_run(
-            experiment, tags=full | {"mlflow.parentRunId": parent}, run_name=run.name
-        )
-        accuracy = 0.5 + number / 40_000
-        metrics = {"train/loss": 0.3, "val/loss": 0.4, "val/accuracy": accuracy,
-                   "test/loss": 0.4, "test/accuracy": accuracy}  # fmt: skip
-        direct.log_batch(
-            made.info.run_id,
-            metrics=[Metric(name, value, 0, 1) for name, value in metrics.items()],
-            params=[Param(name, str(value)) for name, value in run.config.items()],
-        )
-        direct.set_terminated(made.info.run_id)
+    _add_runs(home.root / "mlflow.db", experiment, parent, prepared.runs)
     ends = {run.key: "FINISHED" for run in prepared.runs}
     close_submission(tracker, tracker.reader.run(parent), ends, sent=True)
     return tracker.reader.run(parent)
+
+
+def _add_runs(database: Path, experiment: str, parent: str, runs: Sequence[Run]) -> None:
+    """Write finished Runs straight into the server's database: it takes 26 ms a call."""
+    rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in _COLUMNS}
+    now = int(time.time() * 1000)
+    for number, run in enumerate(runs):
+        run_id = uuid.uuid4().hex
+        artifacts = f"mlflow-artifacts:/{experiment}/{run_id}/artifacts"
+        rows["runs"].append((run_id, run.name, "UNKNOWN", "", "", "unknown", "FINISHED", now, now,
+                             "", "active", artifacts, int(experiment)))  # fmt: skip
+        tags = {"stage": run.stage, "label": run.label, "seed": str(run.seed), "kind": "run",
+                "run_key": run.key} | FACTS  # fmt: skip
+        named = to_mlflow(tags) | {"mlflow.parentRunId": parent, "mlflow.runName": run.name}
+        rows["tags"] += [(key, value, run_id) for key, value in named.items()]
+        rows["params"] += [(key, str(value), run_id) for key, value in run.config.items()]
+        accuracy = 0.5 + number / 40_000
+        metrics = {"train/loss": 0.3, "val/loss": 0.4, "val/accuracy": accuracy,
+                   "test/loss": 0.4, "test/accuracy": accuracy}  # fmt: skip
+        values = [(key, value, now, 1, False, run_id) for key, value in metrics.items()]
+        rows["metrics"] += values
+        rows["latest_metrics"] += values
+    with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        for table, columns in _COLUMNS.items():
+            places = ", ".join("?" * len(columns.split()))
+            names = ", ".join(columns.split())
+            connection.executemany(f"insert into {table} ({names}) values ({places})", rows[table])

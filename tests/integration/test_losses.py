@@ -165,7 +165,7 @@ def test_a_call_that_was_heard_but_not_answered_is_not_counted_twice(
     for _ in range(2):
         server.writer.log_epochs(run_id, epochs, stamps)
     assert server.reader.history(run_id, "val/loss") == [(1, 1.0), (2, 0.5)]
-    points = server.connection.client.get_metric_history(run_id, "val/loss")
+    points = server.connection.api.client.get_metric_history(run_id, "val/loss")
     assert [point.step for point in points] == [1, 2]
 
 
@@ -216,7 +216,7 @@ def test_a_run_without_a_process_is_killed_with_the_reason(server, home, study):
     ).runs
     assert found.state == "KILLED"
     assert found.reason == "its cluster is gone; submit the study again and it goes on"
-    runs = server.connection.client.search_runs([server.writer.experiment(study)])
+    runs = server.connection.api.client.search_runs([server.writer.experiment(study)])
     states = {run.info.status for run in runs}
     assert states == {"KILLED"}
 
@@ -244,7 +244,7 @@ def test_a_run_that_is_to_be_tried_again_is_pending_until_its_turn_comes(server,
 def test_what_mlflow_refuses_is_not_offered_for_ten_minutes(server, home, study):
     sync, run, _ = _opened(server, home, study)
     (child,) = server.reader.children(sync.submission)
-    server.connection.client.delete_run(child.run_id)
+    server.connection.api.client.delete_run(child.run_id)
     sync.start()
     sync.end(run, RunEnd(State.FAILED, "too hot"))
     began = time.monotonic()
@@ -280,7 +280,7 @@ def test_another_home_on_the_same_server_is_left_alone(server, home, study, tmp_
 def test_what_a_driver_left_half_made_is_made_whole(server, home, study):
     sync, run, store = _opened(server, home, study)
     (child,) = server.reader.children(sync.submission)
-    server.connection.client.delete_tag(child.run_id, "orchestrator.described")
+    server.connection.api.client.delete_tag(child.run_id, "orchestrator.described")
     (store.run(run.key).path / "origin.json").unlink()
     again = MlflowSync(server, store, sync.submission, {})
     again.follow(run)

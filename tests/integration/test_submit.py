@@ -80,7 +80,9 @@ def test_mlflow_holds_plots_tables_config_and_models(finished, command):
     assert "config.yaml" in {item.path for item in client.list_artifacts(run.info.run_id)}
     parent = run.data.tags["mlflow.parentRunId"]
     tables = {item.path for item in client.list_artifacts(parent, "tables")}
-    assert tables == {"tables/comparison.csv", "tables/comparison.md"}
+    assert tables == {
+        f"tables/{name}" for name in ("answer.json", "comparison.csv", "comparison.md")
+    }
     assert {item.path for item in client.list_artifacts(parent, "plots")} == {
         "plots/bars.png",
         "plots/curves.png",

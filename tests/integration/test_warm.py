@@ -7,10 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray.job_submission import JobSubmissionClient
 
 from orchestrator.execution.processes import marked
 from orchestrator.execution.ray_jobs import Jobs
-from orchestrator.execution.services import RayService
+from orchestrator.execution.services import RayService, login
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.storage.home import Home
 from tests.integration.command import ALONE, Command, wait_for
@@ -95,7 +96,7 @@ def test_fits_at_once_have_ids_of_their_own(command: Command, tmp_path: Path) ->
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(package, tmp_path / package.name, ignore=ignored)
     (tmp_path / "fits.py").write_text(FITS)
-    client = jobs._client
+    client = JobSubmissionClient(service.dashboard_url, headers=login(service))
     job = client.submit_job(
         entrypoint=f"{sys.executable} fits.py {PAIRS}", runtime_env={"working_dir": str(tmp_path)}
     )

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from orchestrator.drawing.render import draw
+from orchestrator.drawing.render_process import RenderProcess
 from orchestrator.storage.tensors import save_arrays
-from orchestrator.tracking.render_process import RenderProcess
 from tests.trainables.monitoring.test_architecture import ONE
 from trainables.monitoring.architecture import as_text
 from trainables.record_files import ARCHITECTURE, MAPS, feature_file, kept_features

@@ -1,4 +1,4 @@
-"""Why a driver ends reaches its output and MLflow, in one line. With MLflow's database, no Ray."""
+"""Why a driver ends reaches its output and MLflow, in one line. With MLflow's server, no Ray."""
 
 import errno
 import json
@@ -19,12 +19,10 @@ from trainables.dataset import DataError
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
+def job(tmp_path: Path, mlflow_uri: str) -> Job:
     home = Home(tmp_path / "home").create()
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     study = {"study": "small"}
-    return Job("small-2", study, "", None, str(home.root), "local", uri, "other tree", None,
+    return Job("small-2", study, "", None, str(home.root), "local", mlflow_uri, "other tree", None,
                submitter=home.name)  # fmt: skip
 
 

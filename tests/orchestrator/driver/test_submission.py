@@ -22,9 +22,8 @@ COMPARE = {"metric": "test/accuracy", "stages": ["A", "B"], "rows": "stage", "pl
 
 
 @pytest.fixture
-def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
-    return Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def tracker(mlflow_uri: str) -> Tracker:
+    return Tracker(mlflow_uri)
 
 
 @pytest.fixture

@@ -2,21 +2,24 @@
 finished is read from one file."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR
 
 from orchestrator.driver.submission import close_submission
 from orchestrator.planning.plan import FORMAT
 from orchestrator.tracking import comparison_report as report
 from orchestrator.tracking import run_states as results
-from orchestrator.tracking.comparison_report import write_comparison
+from orchestrator.tracking.comparison_report import find_answer, stored_answer, write_comparison
 from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, load
 from orchestrator.tracking.tags import Tag
+from tests.mlflow_server import mlflow_server
 from tests.orchestrator.tracking.test_run_states import planned
 
 B = planned("B")
@@ -40,10 +43,8 @@ PLAN = {
 
 @pytest.fixture(scope="module")
 def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # MLflow keeps artifacts below
-        yield Tracker(f"sqlite:///{folder / 'mlflow.db'}")
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as uri:
+        yield Tracker(uri)
 
 
 @pytest.fixture
@@ -71,8 +72,9 @@ def written(tracker: Tracker, submission: Submission, folder: Path) -> str:
 
 def folder_of(tracker: Tracker, submission: Submission) -> Path:
     """Return the folder of a submission's artifacts."""
-    uri = tracker.connection.client.get_run(submission.tracked.run_id).info.artifact_uri
-    return Path(uri.removeprefix("file://"))
+    info = tracker.connection.api.client.get_run(submission.tracked.run_id).info
+    artifacts = os.environ[ARTIFACTS_DESTINATION_ENV_VAR]
+    return Path(artifacts, info.artifact_uri.removeprefix("mlflow-artifacts:/"))
 
 
 def overwrite(tracker: Tracker, submission: Submission, folder: Path) -> None:
@@ -86,7 +88,7 @@ def test_tables_and_figures_are_artifacts_of_the_submission(
 ) -> None:
     write_comparison(tracker, submission)
     run_id = submission.tracked.run_id
-    tables = ["tables/comparison.csv", "tables/comparison.md"]
+    tables = ["tables/answer.json", "tables/comparison.csv", "tables/comparison.md"]
     plots = ["plots/bars.png", "plots/curves.png", "plots/loss.png"]
     assert sorted(tracker.reader.files(run_id, "tables")) == tables
     assert sorted(tracker.reader.files(run_id, "plots")) == plots
@@ -124,14 +126,16 @@ def test_what_stands_is_written_again_only_when_something_has_changed(
     assert not rewrites()
 
 
+@pytest.mark.parametrize("deleted", ["comparison.*", "comparison.csv", "answer.json", "bars.*"])
 def test_a_comparison_that_was_deleted_is_written_again(
-    tracker: Tracker, submission: Submission
+    tracker: Tracker, submission: Submission, deleted: str
 ) -> None:
     write_comparison(tracker, submission)
-    for path in folder_of(tracker, submission).rglob("comparison.*"):
+    for path in folder_of(tracker, submission).rglob(deleted):
         path.unlink()
     write_comparison(tracker, now(tracker, submission))
-    assert len(tracker.reader.files(submission.tracked.run_id, "tables")) == 2
+    assert len(tracker.reader.files(submission.tracked.run_id, "tables")) == 3
+    assert len(tracker.reader.files(submission.tracked.run_id, "plots")) == 3
 
 
 def finish(tracker: Tracker, submission: Submission, many: int = 3) -> Submission:
@@ -192,7 +196,7 @@ def test_one_that_has_not_finished_has_no_such_file(
 
 def test_a_run_that_was_deleted_since_is_missed(tracker: Tracker, submission: Submission) -> None:
     whole = finish(tracker, submission)
-    tracker.connection.client.delete_run(str(whole.runs[1].run_id))
+    tracker.connection.api.client.delete_run(str(whole.runs[1].run_id))
     assert [item.state for item in now(tracker, whole).runs] == ["FINISHED", "PENDING", "PENDING"]
 
 
@@ -220,3 +224,47 @@ def test_a_kept_file_that_is_not_what_was_stored_is_not_believed(
         path.write_bytes(b"\xff" + text.encode())
     found = load(tracker.reader, whole.tracked)
     assert found.runs[0].tracked and found.runs[0].tracked.metrics["test/accuracy"] == 0.625
+
+
+def test_what_is_stored_says_what_would_be_computed(
+    tracker: Tracker, submission: Submission
+) -> None:
+    computed = find_answer(tracker.reader, submission)
+    write_comparison(tracker, submission, computed)
+    stored = find_answer(tracker.reader, now(tracker, submission))
+    assert (computed.is_stored, stored.is_stored) == (False, True)
+    assert stored.answer == computed.answer
+    assert '"mean": 0.625' in stored.answer.forms["json"]
+    assert all("0.625" in text or "62.5" in text for text in stored.answer.forms.values())
+    states = [replace(item, tracked=None) for item in submission.searches]
+    assert stored.answer.search_states() == states
+
+
+def test_the_answer_of_a_finished_submission_is_read_without_its_runs(
+    tracker: Tracker, submission: Submission
+) -> None:
+    assert stored_answer(tracker.reader, submission.tracked) is None
+    whole = finish(tracker, submission)
+    said = stored_answer(NoSearch(tracker.connection), whole.tracked)
+    assert said is not None and said == find_answer(tracker.reader, whole).answer
+    assert '"mean": 0.625' in said.forms["json"]
+
+
+@pytest.mark.parametrize("change", ["a Run is deleted", "it goes on", "plan", "code", "file"])
+def test_an_answer_that_may_have_changed_is_asked_for_with_the_runs(
+    tracker: Tracker, submission: Submission, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = finish(tracker, submission)
+    run_id = whole.tracked.run_id
+    if change == "a Run is deleted":
+        tracker.connection.api.client.delete_run(str(whole.runs[1].run_id))
+    elif change == "it goes on":
+        tracker.writer.set_status(run_id, "RUNNING")
+    elif change == "plan":
+        tracker.writer.set_tags(run_id, {Tag.PLAN_VERSION: "another"})
+    elif change == "code":
+        monkeypatch.setattr(report, "tree_version", lambda: "another")
+    else:
+        path = folder_of(tracker, whole) / "tables" / "answer.json"
+        path.write_text(path.read_text("utf-8").replace("0.625", "0.99"), "utf-8")
+    assert stored_answer(tracker.reader, tracker.reader.run(run_id)) is None

@@ -1,7 +1,6 @@
 """What Runs predicted goes to MLflow with its figures, and a comparison is tested over images."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from orchestrator.storage.run_records import Store
 from orchestrator.storage.tensors import save_arrays
-from orchestrator.tracking.comparison_report import compared_tables
+from orchestrator.tracking.comparison_data import compared_tables
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import Publisher
 from orchestrator.tracking.tags import Tag
@@ -22,9 +21,8 @@ from trainables.record_files import PREDICTIONS
 
 
 @pytest.fixture
-def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
-    yield Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def tracker(mlflow_uri: str) -> Tracker:
+    return Tracker(mlflow_uri)
 
 
 def send(tracker: Tracker, store: Store, label: str, predicted: list[int], how: str = "") -> str:

@@ -3,11 +3,11 @@
 import json
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.cli.runs import find_run
 from orchestrator.config.errors import Refused
 from orchestrator.planning.plan import FORMAT
 from orchestrator.planning.run import Run
@@ -18,7 +18,6 @@ from orchestrator.tracking.run_states import (
     RunState,
     Submission,
     comparison,
-    find_run,
     newest,
     newest_of_any,
     records,
@@ -176,9 +175,8 @@ def test_two_runs_of_one_label_and_seed_are_told_apart_by_their_keys() -> None:
 
 
 @pytest.fixture
-def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
-    return Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def tracker(mlflow_uri: str) -> Tracker:
+    return Tracker(mlflow_uri)
 
 
 def submit(tracker: Tracker, home: str, job: str, *runs: Run, **tags: str) -> str:

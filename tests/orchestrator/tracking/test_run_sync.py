@@ -19,9 +19,8 @@ RUN = planned("A", key="a" * 20)
 
 
 @pytest.fixture
-def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SyncContext:
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
-    tracker, store = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}"), Store(tmp_path / "store")
+def context(tmp_path: Path, mlflow_uri: str) -> SyncContext:
+    tracker, store = Tracker(mlflow_uri), Store(tmp_path / "store")
     experiment = tracker.writer.experiment("study")
     parent = tracker.reader.run(tracker.writer.create_run(experiment, "submission", {}))
     children, publisher = Children(tracker, parent), Publisher(tracker, store)
@@ -45,7 +44,7 @@ def sent(context: SyncContext, sync: RunSync) -> TrackedRun:
 
 
 def steps(context: SyncContext, run_id: str) -> list[int]:
-    points = context.tracker.connection.client.get_metric_history(run_id, "train/loss")
+    points = context.tracker.connection.api.client.get_metric_history(run_id, "train/loss")
     return [point.step for point in points]
 
 
@@ -115,7 +114,7 @@ def test_a_run_that_was_created_but_not_described_is_made_whole(
     sync.advance()
     tracked = sent(context, sync)  # the one that was created before
     assert tracked.tags["described"] == "true"
-    data = context.tracker.connection.client.get_run(tracked.run_id).data
+    data = context.tracker.connection.api.client.get_run(tracked.run_id).data
     assert data.params["epochs"] == "4"
     assert context.store.run(RUN.key).origin() == {
         "run_id": tracked.run_id,

@@ -15,18 +15,14 @@ from orchestrator.tracking.run_sync import RunEnd
 from orchestrator.tracking.sync import MlflowSync, retry_mlflow
 from orchestrator.tracking.tags import Kind
 from tests.conftest import ALONE, Tasks
+from tests.mlflow_server import mlflow_server
 from tests.orchestrator.tracking.test_run_states import planned
 from trainables.record_files import MAPS
 
 
-def tracker_in(folder: Path) -> Tracker:
-    return Tracker(f"sqlite:///{folder / 'mlflow.db'}")
-
-
 @pytest.fixture
-def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
-    return tracker_in(tmp_path)
+def tracker(mlflow_uri: str) -> Tracker:
+    return Tracker(mlflow_uri)
 
 
 def opened(tracker: Tracker, name: str) -> TrackedRun:
@@ -92,18 +88,22 @@ def test_a_run_is_used_again_where_its_model_is_and_sent_whole_to_another_server
     assert (again.tags["kind"], again.tags["reused_from"]) == ("reused", first.run_id)
     assert "model_best" not in again.tags
     (tmp_path / "other").mkdir()
-    other = tracker_in(tmp_path / "other")
-    moved = sent(MlflowSync(other, store, opened(other, "one"), {}), run)
+    with mlflow_server(tmp_path / "other") as uri:
+        other = Tracker(uri)
+        moved = sent(MlflowSync(other, store, opened(other, "one"), {}), run)
     assert moved.tags["kind"] == "run" and moved.tags["model_best"]
     assert store.run(run.key).origin()["run_id"] == moved.run_id
 
 
 def test_an_experiment_that_was_deleted_is_restored(tracker: Tracker) -> None:
     before = opened(tracker, "study")
-    tracker.connection.client.delete_experiment(before.experiment_id)
+    tracker.connection.api.client.delete_experiment(before.experiment_id)
     after = opened(tracker, "study")
     assert after.experiment_id == before.experiment_id
-    assert tracker.connection.client.get_experiment(after.experiment_id).lifecycle_stage == "active"
+    assert (
+        tracker.connection.api.client.get_experiment(after.experiment_id).lifecycle_stage
+        == "active"
+    )
 
 
 def test_a_refused_call_is_not_repeated(tracker: Tracker) -> None:
@@ -147,7 +147,7 @@ def test_a_run_that_mlflow_refuses_does_not_keep_the_others_waiting(
         sync.follow(run)
     sync.flush()
     (deleted,) = [c for c in tracker.reader.children(sync.submission) if c.tags["label"] == "A"]
-    tracker.connection.client.delete_run(deleted.run_id)
+    tracker.connection.api.client.delete_run(deleted.run_id)
     for run in runs:
         sync.end(run, RunEnd(State.FAILED, "too hot"))
     with pytest.raises(TrackingError) as error:

@@ -24,9 +24,8 @@ HAND_OFF = "122 encoder tensors from byol epoch 4, fingerprint 3f2a90c1d2e3"
 
 
 @pytest.fixture
-def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts below
-    return Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def tracker(mlflow_uri: str) -> Tracker:
+    return Tracker(mlflow_uri)
 
 
 def test_names_are_read_back_as_they_were_written() -> None:
@@ -55,7 +54,7 @@ def test_tag_names_stand_in_one_file() -> None:
 
 
 def test_a_submission_that_was_tagged_by_an_earlier_version_is_read(tracker: Tracker) -> None:
-    client, run = tracker.connection.client, planned("A")
+    client, run = tracker.connection.api.client, planned("A")
     experiment = tracker.writer.experiment("old")
     plan = {"format": FORMAT, "study": "old", "runs": [dict(vars(run))]}
     tags = {"kind": "submission", "comparison": "0123", "finished": "4567", "job": "gone"}
@@ -102,7 +101,7 @@ def test_a_result_and_tags_of_an_earlier_version_go_on_under_the_names_of_today(
     sync.finish()
     (tracked,) = tracker.reader.children(submission)
     assert (tracked.run_id, tracked.status) == (run_id, "FINISHED")
-    written = tracker.connection.client.get_run(run_id).data.tags
+    written = tracker.connection.api.client.get_run(run_id).data.tags
     assert written["orchestrator.weight_transfer"] == HAND_OFF
     assert written["orchestrator.precision"] == "float32"
     # neither described nor drawn once more
