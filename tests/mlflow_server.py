@@ -10,9 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 _DATABASE = "mlflow.db"
+
+
+class _Quiet(WSGIRequestHandler):
+    """Answers without a line for every request."""
+
+    def log_request(self, *_: object) -> None:
+        """Print nothing."""
 
 
 @contextmanager
@@ -38,7 +45,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
             handlers, _tracking_store=None, _model_registry_store=None, _artifact_repo=None
         ),
     ):
-        server = make_server("127.0.0.1", 0, mlflow.server.app, threaded=True)
+        server = make_server("127.0.0.1", 0, mlflow.server.app, True, request_handler=_Quiet)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

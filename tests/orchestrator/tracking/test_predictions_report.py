@@ -48,7 +48,8 @@ def send(tracker: Tracker, store: Store, label: str, predicted: list[int], how: 
 
 def test_predictions_and_their_figures_are_in_mlflow(tracker: Tracker, tmp_path: Path) -> None:
     run_id = send(tracker, Store(tmp_path / "store"), "A", [0, 1, 0, 0])
-    run, client = tracker.reader.run(run_id), tracker.connection.client
+    run = tracker.reader.run(run_id)
+    client = tracker.connection.api.client
     assert len(client.get_metric_history(run_id, "test/macro_f1")) == 1
     assert run.metrics["test/domain_accuracy/Art"] == 1.0
     assert run.metrics["test/class_accuracy/Cup-lid"] == 0.5
