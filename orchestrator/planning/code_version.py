@@ -10,14 +10,13 @@ import ast
 import functools
 import hashlib
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orchestrator
 import trainables
 from orchestrator.planning.former_code import FORMER
-from orchestrator.storage.files import read_json, write_json
 
 PACKAGES = (
     Path(orchestrator.__file__).resolve().parent,
@@ -66,12 +65,14 @@ def code_version(*modules: str, choice: str = "") -> str:
 
 
 class VersionMemory:
-    """Remembers code versions in a file as long as no file of the project changes: computing them
-    parses half of the project."""
+    """Remembers code versions as long as no file of the project changes: computing them parses half
+    of the project."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        known = read_json(path) or {}
+    def __init__(
+        self, known: Mapping[str, Any], remember: Callable[[Mapping[str, Any]], object]
+    ) -> None:
+        """known: what `remember` was last called with, which stores it; empty if unknown."""
+        self._remember = remember
         current = known.get("tree") == tree_version() and isinstance(known.get("versions"), dict)
         self._versions: dict[str, str] = dict(known["versions"]) if current else {}
 
@@ -80,7 +81,7 @@ class VersionMemory:
         name = " ".join([*modules, choice])
         if not isinstance(self._versions.get(name), str):
             self._versions[name] = code_version(*modules, choice=choice)
-            write_json(self._path, {"tree": tree_version(), "versions": self._versions})
+            self._remember({"tree": tree_version(), "versions": self._versions})
         return self._versions[name]
 
 

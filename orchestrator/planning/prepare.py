@@ -175,7 +175,8 @@ def _faults(data: DataSet, config: DatasetConfig, trained_on: bool) -> list[str]
 
 def _inputs_of(study: Study, data: Mapping[str, DataSet], home: Home) -> Inputs:
     """Collect what decides the keys of Runs beside the study."""
-    memory = VersionMemory(home.cache / "code-versions.json")
+    file = home.cache / "code-versions.json"
+    memory = VersionMemory(read_json(file) or {}, partial(write_json, file))
     return Inputs(
         {name: item.fingerprint for name, item in data.items()},
         _weight_hashes(study),
@@ -303,8 +304,8 @@ def _build_id(cache: Path) -> str:
 
 def store_plan(prepared: Prepared, home: Home) -> None:
     """Write the plan into the home, so that the next one can say what changed."""
-    plan = to_plain(prepared.study, prepared.runs, prepared.keys)
-    write_json(home.plans / f"{prepared.study.name}.json", plan)
+    file = home.plans / f"{prepared.study.name}.json"
+    write_json(file, to_plain(prepared.study, prepared.runs, prepared.keys))
 
 
 def stored_state(store: Store, key: str) -> tuple[State, str]:
@@ -343,8 +344,7 @@ def _weight_hashes(study: Study) -> dict[str, str]:
     """Return file → sha256 of every state-dict file that a stage starts from."""
     hashes: dict[str, str] = {}
     for stage in study.stages:
-        for path in {variant.config.weights for variant in stage.variants}:
-            if path not in ("random", "imagenet"):
-                with open(path, "rb") as file:
-                    hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
+        for path in {item.config.weights for item in stage.variants} - {"random", "imagenet"}:
+            with open(path, "rb") as file:
+                hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes

@@ -73,11 +73,15 @@ class Session:
         again: bool = True,
     ) -> requests.Response:
         """Return the answer, whatever its status. body: sent as JSON. stream: its content is left
-        to `parts`. again: send it once more where the server has closed the connection without an
-        answer; False where doing it twice is more than doing it once. Raises NoAnswer."""
+        to `parts`, except that of an error. again: send it once more where the server has closed
+        the connection without an answer; False where doing it twice is more than doing it once.
+        Raises NoAnswer."""
 
         def send() -> requests.Response:
-            return self._send(method, path, params=params, json=body, stream=stream)
+            answer = self._send(method, path, params=params, json=body, stream=stream)
+            if stream and not answer.ok:  # nobody reads it as parts, and it holds a connection
+                return self._read(answer)
+            return answer
 
         return self._twice(send) if again else send()
 
@@ -102,6 +106,16 @@ class Session:
             raise NoAnswer(answer.url, error) from error
         finally:
             answer.close()
+
+    def _read(self, answer: requests.Response) -> requests.Response:
+        """Read an answer whole, which gives its connection back. Raises NoAnswer."""
+        try:
+            answer.content  # noqa: B018 (it is kept)
+        except requests.RequestException as error:
+            raise NoAnswer(answer.url, error) from error
+        finally:
+            answer.close()
+        return answer
 
     def _twice(self, send: Callable[[], requests.Response]) -> requests.Response:
         try:

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from orchestrator.planning import code_version as versions
 from orchestrator.planning import prepare
+from orchestrator.storage.files import read_json, write_json
 from trainables.config import as_plain
 from trainables.metrics import METRICS
 from trainables.tasks.registry import PRODUCERS, TRAINABLES
@@ -352,6 +354,10 @@ def answers(python: str, version: str) -> bool:
     return done.stdout.strip() == version
 
 
+def memory(path: Path) -> versions.VersionMemory:
+    return versions.VersionMemory(read_json(path) or {}, partial(write_json, path))
+
+
 def test_every_python_gives_the_same_version() -> None:
     pythons = other_pythons()
     if not pythons:
@@ -413,19 +419,19 @@ def test_there_is_no_commit_outside_of_a_checkout(copied: Path) -> None:
 
 def test_versions_are_remembered_until_a_file_changes(copied: Path, tmp_path: Path) -> None:
     module, path = "trainables.tasks.rotation", tmp_path / "versions.json"
-    computed = versions.VersionMemory(path).version(module, choice="max")
+    computed = memory(path).version(module, choice="max")
     assert computed == versions.code_version(module, choice="max")
     kept = json.loads(path.read_bytes())
     kept["versions"] = {name: "remembered" for name in kept["versions"]}
     path.write_text(json.dumps(kept), encoding="utf-8")
-    assert versions.VersionMemory(path).version(module, choice="max") == "remembered"
-    assert versions.VersionMemory(path).version(module, choice="min") not in (
+    assert memory(path).version(module, choice="max") == "remembered"
+    assert memory(path).version(module, choice="min") not in (
         "remembered",
         computed,
     )
     add(copied / "trainables/tasks/rotation.py")
     forget()
-    assert versions.VersionMemory(path).version(module, choice="max") not in (
+    assert memory(path).version(module, choice="max") not in (
         "remembered",
         computed,
     )
@@ -436,7 +442,7 @@ def test_a_damaged_memory_of_versions_is_made_anew(tmp_path: Path, content: str)
     path = tmp_path / "versions.json"
     path.write_text(content, encoding="utf-8")
     module = "trainables.tasks.rotation"
-    assert versions.VersionMemory(path).version(module) == versions.code_version(module)
+    assert memory(path).version(module) == versions.code_version(module)
     assert list(json.loads(path.read_bytes())["versions"].values()) == [
         versions.code_version(module)
     ]

@@ -33,6 +33,23 @@ def test_a_connection_that_was_idle_is_not_used_again(monkeypatch: pytest.Monkey
     assert answers.connections == 3
 
 
+def test_an_error_in_place_of_a_stream_gives_its_connection_back() -> None:
+    answers = Answers(status=500, body=b"because")
+    with web_server(answers) as uri:
+        session = Session(uri, Login)
+        for _ in range(2):
+            assert session.ask("GET", "/x", stream=True).text == "because"
+    assert answers.connections == 1
+
+
+def whole_request(connection: socket.socket) -> bytes:
+    """A request with its body, which may come in a part of its own."""
+    with connection.makefile("rb") as stream:
+        lines = list(iter(stream.readline, b"\r\n"))
+        sizes = [line.split()[1] for line in lines if line.lower().startswith(b"content-length:")]
+        return b"".join([*lines, b"\r\n", stream.read(int(sizes[0]) if sizes else 0)])
+
+
 @pytest.fixture
 def forgetful() -> Iterator[tuple[str, list[bytes]]]:
     """A server that closes its first connection without an answer."""
@@ -43,7 +60,7 @@ def forgetful() -> Iterator[tuple[str, list[bytes]]]:
             for number in range(2):
                 connection, _ = server.accept()
                 with connection:
-                    asked.append(connection.recv(1 << 16))
+                    asked.append(whole_request(connection))
                     if number:
                         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
