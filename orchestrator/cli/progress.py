@@ -116,15 +116,14 @@ def time_left(submission: Submission, store: Store) -> str:
         if left is not None:
             tasks.append(Task(item.run.key, item.run.parent, left, running=True))
             if (epochs := epochs_of(item.run) - item.progress.get("done", 0.0)) > 0:
-                times.setdefault(kind_of(item.run), left / epochs)
+                times.paces.setdefault(kind_of(item.run), left / epochs)
     known = {task.key for task in tasks}
     for item in submission.runs:
         if item.run.key in known or item.state not in (State.RUNNING, State.PENDING):
             continue
-        if kind_of(item.run) not in times:
+        seconds = times.seconds(item.run, 0 if item.run.artifacts else epochs_done(item))
+        if seconds is None:
             return ""
-        epochs = epochs_of(item.run) - (0 if item.run.artifacts else epochs_done(item))
-        seconds = times[kind_of(item.run)] * epochs
         tasks.append(Task(item.run.key, item.run.parent, seconds, item.state == State.RUNNING))
     return f"about {duration(last_end(tasks, slots))} left" if tasks else ""
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from orchestrator.planning.plan import UnknownPlan, from_plain
 from orchestrator.planning.run import Run
 from orchestrator.storage.files import read_json
-from orchestrator.storage.run_records import Store
+from orchestrator.storage.run_records import ATTEMPT, DONE, Store
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +55,38 @@ def epochs_of(run: Run) -> float:
     return float(run.config.get("epochs", 1))
 
 
-def known_times(store: Store, runs: Iterable[Run]) -> dict[str, float]:
-    """Return kind → seconds an epoch (of a producer: in all), the median of finished Runs."""
-    times: dict[str, list[float]] = {}
+@dataclass
+class Times:
+    """Holds how long finished Runs took. paces: kind → seconds an epoch (of a producer: in all);
+    around: seconds that a Run takes beside its training."""
+
+    paces: dict[str, float]
+    around: float = 0.0
+
+    def seconds(self, run: Run, done: float = 0.0) -> float | None:
+        """Return how long a Run takes; None where none of its kind is known. done: epochs that it
+        has already."""
+        pace = self.paces.get(kind_of(run))
+        return None if pace is None else max(0.0, epochs_of(run) - done) * pace + self.around
+
+
+def known_times(store: Store, runs: Iterable[Run]) -> Times:
+    """Return the medians of what finished Runs took."""
+    paces: dict[str, list[float]] = {}
+    around: list[float] = []
     for run in {run.key: run for run in runs}.values():
-        result = store.run(run.key).result()
-        if result is not None and result.get("seconds"):
-            epochs = max(1, len(result["history"])) if "epochs" in run.config else 1
-            times.setdefault(kind_of(run), []).append(float(result["seconds"]) / epochs)
-    return {kind: statistics.median(found) for kind, found in times.items()}
+        folder = store.run(run.key)
+        result = folder.result()
+        if result is None or not result.get("seconds"):
+            continue
+        seconds = float(result["seconds"])
+        epochs = max(1, len(result["history"])) if "epochs" in run.config else 1
+        paces.setdefault(kind_of(run), []).append(seconds / epochs)
+        if folder.attempt() == 1:  # then its first file is as old as the Run
+            began, ended = ((folder.path / name).stat().st_mtime for name in (ATTEMPT, DONE))
+            around.append(max(0.0, ended - began - seconds))
+    medians = {kind: statistics.median(found) for kind, found in paces.items()}
+    return Times(medians, statistics.median(around) if around else 0.0)
 
 
 def stored_runs(plans: Path) -> list[Run]:
@@ -77,9 +100,7 @@ def stored_runs(plans: Path) -> list[Run]:
     return found
 
 
-def estimate(
-    runs: Sequence[Run], times: Mapping[str, float], done: Mapping[str, float], slots: int
-) -> Estimate:
+def estimate(runs: Sequence[Run], times: Times, done: Mapping[str, float], slots: int) -> Estimate:
     """Estimate how long Runs take that have not finished.
 
     runs: in the order in which they start, without finished ones; times: as `known_times` returns
@@ -87,12 +108,11 @@ def estimate(
     """
     tasks, unknown = [], []
     for run in runs:
-        seconds = times.get(kind_of(run))
+        seconds = times.seconds(run, done.get(run.key, 0.0))
         if seconds is None:
             unknown.append(run.label)
-            continue
-        left = max(0.0, epochs_of(run) - done.get(run.key, 0.0)) * seconds
-        tasks.append(Task(run.key, run.parent, left))
+        else:
+            tasks.append(Task(run.key, run.parent, seconds))
     labels = tuple(dict.fromkeys(unknown))
     return Estimate(last_end(tasks, slots), sum(task.seconds for task in tasks), labels)
 

@@ -56,8 +56,8 @@ from orchestrator.storage.run_log import named_logs
 from trainables.record_files import FEATURES, PREDICTIONS
 
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
-_ATTEMPT, _OWNER, _LOCK = "attempt", ".owner", ".lock"
-_PROGRESS, _DONE, _ENDED, _ORIGIN = "progress.json", "done.json", "ended.json", "origin.json"
+ATTEMPT, _OWNER, _LOCK = "attempt", ".owner", ".lock"
+_PROGRESS, DONE, _ENDED, _ORIGIN = "progress.json", "done.json", "ended.json", "origin.json"
 Write = Callable[[Path], object]  # writes one file to a path
 
 
@@ -125,17 +125,17 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path / _LOCK):
             attempt = self.attempt() + 1
-            write_json(self.path / _ATTEMPT, {"attempt": attempt})
+            write_json(self.path / ATTEMPT, {"attempt": attempt})
         return attempt
 
     def attempt(self) -> int:
         """Return the newest attempt's number, 0 before the first; where its file is damaged, the
         highest number in any other file of the Run: none is given twice."""
-        if record := read_json(self.path / _ATTEMPT, record_shapes.AttemptRecord):
+        if record := read_json(self.path / ATTEMPT, record_shapes.AttemptRecord):
             return int(record["attempt"])
         if not self.path.is_dir():
             return 0
-        names, shape = (_PROGRESS, _DONE, _ENDED), record_shapes.AnyRecord
+        names, shape = (_PROGRESS, DONE, _ENDED), record_shapes.AnyRecord
         records = [read_json(self.path / name, shape) for name in names]
         records += [read_manifest(path) for path in self.path.glob("epoch_*")]
         numbers = [int(record.get("attempt", 0)) for record in records if record]
@@ -162,7 +162,7 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """Return the result of a finished Run; None also when its best checkpoint is gone."""
-        done = read_json(self.path / _DONE, record_shapes.DoneRecord)
+        done = read_json(self.path / DONE, record_shapes.DoneRecord)
         if done is None or not seems_whole(self.path, int(done["best_epoch"])):
             return None
         return done
@@ -226,7 +226,7 @@ class RunFolder:
 
     def forget(self) -> None:
         """Remove every checkpoint and the result, so that the Run is trained anew."""
-        (self.path / _DONE).unlink(missing_ok=True)
+        (self.path / DONE).unlink(missing_ok=True)
         for path in self.path.glob(FOLDERS):
             shutil.rmtree(path)
 
@@ -301,7 +301,7 @@ class RunWriter:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result of the finished Run, which its MLflow run is made from."""
         with self._fenced():
-            write_json(self.run.path / _DONE, {"attempt": self.attempt, **self._noted(result)})
+            write_json(self.run.path / DONE, {"attempt": self.attempt, **self._noted(result)})
 
     def _noted(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a record whose facts say what is not as in earlier attempts."""

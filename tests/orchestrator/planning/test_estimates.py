@@ -1,6 +1,8 @@
 """How long a study takes is estimated from what Runs of the same kind took."""
 
 import json
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from orchestrator.planning.estimates import (
     Estimate,
     Task,
+    Times,
     estimate,
     kind_of,
     known_times,
@@ -17,7 +20,7 @@ from orchestrator.planning.estimates import (
 )
 from orchestrator.planning.plan import FORMAT
 from orchestrator.planning.run import Run
-from orchestrator.storage.run_records import Store
+from orchestrator.storage.run_records import ATTEMPT, DONE, Store
 
 ONE = Run(
     stage="full",
@@ -37,13 +40,16 @@ ONE = Run(
 )
 
 
-def finish(store: Store, run: Run, seconds: float, epochs: int) -> None:
+def finish(store: Store, run: Run, seconds: float, epochs: int, around: float = 0.0) -> None:
     """What a finished Run leaves, as far as it is read."""
     writer = store.run(run.key).writer(store.run(run.key).begin_attempt())
     history = [{"epoch": epoch, "val/accuracy": 0.5} for epoch in range(1, epochs + 1)]
     writer.save(epochs, {"weights.pt": lambda path: path.write_bytes(b"w")}, {"history": history})
     result = {"history": history, "best_epoch": epochs, "test": {}, "facts": {}}
     writer.finish({**result, "seconds": seconds})
+    now = time.time()
+    os.utime(store.run(run.key).path / ATTEMPT, (now - seconds - around,) * 2)
+    os.utime(store.run(run.key).path / DONE, (now, now))
 
 
 @pytest.mark.parametrize(
@@ -74,21 +80,35 @@ def test_runs_of_a_kind_differ_in_seed_epochs_and_decimals_alone() -> None:
     assert kind_of(replace(ONE, trainable="rotation")) != kind_of(ONE)
 
 
-def test_times_are_the_median_an_epoch_of_finished_runs(tmp_path: Path) -> None:
+def test_times_are_the_medians_of_finished_runs(tmp_path: Path) -> None:
     store = Store(tmp_path)
     runs = [replace(ONE, key=str(number) * 20, seed=number) for number in range(4)]
-    for run, seconds, epochs in zip(runs, (8.0, 40.0, 6.0), (4, 4, 2), strict=False):
-        finish(store, run, seconds, epochs)  # 2, 10 and 3 seconds an epoch; the last never ran
-    assert known_times(store, runs) == {kind_of(ONE): 3.0}
+    for run, seconds, epochs, around in zip(
+        runs, (8.0, 40.0, 6.0), (4, 4, 2), (1.0, 2.0, 9.0), strict=False
+    ):
+        finish(store, run, seconds, epochs, around)  # 2, 10, 3 s an epoch; the last never ran
+    times = known_times(store, runs)
+    assert times.paces == {kind_of(ONE): 3.0} and times.around == pytest.approx(2.0)
+    assert times.seconds(ONE) == pytest.approx(14.0)
+    assert times.seconds(ONE, done=3.0) == pytest.approx(5.0)
+    assert times.seconds(replace(ONE, trainable="rotation")) is None
+
+
+def test_a_run_with_a_second_attempt_does_not_tell_what_is_around_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.run(ONE.key).begin_attempt()
+    finish(store, ONE, 8.0, 4, around=100.0)
+    assert known_times(store, [ONE]) == Times({kind_of(ONE): 2.0}, 0.0)
 
 
 def test_what_is_left_counts_and_what_never_ran_is_named() -> None:
     second = replace(ONE, key="1" * 20, seed=1)
     other = replace(ONE, key="2" * 20, label="late", trainable="rotation")
-    times = {kind_of(ONE): 2.0}
+    times = Times({kind_of(ONE): 2.0})
     assert estimate([ONE, second], times, {}, 2) == Estimate(8.0, 16.0)
     assert estimate([ONE, second], times, {second.key: 3.0}, 1) == Estimate(10.0, 10.0)
     assert estimate([ONE, other, other], times, {}, 1) == Estimate(8.0, 8.0, ("late",))
+    assert estimate([ONE, second], replace(times, around=1.0), {}, 2).seconds == 9.0
 
 
 def test_the_runs_of_stored_plans_are_known(tmp_path: Path) -> None:
