@@ -198,7 +198,9 @@ class Watched:
                 self.count, self.case = self.count + 1, _cut(facts["begin"])
                 # a process of its own loads its modules too
                 self.ends = time.monotonic() + _limit() * (3 if facts["shell"] else 1)
-            elif facts["end"]:
+                continue
+            self.ends = float("inf")  # the next case is still being made up
+            if facts["end"]:
                 self.found.append(f"{facts.pop('end')}: {self.case}\n    {facts}")
 
     def _end(self, why: str) -> None:

@@ -228,7 +228,8 @@ class Words:
 
     def __init__(self, path: Path, settings: Iterable[str]) -> None:
         self._text = functools.cache(lambda: read_text(path))
-        self._settings = [setting.partition("=")[::2] for setting in settings]
+        pairs = [setting.partition("=")[::2] for setting in settings]
+        self._settings = [(key, value) for key, value in pairs if _is_yaml(value)]
 
     def __call__(self, key: str) -> str | None:
         """Return the word; None where there is none. The last `--set` that holds it counts."""
@@ -241,6 +242,14 @@ class Words:
 @functools.lru_cache(maxsize=4)  # a wrong list has thousands of errors
 def _composed(text: str) -> yaml.Node | None:
     return yaml.compose(text, Loader=_Loader)
+
+
+def _is_yaml(text: str) -> bool:
+    try:
+        _composed(text)
+    except (yaml.YAMLError, RecursionError):
+        return False
+    return True
 
 
 def _word_at(node: yaml.Node | None, key: str) -> str | None:

@@ -227,6 +227,17 @@ def test_a_setting_is_checked_like_the_file(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("bad", ["'", "\x12", "\x9d", "[" * 5000, "a: b: c"])
+def test_beside_a_setting_that_is_no_yaml_other_errors_are_said(bad: str) -> None:
+    """They are looked up in the settings, to show the word that was written."""
+    key = "stages.late_random.config.weights"
+    with pytest.raises(StudyError) as error:
+        read("digits", [f"{key}=yes", f"{key}={bad}"])
+    first, second = error.value.errors
+    assert first.startswith(f"--set {key}=")
+    assert second == f'{key}: `yes` is read as true or false, and text is needed: write "yes"'
+
+
 def test_a_wrong_setting_alone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="^s.yaml: 1 error\n  --set x: must be KEY=VALUE"):
         read(str(write(tmp_path)), ["x"])
