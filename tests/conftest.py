@@ -127,6 +127,15 @@ def tasks(digits_home: Home, tmp_path: Path) -> Tasks:
     return Tasks(digits_home, tmp_path / "store")
 
 
+def finish_run(store: Store, key: str, seconds: float, epochs: int) -> None:
+    """Leave what a finished Run leaves in the store, as far as plans and tables read it."""
+    writer = store.run(key).writer(store.run(key).begin_attempt())
+    history = [{"epoch": epoch, "val/accuracy": 0.5} for epoch in range(1, epochs + 1)]
+    writer.save(epochs, {"weights.pt": lambda path: path.write_bytes(b"w")}, {"history": history})
+    result = {"history": history, "best_epoch": epochs, "test": {}, "facts": {}}
+    writer.finish({**result, "seconds": seconds})
+
+
 ALONE = World(0, 1, torch.device("cpu"))
 
 

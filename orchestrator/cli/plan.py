@@ -192,6 +192,8 @@ def _time_needed(prepared: Prepared, home: Home) -> list[str]:
     """Return a line on how long the Runs take on this machine; none where nothing is known."""
     store = Store(home.store)
     runs = [item.run for item in prepared.planned if item.state != "done"]
+    if not runs:
+        return []
     done = {run.key: float(max(store.run(run.key).epochs(), default=0)) for run in runs}
     try:
         request = request_of(prepared.study.resources, [machine := this_machine()])
@@ -199,7 +201,7 @@ def _time_needed(prepared: Prepared, home: Home) -> list[str]:
         return []
     known = [*stored_runs(home.plans), *(item.run for item in prepared.planned)]
     slots = at_once(request, [machine])
-    found = estimate(runs, known_times(store, known), done, slots)
+    found = estimate(runs, known_times(store, known, runs), done, slots)
     if not found.training_seconds:
         return []
     gpu_hours = found.training_seconds / 3600 * request.gpus * request.workers

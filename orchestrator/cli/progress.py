@@ -107,19 +107,21 @@ def time_left(submission: Submission, store: Store) -> str:
     """Return how long the submission still takes; empty where that is not known yet: a Run waits
     of whose kind none has run, or a search has not ended, whose Runs are not known."""
     slots = int(submission.tracked.tags.get(Tag.AT_ONCE, 0))
+    ended = [item.run for item in submission.runs if item.state == State.FINISHED]
+    unfinished = [item for item in submission.runs if item.state in (State.RUNNING, State.PENDING)]
     if not slots or any(search.state != State.FINISHED for search in submission.searches):
         return ""
-    times = known_times(store, [item.run for item in submission.runs])
+    times = known_times(store, ended, [item.run for item in unfinished])
     tasks = []
-    for item in submission.runs:
+    for item in unfinished:
         left = item.progress.get("seconds_left") if item.state == State.RUNNING else None
         if left is not None:
             tasks.append(Task(item.run.key, item.run.parent, left, running=True))
             if (epochs := epochs_of(item.run) - item.progress.get("done", 0.0)) > 0:
                 times.paces.setdefault(kind_of(item.run), left / epochs)
     known = {task.key for task in tasks}
-    for item in submission.runs:
-        if item.run.key in known or item.state not in (State.RUNNING, State.PENDING):
+    for item in unfinished:
+        if item.run.key in known:
             continue
         seconds = times.seconds(item.run, 0 if item.run.artifacts else epochs_done(item))
         if seconds is None:

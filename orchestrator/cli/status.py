@@ -2,8 +2,8 @@
 
 import argparse
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ from orchestrator.tracking.run_states import (
     load,
 )
 from orchestrator.tracking.tags import Tag
+
+log = logging.getLogger(__name__)
 
 
 def status(options: argparse.Namespace) -> int:
@@ -154,7 +156,6 @@ def compare(options: argparse.Namespace) -> int:
     if owner:
         MESSAGES.print(f"this submission belongs to home {owner}", markup=False)
     form = "json" if options.json else options.format or "text"
-    form = "json" if options.json else options.format or "text"
     said = stored_answer(tracker.reader, tracked)
     if said is not None:
         _show_answer(said, form)
@@ -229,10 +230,12 @@ def _kept_runs(
 def _keep_runs(home: Home, item: _Listed) -> None:
     tracked, digest = item.tracked, finished_digest(item.tracked)
     if digest and home.root.is_dir():
-        with suppress(OSError):  # of a home that cannot be written; the next call reads all again
+        kept = {"made_from": f"{tracked.run_id} {digest}", "runs": item.runs}
+        try:
             home.listings.mkdir(mode=0o700, exist_ok=True)
-            kept = {"made_from": f"{tracked.run_id} {digest}", "runs": item.runs}
             write_json(home.listings / f"{item.study}.json", kept)
+        except OSError as error:  # a home that cannot be written: the next call reads all again
+            log.debug("the Runs of %s are not kept: %s", item.study, error)
 
 
 def _status_json(running: Services, listed: Sequence[_Listed]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from orchestrator.storage.files import read_json
 from orchestrator.storage.run_records import ATTEMPT, DONE, Store
 
 log = logging.getLogger(__name__)
+_ENOUGH = 20  # finished Runs of a kind: a store may have thousands
 
 
 class Task(NamedTuple):
@@ -70,18 +71,26 @@ class Times:
         return None if pace is None else max(0.0, epochs_of(run) - done) * pace + self.around
 
 
-def known_times(store: Store, runs: Iterable[Run]) -> Times:
-    """Return the medians of what finished Runs took."""
+def known_times(store: Store, runs: Iterable[Run], wanted: Iterable[Run]) -> Times:
+    """Return the medians of what finished Runs took.
+
+    runs: may have finished; a few of each kind are read. wanted: Runs of the kinds that are asked
+    for.
+    """
+    kinds = {kind_of(run) for run in wanted}
     paces: dict[str, list[float]] = {}
     around: list[float] = []
-    for run in {run.key: run for run in runs}.values():
-        folder = store.run(run.key)
+    for key, run in {run.key: run for run in runs}.items():
+        kind = kind_of(run)
+        if kind not in kinds or len(paces.get(kind, ())) == _ENOUGH:
+            continue
+        folder = store.run(key)
         result = folder.result()
         if result is None or not result.get("seconds"):
             continue
         seconds = float(result["seconds"])
         epochs = max(1, len(result["history"])) if "epochs" in run.config else 1
-        paces.setdefault(kind_of(run), []).append(seconds / epochs)
+        paces.setdefault(kind, []).append(seconds / epochs)
         if folder.attempt() == 1:  # then its first file is as old as the Run
             began, ended = ((folder.path / name).stat().st_mtime for name in (ATTEMPT, DONE))
             around.append(max(0.0, ended - began - seconds))

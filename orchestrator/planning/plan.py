@@ -3,6 +3,7 @@
 Nothing here needs Ray, MLflow or the data itself.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -201,7 +202,7 @@ def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:
             "orchestrator: submit the study again"
         )
     try:
-        TypeAdapter(_StoredPlan).validate_python(plan)
+        _stored_plan().validate_python(plan)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
@@ -242,3 +243,9 @@ class _StoredPlan(TypedDict):
     reference: NotRequired[dict[str, float]]
     searches: NotRequired[list[_StoredSearch]]
     runs: list[_StoredRun]
+
+
+@functools.cache
+def _stored_plan() -> TypeAdapter[_StoredPlan]:
+    """Return what checks a stored plan; it takes some ms to make."""
+    return TypeAdapter(_StoredPlan)

@@ -19,7 +19,7 @@ _MOST_CLASSES = 200  # whose accuracy is a metric of its own
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a Run predicted. arrays: as `trainables.monitoring.predictions` keeps them."""
+    """Holds what a Run predicted. arrays: as `trainables.monitoring.predictions` keeps them."""
 
     arrays: Mapping[str, Array]
 

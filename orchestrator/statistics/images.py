@@ -19,7 +19,7 @@ Figure = Callable[[Any], Any]  # weights of images (R, N) → the figure of each
 
 @dataclass(frozen=True)
 class ImageTest:
-    """What the images say of pairs of models, one pair per seed.
+    """Holds what the images say of pairs of models, one pair per seed.
 
     images: N of the test set; seeds: those whose models are paired; mean: first minus second, the
     mean over pairs; interval: 95 %, of it over images; p: two-sided; mcnemar: exact p of each pair,

@@ -18,7 +18,7 @@ _DRAWS = 50_000
 
 @dataclass(frozen=True)
 class PairedTest:
-    """What the differences of n pairs say.
+    """Holds what the differences of n pairs say.
 
     mean, std, interval: of the difference, first minus second; None where undefined, as in
     `intervals.mean_interval`. p: two-sided, of the paired t test. sign_flip: two-sided p that

@@ -30,7 +30,7 @@ _TABLES = {"tables/comparison.csv": "csv", "tables/comparison.md": "markdown"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What a comparison says, as `compare` prints it.
+    """Holds what a comparison says, as `compare` prints it.
 
     forms: the tables under the names of `--format`. note: names the Runs that no row counts; empty
     where all count. source, finished: digests of what it was made from, see `_source` and
@@ -51,7 +51,7 @@ class Answer:
 
 
 class Found(NamedTuple):
-    """An answer, and whether it is stored with all that belongs to it."""
+    """Holds an answer, and whether it is stored with all that belongs to it."""
 
     answer: Answer
     is_stored: bool

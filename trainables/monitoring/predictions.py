@@ -22,7 +22,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 class PredictionsDiffer(Exception):
-    """What was seen of a model is not what its test figures were computed from; one line."""
+    """Raised where what was seen of a model is not what its test figures come from; one line."""
 
 
 class PredictionWatch:

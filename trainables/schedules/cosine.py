@@ -6,5 +6,5 @@ from trainables.schedules.contract import Settings, fraction_done
 
 
 def cosine(progress: float, settings: Settings) -> float:
-    """From 1 to 0 along half a cosine."""
+    """Fall from 1 to 0 along half a cosine."""
     return 0.5 * (1.0 + math.cos(math.pi * fraction_done(progress, settings)))

@@ -23,7 +23,7 @@ class ProducerConfig(Config):
 
 
 class ProducerSchema(ABC):
-    """What a study must know of a producer. Subclasses set the class attributes."""
+    """Holds what a study must know of a producer. Subclasses set the class attributes."""
 
     Config: ClassVar[type[ProducerConfig]]
     FIGURES: ClassVar[tuple[str, ...]]  # metrics that its Runs report

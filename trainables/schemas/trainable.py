@@ -13,7 +13,7 @@ from trainables.training_config import TrainableConfig
 
 
 class TrainableSchema:
-    """What a study must know of a trainable. Subclasses set the class attributes."""
+    """Holds what a study must know of a trainable. Subclasses set the class attributes."""
 
     Config: ClassVar[type[TrainableConfig]]
     FIGURES: ClassVar[tuple[str, ...]]  # metrics of each split: `loss` → val/loss, test/loss

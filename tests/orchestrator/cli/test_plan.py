@@ -10,6 +10,7 @@ from PIL import Image
 from orchestrator.cli.main import main
 from orchestrator.cli.plan import FilesRead
 from orchestrator.storage.run_records import Store
+from tests.conftest import finish_run
 
 STUDY = """
 study: many
@@ -73,12 +74,7 @@ def test_a_plan_says_how_long_it_takes_once_a_run_of_its_kind_has_finished(
     assert main(["plan", "many.yaml"]) == 0 and "time:" not in capsys.readouterr().out
     assert main(["plan", "many.yaml", "--json"]) == 0
     first, *_ = json.loads(capsys.readouterr().out)
-    run = Store(tmp_path / "home" / "store").run(first["key"])
-    writer = run.writer(run.begin_attempt())
-    history = [{"epoch": 1, "val/accuracy": 0.5}]
-    writer.save(1, {"weights.pt": lambda path: path.write_bytes(b"w")}, {"history": history})
-    result = {"history": history, "best_epoch": 1, "test": {}, "facts": {}, "seconds": 600.0}
-    writer.finish(result)
+    finish_run(Store(tmp_path / "home" / "store"), first["key"], seconds=600.0, epochs=1)
     assert main(["plan", "many.yaml"]) == 0  # two Runs of ten minutes; one takes all CPUs
     assert "time: about 20 min, 1 at once on this machine\n" in capsys.readouterr().out
 

@@ -23,6 +23,7 @@ from orchestrator.reporting.comparison import State
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.run_states import RunState, SearchState, Submission
+from tests.conftest import finish_run
 
 
 def state(
@@ -279,14 +280,6 @@ def submission(*runs: RunState, **tags: str) -> Submission:
     return Submission(TrackedRun("id", "RUNNING", tags, {}, "1"), {}, runs)
 
 
-def finish(store: Store, item: RunState, seconds: float) -> None:
-    writer = store.run(item.run.key).writer(store.run(item.run.key).begin_attempt())
-    history = [{"epoch": epoch, "val/accuracy": 0.5} for epoch in range(1, 5)]
-    writer.save(4, {"weights.pt": lambda path: path.write_bytes(b"w")}, {"history": history})
-    result = {"history": history, "best_epoch": 4, "test": {}, "facts": {}, "seconds": seconds}
-    writer.finish(result)
-
-
 def test_time_left_is_known_once_a_run_of_each_kind_has_run(tmp_path: Path) -> None:
     store, waiting = Store(tmp_path), state("B")
     assert time_left(submission(waiting, at_once="1"), store) == ""
@@ -297,7 +290,7 @@ def test_time_left_is_known_once_a_run_of_each_kind_has_run(tmp_path: Path) -> N
     assert time_left(submission(waiting, running, at_once="2"), store) == "about 2 min left"
     assert time_left(submission(running, waiting), store) == ""  # before the driver knows
     done = state("C", "FINISHED", metrics={})
-    finish(store, done, seconds=40.0)
+    finish_run(store, done.run.key, seconds=40.0, epochs=4)
     assert time_left(submission(done, waiting, at_once="1"), store) == "about 40 s left"
     assert time_left(submission(done, at_once="1"), store) == ""
 

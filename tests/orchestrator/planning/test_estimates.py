@@ -21,6 +21,7 @@ from orchestrator.planning.estimates import (
 from orchestrator.planning.plan import FORMAT
 from orchestrator.planning.run import Run
 from orchestrator.storage.run_records import ATTEMPT, DONE, Store
+from tests.conftest import finish_run
 
 ONE = Run(
     stage="full",
@@ -41,12 +42,8 @@ ONE = Run(
 
 
 def finish(store: Store, run: Run, seconds: float, epochs: int, around: float = 0.0) -> None:
-    """What a finished Run leaves, as far as it is read."""
-    writer = store.run(run.key).writer(store.run(run.key).begin_attempt())
-    history = [{"epoch": epoch, "val/accuracy": 0.5} for epoch in range(1, epochs + 1)]
-    writer.save(epochs, {"weights.pt": lambda path: path.write_bytes(b"w")}, {"history": history})
-    result = {"history": history, "best_epoch": epochs, "test": {}, "facts": {}}
-    writer.finish({**result, "seconds": seconds})
+    """Leave a finished Run that took `around` seconds beside its training."""
+    finish_run(store, run.key, seconds, epochs)
     now = time.time()
     os.utime(store.run(run.key).path / ATTEMPT, (now - seconds - around,) * 2)
     os.utime(store.run(run.key).path / DONE, (now, now))
@@ -87,18 +84,28 @@ def test_times_are_the_medians_of_finished_runs(tmp_path: Path) -> None:
         runs, (8.0, 40.0, 6.0), (4, 4, 2), (1.0, 2.0, 9.0), strict=False
     ):
         finish(store, run, seconds, epochs, around)  # 2, 10, 3 s an epoch; the last never ran
-    times = known_times(store, runs)
+    times = known_times(store, runs, [ONE])
     assert times.paces == {kind_of(ONE): 3.0} and times.around == pytest.approx(2.0)
     assert times.seconds(ONE) == pytest.approx(14.0)
     assert times.seconds(ONE, done=3.0) == pytest.approx(5.0)
     assert times.seconds(replace(ONE, trainable="rotation")) is None
 
 
+def test_a_few_runs_of_the_kinds_that_are_wanted_are_read(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), replace(ONE, key="f" * 20, trainable="rotation")
+    finish(store, other, 8.0, 4)
+    runs = [replace(ONE, key=f"{number:020}", seed=number) for number in range(22)]
+    for run in runs:
+        finish(store, run, 800.0 if run.seed >= 20 else 8.0 + run.seed, 4)
+    times = known_times(store, [other, *runs], [ONE])
+    assert times.paces == {kind_of(ONE): (8.0 + 9.5) / 4}  # the median of the first twenty
+
+
 def test_a_run_with_a_second_attempt_does_not_tell_what_is_around_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.run(ONE.key).begin_attempt()
     finish(store, ONE, 8.0, 4, around=100.0)
-    assert known_times(store, [ONE]) == Times({kind_of(ONE): 2.0}, 0.0)
+    assert known_times(store, [ONE], [ONE]) == Times({kind_of(ONE): 2.0}, 0.0)
 
 
 def test_what_is_left_counts_and_what_never_ran_is_named() -> None:
