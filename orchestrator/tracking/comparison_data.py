@@ -132,8 +132,9 @@ class ComparisonData:
 
     @cached_property
     def tables(self) -> list[Table]:
-        """Return the compared rows."""
-        return compared_tables(self.reader, self.runs, comparison(self.submission.plan))
+        """Return the compared rows. No plot shows tests over images, which take a download a
+        Run."""
+        return tables(self.runs, comparison(self.submission.plan))
 
     def tables_of(self, metric: str) -> list[Table]:
         """Return the rows of another metric, over every stage of the study."""
