@@ -45,11 +45,19 @@ def fit(number):
         sys.path_of_facts = folder
         train()
 
-    QuickTorchTrainer(
+    trainer = QuickTorchTrainer(
         train_here,
         scaling_config=ray.train.ScalingConfig(num_workers=1),
         run_config=ray.train.RunConfig(name=f"fit{number}", storage_path=os.path.abspath("ray")),
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    except ray.train.ControllerError as error:
+        # a connection took the port that Ray drew for torch.distributed: the scheduler makes
+        # another attempt then
+        if "EADDRINUSE" not in str(error):
+            raise
+        trainer.fit()
 
 
 os.makedirs("facts")
