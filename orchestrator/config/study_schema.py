@@ -18,6 +18,28 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MOST_RUNS = 100_000  # of a study; more would take hours to plan, and years to train
 
 
+class MaxFailures(Config):
+    """Says after how many deaths of a kind a Run is still started again. They count one after the
+    other: with a new checkpoint since the last death, the count begins anew."""
+
+    crash: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="a process ended by a signal, by hand or for an unknown cause"
+    )
+    memory: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="a process ended by the kernel or by Ray, since memory ran out"
+    )
+    node: Annotated[int, Field(ge=0)] = Field(
+        default=10, description="a worker that was lost with its node"
+    )
+    network: Annotated[int, Field(ge=0)] = Field(
+        default=10, description="workers that lost contact with each other"
+    )
+
+    def of(self, kind: str) -> int:
+        """Return the limit of a kind, by the name of its key."""
+        return int(getattr(self, kind))
+
+
 class Resources(Config):
     """Says what one Run gets of the machine or cluster."""
 
@@ -33,9 +55,21 @@ class Resources(Config):
         default="auto",
         description="GPUs of a worker, such as 0.5; auto: one if the cluster has any",
     )
-    max_failures: Annotated[int, Field(ge=0)] = Field(
-        default=2, description="how often a Run starts again after its process or node died"
+    max_failures: MaxFailures = Field(
+        default=MaxFailures(),
+        description="how often a Run starts again after its process or node died, without a new "
+        "checkpoint between the deaths: a whole number for every kind of death, or one for each",
     )
+
+    @field_validator("max_failures", mode="before")
+    @classmethod
+    def _of_every_kind(cls, value: Any) -> Any:
+        """Let one number limit every kind of death."""
+        if isinstance(value, (Mapping, MaxFailures)):
+            return value
+        if type(value) is not int or value < 0:
+            raise ValueError(f"must be a whole number of 0 or more, or a mapping, not {value!r}")
+        return dict.fromkeys(MaxFailures.model_fields, value)
 
     @field_validator("gpus_per_worker")
     @classmethod

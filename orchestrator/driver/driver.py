@@ -135,7 +135,7 @@ def run(job: Job) -> int:
             scheduler.run(slots)
             while planned := next_search(scheduler, searches):
                 context = SearchContext(home, request, slots, tables, job.job_id,
-                                study.resources.max_failures)  # fmt: skip
+                                study.resources.max_failures.crash)  # fmt: skip
                 already_done = planned.stage.name not in scheduler.prepared.pending
                 searches.run(planned, context, already_done)
                 with locked(home.planning, shared=True):

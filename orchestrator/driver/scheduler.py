@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from orchestrator.execution.failures import Ending, Outcome
+from orchestrator.driver.retries import Retries
+from orchestrator.execution.failures import Death, Ending, Outcome
 from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import wait_for_room
 from orchestrator.execution.task import Task
@@ -161,23 +162,22 @@ class Scheduler:
             log.warning("%s: how it ended could not be stored: %s", run.name, error)
 
     def _attempts(self, run: Run) -> tuple[Outcome, int]:
-        """Make attempts until one ends by itself or too many have died. Returns the last one's
-        outcome and number."""
-        deaths = 0
+        """Make attempts until one ends by itself, or too many have died without progress. Returns
+        the last one's outcome and number."""
+        folder = self.store.run(run.key)
+        retries = Retries(folder, self.prepared.study.resources.max_failures)
         while True:
             if not wait_for_room(self.request, run.name):
-                attempt = self.store.run(run.key).attempt()
-                return Outcome(Ending.KILLED, "the cluster has lost a node that it needs"), attempt
-            attempt = self.store.run(run.key).begin_attempt()
+                lost = "the cluster has lost a node that it needs"
+                return Outcome(Ending.KILLED, lost, Death.NODE), folder.attempt()
+            attempt = folder.begin_attempt()
             self.sync.follow(run)
             log.info("%s: attempt %d starts", run.name, attempt)
             outcome = launch(self._task(run, attempt), self.request, self.home.ray_train)
             log.info("%s: %s %s", run.name, outcome.state, outcome.reason)
-            deaths += outcome.state is Ending.KILLED
-            most = self.prepared.study.resources.max_failures
-            if outcome.state is not Ending.UNPLACED and (
-                outcome.state is not Ending.KILLED or deaths > most
-            ):
+            if outcome.state is Ending.KILLED and not retries.goes_on(outcome):
+                return replace(outcome, reason=retries.explain(outcome)), attempt
+            if outcome.state not in (Ending.KILLED, Ending.UNPLACED):
                 return outcome, attempt
 
     def _task(self, run: Run, attempt: int) -> Task:

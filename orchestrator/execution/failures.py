@@ -43,12 +43,22 @@ class Ending(StrEnum):
     SUPERSEDED = "superseded"  # a newer attempt has taken over
 
 
+class Death(StrEnum):
+    """Names what a process of an attempt died of. A study may limit the deaths of each kind."""
+
+    CRASH = "crash"  # a signal, a kill from outside, or an unknown cause
+    MEMORY = "memory"  # ended by the kernel or by Ray, since memory ran out
+    NODE = "node"  # lost with its node
+    NETWORK = "network"  # the workers lost contact, or a port was taken
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """Says how an attempt ended, and why in a line."""
+    """Says how an attempt ended, and why in a line. death: of which kind, where it was KILLED."""
 
     state: Ending
     reason: str = ""
+    death: Death = Death.CRASH
 
 
 @dataclass(frozen=True)
@@ -91,14 +101,14 @@ def _is_out_of_memory(failure: Failure) -> bool:
     return by_ray or tells_of_memory(failure.message)
 
 
+def _tells_of_a_node(message: str) -> bool:
+    died = "node" in message and ("died" in message or "dead" in message)
+    return died and "process" not in message
+
+
 def _lost_its_node(failure: Failure) -> bool:
-    message = failure.message
-    node_died = "node" in message and ("died" in message or "dead" in message)
-    return (
-        node_died
-        and "process" not in message
-        or isinstance(failure.cause, ray.exceptions.NodeDiedError)
-    )
+    by_ray = isinstance(failure.cause, ray.exceptions.NodeDiedError)
+    return by_ray or _tells_of_a_node(failure.message)
 
 
 def _kernel_has_killed(failure: Failure) -> bool:
@@ -108,29 +118,63 @@ def _kernel_has_killed(failure: Failure) -> bool:
     return here and kernel_kills() > failure.oom_kills
 
 
-Rule = tuple[Callable[[Failure], object], Ending, Callable[[Failure], str]]
+Rule = tuple[Callable[[Failure], object], Callable[[Failure], Outcome]]
 
 # What an attempt ended of. A group is tried on all ranks, in their order, before the next group: a
 # rank's own fault counts before the death of another, and that before a rank that lost a dead one.
 CAUSES: tuple[tuple[Rule, ...], ...] = (
     (
-        (lambda f: isinstance(f.cause, StaleWriter), Ending.SUPERSEDED, lambda f: str(f.cause)),
-        (lambda f: isinstance(f.cause, Unrecoverable), Ending.FAILED, lambda f: str(f.cause)),
+        (
+            lambda f: isinstance(f.cause, StaleWriter),
+            lambda f: Outcome(Ending.SUPERSEDED, str(f.cause)),
+        ),
+        (
+            lambda f: isinstance(f.cause, Unrecoverable),
+            lambda f: Outcome(Ending.FAILED, str(f.cause)),
+        ),
     ),
-    ((_is_death, Ending.KILLED, lambda f: f"worker {f.rank} {death(f)}"),),
+    ((_is_death, lambda f: death(f)),),  # a function that stands below
     (
-        (_lost_contact, Ending.KILLED, lambda f: f"the workers lost contact: {f.described}"),
-        (lambda f: True, Ending.FAILED, lambda f: f.described),
+        (
+            _lost_contact,
+            lambda f: Outcome(
+                Ending.KILLED, f"the workers lost contact: {f.described}", Death.NETWORK
+            ),
+        ),
+        (lambda f: True, lambda f: Outcome(Ending.FAILED, f.described)),
     ),
 )
 
 # What a worker process died of.
-DEATHS: tuple[tuple[Callable[[Failure], object], Callable[[Failure], str]], ...] = (
-    (lambda f: f.fatal_signal, lambda f: f"crashed: {f.fatal_signal} (see its log)"),
-    (_is_out_of_memory, lambda f: f"was killed: out of memory ({f.message})"),
-    (_lost_its_node, lambda f: f"was lost with its node ({f.message})"),
-    (_kernel_has_killed, lambda f: "was killed by the kernel: out of memory (SIGKILL)"),
-    (lambda f: True, lambda f: "was killed from outside (SIGKILL), or crashed without a word"),
+DEATHS: tuple[tuple[Callable[[Failure], object], Death, Callable[[Failure], str]], ...] = (
+    (
+        lambda f: f.fatal_signal,
+        Death.CRASH,
+        lambda f: f"crashed: {f.fatal_signal} (see its log)",
+    ),
+    (
+        _is_out_of_memory,
+        Death.MEMORY,
+        lambda f: f"was killed: out of memory ({f.message})",
+    ),
+    (_lost_its_node, Death.NODE, lambda f: f"was lost with its node ({f.message})"),
+    (
+        _kernel_has_killed,
+        Death.MEMORY,
+        lambda f: "was killed by the kernel: out of memory (SIGKILL)",
+    ),
+    (
+        lambda f: True,
+        Death.CRASH,
+        lambda f: "was killed from outside (SIGKILL), or crashed without a word",
+    ),
+)
+
+
+# What the text of a controller's error tells of its death.
+CONTROLLER_DEATHS: tuple[tuple[Callable[[str], object], Death], ...] = (
+    (_tells_of_a_node, Death.NODE),
+    (lambda text: "EADDRINUSE" in text or "address already in use" in text, Death.NETWORK),
 )
 
 
@@ -146,12 +190,12 @@ def outcome_of(error: BaseException, task: Task, oom_kills: int) -> Outcome:
     if isinstance(root_cause(error), ray.exceptions.OutOfMemoryError) or tells_of_memory(
         str(error)
     ):
-        return Outcome(
-            Ending.KILLED, f"its controller was killed: out of memory ({one_line(error)})"
-        )
+        reason = f"its controller was killed: out of memory ({one_line(error)})"
+        return Outcome(Ending.KILLED, reason, Death.MEMORY)
+    kind = next((kind for holds, kind in CONTROLLER_DEATHS if holds(str(error))), Death.CRASH)
     if isinstance(error, ray.exceptions.RayError):
-        return Outcome(Ending.KILLED, f"its controller died: {one_line(error)}")
-    return Outcome(Ending.KILLED, one_line(error))
+        return Outcome(Ending.KILLED, f"its controller died: {one_line(error)}", kind)
+    return Outcome(Ending.KILLED, one_line(error), kind)
 
 
 def explain(failures: Mapping[int, BaseException], task: Task, oom_kills: int) -> Outcome:
@@ -162,17 +206,18 @@ def explain(failures: Mapping[int, BaseException], task: Task, oom_kills: int) -
         for rank, error in sorted(failures.items())
     ]
     return next(
-        Outcome(ending, reason(failure))
+        outcome(failure)
         for group in CAUSES
         for failure in ranks
-        for holds, ending, reason in group
+        for holds, outcome in group
         if holds(failure)
     )
 
 
-def death(failure: Failure) -> str:
+def death(failure: Failure) -> Outcome:
     """Explain why a process died, as far as the log, Ray and the kernel tell."""
-    return next(reason(failure) for holds, reason in DEATHS if holds(failure))
+    kind, reason = next((kind, reason) for holds, kind, reason in DEATHS if holds(failure))
+    return Outcome(Ending.KILLED, f"worker {failure.rank} {reason(failure)}", kind)
 
 
 def kernel_kills() -> int:

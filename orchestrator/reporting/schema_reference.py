@@ -15,7 +15,13 @@ from typing import Any
 
 from orchestrator.config.mlflow_settings import MlflowSettings
 from orchestrator.config.search_schema import Search, Then
-from orchestrator.config.study_schema import CompareSpec, Resources, StageFile, StudyFile
+from orchestrator.config.study_schema import (
+    CompareSpec,
+    MaxFailures,
+    Resources,
+    StageFile,
+    StudyFile,
+)
 from orchestrator.sampling.dimension import Dimension
 from trainables.config import Config
 from trainables.data.datasets import DATASETS, DatasetConfig
@@ -28,6 +34,7 @@ _STUDY_CLASSES: dict[str, type[Config]] = {
     "study": StudyFile,
     "data": DatasetConfig,
     "resources": Resources,
+    "max_failures": MaxFailures,
     "stage": StageFile,
     "early_stopping": EarlyStopping,
     "changes": Change,

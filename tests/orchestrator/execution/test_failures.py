@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import ray.exceptions
 
-from orchestrator.execution.failures import Ending, explain, outcome_of
+from orchestrator.execution.failures import Death, Ending, explain, outcome_of
 from orchestrator.execution.task import Task
 from orchestrator.storage.run_records import StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
@@ -36,6 +36,7 @@ def test_a_rank_that_lost_a_dead_one_is_not_the_cause(task):
     assert "worker 1" in explain({0: lost, 1: died()}, task, 0).reason
     alone = explain({0: lost}, task, 0)
     assert alone.state is Ending.KILLED and "lost contact" in alone.reason
+    assert alone.death is Death.NETWORK
 
 
 def test_an_error_of_the_code_is_a_failure_with_its_name(task):
@@ -94,18 +95,23 @@ class WorkerGroupStartupTimeoutError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "words", "kind"),
     [
-        (ray.exceptions.WorkerCrashedError(), "was killed from outside"),
-        (ray.exceptions.OutOfMemoryError("too much"), "was killed: out of memory (too much)"),
-        (ray.exceptions.NodeDiedError("gone"), "was lost with its node"),
-        (WorkerHealthCheckTimeoutError("silent"), "was killed from outside"),
+        (ray.exceptions.WorkerCrashedError(), "was killed from outside", Death.CRASH),
+        (
+            ray.exceptions.OutOfMemoryError("too much"),
+            "was killed: out of memory (too much)",
+            Death.MEMORY,
+        ),
+        (ray.exceptions.NodeDiedError("gone"), "was lost with its node", Death.NODE),
+        (WorkerHealthCheckTimeoutError("silent"), "was killed from outside", Death.CRASH),
     ],
 )
-def test_every_kind_of_death_may_be_tried_again(task, error, words):
+def test_every_kind_of_death_may_be_tried_again(task, error, words, kind):
     outcome = explain({3: error}, task, 10**9)
     assert outcome.state is Ending.KILLED
     assert outcome.reason.startswith(f"worker 3 {words}")
+    assert outcome.death is kind
 
 
 def test_what_fit_raises_is_an_outcome(task):
@@ -139,3 +145,17 @@ def test_a_controller_that_ray_s_monitor_has_killed_ran_out_of_memory(task):
     text = "Worker exit type: NODE_OUT_OF_MEMORY. The node was running low on memory"
     outcome = outcome_of(ray.exceptions.RayTaskError("f", text, ValueError(text)), task, 0)
     assert "out of memory" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("The server socket has failed to listen: EADDRINUSE, port: 41541", Death.NETWORK),
+        ("The actor died because its node has died. Node Id: 4f1c", Death.NODE),
+        ("The process of the actor's node died", Death.CRASH),
+        ("something else", Death.CRASH),
+    ],
+)
+def test_what_ends_a_controller_counts_as_its_own_kind_of_death(task, text, kind):
+    error = ray.train.ControllerError(RuntimeError(text))
+    assert outcome_of(error, task, 0).death is kind
