@@ -44,6 +44,7 @@ def plan(options: argparse.Namespace) -> int:
     else:
         show_plan(prepared, find_home(options.home), Terminal())
     show_remarks(prepared)
+    show_near(prepared.near_remarks(find_home(options.home)))
     return 0
 
 
@@ -53,7 +54,8 @@ def data(options: argparse.Namespace) -> int:
         for name, kind in DATASETS.items():
             say(f"{name:14} {kind.about}")
         return 0
-    for name, item in prepare_study(options, read_study(options)).data.items():
+    prepared = prepare_study(options, read_study(options))
+    for name, item in prepared.data.items():
         parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
         count = len(item.source.classes)
         classes = f"{count} classes" if count else "no labels"
@@ -67,6 +69,7 @@ def data(options: argparse.Namespace) -> int:
             say(f"  {', '.join(names)}{more}")
         for line in item.remarks:
             say(f"  {line}")
+    show_near(prepared.near_remarks(find_home(options.home)))
     return 0
 
 
@@ -82,6 +85,12 @@ def show_remarks(prepared: Prepared) -> None:
     for name, item in prepared.data.items():
         for line in item.remarks:
             MESSAGES.print(f"data.{name}: {line}", markup=False, highlight=False)
+
+
+def show_near(lines: Iterable[str]) -> None:
+    """Print to stderr which data sets have images that look nearly like training images."""
+    for line in lines:
+        MESSAGES.print(line, markup=False, highlight=False)
 
 
 def pixel_table(masks: MaskCounts) -> FittedTable:

@@ -13,7 +13,14 @@ from typing import NamedTuple
 from rich.console import Console
 
 from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
-from orchestrator.cli.plan import data_root, prepare_study, read_study, show_plan, show_remarks
+from orchestrator.cli.plan import (
+    data_root,
+    prepare_study,
+    read_study,
+    show_near,
+    show_plan,
+    show_remarks,
+)
 from orchestrator.cli.progress import best_trial, follow
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import (
@@ -61,6 +68,7 @@ def submit(options: argparse.Namespace) -> int:
             show_plan(prepared, home, out)
             show_remarks(prepared)
             caches = build_ids(build_caches(prepared, home, _show_decoding(out)))
+            show_near(prepared.near_remarks(home, compute=True))
         running = _start_services(options, settings, home, out)
         show_services(Services(running.ray, running.mlflow_uri), out)
         jobs, tracker = Jobs(running.ray), Tracker(running.mlflow_uri)

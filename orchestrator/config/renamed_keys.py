@@ -1,7 +1,7 @@
 """Rename old keys of a study. They go on working, with one warning that says the new name.
 
 To rename a key of a configuration, add one line to RENAMED_KEYS of trainables/training_config.py;
-to rename one of `compare`, one line to _COMPARE.
+to rename one of `compare` or of a data set, one line to _COMPARE or _DATA.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,9 @@ from typing import Any
 from orchestrator.config.yaml_loader import values_at
 from trainables.training_config import RENAMED_KEYS
 
-_COMPARE: dict[str, tuple[str, Mapping[Any, Any]]] = {"gains": ("differences", {})}
+_Table = dict[str, tuple[str, Mapping[Any, Any]]]
+_COMPARE: _Table = {"gains": ("differences", {})}
+_DATA: _Table = {"on_copies": ("on_duplicates", {"fail": "error"})}
 _PARTS = (
     "stages.*.config",
     "stages.*.grid",
@@ -26,7 +28,8 @@ def rename_old_keys(mapping: dict[str, Any], override: bool = False) -> list[str
     so that the check names it.
     """
     warnings = []
-    for patterns, table in ((("compare",), _COMPARE), (_PARTS, RENAMED_KEYS)):
+    tables = ((("compare",), _COMPARE), (("data.*",), _DATA), (_PARTS, RENAMED_KEYS))
+    for patterns, table in tables:
         for old, (new, values) in table.items():
             places = [
                 place

@@ -165,7 +165,8 @@ def replan(
     """Make the plan again, now with the values that a search has found, and store it."""
     prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
     store_plan(prepared, home)
-    retry_mlflow(lambda: log_plan(tracker.writer, submission.run_id, prepared))
+    near = prepared.near_remarks(home)
+    retry_mlflow(lambda: log_plan(tracker.writer, submission.run_id, prepared, near))
     return prepared
 
 

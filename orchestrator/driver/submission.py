@@ -24,15 +24,21 @@ _LONGEST_TAG = 5000  # characters, MLflow's limit
 log = logging.getLogger("orchestrator")
 
 
-def log_plan(writer: MlflowWriter, run_id: str, prepared: Prepared) -> None:
+def log_plan(
+    writer: MlflowWriter, run_id: str, prepared: Prepared, near: Sequence[str] = ()
+) -> None:
     """Store the plan with its version: a command that follows the study reads a new one again.
 
-    What the data sets hold, and what was passed over in them, is stored beside it.
+    What the data sets hold, and what was passed over in them, is stored beside it. near: warnings
+    of images that look nearly like training images.
     """
     plan = to_plain(prepared.study, prepared.runs, prepared.keys)
+    if prepared.cautions:
+        plan["cautions"] = prepared.cautions
     writer.log_text(run_id, json.dumps(plan), "plan.json")
     writer.log_text(run_id, json.dumps(data_facts(prepared), indent=1), "data.json")
     remarks = [f"{name}: {line}" for name, item in prepared.data.items() for line in item.remarks]
+    remarks += [line.removeprefix("data.") for line in near]
     tags: dict[str, str] = {Tag.PLAN_VERSION: json_digest(plan)}
     tags[Tag.DATA_REMARKS] = "\n".join(remarks)[:_LONGEST_TAG]
     writer.set_tags(run_id, tags)
@@ -74,7 +80,7 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     is_same = newest and (newest.tags.get(Tag.PLAN), newest.tags.get(Tag.HOME)) == wanted
     _kill_abandoned(tracker, study.name, home, [newest] if newest and is_same else [])
     if newest and is_same:
-        return _reopen(tracker, newest, tags, prepared)
+        return _reopen(tracker, newest, tags, prepared, home)
     tags |= {Tag.STUDY: study.name, Tag.PLAN: plan, Tag.KIND: Kind.OPENING}
     if job.git_commit:
         tags[Tag.GIT_COMMIT] = job.git_commit
@@ -82,19 +88,24 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     run_id = writer.create_run(experiment, f"submission {job.job_id}", tags)
     text = yaml.safe_dump(dict(study.mapping), sort_keys=False, allow_unicode=True)
     writer.log_text(run_id, text, "study.yaml")
-    log_plan(writer, run_id, prepared)
+    log_plan(writer, run_id, prepared, prepared.near_remarks(home, compute=True))
     # last: commands look for submissions, and then read the plan
     writer.set_tags(run_id, {Tag.KIND: Kind.SUBMISSION})
     return tracker.reader.run(run_id)
 
 
 def _reopen(
-    tracker: Tracker, submission: TrackedRun, tags: Mapping[str, str], prepared: Prepared
+    tracker: Tracker,
+    submission: TrackedRun,
+    tags: Mapping[str, str],
+    prepared: Prepared,
+    home: Home,
 ) -> TrackedRun:
     """Set an earlier submission, and its Runs that are tried again, to not ended."""
     tracker.writer.set_tags(submission.run_id, tags)
     tracker.writer.set_status(submission.run_id, State.RUNNING)
-    log_plan(tracker.writer, submission.run_id, prepared)
+    near = prepared.near_remarks(home, compute=True)
+    log_plan(tracker.writer, submission.run_id, prepared, near)
     for child in tracker.reader.children(submission):
         failed = child.status in (State.FAILED, State.KILLED)
         if failed and child.tags.get(Tag.KIND) != Kind.SEARCH:

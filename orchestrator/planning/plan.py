@@ -242,6 +242,7 @@ class _StoredPlan(TypedDict):
     compare: NotRequired[_StoredComparison]
     reference: NotRequired[dict[str, float]]
     searches: NotRequired[list[_StoredSearch]]
+    cautions: NotRequired[dict[str, list[str]]]  # data set → why its figures may be too good
     runs: list[_StoredRun]
 
 

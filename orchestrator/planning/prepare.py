@@ -5,7 +5,7 @@ Runs where the data is: in the command, or in the driver on the cluster.
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,6 @@ from orchestrator.planning.code_version import (
     TRAINING,
     VersionMemory,
     code_version,
-)
-from orchestrator.planning.data_checks import (
-    DataSet,
-    check_fit,
-    check_held_out,
-    check_watched,
-    check_weights,
 )
 from orchestrator.planning.plan import (
     FORMAT,
@@ -45,29 +38,32 @@ from orchestrator.planning.search_plan import (
     pending_stages,
     plan_searches,
 )
+from orchestrator.planning.study_data import (
+    DataSet,
+    Progress,
+    check_fit,
+    check_watched,
+    check_weights,
+    near_remarks,
+    read_data,
+    trained_on,
+)
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home
 from orchestrator.storage.manifest import finished_images
 from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trials, ranked
-from trainables.data.contract import Source
-from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
-from trainables.loading.copies import settle_copies
 from trainables.loading.decoded_cache import build
-from trainables.loading.fingerprints import content_hashes, fingerprint
-from trainables.loading.image_files import needs_table, unreadable_sample, write_image_list
+from trainables.loading.image_files import needs_table, write_image_list
 from trainables.loading.image_table import fault
-from trainables.loading.mask_counts import check_masks, count_masks
 from trainables.metrics import metric_of
 from trainables.optimizers.registry import OPTIMIZERS
-from trainables.pixels.images import unreadable_images
 from trainables.schedules.registry import SCHEDULES
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 from trainables.tasks.registry import PRODUCERS, TRAINABLES
 
 log = logging.getLogger(__name__)
-Progress = Callable[[str, int, int], None]
 
 
 def unseen(name: str, done: int, total: int) -> None:
@@ -99,6 +95,17 @@ class Prepared:
         """Return the Runs of the plan, parents first."""
         return tuple(item.run for item in self.planned)
 
+    @property
+    def cautions(self) -> dict[str, list[str]]:
+        """Return data set → why its figures may be too good; without data sets that have none."""
+        return {name: list(item.cautions) for name, item in self.data.items() if item.cautions}
+
+    def near_remarks(self, home: Home, compute: bool = False) -> list[str]:
+        """Return a warning for each part of a data set that looks nearly like training images, as
+        far as images are decoded. compute: whether what is not known yet is looked for."""
+        found = near_remarks(self.study, self.data, home.cache, compute)
+        return [f"data.{name}: {line}" for name, lines in found.items() for line in lines]
+
 
 def prepare(
     study: Study, data_root: Path | None, home: Home, progress: Progress = unseen
@@ -109,68 +116,17 @@ def prepare(
     read, files in all.
     """
     store = Store(home.store)
-    data = _read_data(study, data_root, home, progress)
+    data = read_data(study, data_root, home.cache, progress)
     inputs = _inputs_of(study, data, home)
     runs = make_plan(study, inputs)
     request_digest = plan_digest(study, runs, inputs)
     study, runs, searches = _with_finished_searches(study, runs, inputs, store)
     check_fit(study, data)
-    check_held_out(study, data)
     check_weights(study, data)
     check_watched(study, runs, data)
     previous = _previous_runs(home, study.name)
     planned = plan_states(runs, lambda key: stored_state(store, key), previous)
     return Prepared(study, data, planned, searches, request_digest)
-
-
-def _read_data(
-    study: Study, data_root: Path | None, home: Home, progress: Progress
-) -> dict[str, DataSet]:
-    """List and fingerprint every data set, and look at its masks. Raises StudyError with the errors
-    of all of them."""
-    errors = ErrorList()
-    data: dict[str, DataSet] = {}
-    trained_on = _trained_on(study)
-    for name, config in study.data.items():
-        try:
-            source = read(config, data_root, cut=name in trained_on)
-            manifest = home.cache / f"manifest-{_location_id(config, data_root)}.json"
-            show = partial(progress, name)
-            contents = content_hashes(source, manifest, show)
-            if name in trained_on:
-                source = _settled(source, contents, config, errors, name)
-            key = fingerprint(source, config, manifest, contents, show)
-            masks = count_masks(source, manifest, show) if source.masks else None
-            data[name] = DataSet(name, source, key, masks, tuple(contents))
-            for line in _faults(data[name], config, name in trained_on):
-                errors.add(f"data.{name}", line)
-        except DataError as error:
-            errors.add(f"data.{name}", str(error))
-    if errors.lines:
-        raise StudyError(study.name, errors.lines)
-    return data
-
-
-def _settled(
-    source: Source, contents: Sequence[str], config: DatasetConfig, errors: ErrorList, name: str
-) -> Source:
-    """Settle copies. What is wrong goes to the errors, so that other faults are found too."""
-    try:
-        return settle_copies(source, contents, config.on_copies)
-    except DataError as error:
-        warnings = [note for note in source.notes if note.startswith("warning: ")]
-        for line in (str(error), *warnings):  # of a refused set no remarks are shown
-            errors.add(f"data.{name}", line)
-        return source
-
-
-def _faults(data: DataSet, config: DatasetConfig, trained_on: bool) -> list[str]:
-    """Return what is wrong with the masks of a data set, or with a sample of its images."""
-    side = config.side if trained_on else None
-    lines = check_masks(data.masks, config.on_corrupt, side) if data.masks else []
-    if not lines and config.on_corrupt == "fail" and (faults := unreadable_sample(data.source)):
-        lines.append(str(unreadable_images(faults)))
-    return lines
 
 
 def _inputs_of(study: Study, data: Mapping[str, DataSet], home: Home) -> Inputs:
@@ -212,12 +168,6 @@ def best_configurations(store: Store, planned: PlannedSearch) -> list[Mapping[st
         return []
     best = search.then.best if search.then else 1
     return [trial.recipe for trial in ranked(trials.all(search.count), search.mode)[:best]]
-
-
-def _trained_on(study: Study) -> set[str]:
-    """Return the names of the data sets that a trainable learns from."""
-    stages = [stage for stage in study.stages if stage.trainable in TRAINABLE_SCHEMAS]
-    return {variant.config.dataset for stage in stages for variant in stage.variants}
 
 
 def run_code_version(
@@ -263,7 +213,7 @@ def build_caches(
     """
     errors = ErrorList()
     folders: dict[str, Path] = {}
-    trained_on = _trained_on(prepared.study)
+    learned = trained_on(prepared.study)
     for name, item in prepared.data.items():
         config = prepared.study.data[name]
         try:
@@ -271,7 +221,7 @@ def build_caches(
                 listing = home.cache / f"files-{item.fingerprint}.json"
                 write_image_list(item.source, config.on_corrupt, listing)
                 folders[listing.stem] = listing
-                if name not in trained_on:
+                if name not in learned:
                     continue
             cache = home.cache / item.fingerprint
             if fault(cache) is None and (verified or {}).get(cache.name) == _build_id(cache):
@@ -319,12 +269,6 @@ def stored_state(store: Store, key: str) -> tuple[State, str]:
     if epochs or images:
         return "resumable", f"{epochs[-1]} epochs done" if epochs else f"{images} images done"
     return "new", ""
-
-
-def _location_id(config: DatasetConfig, root: Path | None) -> str:
-    """Return 12 hexadecimal digits that name the place of a data set on the disk."""
-    text = f"{config.type} {config.path or root} {config.subfolder}"
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _previous_runs(home: Home, study: str) -> tuple[Run, ...]:

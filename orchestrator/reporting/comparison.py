@@ -77,6 +77,8 @@ class Comparison:
     differences: tuple[tuple[str, str], ...] = ()  # pairs of stages: first minus second
     figures: tuple[str, ...] = ()  # more figures of the test, such as `macro_f1`
     searched: tuple[str, ...] = ()  # stages whose configuration a search has chosen
+    # data set → why figures of it may be too good, such as copies that are kept
+    cautions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Sample(ABC):
@@ -200,6 +202,7 @@ class Table:
     differences: tuple[PairedDifference, ...] = ()
     figures: tuple[str, ...] = ()  # as in Comparison
     searched: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()  # of its data set
 
     def rows_of(self, figure: str) -> list[Row]:
         """Return the rows with another figure of the same split, such as `macro_f1`; for `iou`,
@@ -240,6 +243,11 @@ def tables(runs: Iterable[RunRecord], spec: Comparison) -> list[Table]:
             tuple(_differences(rows, spec)),
             spec.figures if trainable == "classify" else (),
             spec.searched,
+            tuple(
+                f"Data {name}: {line}."
+                for name in dict.fromkeys(row.data_name for row in rows)
+                for line in spec.cautions.get(name, ())
+            ),
         )
         for (trainable, _), rows in groups.items()
     ]

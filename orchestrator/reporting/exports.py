@@ -26,7 +26,8 @@ _CSV_COLUMNS = (
 def as_json(tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
     """Return `rows` with the keys ROW_KEYS, `gains` with GAIN_KEYS, and `figures`: the rows of the
     other figures that the study asks for, and of mean IoU those of each class. `mixtures`: facts in
-    which the Runs of a table are not alike, as value → labels.
+    which the Runs of a table are not alike, as value → labels. `cautions`: why figures of a data
+    set may be too good.
 
     low, high: the 95 % interval of the mean. Null stands for a number that is not finite or
     undefined, such as an interval of one seed.
@@ -39,7 +40,16 @@ def as_json(tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
         for table in tables
         for fact, values in mixtures(table).items()
     ]
-    return {"rows": rows, "gains": differences, "figures": figures, "mixtures": mixed}
+    cautions = [
+        {"table": table.title, "caution": line} for table in tables for line in table.cautions
+    ]
+    return {
+        "rows": rows,
+        "gains": differences,
+        "figures": figures,
+        "mixtures": mixed,
+        "cautions": cautions,
+    }
 
 
 def as_csv(tables: Sequence[Table]) -> str:

@@ -109,7 +109,12 @@ def _printed(tables: Sequence[Table]) -> list[Part]:
     """Return all tables, each followed by its differences, then by more figures."""
     printed, groups = [], gains(tables)
     for table, group in zip(tables, groups, strict=True):
-        words = [*words_on_test_set(table), *words_on_searches(table), *mixture_words(table)]
+        words = [
+            *table.cautions,
+            *words_on_test_set(table),
+            *words_on_searches(table),
+            *mixture_words(table),
+        ]
         printed.append(Part(table.title, _cells(table), tuple(words)))
         if group:
             words = [verdict(gain) for gain in group]

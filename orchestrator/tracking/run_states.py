@@ -248,6 +248,7 @@ def comparison(plan: Mapping[str, Any]) -> Comparison:
         tuple((one, other) for one, other in pairs),
         tuple(compare.get("figures", ())),
         tuple(spec["stage"] for spec in plan.get("searches", ())),
+        {name: tuple(lines) for name, lines in plan.get("cautions", {}).items()},
     )
 
 

@@ -84,10 +84,11 @@ class DatasetConfig(Config):
     on_corrupt: Literal["fail", "skip"] = Field(
         "fail", description="what to do about images that cannot be read"
     )
-    on_copies: Literal["fail", "drop"] = Field(
-        "fail",
-        description="what to do about images of equal content in two parts, or with two labels; "
-        "drop: leave them out of training, and those with two labels out of all",
+    on_duplicates: Literal["error", "drop", "keep"] = Field(
+        "error",
+        description="what to do about images of equal content in two parts, under two labels, or "
+        "by which a later stage on other data is judged; drop: leave them out of training (else of "
+        "validation), those with two labels out of their part; keep: `plan` and `compare` say so",
     )
     download: bool = Field(False, description="cifar10 only: download it if it is missing")
     limit: (

@@ -24,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
+from trainables.contents.copies import settle_copies
+from trainables.contents.file_hashes import as_remembered, remember
 from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import IGNORED, DataError, Indices, Pixels, few
 from trainables.loading.band_statistics import standardize_file
-from trainables.loading.copies import settle_copies
-from trainables.loading.file_hashes import as_remembered, remember
 from trainables.loading.fingerprints import content_hashes, fingerprint
 from trainables.loading.image_table import (
     FORMAT,
@@ -68,7 +68,7 @@ def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = No
     """
     source, manifest = read(config, root), cache_folder / "file_hashes.json"
     contents = content_hashes(source, manifest)
-    source = settle_copies(source, contents, config.on_copies)
+    source = settle_copies(source, contents, config.on_duplicates).source
     key = fingerprint(source, config, manifest, contents)
     if source.masks is not None:
         errors = check_masks(count_masks(source, manifest), config.on_corrupt, config.side)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainables.contents.file_hashes import Progress, file_hashes, masks_manifest, unseen
 from trainables.data.contract import Masks, Source
 from trainables.data.datasets import DatasetConfig
-from trainables.loading.file_hashes import Progress, file_hashes, masks_manifest, unseen
 from trainables.loading.image_table import FORMAT
 from trainables.pixels.bands import AS_THE_FILE_SAYS
 

@@ -12,9 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainables.data.contract import Source
-from trainables.dataset import IGNORED, few
-from trainables.loading.file_hashes import (
+from trainables.contents.file_hashes import (
     Progress,
     cores,
     file_hashes,
@@ -24,6 +22,8 @@ from trainables.loading.file_hashes import (
     unseen,
     write_entries,
 )
+from trainables.data.contract import Source
+from trainables.dataset import IGNORED, few
 from trainables.pixels.images import UnreadableImage, too_large, unreadable_images
 from trainables.pixels.mask_values import MaskTally, tally_mask
 from trainables.pixels.pairs import TURNED, pair_size

@@ -128,3 +128,17 @@ def test_a_study_of_another_shape_is_left_alone(mapping: dict[str, Any]) -> None
     before = copy.deepcopy(mapping)
     assert rename_old_keys(mapping) == []
     assert mapping == before
+
+
+@pytest.mark.parametrize(("old", "new"), [("fail", "error"), ("drop", "drop")])
+def test_on_copies_of_a_data_set_is_on_duplicates(tmp_path: Path, old: str, new: str) -> None:
+    file = tmp_path / "s.yaml"
+    data = {"x": {"type": "digits", "on_copies": old}, "y": "digits"}
+    file.write_text(yaml.safe_dump({**STUDY, "data": data}), encoding="utf-8")
+    study = read(str(file))
+    assert study.data["x"].on_duplicates == new
+    assert study.data["y"].on_duplicates == "error"
+    assert study.warnings == (
+        "data.*: `on_copies` is now called `on_duplicates`: write `on_duplicates: error` for "
+        "`on_copies: fail`",
+    )

@@ -230,8 +230,29 @@ def test_a_parent_s_copies_of_test_images_are_found_by_content(
     assert caught.value.errors == [
         "stages.C.after: 'P' trains on 1 of the test images of 'tune' "
         f"(test/a/t.png = {copy.name}): use one entry of `data` for both, or remove these images "
-        "from 'all'"
+        "from 'all', or set `on_duplicates` in data.all: `drop` to leave them out of its training, "
+        "or `keep`"
     ]
+    mapping["data"]["all"]["on_duplicates"] = "drop"
+    dropped = prepare(from_mapping(mapping), None, home)
+    source = dropped.data["all"].source
+    assert copy.name not in {source.names[row] for row in source.parts["train"]}
+    assert dropped.data["all"].remarks == [
+        "copies are left out: 1 of train (`on_duplicates: drop`: later stages are validated or "
+        "tested by them)"
+    ]
+    assert dropped.cautions == {}
+    mapping["data"]["all"]["on_duplicates"] = "keep"
+    kept = prepare(from_mapping(mapping), None, home)
+    assert len(kept.data["all"].source.parts["train"]) == len(source.parts["train"]) + 1
+    assert kept.cautions == {
+        "tune": [
+            "1 of 2 test images is in the training images of 'all', from which a stage starts "
+            f"(test/a/t.png = {copy.name}); kept (`on_duplicates: keep` of 'all')"
+        ]
+    }
+    keys = {item.data["all"].fingerprint for item in (dropped, kept)}
+    assert len(keys) == 2
 
 
 def _trains_on(name: str, settings: dict[str, Any], seed: int) -> bool:

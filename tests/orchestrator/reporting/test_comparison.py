@@ -260,7 +260,13 @@ def test_an_empty_comparison_says_so():
     assert compared == []
     assert "No Run" in as_text(compared)
     assert "No Run" in as_markdown(compared, "Why?", "s")
-    assert as_json(compared) == {"rows": [], "gains": [], "figures": [], "mixtures": []}
+    assert as_json(compared) == {
+        "rows": [],
+        "gains": [],
+        "figures": [],
+        "mixtures": [],
+        "cautions": [],
+    }
 
 
 def test_unfinished_names_runs_and_states():

@@ -1,11 +1,13 @@
 """Tests of what a table says of Runs that were not trained alike."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.reporting.comparison import tables
 from orchestrator.reporting.exports import as_json
 from orchestrator.reporting.mixtures import mixture_words, mixtures
-from orchestrator.reporting.tables import as_text
+from orchestrator.reporting.tables import as_markdown, as_text
 from tests.orchestrator.reporting.test_comparison import record, spec
 
 CPU = {"precision": "float32, contiguous", "device": "cpu", "torch": "2.14.1", "workers": "1"}
@@ -60,3 +62,17 @@ def test_a_run_that_went_on_otherwise_is_named():
     assert mixture_words(made([CPU], [changed])) == [
         "B seed 0 did not train alike all the time: from epoch 3 device cpu → NVIDIA A100."
     ]
+
+
+def test_copies_that_are_kept_stand_below_the_table_of_their_data_set() -> None:
+    line = "5 of 17 test images are in train too, by content (a = b); kept (`on_duplicates: keep`)"
+    cautions = {"digits": (line,), "others": ("nothing of this table",)}
+    made = tables([record("A"), record("A", 1)], replace(spec(), cautions=cautions))
+    said = as_text(made)
+    assert "Data digits: 5 of 17 test images are in train too" in said
+    assert "nothing of this table" not in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert as_json(made)["cautions"] == [
+        {"table": "classify on digits", "caution": f"Data digits: {line}."}
+    ]
+    assert f"- Data digits: {line}." in as_markdown(made, "Why?", "s")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from trainables.contents.file_hashes import file_hashes
 from trainables.dataset import DataError
-from trainables.loading.file_hashes import file_hashes
 
 OLD = 1_600_000_000  # a modification time long past, in s
 

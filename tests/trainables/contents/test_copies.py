@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.contents.copies import copies_over_parts, settle_copies
 from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
-from trainables.loading.copies import check_copies, settle_copies
 from trainables.loading.decoded_cache import load_table
 from trainables.loading.fingerprints import content_hashes
 
@@ -74,30 +74,68 @@ def test_a_copy_under_another_name_is_named_with_its_pair_and_cure(
         table(folder)
     assert str(caught.value) == (
         f"1 of 13 {judged} images is in {learned} too, by content ({judged}/a/copy.png = "
-        f"{learned}/a/3.png): remove one of each, or set `on_copies: drop` to leave it out of "
-        f"{learned}"
+        f"{learned}/a/3.png): remove one of each, or set `on_duplicates: drop` to leave it out "
+        f"of {learned}, or `keep`"
     )
     left = {part: 12 for part in ("train", "val", "test")} | {judged: 13, learned: 11}
-    assert counts(folder, on_copies="drop") == list(left.values())
+    assert counts(folder, on_duplicates="drop") == list(left.values())
 
 
-def test_the_same_file_under_two_labels_is_warned_of_and_over_two_parts_refused(
-    tmp_path: Path,
-) -> None:
+def test_the_same_file_under_two_labels_is_refused_dropped_or_kept(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "set")
     (folder / "train/b/copy.png").write_bytes((folder / "train/a/2.png").read_bytes())
-    source = read(DatasetConfig(type="image_folder", path=str(folder)), None)
-    settled = settle_copies(source, content_hashes(source, tmp_path / "m"), "fail")
-    assert settled.notes[-1] == (
-        "warning: 1 image of equal content has two labels (train/a/2.png = train/b/copy.png): keep "
-        "the right one of each, or set `on_copies: drop` to leave both out"
-    )
-    assert counts(folder, on_copies="drop") == [11, 12, 12]
-    with_labels = "1 of 13 test images is in train too"
-    (folder / "train/b/copy.png").rename(folder / "test/b/copy.png")
-    with pytest.raises(DataError, match=with_labels):
+    with pytest.raises(DataError) as caught:
         table(folder)
-    assert counts(folder, on_copies="drop") == [11, 12, 12]
+    fault = "1 image of equal content has two labels (train/a/2.png = train/b/copy.png)"
+    assert str(caught.value) == (
+        f"{fault}: keep the right one of each, or set `on_duplicates: drop` to leave both out, or "
+        "`keep`"
+    )
+    assert counts(folder, on_duplicates="drop") == [11, 12, 12]
+    assert counts(folder, on_duplicates="keep") == [13, 12, 12]
+    source = read(DatasetConfig(type="image_folder", path=str(folder)), None)
+    kept = settle_copies(source, content_hashes(source, tmp_path / "m"), "keep")
+    assert kept.cautions == (f"{fault}; kept (`on_duplicates: keep`)",)
+
+
+def test_of_a_copy_with_another_label_over_two_parts_the_test_image_stays(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "set")
+    (folder / "test/b/copy.png").write_bytes((folder / "train/a/2.png").read_bytes())
+    with pytest.raises(DataError, match="1 of 13 test images is in train too.*; 1 image .* two la"):
+        table(folder)
+    assert counts(folder, on_duplicates="drop") == [11, 12, 13]
+
+
+def test_what_is_dropped_of_which_part_is_said(tmp_path: Path) -> None:
+    """Of the test only images go whose label is unknown: they have two."""
+    folder = photographs(tmp_path / "set")
+    for copy, original in (
+        ("test/a/x.png", "train/a/1.png"),
+        ("test/a/y.png", "val/b/1.png"),
+        ("test/b/z.png", "test/a/2.png"),
+        ("train/b/z.png", "test/a/2.png"),
+    ):
+        (folder / copy).write_bytes((folder / original).read_bytes())
+    source = read(DatasetConfig(type="image_folder", path=str(folder)), None)
+    settled = settle_copies(source, content_hashes(source, tmp_path / "m"), "drop")
+    assert settled.cautions == ()
+    assert settled.source.notes == (
+        "copies are left out: 2 of train, 1 of val, 2 of test (`on_duplicates: drop`)",
+    )
+
+
+def test_kept_copies_over_parts_stay_and_are_said(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "set")
+    for i in range(5):
+        (folder / f"test/a/c{i}.png").write_bytes((folder / f"train/a/{i}.png").read_bytes())
+    assert counts(folder, on_duplicates="keep") == [12, 12, 17]
+    source = read(DatasetConfig(type="image_folder", path=str(folder)), None)
+    (line,) = settle_copies(source, content_hashes(source, tmp_path / "m"), "keep").cautions
+    assert line == (
+        "5 of 17 test images are in train too, by content (test/a/c0.png = train/a/0.png, "
+        "test/a/c1.png = train/a/1.png, test/a/c2.png = train/a/2.png and 2 more); kept "
+        "(`on_duplicates: keep`)"
+    )
 
 
 def test_copies_within_a_part_train_and_damaged_files_are_no_copies(tmp_path: Path) -> None:
@@ -140,9 +178,9 @@ def test_copies_in_a_set_that_is_cut_here_are_kept_in_training(tmp_path: Path) -
             photograph(folder / name / f"single{i}.png", 300 + 50 * ord(name) + i)
     source = read(DatasetConfig(type="image_folder", path=str(folder)), None)
     contents = content_hashes(source, tmp_path / "manifest")
-    assert check_copies(source, contents)
-    settled = settle_copies(source, contents, "fail")
-    assert check_copies(settled, contents) == []
+    assert copies_over_parts(source, contents)
+    settled = settle_copies(source, contents, "error").source
+    assert copies_over_parts(settled, contents) == {}
     assert sorted(np.concatenate(list(settled.parts.values()))) == list(range(120))
     assert any("copies of training images are trained on" in note for note in settled.notes)
 
@@ -151,11 +189,11 @@ def test_dropping_must_leave_images_of_every_class(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "set", ("train",))
     (folder / "test").symlink_to("train", target_is_directory=True)
     with pytest.raises(DataError, match="all images of .*train, .* are copies of others"):
-        table(folder, on_copies="drop")
+        table(folder, on_duplicates="drop")
 
 
 def test_copies_of_the_built_in_sets_are_none() -> None:
     """Else a study that came with the product would be refused."""
     for kind in ("digits", "digit_scenes"):
         source: Source = read(DatasetConfig(type=kind), None)
-        assert check_copies(source, content_hashes(source, Path("unused"))) == []
+        assert copies_over_parts(source, content_hashes(source, Path("unused"))) == {}
