@@ -25,6 +25,7 @@ from orchestrator.config.study_schema import (
 from orchestrator.sampling.dimension import Dimension
 from trainables.config import Config
 from trainables.data.datasets import DATASETS, DatasetConfig
+from trainables.data.folds import Split
 from trainables.schemas.producer import ProducerConfig
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 from trainables.training_config import Change, EarlyStopping, TrainableConfig
@@ -36,6 +37,7 @@ _STUDY_CLASSES: dict[str, type[Config]] = {
     "resources": Resources,
     "max_failures": MaxFailures,
     "stage": StageFile,
+    "split": Split,
     "early_stopping": EarlyStopping,
     "changes": Change,
     "search": Search,

@@ -21,7 +21,8 @@ _CELLS = 16  # a side, of the second comparison
 _FLAT = 2.0  # grey levels: an image with less contrast has no hash
 _SIDE = 128  # px that are looked at in each direction, at most twice as many
 _CHUNK = 512  # images
-_AT_ONCE = 1 << 22  # pairs in memory
+_AT_ONCE = 1 << 22  # pairs of hashes in memory
+_BYTES = 1 << 26  # of images in memory
 
 Images = npt.NDArray[Any]  # (N, C, S, S)
 Hashes = npt.NDArray[np.uint64]
@@ -60,9 +61,10 @@ def near_pairs(
     pairs: Indices = np.stack([rows[found[:, 0]], their_rows[found[:, 1]]], axis=1)
     if not len(pairs):
         return pairs
+    at_once = max(1, _BYTES // max(images[0].nbytes, their_images[0].nbytes))
     alike = [
         _correlation(images[part[:, 0]], their_images[part[:, 1]])
-        for part in np.array_split(pairs, len(pairs) // _CHUNK + 1)
+        for part in np.array_split(pairs, len(pairs) // at_once + 1)
     ]
     correlation = np.concatenate(alike)
     is_near = correlation >= LEAST_CORRELATION

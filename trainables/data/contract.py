@@ -1,6 +1,6 @@
 """Defines what a data set type is: a function that finds images on disk and returns a `Source`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -9,9 +9,11 @@ import numpy as np
 from PIL import Image
 
 from trainables.dataset import DataError, Indices
+from trainables.layouts.class_folders import Domains
 from trainables.layouts.folders import Listing, PassedOver, Scan
-from trainables.pixels.bands import AS_THE_FILE_SAYS, Bands, Reading
-from trainables.pixels.images import open_image
+from trainables.pixels.bands import AS_THE_FILE_SAYS, Bands, Reading, preview
+from trainables.pixels.images import open_bands, open_image
+from trainables.pixels.pairs import open_pair_bands, open_pair_image
 from trainables.pixels.palette import Color, Ids, Palette
 
 Part = TypeVar("Part")
@@ -52,7 +54,8 @@ class Source:
     any size, raises UnreadableImage. reading: how it decodes files; bands: where it reads more than
     RGB, index → (H, W, channels). passed_over: number of files beside the images that are not read,
     by kind and reason; notes: what else a reader should know, one line each; cut: the parts that
-    were cut from training images, since the set has none.
+    were cut from training images, since the set has none; groups: of each image, where a .csv file
+    names them.
     """
 
     classes: tuple[str, ...]
@@ -67,11 +70,36 @@ class Source:
     passed_over: PassedOver = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     cut: frozenset[str] = frozenset()
+    groups: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
         """Return whether an image has a class."""
         return bool(self.classes) and self.masks is None
+
+
+def decoded_as(source: Source, reading: Reading) -> Source:
+    """Return a source whose files are decoded in a certain way. Raises DataError without files."""
+    files, masks = source.files, source.masks
+    if not files:
+        if reading != AS_THE_FILE_SAYS:
+            raise DataError("its images lie in no files: remove bands, limits and channels")
+        return source
+
+    def bands(index: int) -> Bands:
+        if masks is None:
+            return open_bands(files[index], reading)
+        return open_pair_bands(files[index], masks.files[index], reading)
+
+    def decode(index: int) -> Image.Image:
+        if reading.channels != 3:
+            return Image.fromarray(preview(bands(index)))
+        if masks is None:
+            return open_image(files[index], reading)
+        return open_pair_image(files[index], masks.files[index], reading)
+
+    more = bands if reading.channels != 3 else None
+    return replace(source, decode=decode, reading=reading, bands=more)
 
 
 def only_used(source: Source) -> Source:
@@ -97,6 +125,13 @@ def _selected_masks(masks: Masks, used: Indices) -> Masks:
     return Masks(files, lambda index: masks.decode(int(used[index])), masks.palette)
 
 
+class Grouping(Protocol):
+    """The part of a `split` that decides how a list is read."""
+
+    @property
+    def column(self) -> str | None: ...
+
+
 class Settings(Protocol):
     """The part of a data set's configuration that decides where and how it is read."""
 
@@ -111,7 +146,9 @@ class Settings(Protocol):
     @property
     def name_pattern(self) -> str: ...
     @property
-    def domains(self) -> Sequence[str] | None: ...
+    def domains(self) -> Domains | None: ...
+    @property
+    def split(self) -> Grouping | None: ...
     @property
     def download(self) -> bool: ...
     @property
@@ -191,4 +228,7 @@ def from_listing(folder: Path, listing: Listing, scan: Scan | None = None) -> So
     files = [folder / name for name in names]
     ids = np.array(labels, dtype=np.int64)
     source = Source(classes, names, ids, parts, files, lambda index: open_image(files[index]))
-    return replace(source, passed_over=scan.passed, notes=tuple(scan.notes)) if scan else source
+    if scan is None:
+        return source
+    groups = tuple(scan.groups[name] for name in names) if scan.groups else ()
+    return replace(source, passed_over=scan.passed, notes=tuple(scan.notes), groups=groups)

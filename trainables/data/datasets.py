@@ -11,13 +11,13 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
 from trainables.config import Config
 from trainables.data import splits
 from trainables.data.cifar10 import read_cifar10
-from trainables.data.contract import DatasetType, Source, only_used
+from trainables.data.contract import DatasetType, Source, decoded_as, only_used
+from trainables.data.folds import Split, in_folds
 from trainables.data.listed_datasets import FROM_NAME, read_csv, read_image_folder
 from trainables.data.masks import read_deepglobe, read_mask_folders, read_voc
 from trainables.data.named_datasets import (
@@ -31,9 +31,7 @@ from trainables.layouts.class_names import warning_of
 from trainables.layouts.mask_pairs import check_patterns
 from trainables.layouts.name_labels import check_pattern
 from trainables.layouts.split_names import PARTS
-from trainables.pixels.bands import AS_THE_FILE_SAYS, Bands, Reading, preview
-from trainables.pixels.images import open_bands, open_image
-from trainables.pixels.pairs import open_pair_bands, open_pair_image
+from trainables.pixels.bands import Reading
 
 # name in a study → how it is read, default side in px, one line about it, whether it has masks
 DATASETS = {
@@ -63,6 +61,7 @@ DATASETS = {
 
 _TABLED = ("mask_folders", "deepglobe", "voc")  # types with a table of classes
 _DOMAINS = ("image_folder", "office_home")  # types that may have domain folders
+_LISTED = ("csv", "mini_imagenet", "office_home")  # types that may be a .csv file
 _NAMED_FILES = ("image_folder", "mini_imagenet")  # types whose file names may hold the class
 
 
@@ -81,6 +80,17 @@ class DatasetConfig(Config):
         0.1, description="share of the training images for validation, if it has no own split"
     )
     split_seed: int = Field(0, description="seed of the random splits")
+    split: Split | None = Field(
+        None,
+        description="`{by: group, pattern: ...}` or `{by: group, column: ...}`: images of a group, "
+        "such as a patient, are never in two parts; default: each image by itself",
+    )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="into how many folds all images are cut, of which `fold` is the test"
+    )
+    fold: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="the number of the fold that is the test, from 0"
+    )
     on_corrupt: Literal["fail", "skip"] = Field(
         "fail", description="what to do about images that cannot be read"
     )
@@ -121,10 +131,15 @@ class DatasetConfig(Config):
     limits: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         None, description="numbers of a file that become black and white, such as [0, 4095]"
     )
-    domains: Annotated[list[str], Field(min_length=1)] | None = Field(
+    domains: (
+        Annotated[list[str], Field(min_length=1)]
+        | dict[Literal["train", "val", "test"], Annotated[list[str], Field(min_length=1)]]
+        | None
+    ) = Field(
         None,
         description="image_folder, office_home only: names of some of the domain folders, which "
-        "hold the class folders (domain/class/image); default: all",
+        "hold the class folders (domain/class/image), or of those of each part, such as `{train: "
+        "[Art, Product], test: [Clipart]}`; default: all",
     )
 
     images: str | None = Field(
@@ -175,6 +190,13 @@ class DatasetConfig(Config):
             )
         return limit
 
+    @field_validator("domains", mode="before")
+    @classmethod
+    def _domains_are_of_parts(cls, domains: Any) -> Any:
+        if isinstance(domains, dict) and (odd := [part for part in domains if part not in PARTS]):
+            raise ValueError(f"names domains of train, val and test, not of {odd[0]!r}")
+        return domains
+
     @field_validator("subfolder")
     @classmethod
     def _subfolder_stays_below(cls, name: str | None) -> str | None:
@@ -189,6 +211,27 @@ class DatasetConfig(Config):
     def _fits_together(self) -> "DatasetConfig":
         if self.path is not None and self.subfolder is not None:
             raise ValueError("path and subfolder are two places: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> "DatasetConfig":
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("folds and fold belong together, such as `folds: 5, fold: 0`")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} must be less than folds ({self.folds}): from 0 on")
+        if self.split and self.split.column and self.type not in _LISTED:
+            types = ", ".join(_LISTED)
+            raise ValueError(f"split.column is for types {types}: give `pattern` for {self.type}")
+        return self
+
+    @model_validator(mode="after")
+    def _domains_of_parts_fit(self) -> "DatasetConfig":
+        if isinstance(self.domains, dict):
+            lacking = [part for part in ("train", "test") if part not in self.domains]
+            if lacking:
+                raise ValueError(f"domains names none to {lacking[0]}: give train and test some")
+            if self.folds is not None:
+                raise ValueError("domains names those of the test, and folds cuts one: keep one")
         return self
 
     @model_validator(mode="after")
@@ -268,10 +311,12 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
         )
     if warning := warning_of(source.classes):
         source = replace(source, notes=(*source.notes, warning))
-    source = _decoded_as(source, config.reading)
+    source = decoded_as(source, config.reading)
     if not cut and source.files:
         all_images = np.sort(np.concatenate(list(source.parts.values())))
         return replace(source, parts={"val": all_images, "test": all_images[:0]} | source.parts)
+    if config.split is not None or config.folds is not None:
+        return only_used(in_folds(source, config, config.limit))
     most = {str(k): n for k, n in config.limit.items()} if isinstance(config.limit, dict) else {}
     whole = config.limit if isinstance(config.limit, int) else None
     cuts = splits.Cuts(config.val_fraction, config.split_seed, whole)
@@ -280,27 +325,3 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     parts = splits.limited(parts, source.labels, classes, most, config.split_seed)
     made = frozenset(parts.keys() - source.parts.keys())
     return only_used(replace(source, parts=parts, cut=made))
-
-
-def _decoded_as(source: Source, reading: Reading) -> Source:
-    """Return a source whose files are decoded in a certain way. Raises DataError without files."""
-    files, masks = source.files, source.masks
-    if not files:
-        if reading != AS_THE_FILE_SAYS:
-            raise DataError("its images lie in no files: remove bands, limits and channels")
-        return source
-
-    def bands(index: int) -> Bands:
-        if masks is None:
-            return open_bands(files[index], reading)
-        return open_pair_bands(files[index], masks.files[index], reading)
-
-    def decode(index: int) -> Image.Image:
-        if reading.channels != 3:
-            return Image.fromarray(preview(bands(index)))
-        if masks is None:
-            return open_image(files[index], reading)
-        return open_pair_image(files[index], masks.files[index], reading)
-
-    more = bands if reading.channels != 3 else None
-    return replace(source, decode=decode, reading=reading, bands=more)

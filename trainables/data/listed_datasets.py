@@ -33,4 +33,6 @@ def read_csv(settings: Settings, root: Path | None, join: bool = False) -> Sourc
     if settings.labels == FROM_NAME:
         raise DataError(f"{place}: `labels: from_name` is for folders of images: remove it")
     scan = Scan(place if place.is_dir() else place.parent)
-    return from_listing(scan.root, list_csv(place, bool(settings.labels), scan, join), scan)
+    group = settings.split.column if settings.split else None
+    listing = list_csv(place, bool(settings.labels), scan, join=join, group=group)
+    return from_listing(scan.root, listing, scan)

@@ -6,14 +6,22 @@ folders inside the domains of Office-Home; images at any depth, without labels.
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from trainables.dataset import DataError, few, near
 from trainables.layouts.folders import Listing, Scan
-from trainables.layouts.split_names import SPLIT_NAMES, by_part, named_as_splits, split_folders
+from trainables.layouts.split_names import (
+    PARTS,
+    SPLIT_NAMES,
+    by_part,
+    named_as_splits,
+    split_folders,
+)
 
 DOMAINS = ("Art", "Clipart", "Product", "Real World")
+Domains = Sequence[str] | Mapping[Literal["train", "val", "test"], Sequence[str]]
 LEARN_WITHOUT = "set `labels: false` to learn without labels"
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -50,14 +58,22 @@ def list_unlabelled(scan: Scan) -> Listing:
 
 
 def list_domains(
-    scan: Scan, wanted: Sequence[str] | None, known: Sequence[str] | None = DOMAINS
+    scan: Scan, wanted: Domains | None, known: Sequence[str] | None = DOMAINS
 ) -> Listing:
     """List Office-Home's layout, domain/class/image: a class has the images of all wanted domains.
 
-    wanted: names of domains, None for those that are there. known: names that count as domains,
-    None for all folders. Returns one part, `train`. Raises DataError, and OSError as it comes.
+    wanted: names of domains, or of those of each part; None for those that are there, in one part,
+    `train`. known: names that count as domains, None for all folders. Raises DataError, and OSError
+    as it comes.
     """
-    chosen = _choose_domains(scan, wanted, known)
+    by_part = wanted if isinstance(wanted, Mapping) else {"train": wanted}
+    parts = {
+        part: _choose_domains(scan, names, known)
+        for part, names in sorted(by_part.items(), key=lambda item: PARTS.index(item[0]))
+    }
+    chosen = sorted(name for names in parts.values() for name in names)
+    if twice := sorted({name for name in chosen if chosen.count(name) > 1}):
+        raise DataError(f"`domains` names {few(twice)} for two parts: keep one of each")
     for name in scan.list()[0]:
         if name not in chosen:
             scan.pass_over_folder(name, "no chosen domain")
@@ -73,8 +89,10 @@ def list_domains(
             f"domains of {scan.root} have different classes: {'; '.join(lacking)}: "
             "make them the same, or choose others with `domains:`"
         )
-    every = {c: sorted(image for name in chosen for image in by_domain[name][c]) for c in classes}
-    return {"train": every}
+    return {
+        part: {c: sorted(i for name in names for i in by_domain[name][c]) for c in classes}
+        for part, names in parts.items()
+    }
 
 
 def check_same_classes(place: Path, listing: Listing) -> None:

@@ -41,6 +41,7 @@ class _Row:
     name: str
     label: str
     split: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class _Columns:
     name: int
     label: int | None
     split: int | None
+    group: int | None = None
 
 
 def is_manifest(folder: Path) -> bool:
@@ -57,19 +59,27 @@ def is_manifest(folder: Path) -> bool:
     return any(part_of(file.stem) == "train" for file in _csv_files(folder))
 
 
-def list_csv(place: Path, labels: bool, scan: Scan | None = None, join: bool = False) -> Listing:
+def list_csv(
+    place: Path,
+    labels: bool,
+    scan: Scan | None = None,
+    *,
+    join: bool = False,
+    group: str | None = None,
+) -> Listing:
     """List the images of a .csv file, or of a folder with train.csv.
 
     Names are relative to the folder and sorted. Classes are sorted, by value if all are whole
     numbers; without `labels` the column is not needed. scan: counts what is passed over; join:
-    take splits together whose classes are all different. Raises DataError, and OSError as it comes.
+    take splits together whose classes are all different; group: the column of the group of each
+    image, which `scan` then holds. Raises DataError, and OSError as it comes.
     """
     scan = scan or Scan(place if place.is_dir() else place.parent)
     if place.is_dir():
         files = _split_files(place)
-        rows = {part: _read(file, labels, single=False) for part, file in files.items()}
+        rows = {p: _read(file, labels, single=False, group=group) for p, file in files.items()}
     else:
-        rows = _by_split(place, _read(place, labels, single=True))
+        rows = _by_split(place, _read(place, labels, single=True, group=group))
     if labels:
         rows = _without_unlabelled(place, rows, scan)
     rows = {
@@ -77,6 +87,8 @@ def list_csv(place: Path, labels: bool, scan: Scan | None = None, join: bool = F
     }
     _check_in_one_split(place, rows)
     _pass_over_unlisted(scan, rows)
+    if group is not None:
+        scan.groups = {row.name: row.group for listed in rows.values() for row in listed}
     listing: Listing = {part: {} for part in rows}
     for part, listed in rows.items():
         for row in listed:
@@ -165,13 +177,14 @@ def _joined(listing: Listing, scan: Scan) -> Listing:
     return {"train": {name: images for part in listing.values() for name, images in part.items()}}
 
 
-def _read(file: Path, labels: bool, *, single: bool) -> list[_Row]:
-    """Read the rows of a file. single: whether it may have a column `split`."""
+def _read(file: Path, labels: bool, *, single: bool, group: str | None) -> list[_Row]:
+    """Read the rows of a file. single: whether it may have a column `split`; group: the column of
+    groups."""
     table = _parse(file)
     if not table:
         raise DataError(f"{file} is empty: give it a header and a row for each image")
     (_, header), *body = table
-    columns = _columns(file, header, labels, single)
+    columns = _columns(file, header, labels, single, group)
     if not body:
         raise DataError(f"{file} has no rows: add one for each image, or remove the file")
     faulty = [f"line {line}" for line, cells in body if len(cells) != len(header)]
@@ -179,6 +192,8 @@ def _read(file: Path, labels: bool, *, single: bool) -> list[_Row]:
     rows = [_row(line, cells, columns) for line, cells in body]
     nameless = [f"line {row.line}" for row in rows if not row.name]
     _refuse(file, "row{} without a file name", nameless, "fill them in or remove them")
+    alone = [f"line {row.line}" for row in rows if group is not None and not row.group]
+    _refuse(file, f"row{{}} without a {group}", alone, "fill them in: parts are cut by it")
     return rows
 
 
@@ -203,12 +218,18 @@ def _parse(file: Path) -> list[tuple[int, list[str]]]:
     return table
 
 
-def _columns(file: Path, header: list[str], labels: bool, single: bool) -> _Columns:
+def _columns(
+    file: Path, header: list[str], labels: bool, single: bool, group: str | None
+) -> _Columns:
     """Find the columns. Raises DataError for one that is unknown, missing, or there twice."""
     names = [name.lower() for name in header]
+    if group is not None and group.lower() not in names:
+        raise DataError(f"{file} has no column {group!r} for `split` ({near(group, header)})")
+    wanted = group.lower() if group is not None else None
     known = [*_FILE, *_LABEL, *_ID, *(_SPLIT if single else ())]
     unused = {name for name in names[:1] if name in _INDEX}
     unused |= {name for name in names if name.startswith("unnamed: ")}  # pandas' word for ""
+    unused |= {wanted} if wanted is not None else set()
     unknown = [name for name in names if name not in known and name not in unused]
     if unknown:
         usual = [*_FILE[:3], *_LABEL[:2], _ID[0], *(_SPLIT if single else ())]
@@ -221,7 +242,8 @@ def _columns(file: Path, header: list[str], labels: bool, single: bool) -> _Colu
         raise DataError(f"{file} has no column `filename`: add it")
     if labels and label is None and part_of(file.stem) != "test":
         raise DataError(f"{file} has no column `label`: add it, or {LEARN_WITHOUT}")
-    return _Columns(name, label if labels else None, split)
+    place = names.index(wanted) if wanted is not None else None
+    return _Columns(name, label if labels else None, split, place)
 
 
 def _column(file: Path, names: list[str], meant: Sequence[str]) -> int | None:
@@ -236,7 +258,8 @@ def _column(file: Path, names: list[str], meant: Sequence[str]) -> int | None:
 def _row(line: int, cells: list[str], columns: _Columns) -> _Row:
     label = "" if columns.label is None else cells[columns.label]
     split = "" if columns.split is None else cells[columns.split]
-    return _Row(line, cells[columns.name], label, split)
+    group = "" if columns.group is None else cells[columns.group]
+    return _Row(line, cells[columns.name], label, split, group)
 
 
 def _resolve(file: Path, rows: list[_Row]) -> list[_Row]:

@@ -72,6 +72,7 @@ class Scan:
         self.root = root
         self.passed: Counter[tuple[str, str]] = Counter()
         self.notes: list[str] = []  # what a reader of the data should know, one line each
+        self.groups: dict[str, str] = {}  # name of an image → its group, where a list names it
         self._known = known
         self._listed: dict[str, tuple[list[str], list[str]]] = {}
 
