@@ -40,11 +40,15 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator": set(),
     "orchestrator.__main__": {"cli"},
     "orchestrator.cli": {
-        "driver", "execution", "tracking", "drawing", "reporting", "planning", "storage",
-        "config",
+        "driver", "execution", "report_page", "tracking", "drawing", "reporting", "planning",
+        "storage", "config",
     },
     "orchestrator.driver": {
-        "tuning", "execution", "tracking", "reporting", "planning", "storage", "config", "warm",
+        "tuning", "execution", "report_page", "tracking", "reporting", "planning", "storage",
+        "config", "warm",
+    },
+    "orchestrator.report_page": {
+        "tracking", "plots", "drawing", "reporting", "planning", "config",
     },
     "orchestrator.tuning": {
         "execution", "tracking", "drawing", "reporting", "planning", "storage", "config",

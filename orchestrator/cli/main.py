@@ -31,6 +31,7 @@ COMMANDS = {
     "plan": ("plan", "study set data json", "show what submit would run; start nothing"),
     "status": ("status", "study? json", "show the state of every study, or all details of one"),
     "compare": ("status", "study format json", "print the table that answers the study's question"),
+    "report": ("runs", "study out_file form", "write a study's report as one file to be sent"),
     "stop": ("runs", "study", "stop a study; submit it again to go on"),
     "logs": ("runs", "run", "print the log of a Run, also of a failed one"),
     "predict": (
@@ -57,6 +58,9 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
                     "help": "study/label/seed, the start of a key, or an MLflow run id"}),
     "images": ("images", {"metavar": "IMAGE", "nargs": "+", "help": "image file of any size"}),
     "out": ("--out", {"metavar": "DIR", "help": "folder for masks, overlays and tables"}),
+    "out_file": ("--out", {"metavar": "FILE", "help": "the file (default: STUDY.html)"}),
+    "form": ("--format", {"metavar": "FORM", "choices": ("html", "pdf", "latex"),
+                          "help": "html (default), pdf (needs Chromium), latex: the tables"}),
     "dry_run": ("--dry-run", {"action": "store_true", "help": "list the files, remove nothing"}),
     "name?": ("name", {"metavar": "NAME", "nargs": "?", "help": "such as classify, csv, search"}),
     "markdown": ("--markdown", {"action": "store_true", "help": "print the whole reference"}),

@@ -1,5 +1,5 @@
-"""Commands for the Runs of a submitted study: stop, logs; and the names by which commands ask for
-a Run. They load no torch."""
+"""Commands for a submitted study and its Runs: report, stop, logs; and the names by which commands
+ask for a Run. They load no torch."""
 
 import argparse
 import logging
@@ -9,23 +9,51 @@ from typing import NamedTuple
 
 from orchestrator.cli.console import MESSAGES, say
 from orchestrator.config.errors import Refused
-from orchestrator.config.mlflow_settings import read_settings
+from orchestrator.config.mlflow_settings import read_own_settings, read_settings
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.reconcile import jobs_of, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.planning.plan import UnknownPlan
+from orchestrator.report_page.files import FORMS, write_file, write_pdf
+from orchestrator.report_page.store import report_of, write_report
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import find_home
 from orchestrator.storage.run_log import named_logs
 from orchestrator.storage.run_records import Store
+from orchestrator.tracking.comparison_report import find_answer
 from orchestrator.tracking.mlflow_client import MlflowReader
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, load, newest, newest_of_any
 from orchestrator.tracking.tags import Tag
+from trainables.config import as_plain
 
 log = logging.getLogger(__name__)
 _MOST_NAMES = 8  # names of Runs in an error
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the report of a study as a file: a page, a PDF of it, or its tables for LaTeX."""
+    home, settings = find_home(options.home).create(), read_settings(options.mlflow)
+    prices = as_plain(read_own_settings(options.mlflow).price)
+    uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
+    tracker, study = Tracker(str(uri)), study_name(options.study)
+    submission, owner = newest_of_any(tracker.reader, study, home.name)
+    if submission is None:
+        raise Refused(f"study {study} was never submitted to {uri}", 1)
+    form = options.format or "html"
+    path = Path(options.out or f"{study}.{FORMS[form]}")
+    if form == "latex":
+        text = find_answer(tracker.reader, submission).answer.forms["latex"] + "\n"
+    else:
+        write = report_of if owner else write_report  # that of another home is not touched
+        text = write(tracker, submission, prices)
+    if form == "pdf":
+        write_pdf(text, path)
+    else:
+        write_file(path, text)
+    say(f"wrote {path}")
+    return 0
 
 
 def stop(options: argparse.Namespace) -> int:

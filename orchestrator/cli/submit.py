@@ -27,6 +27,7 @@ from orchestrator.config.mlflow_settings import (
     MlflowSettings,
     check_address,
     is_loopback,
+    read_own_settings,
     read_settings,
 )
 from orchestrator.config.study_schema import Study
@@ -46,6 +47,7 @@ from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, load, newest
 from orchestrator.tracking.tags import Tag
+from trainables.config import as_plain
 
 
 class _Running(NamedTuple):
@@ -105,6 +107,7 @@ def _job(
         tree=tree_version(),
         git_commit=git_commit(),
         submitter=home.name,
+        price=as_plain(read_own_settings(options.mlflow).price),
     )
 
 

@@ -1,4 +1,5 @@
-"""Read mlflow.yaml: the address of an MLflow server, or how the local one is started.
+"""Read mlflow.yaml: the address of an MLflow server, or how the local one is started; and
+orchestrator.yaml beside it: prices.
 
 Beside it stands what is known of addresses: which are this machine's own, which of them the server
 answers to, which proxy a request passes, and why an address does not answer.
@@ -13,11 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from orchestrator.config.errors import ErrorList, StudyError, one_line
+from orchestrator.config.errors import AnyConfig, ErrorList, StudyError, one_line
 from orchestrator.config.yaml_loader import YamlError, read_mapping
-from trainables.config import Config
+from trainables.config import Config, NonNegativeFloat
 
-FILE = "mlflow.yaml"
+FILE, NEIGHBOUR = "mlflow.yaml", "orchestrator.yaml"
 _PROBE_SECONDS = 3.0
 
 
@@ -90,6 +91,44 @@ class MlflowSettings(Config):
         return self.model_copy(update=absolute)
 
 
+class PriceSettings(Config):
+    """The keys of `price:` in orchestrator.yaml: what a report needs for energy and cost."""
+
+    currency: str = Field(default="", max_length=8, description="such as EUR; shown with the cost")
+    gpu_hour: NonNegativeFloat | None = Field(
+        default=None, description="money for an hour of one GPU"
+    )
+    cpu_hour: NonNegativeFloat | None = Field(
+        default=None, description="money for an hour of one CPU thread"
+    )
+    kwh: NonNegativeFloat | None = Field(
+        default=None, description="money for a kWh, where energy is paid beside the hours"
+    )
+    gpu_watts: NonNegativeFloat | None = Field(
+        default=None, description="power that one GPU takes in use, for the energy"
+    )
+    cpu_watts: NonNegativeFloat | None = Field(
+        default=None, description="power that one CPU thread takes in use, for the energy"
+    )
+
+
+class OwnSettings(Config):
+    """The keys of orchestrator.yaml with their defaults."""
+
+    price: PriceSettings = Field(
+        default=PriceSettings(), description="what hardware and energy cost, for reports"
+    )
+
+
+def read_own_settings(file: str | None) -> OwnSettings:
+    """Read orchestrator.yaml beside `--mlflow FILE`, else that of the working folder, else take the
+    defaults. Raises StudyError."""
+    path = Path(file or FILE).parent / NEIGHBOUR
+    if not os.path.lexists(path):
+        return OwnSettings()
+    return _read(path, OwnSettings)
+
+
 def read_settings(file: str | None) -> MlflowSettings:
     """Read `--mlflow FILE`, else mlflow.yaml of the working folder, else take the defaults.
 
@@ -98,15 +137,20 @@ def read_settings(file: str | None) -> MlflowSettings:
     path = Path(file or FILE)
     if file is None and not os.path.lexists(path):
         return MlflowSettings()
+    return _read(path, MlflowSettings).below(path.absolute().parent)
+
+
+def _read(path: Path, form: type[AnyConfig]) -> AnyConfig:
+    """Read a file of settings. Raises StudyError."""
     try:
         mapping = read_mapping(path)
     except YamlError as error:
         raise StudyError(str(path), [str(error)]) from error
     errors = ErrorList()
-    settings = errors.validate(MlflowSettings, mapping)
+    settings = errors.validate(form, mapping)
     if settings is None:
         raise StudyError(str(path), errors.lines)
-    return settings.below(path.absolute().parent)
+    return settings
 
 
 # --- this machine and proxies --------------------------------------------------------------------

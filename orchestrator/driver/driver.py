@@ -22,7 +22,7 @@ from orchestrator.config.study_schema import Study
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.execution.ray_jobs import Job
-from orchestrator.execution.resources import cluster_nodes
+from orchestrator.execution.resources import cluster_nodes, machines
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.placement import at_once, request_of
 from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
@@ -130,7 +130,7 @@ def run(job: Job) -> int:
         sync.start()
         try:
             slots = at_once(request, nodes)
-            tags: dict[str, str] = {Tag.AT_ONCE: str(slots)}
+            tags: dict[str, str] = {Tag.AT_ONCE: str(slots), Tag.MACHINES: machines(nodes)}
             retry_mlflow(lambda: tracker.writer.set_tags(submission.run_id, tags))
             scheduler.run(slots)
             while planned := next_search(scheduler, searches):
@@ -143,7 +143,7 @@ def run(job: Job) -> int:
                 scheduler.run(slots)
         finally:
             sent = sync.stop(DRAIN_SECONDS) and searches.sent
-        return close_submission(tracker, submission, _ends(scheduler, searches), sent)
+        return close_submission(tracker, submission, _ends(scheduler, searches), sent, job.price)
 
 
 def next_search(scheduler: Scheduler, searches: SearchRunner) -> PlannedSearch | None:

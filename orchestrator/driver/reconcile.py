@@ -5,6 +5,7 @@ import time
 
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import RayService, ServiceError
+from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import Busy, locked
 from orchestrator.storage.home import LOCAL, Home
@@ -105,7 +106,9 @@ def _reconcile(tracker: Tracker, store: Store, submission: Submission, why: str)
     after = load(tracker.reader, tracker.reader.run(tracked.run_id))
     if tracked.status == State.RUNNING:
         if after.finished:
-            write_comparison(tracker, store_finished(tracker.writer, after))
+            after = store_finished(tracker.writer, after)
+            write_comparison(tracker, after)
+            write_report_if_possible(tracker, after, {})
         reason, status = ("", State.FINISHED) if after.finished else (why, State.KILLED)
         tracker.writer.set_tags(tracked.run_id, {Tag.REASON: reason})
         tracker.writer.set_status(tracked.run_id, status)

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import platform
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import yaml
@@ -11,6 +13,7 @@ from orchestrator.config.errors import Refused
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.planning.plan import json_digest, to_plain
 from orchestrator.planning.prepare import Prepared
+from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
 from orchestrator.tracking.comparison_report import write_comparison
@@ -73,6 +76,7 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
         Tag.CLUSTER: job.cluster,
         Tag.HOME: home.name,
         Tag.REASON: "",
+        Tag.VERSIONS: installed_versions(),
     }
     tags[Tag.SUBMITTER] = submitter = job.submitter or home.name
     newest = tracker.reader.newest_submission(study.name, submitter)
@@ -92,6 +96,18 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     # last: commands look for submissions, and then read the plan
     writer.set_tags(run_id, {Tag.KIND: Kind.SUBMISSION})
     return tracker.reader.run(run_id)
+
+
+def installed_versions() -> str:
+    """Return what the driver runs with, such as `vision-orchestrator 0.1.0, Python 3.11.7`."""
+    parts = []
+    for name, software in (("vision-orchestrator", "vision-orchestrator"), ("ray", "Ray"),
+                           ("mlflow", "MLflow")):  # fmt: skip
+        try:
+            parts.append(f"{software} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:  # a clone that is not installed
+            continue
+    return ", ".join([*parts, f"Python {platform.python_version()}"])
 
 
 def _reopen(
@@ -128,12 +144,17 @@ def _kill_abandoned(
 
 
 def close_submission(
-    tracker: Tracker, submission: TrackedRun, states: Mapping[str, str], sent: bool
+    tracker: Tracker,
+    submission: TrackedRun,
+    states: Mapping[str, str],
+    sent: bool,
+    prices: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write the comparison and set the submission's status. Returns the driver's exit status.
+    """Write the comparison and the report, and set the submission's status. Returns the driver's
+    exit status.
 
-    states: of every Run and search, by key or name; sent: whether MLflow has all results. Raises
-    Refused where it has not.
+    states: of every Run and search, by key or name; sent: whether MLflow has all results; prices:
+    `price:` of the settings. Raises Refused where MLflow lacks results.
     """
     failed = sum(state != State.FINISHED for state in states.values())
     log.info("%d of %d Runs and searches finished", len(states) - failed, len(states))
@@ -143,7 +164,9 @@ def close_submission(
         if child.status == "SCHEDULED":  # it ended in an earlier submission
             tracker.writer.kill_if_open(child, "not started in this submission")
     closed = load(tracker.reader, tracker.reader.run(submission.run_id))
-    write_comparison(tracker, store_finished(tracker.writer, closed))
+    closed = store_finished(tracker.writer, closed)
+    write_comparison(tracker, closed)
+    write_report_if_possible(tracker, closed, prices or {})
     reason = f"{failed} of {len(states)} Runs and searches did not finish" if failed else ""
     tracker.writer.set_tags(submission.run_id, {Tag.REASON: reason})
     tracker.writer.set_status(submission.run_id, State.FAILED if failed else State.FINISHED)

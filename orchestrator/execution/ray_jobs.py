@@ -49,6 +49,7 @@ class Job:
     git_commit: str | None
     caches: Mapping[str, str] = field(default_factory=dict)  # fingerprint → build id, read whole
     submitter: str = ""  # name of the home whose command sends it
+    price: Mapping[str, Any] = field(default_factory=dict)  # `price:` of orchestrator.yaml
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@ give back by itself: placement groups of processes that died.
 """
 
 import logging
+import platform
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import ray
 import ray.train
@@ -29,6 +32,27 @@ _MOST_LISTED = 10_000  # actors and placement groups that Ray is asked for
 def cluster_nodes() -> list[Node]:
     """Return the living nodes of the cluster, with all they have, used or not."""
     return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def machines(nodes: Sequence[Node]) -> str:
+    """Return what a cluster has, such as `1 machine: 2 CPUs, 0 GPUs; AMD EPYC 7763`: equal machines
+    counted together, and the model of this one's CPU, where it is known."""
+    counts = Counter(nodes)
+    parts = [
+        f"{count} machine{'s' if count > 1 else ''}: {node.cpus:g} CPUs, {node.gpus:g} GPUs"
+        for node, count in counts.items()
+    ]
+    return "; ".join([*parts, *filter(None, [_cpu_model()])])
+
+
+def _cpu_model() -> str:
+    """Return the name of this machine's CPU; empty where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
 
 
 def _node(resources: Mapping[str, float]) -> Node:

@@ -50,7 +50,7 @@ def _mean(sample: Sample, metric: str, sign: str = "") -> str:
 def as_text(tables: Sequence[Table]) -> str:
     """Tables with aligned columns for the terminal; words in lines of 80 characters."""
     parts = []
-    for part in _printed(tables):
+    for part in printed_parts(tables):
         lines = [line for sentence in part.sentences for line in _wrapped(sentence)]
         table = [_aligned(part.cells)] if part.cells else []
         parts.append("\n".join([part.title, *table, *lines]))
@@ -60,7 +60,7 @@ def as_text(tables: Sequence[Table]) -> str:
 def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | None = None) -> str:
     """Return a page with the study's question and its tables. note: a line below them."""
     parts = [f"# {study}", question.strip()]
-    for part in _printed(tables):
+    for part in printed_parts(tables):
         parts += [f"## {part.title}", _markdown_table(part.cells)]
         parts += ["\n".join(f"- {sentence}" for sentence in part.sentences)]
     parts.append(_EXPLAINED if tables else _EMPTY)
@@ -79,7 +79,7 @@ def as_latex(tables: Sequence[Table]) -> str:
     """Return a `tabular` for each table, with the rules of the package booktabs, and its words as
     comments."""
     made = []
-    for part in _printed(tables):
+    for part in printed_parts(tables):
         if not part.cells:
             made.append("\n".join(f"% {line}" for line in (part.title, *part.sentences)))
             continue
@@ -105,7 +105,7 @@ def _wrapped(sentence: str) -> list[str]:
     )
 
 
-def _printed(tables: Sequence[Table]) -> list[Part]:
+def printed_parts(tables: Sequence[Table]) -> list[Part]:
     """Return all tables, each followed by its differences, then by more figures."""
     printed, groups = [], gains(tables)
     for table, group in zip(tables, groups, strict=True):

@@ -59,6 +59,8 @@ class Publisher:
             self.tracker.writer.log_epochs(tracked.run_id, [tested], stamps)
         facts = current_names(result["facts"])
         facts |= {Tag.BEST_EPOCH: str(best), Tag.EPOCHS: str(epochs)}
+        if result.get("seconds"):
+            facts[Tag.SECONDS] = f"{float(result['seconds']):.1f}"
         self._set_tags(tracked, facts)
         if Tag.PREDICTIONS not in now.tags:
             self._predictions(run, now, best, stamps)

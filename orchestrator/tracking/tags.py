@@ -46,6 +46,9 @@ class Tag(StrEnum):
         "data_remarks"  # of its data sets: warnings, what was passed over; data.json has all
     )
     AT_ONCE = "at_once"  # how many of its Runs the cluster holds at once
+    MACHINES = "machines"  # of the cluster: how many, their CPUs and GPUs, the model of the CPU
+    VERSIONS = "versions"  # of this product, Python, Ray and MLflow, as its driver has them
+    REPORT = "report_digest"  # digest of what report.html was made from
     COMPARISON = "comparison_digest"  # digest of answer.json, which names what it was made from
     FINISHED = "finished_digest"  # digest of finished.json, once every Run has finished
     # of a search
@@ -69,6 +72,7 @@ class Tag(StrEnum):
     LINEAGE = "lineage"  # of a trial of a population: whose weights it went on with, and when
     BEST_EPOCH = "best_epoch"
     EPOCHS = "epochs"  # how many the Run has behind it
+    SECONDS = "seconds"  # how long it trained and was tested, over all its attempts
     PLOTS = "plots"  # where its curves are, once they are logged
     PREDICTIONS = "predictions"  # where what was predicted of each test image is
     TEST_IMAGES = "test_images"  # how many test images that is of
