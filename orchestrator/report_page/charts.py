@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from orchestrator.drawing.style import axis_label
-from orchestrator.report_page.content import Chart
+from orchestrator.report_page.page import Chart
 from orchestrator.reporting.comparison import PairedDifference, Row, Table, finite
 from orchestrator.reporting.numbers import interval_text, number
 from trainables.metrics import in_percent, metric_of

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from orchestrator.planning.run import Run
-from orchestrator.report_page.content import DataFacts, Grid, Pair, Repeat
+from orchestrator.report_page.page import DataFacts, Grid, Pair, Repeat
 from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import duration
 from orchestrator.tracking.run_states import RunState, SearchState, Submission

@@ -13,7 +13,7 @@ import yaml
 from orchestrator.plots import loss
 from orchestrator.plots.curves import curves_data
 from orchestrator.report_page.charts import curves_chart, intervals_chart, pairs_chart
-from orchestrator.report_page.content import Chart, Grid, Report
+from orchestrator.report_page.page import Chart, Grid, Report
 from orchestrator.report_page.facts import (
     Price,
     cost_grid,
@@ -28,7 +28,7 @@ from orchestrator.report_page.words import answer, sureness
 from orchestrator.reporting.comparison import State, Table, unfinished
 from orchestrator.reporting.tables import printed_parts
 from orchestrator.tracking.comparison_data import ComparisonData, compared_tables
-from orchestrator.tracking.mlflow_client import MlflowReader, TrackingError
+from orchestrator.tracking.mlflow_client import MlflowReader, TrackingError, wall_seconds
 from orchestrator.tracking.run_states import Submission, comparison, records, with_curves
 from orchestrator.tracking.tags import Tag
 
@@ -58,7 +58,7 @@ def gather(reader: MlflowReader, submission: Submission, price: Price) -> Report
         recipes=recipes(planned),
         data=data_facts(stored, study, planned),
         cost=cost_grid(submission, price),
-        cost_facts=hardware(submission, reader.wall_seconds(submission.tracked)),
+        cost_facts=hardware(submission, wall_seconds(reader, submission.tracked)),
         failures=failures(submission.runs, submission.searches),
         repeat=repeat(submission, study),
     )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from orchestrator.report_page.content import Picture
+from orchestrator.report_page.page import Picture
 from orchestrator.tracking.mlflow_client import MlflowReader
 from orchestrator.tracking.run_states import RunState, Submission, artifacts_of
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from orchestrator.planning.run import Run
-from orchestrator.report_page.content import Grid
+from orchestrator.report_page.page import Grid
 from trainables.config import Config
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 

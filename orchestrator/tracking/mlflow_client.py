@@ -141,19 +141,6 @@ class MlflowReader:
         trials = [trial for search in searches for trial in self.children(search)]
         return [*trials, *children, submission]
 
-    def wall_seconds(self, submission: TrackedRun) -> float | None:
-        """Return the time from a submission's first start to the end of its last Run that has
-        ended; None where none has."""
-        run = self._api.get("runs/get", run_id=submission.run_id)["run"]
-        query, order = _has_parent(submission), ["attributes.end_time DESC"]
-        experiments = [submission.experiment_id]
-        answer = self._api.post(
-            "runs/search", experiment_ids=experiments, filter=query, order_by=order, max_results=1
-        )
-        ends = [int(last["info"].get("end_time") or 0) for last in answer.get("runs", ())]
-        seconds = (max(ends, default=0) - int(run["info"]["start_time"])) / 1000
-        return seconds if seconds > 0 else None
-
     def has_deleted(self, submission: TrackedRun) -> bool:
         """Tell whether one of a submission's Runs was deleted in MLflow."""
         answer = self._api.post(
@@ -258,6 +245,20 @@ class MlflowReader:
             path = Path(download_artifacts(address, dst_path=str(into), tracking_uri=server))
         inner = [item for item in path.glob("data/*") if item.is_dir()]
         return inner[0] if inner else path
+
+
+def wall_seconds(reader: MlflowReader, submission: TrackedRun) -> float | None:
+    """Return the time from a submission's first start to the end of its last Run that has
+    ended; None where none has."""
+    run = reader._api.get("runs/get", run_id=submission.run_id)["run"]
+    query, order = _has_parent(submission), ["attributes.end_time DESC"]
+    experiments = [submission.experiment_id]
+    answer = reader._api.post(
+        "runs/search", experiment_ids=experiments, filter=query, order_by=order, max_results=1
+    )
+    ends = [int(last["info"].get("end_time") or 0) for last in answer.get("runs", ())]
+    seconds = (max(ends, default=0) - int(run["info"]["start_time"])) / 1000
+    return seconds if seconds > 0 else None
 
 
 def _has_kind(kind: Kind) -> str:
