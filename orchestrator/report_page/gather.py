@@ -13,7 +13,6 @@ import yaml
 from orchestrator.plots import loss
 from orchestrator.plots.curves import curves_data
 from orchestrator.report_page.charts import curves_chart, intervals_chart, pairs_chart
-from orchestrator.report_page.page import Chart, Grid, Report
 from orchestrator.report_page.facts import (
     Price,
     cost_grid,
@@ -22,6 +21,7 @@ from orchestrator.report_page.facts import (
     hardware,
     repeat,
 )
+from orchestrator.report_page.page import Chart, Grid, Report
 from orchestrator.report_page.pictures import pictures
 from orchestrator.report_page.recipes import recipes
 from orchestrator.report_page.words import answer, sureness
