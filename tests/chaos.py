@@ -35,8 +35,8 @@ question: Is anything lost?
 data: {{digits: {{type: digits, limit: 120}}}}
 resources: {{cpus_per_worker: 1, workers: {workers}}}
 stages:
-  rotation: {{trainable: rotation, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: {epochs}, batch_size: 16, lr: 0.01}}}}
-  late: {{trainable: classify, after: rotation, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, train: late, epochs: {epochs}, batch_size: 16, lr: 0.01}}}}
+  rotation: {{trainable: rotation, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: {epochs}, batch_size: 16, lr: 0.01, checkpoint_every: {{epochs: 1}}}}}}
+  late: {{trainable: classify, after: rotation, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, train: late, epochs: {epochs}, batch_size: 16, lr: 0.01, checkpoint_every: {{epochs: 1}}}}}}
 """  # noqa: E501
 LABELS = ("rotation", "late")
 KEYS: dict[str, str] = {}  # label → key

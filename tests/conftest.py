@@ -92,6 +92,7 @@ SMALL = {
     "batch_size": 16,
     "lr": 0.01,
     "epochs": 2,
+    "checkpoint_every": {"epochs": 1},  # by default such short epochs have none
 }
 
 

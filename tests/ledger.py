@@ -56,8 +56,9 @@ def check(
     """Every Run finished once, every step is there once, no checkpoint is damaged, the chosen one
     is the best logged, nothing runs or is held any more. Raises AssertionError.
 
-    damaged: a file of the store was. That may cost an epoch more, and one checkpoint of a Run that
-    had ended, which is not the chosen one: MLflow says so where it has no model of it.
+    damaged: a file of the store was. That may cost an epoch more, or all of a Run that had ended;
+    and one checkpoint of such a Run, which is not the chosen one: MLflow says so where it has no
+    model of it.
     """
     status = command.status()
     (found,) = [item for item in status["studies"] if item["study"] == study]
@@ -73,7 +74,7 @@ def check(
         if _tag(run, "kind") != "submission":
             key = keys[_tag(run, "label")]
             _check_run(client, run, store, key, epochs, damaged)
-            _check_repeats(store.run(key).logs(), 1 if damaged else 0)
+            _check_repeats(store.run(key).logs(), epochs, damaged)
     wait_for(lambda: not held(status["ray"]), 30)
 
 
@@ -108,14 +109,17 @@ def _check_run(
     assert {_tag(run, f"model_{n}") for n in wanted} == {addresses[m] for m in wanted.values()}
 
 
-def _check_repeats(logs: dict[tuple[int, int], Path], more: int) -> None:
-    """An attempt may train again what the one before was at when it died: one epoch, and `more`."""
+def _check_repeats(logs: dict[tuple[int, int], Path], epochs: int, damaged: bool) -> None:
+    """An attempt may train again what the one before was at when it died: the epoch that it was
+    writing, and the next; where a file was damaged one more, or all where the Run had ended."""
     last = 0
     for (attempt, rank), path in logs.items():
         done = [int(n) for n in re.findall(r"INFO epoch (\d+):", path.read_text())]
         if rank == 0 and done:
             assert done == list(range(done[0], done[-1] + 1))
-            assert done[0] >= last - more, f"attempt {attempt} began at {done[0]} after {last}"
+            anew = damaged and done[0] == 1 and last == epochs
+            again = last + 1 - done[0]
+            assert anew or again <= 2 + damaged, f"attempt {attempt}: {done[0]} after {last}"
             last = done[-1]
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# keys that decide what is shown, not what is trained: they are not in the key of a Run
-ONLY_LOOKS = ("tsne_epochs", "probe_every", "on_collapse", "watch")
+# keys that decide what is shown or kept, not what is trained: they are not in the key of a Run
+ONLY_LOOKS = ("tsne_epochs", "probe_every", "on_collapse", "watch", "checkpoint_every")
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]

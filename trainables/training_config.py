@@ -43,6 +43,21 @@ class EarlyStopping(Config):
     patience: PositiveInt = Field(10, description="epochs without improvement before the stop")
 
 
+class CheckpointEvery(Config):
+    """Write a checkpoint every so many epochs, or minutes: one of the two."""
+
+    epochs: PositiveInt | None = Field(None, description="number of epochs from one to the next")
+    minutes: PositiveFloat | None = Field(
+        None, description="at the end of the first epoch after so many minutes"
+    )
+
+    @model_validator(mode="after")
+    def _says_one(self) -> "CheckpointEvery":
+        if (self.epochs is None) == (self.minutes is None):
+            raise ValueError("give one of epochs and minutes, such as `{minutes: 10}`")
+        return self
+
+
 class Change(Config):
     """Values that hold from the beginning of an epoch on, until the next change."""
 
@@ -120,6 +135,12 @@ class TrainableConfig(Config):
     )
     tsne_epochs: list[PositiveInt] = Field(
         [], description="epochs with a t-SNE plot, besides the first and the last"
+    )
+
+    checkpoint_every: CheckpointEvery | None = Field(
+        None,
+        description="how often a checkpoint is written, from which a killed Run goes on; default: "
+        "after every epoch that is long enough for it to cost less than 2 % of the time",
     )
 
     @model_validator(mode="after")

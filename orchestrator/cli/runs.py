@@ -60,7 +60,7 @@ def stop(options: argparse.Namespace) -> int:
     """Stop a study's job. Its checkpoints stay, and submitting it again goes on from them."""
     home, study = find_home(options.home), study_name(options.study)
     services_up = services.find(home, read_settings(options.mlflow))
-    tracker = Tracker(services_up.mlflow_uri) if services_up.mlflow_uri else None
+    tracker = Tracker(services_up.mlflow_uri, home.artifacts) if services_up.mlflow_uri else None
     submission = newest(tracker.reader, study, home.name) if tracker else None
     ray = services_up.ray
     jobs = jobs_of(submission, ray) if submission else ray and Jobs(ray)

@@ -188,7 +188,7 @@ def _reconciled(
     """
     if running.mlflow_uri is None:
         return []
-    tracker = Tracker(running.mlflow_uri)
+    tracker = Tracker(running.mlflow_uri, home.artifacts)
     known = tracker.reader.newest_submissions(home.name)
     wanted = {name: by_home for name, by_home in known.items() if study in (None, name)}
     failed = tracker.reader.failed_openings(home.name, wanted)

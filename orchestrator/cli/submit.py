@@ -73,7 +73,8 @@ def submit(options: argparse.Namespace) -> int:
             show_near(prepared.near_remarks(home, compute=True))
         running = _start_services(options, settings, home, out)
         show_services(Services(running.ray, running.mlflow_uri), out)
-        jobs, tracker = Jobs(running.ray), Tracker(running.mlflow_uri)
+        jobs = Jobs(running.ray)
+        tracker = Tracker(running.mlflow_uri, home.artifacts)
         # a second `submit` of the study waits here, then follows the job of the first
         with locked(home.root / f".submitting-{study.name}.lock"):
             if prepared is not None and jobs.running(study.name, home) is None:

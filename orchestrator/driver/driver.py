@@ -118,7 +118,7 @@ def run(job: Job) -> int:
             nodes = cluster_nodes()
             request = request_of(study.resources, nodes)
             tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
-            tracker = Tracker(job.tracking_uri)
+            tracker = Tracker(job.tracking_uri, home.artifacts)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
             store_plan(prepared, home)
         facts: dict[str, str] = {Tag.STUDY: study.name}

@@ -31,7 +31,9 @@ _KEY = re.compile(r"[0-9a-f]{20}")  # as a plan makes them; the store accepts ot
 _ATTEMPT = re.compile(r"([0-9a-f]{20})-\d+")
 _CACHE = re.compile(r"([0-9a-f]{16})(\.tmp|\.lock)?")
 _WRITING = re.compile(r"\.(epoch|spare)_\d+\.\d+")
-_RECORD = re.compile(r"\.(progress|attempt|(done|ended|origin|manifest|progress)\.json)\.\w+")
+_RECORD = re.compile(
+    r"\.(progress|attempt|(done|done_copy|ended|origin|manifest|progress)\.json)\.\w+"
+)
 _RECORD_SECONDS = 600.0  # writing one takes less; its writer need not hold the key's lock
 _HIDDEN = ".clean-"  # prefix of what is being removed
 
@@ -332,8 +334,10 @@ def _bytes(path: Path) -> int:
 
 
 def _blocks(path: Path) -> int:
+    """Return the bytes that go with a file: none where it has another name, as in MLflow."""
     try:
-        return path.lstat().st_blocks * 512
+        found = path.lstat()
+        return 0 if found.st_nlink > 1 and not path.is_dir() else found.st_blocks * 512
     except FileNotFoundError:  # it was removed meanwhile
         return 0
 

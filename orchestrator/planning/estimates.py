@@ -91,8 +91,10 @@ def known_times(store: Store, runs: Iterable[Run], wanted: Iterable[Run]) -> Tim
         seconds = float(result["seconds"])
         epochs = max(1, len(result["history"])) if "epochs" in run.config else 1
         paces.setdefault(kind, []).append(seconds / epochs)
-        if folder.attempt() == 1:  # then its first file is as old as the Run
-            began, ended = ((folder.path / name).stat().st_mtime for name in (ATTEMPT, DONE))
+        files = [folder.path / name for name in (ATTEMPT, DONE)]
+        # the first attempt's file is as old as the Run
+        if folder.attempt() == 1 and all(file.is_file() for file in files):
+            began, ended = (file.stat().st_mtime for file in files)
             around.append(max(0.0, ended - began - seconds))
     medians = {kind: statistics.median(found) for kind, found in paces.items()}
     return Times(medians, statistics.median(around) if around else 0.0)

@@ -28,7 +28,7 @@ from trainables.data.datasets import DATASETS, DatasetConfig
 from trainables.data.folds import Split
 from trainables.schemas.producer import ProducerConfig
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
-from trainables.training_config import Change, EarlyStopping, TrainableConfig
+from trainables.training_config import Change, CheckpointEvery, EarlyStopping, TrainableConfig
 
 GROUPS = ("study file", "trainables", "producers", "data set types", "mlflow.yaml")
 _STUDY_CLASSES: dict[str, type[Config]] = {
@@ -39,6 +39,7 @@ _STUDY_CLASSES: dict[str, type[Config]] = {
     "stage": StageFile,
     "split": Split,
     "early_stopping": EarlyStopping,
+    "checkpoint_every": CheckpointEvery,
     "changes": Change,
     "search": Search,
     "space": Dimension,

@@ -84,6 +84,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def artifacts(self) -> Path:
+        """Return where the home's own MLflow server keeps artifacts."""
+        return self.root / "artifacts"
+
+    @property
     def ray_train(self) -> Path:
         """Ray Train's own files, a folder an attempt. Nothing is read back from them."""
         return self.root / "ray_train"

@@ -7,9 +7,9 @@ sha256 of their own. So do the records of the images that a producer has finishe
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.record_shapes import ImageRecord
@@ -38,12 +38,47 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def has_its_files(folder: Path) -> bool:
-    """Return whether every file is there with its size. Quick: no sha256 is computed."""
+    """Return whether every file is there, with its size and the time at which it was written.
+    Quick: a sha256 is computed only where the time is another one, as in a copy of a home."""
     manifest = read_manifest(folder)
     return manifest is not None and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == expected["bytes"]
+        _seems_unchanged(folder / name, expected, manifest.get("written", {}).get(name))
         for name, expected in manifest["files"].items()
     )
+
+
+def _seems_unchanged(path: Path, expected: Mapping[str, Any], written: int | None) -> bool:
+    """written: ns since 1970; None in a manifest of an earlier version, which has no times."""
+    if not path.is_file() or path.stat().st_size != expected["bytes"]:
+        return False
+    return written in (None, path.stat().st_mtime_ns) or describe(path) == expected
+
+
+def times_of(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Return when each file of a folder was written, in ns since 1970: `written` of a manifest."""
+    return {name: (folder / name).stat().st_mtime_ns for name in names}
+
+
+class HashedFile:
+    """A file that is hashed while it is written, so that it need not be read again. It can be
+    written from its beginning to its end alone."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._digest, self._bytes = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        """Write bytes. Returns how many."""
+        self._digest.update(data)
+        self._bytes += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system."""
+        self._file.flush()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `describe` will return of the file."""
+        return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
 
 def describe(path: Path) -> dict[str, Any]:

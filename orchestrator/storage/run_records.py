@@ -4,7 +4,7 @@
 <store>/<key>/.owner                            lock of the process that has the Run trained
 <store>/<key>/{epoch_00012, spare_00009}/       checkpoints and the backup copy (see `checkpoints`)
 <store>/<key>/progress.json                     how far the running attempt is, seconds old
-<store>/<key>/done.json                         the result of a finished Run
+<store>/<key>/{done,done_copy}.json             the result of a finished Run, twice
 <store>/<key>/ended.json                        why the newest attempt ended without a result
 <store>/<key>/origin.json                       the MLflow run that holds the training
 <store>/<key>/logs/attempt_0001_rank_0.log      what a rank printed and logged (see `run_log`)
@@ -23,22 +23,27 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from orchestrator.storage import record_shapes
 from orchestrator.storage.checkpoints import (
+    BACKED_UP_SECONDS,
     FOLDERS,
-    TRAINING,
     Checkpoint,
+    Write,
     backup_of,
-    drop_training_state,
+    copies_of,
     epochs_in,
     folder_of,
+    keep_newest,
+    keep_weights,
+    newest_checkpoint,
     read_checkpoint,
     seems_whole,
+    write_checkpoint,
 )
 from orchestrator.storage.files import (
     Busy,
@@ -58,7 +63,7 @@ from trainables.record_files import FEATURES, PREDICTIONS
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
 ATTEMPT, _OWNER, _LOCK = "attempt", ".owner", ".lock"
 _PROGRESS, DONE, _ENDED, _ORIGIN = "progress.json", "done.json", "ended.json", "origin.json"
-Write = Callable[[Path], object]  # writes one file to a path
+_RESULTS = (DONE, "done_copy.json")  # the same twice: without it a Run is trained again
 
 
 class StaleWriter(Exception):
@@ -135,7 +140,7 @@ class RunFolder:
             return int(record["attempt"])
         if not self.path.is_dir():
             return 0
-        names, shape = (_PROGRESS, DONE, _ENDED), record_shapes.AnyRecord
+        names, shape = (_PROGRESS, *_RESULTS, _ENDED), record_shapes.AnyRecord
         records = [read_json(self.path / name, shape) for name in names]
         records += [read_manifest(path) for path in self.path.glob("epoch_*")]
         numbers = [int(record.get("attempt", 0)) for record in records if record]
@@ -162,7 +167,8 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """Return the result of a finished Run; None also when its best checkpoint is gone."""
-        done = read_json(self.path / DONE, record_shapes.DoneRecord)
+        copies = (read_json(self.path / name, record_shapes.DoneRecord) for name in _RESULTS)
+        done = next((copy for copy in copies if copy is not None), None)
         if done is None or not seems_whole(self.path, int(done["best_epoch"])):
             return None
         return done
@@ -213,11 +219,7 @@ class RunFolder:
 
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint that verifies and still has its training state."""
-        for epoch in reversed(self.epochs()):
-            checkpoint = self.load(epoch)
-            if checkpoint is not None and TRAINING in checkpoint.files:
-                return checkpoint
-        return None
+        return newest_checkpoint(self.path)
 
     def best(self) -> Checkpoint | None:
         """Return the chosen checkpoint of a finished Run, verified."""
@@ -226,17 +228,15 @@ class RunFolder:
 
     def forget(self) -> None:
         """Remove every checkpoint and the result, so that the Run is trained anew."""
-        (self.path / DONE).unlink(missing_ok=True)
+        for name in _RESULTS:
+            (self.path / name).unlink(missing_ok=True)
         for path in self.path.glob(FOLDERS):
             shutil.rmtree(path)
 
 
 class RunWriter:
-    """Writes the folder of a Run on behalf of one attempt.
-
-    Every method but `end` raises StaleWriter when a newer attempt has begun, and changes nothing
-    then.
-    """
+    """Writes the folder of a Run on behalf of one attempt. Every method but `end` raises
+    StaleWriter when a newer attempt has begun, and changes nothing then."""
 
     def __init__(self, run: RunFolder, attempt: int) -> None:
         self.run, self.attempt = run, attempt
@@ -247,6 +247,11 @@ class RunWriter:
         JSON to be read with it."""
         return self._place(folder_of(self.run.path, epoch), epoch, files, info)
 
+    def start_anew(self) -> None:
+        """Remove what no training can go on from, such as what is left of a damaged result."""
+        with self._fenced():
+            self.run.forget()
+
     def back_up(self, epoch: int) -> None:
         """Copy a checkpoint without its optimizer state, and remove the copy of any other: of the
         best epoch, once it is not the newest. Does nothing where it is damaged: `load` warns."""
@@ -255,12 +260,7 @@ class RunWriter:
             source = self.run.load(epoch)
             if source is None:
                 return
-            copies: dict[str, Write] = {
-                name: lambda path, name=name: shutil.copyfile(source.path / name, path)  # type: ignore[misc]
-                for name in source.files
-                if name != TRAINING
-            }
-            self._place(backup, epoch, copies, source.info)
+            self._place(backup, epoch, copies_of(source), source.info)
         with self._fenced():
             for other in self.run.path.glob("spare_*"):
                 if other != backup:
@@ -270,14 +270,7 @@ class RunWriter:
         """Keep the newest `keep` checkpoints whole and the weights of the best one; remove the
         rest, and what killed writers have left."""
         with self._fenced():
-            for left in self.run.path.glob(f".{FOLDERS}.*"):
-                shutil.rmtree(left, ignore_errors=True)  # its writer may still be at it
-            for epoch in self.run.epochs()[:-keep]:
-                path = folder_of(self.run.path, epoch)
-                if epoch == best:
-                    drop_training_state(path)
-                else:
-                    shutil.rmtree(path)
+            keep_newest(self.run.path, best, keep)
 
     def put_optional(self, name: str, write: Write) -> None:
         """Write a file below the Run's folder that may be lost: whole or absent, and not synced;
@@ -301,7 +294,18 @@ class RunWriter:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result of the finished Run, which its MLflow run is made from."""
         with self._fenced():
-            write_json(self.run.path / DONE, {"attempt": self.attempt, **self._noted(result)})
+            written = {"attempt": self.attempt, **self._noted(result)}
+            for name in _RESULTS:
+                write_json(self.run.path / name, written)
+
+    def shrink(self, best: int, seconds: float) -> None:
+        """Keep of a finished Run the weights of its best and of its last epoch, and a backup copy
+        of the best where training took so many seconds that it must not be lost."""
+        backup = seconds >= BACKED_UP_SECONDS
+        if backup:
+            self.back_up(best)
+        with self._fenced():
+            keep_weights(self.run.path, best, backup)
 
     def _noted(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a record whose facts say what is not as in earlier attempts."""
@@ -324,12 +328,7 @@ class RunWriter:
     ) -> Checkpoint:
         """Write a checkpoint under a temporary name, sync it, and rename it to `final`."""
         with temporary_folder(final, self.attempt) as temporary:
-            for name, write in files.items():
-                write(temporary / name)
-            sums = {name: describe(temporary / name) for name in files}
-            manifest = {"epoch": epoch, "attempt": self.attempt, "files": sums, "info": dict(info)}
-            write_manifest(temporary, manifest)
-            sync_folder(temporary)
+            sums = write_checkpoint(temporary, epoch, self.attempt, files, info)
             with self._fenced():
                 replace_folder(temporary, final)
         sync_folder(final.parent)

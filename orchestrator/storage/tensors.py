@@ -7,16 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from orchestrator.storage.manifest import HashedFile
 
-def save(value: Mapping[str, Any], path: Path) -> None:
-    """Write a state dict. Through a Python file: given a path, torch hides that a disk is full."""
+
+def save(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Write a state dict. Through a Python file: given a path, torch hides that a disk is full.
+    Returns size and sha256 of the file, as `manifest.describe` does."""
     with path.open("wb") as file:
+        hashed = HashedFile(file)
         try:
-            torch.save(value, file)
+            torch.save(value, hashed)  # type: ignore[arg-type]  # it calls `write` and `flush` alone
         except RuntimeError as error:  # raised by torch's clean-up, which fails as well
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
+    return hashed.describe()
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -3,17 +3,21 @@
 Any call may raise TrackingError; the caller decides when to try again.
 """
 
+import filecmp
 import json
+import logging
 import math
+import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.reporting.comparison import State
 from orchestrator.rest.mlflow_api import client_errors
+from orchestrator.storage.files import replacing
 from orchestrator.tracking.mlflow_client import (
     OPEN,
     PAGE,
@@ -24,8 +28,12 @@ from orchestrator.tracking.mlflow_client import (
 from orchestrator.tracking.tags import DESCRIPTION, EXPERIMENT_KIND, PARENT_RUN, Tag, to_mlflow
 
 if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
     from mlflow.models import Model
 
+log = logging.getLogger(__name__)
+_DATA = "data/checkpoint"  # where a model that predicts has its checkpoint
+_MODEL = "model.json"  # describes the weights beside it (`trainables.tasks.predictor`)
 _MODEL_REQUIREMENTS = (
     "torch torchvision numpy pandas pillow tifffile imagecodecs pydantic scikit-learn".split()
 )
@@ -38,7 +46,8 @@ _MOST = 100  # parameters or tags in one call
 class ModelFiles:
     """A checkpoint to be logged as a model. code: folder of the package that can load it."""
 
-    folder: Path
+    weights: Path
+    others: tuple[Path, ...]  # what is needed beside the weights: their description
     name: str
     code: Path | None  # None: no pyfunc, the files alone
     facts: Mapping[str, str]  # tags of the model
@@ -147,17 +156,25 @@ class MlflowWriter:
 
 class ModelUploader:
     """Logs checkpoints as models of their runs, with MLflow's own client: it takes seconds to load,
-    and is loaded with the first model."""
+    and is loaded with the first model.
 
-    def __init__(self, connection: MlflowConnection) -> None:
-        self._api = connection.api
+    Weights are not stored a second time where the server keeps artifacts in a folder of this home:
+    they get a second name there, a hard link. Either name can go. A new file under one name leaves
+    the other as it is, and MLflow's server writes new files only.
+    """
+
+    def __init__(self, connection: MlflowConnection, artifacts: Path | None) -> None:
+        """artifacts: as in `Tracker`."""
+        self._api, self._artifacts = connection.api, artifacts
 
     def log(self, run: TrackedRun, files: ModelFiles) -> str:
         """Log a checkpoint as a model of its run, unless it is there. Returns `models:/...`."""
-        logged = self._logged(run, files.name)
-        if logged is not None:
-            return logged
+        inner = f"{_DATA}/" if files.code is not None else ""
         with client_errors(), tempfile.TemporaryDirectory() as temporary:
+            model = self._logged(run, files.name)
+            if model is not None:  # trained again, its weights are a new file
+                self._link(model, inner, files.weights)
+                return f"models:/{model.model_id}"
             from mlflow.entities import LoggedModelOutput
             from mlflow.models import Model
 
@@ -169,71 +186,104 @@ class ModelUploader:
                 tags=to_mlflow(files.facts),
             )
             client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=files.epoch)])
-            folder = files.folder
+            folder = _linked(Path(temporary, Path(_DATA).name), files.others)
             if files.code is not None:
-                folder = Path(temporary) / "model"
                 description = Model(
                     artifact_path=model.artifact_location,
                     model_uuid=model.model_id,
                     run_id=run.run_id,
                     model_id=model.model_id,
                 )
-                _save_pyfunc(files, folder, description)
+                _save_pyfunc(files, folder, Path(temporary, "model"), description)
+                folder = Path(temporary, "model")
             client.log_model_artifacts(model.model_id, str(folder))
+            if not self._link(model, inner, files.weights):
+                whole = _linked(Path(temporary, "weights", inner), [files.weights])
+                client.log_model_artifacts(model.model_id, str(whole), inner.rstrip("/") or None)
             client.finalize_logged_model(model.model_id, "READY")
             return f"models:/{model.model_id}"
 
-    def _logged(self, run: TrackedRun, name: str) -> str | None:
+    def _link(self, model: "LoggedModel", inner: str, weights: Path) -> bool:
+        """Give weights a second name among the artifacts of a model. inner: the folder within.
+        Returns whether they have it: not where artifacts lie elsewhere, or on another disk."""
+        root = model.artifact_location.removeprefix("mlflow-artifacts:/")
+        if self._artifacts is None or root == model.artifact_location:
+            return False
+        target = self._artifacts / root / inner / weights.name
+        sibling = weights.with_name(_MODEL)
+        try:
+            # that the description was sent to this folder shows whose it is
+            if not filecmp.cmp(sibling, target.with_name(_MODEL), shallow=False):
+                return False
+            with replacing(target) as temporary:
+                os.link(weights, temporary)
+        except OSError as error:
+            log.info("%s is copied to MLflow: %s", weights, error)
+            return False
+        return True
+
+    def _logged(self, run: TrackedRun, name: str) -> "LoggedModel | None":
         """Return the run's model of a name, if it is whole; what a dead process left of it is
         removed."""
-        with client_errors():
-            from mlflow.entities import LoggedModelStatus
+        from mlflow.entities import LoggedModelStatus
 
-            models = self._api.client.search_logged_models(
-                [run.experiment_id],
-                filter_string=f"name = '{name}' AND source_run_id = '{run.run_id}'",
-            )
-            uri = None
-            for model in models:
-                if model.status == LoggedModelStatus.READY:
-                    uri = f"models:/{model.model_id}"
-                else:
-                    self._api.client.delete_logged_model(model.model_id)
-            return uri
+        models = self._api.client.search_logged_models(
+            [run.experiment_id],
+            filter_string=f"name = '{name}' AND source_run_id = '{run.run_id}'",
+        )
+        whole = None
+        for model in models:
+            if model.status == LoggedModelStatus.READY:
+                whole = model
+            else:
+                self._api.client.delete_logged_model(model.model_id)
+        return whole
 
 
 class Tracker:
     """One MLflow server: `reader`, `writer` and `models` share its connection."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        """artifacts: the folder in which the home's own server keeps artifacts, if this may be
+        that server."""
         self.connection = MlflowConnection(uri)
         self.uri = uri
         self.reader = MlflowReader(self.connection)
         self.writer = MlflowWriter(self.connection)
-        self.models = ModelUploader(self.connection)
+        self.models = ModelUploader(self.connection, artifacts)
 
 
-def _save_pyfunc(files: ModelFiles, into: Path, description: "Model") -> None:
+def _linked(folder: Path, files: Iterable[Path]) -> Path:
+    """Make a folder of symbolic links to files, which MLflow's client sends as the files."""
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file.name).symlink_to(file)
+    return folder
+
+
+def _save_pyfunc(files: ModelFiles, folder: Path, into: Path, description: "Model") -> None:
     """Write a model that takes images, (N, H, W, 3) uint8 or other channels, and loads itself with
-    its own code."""
+    its own code; all but its weights. folder: has what lies beside them."""
     import mlflow
     import numpy as np
     from mlflow.models.signature import ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
 
-    described = json.loads((files.folder / "model.json").read_text(encoding="utf-8"))
+    described = json.loads((folder / _MODEL).read_text(encoding="utf-8"))
     channels = described.get("reading", {}).get("channels", 3)
     kind = "uint8" if channels == 3 else "float32"
     image = TensorSpec(np.dtype(kind), (-1, -1, -1, channels))
     mlflow.pyfunc.save_model(
         str(into),
         loader_module="trainables.tasks.predictor",
-        data_path=str(files.folder),
+        data_path=str(folder),
         code_paths=[str(files.code)],
         pip_requirements=_MODEL_REQUIREMENTS,
         signature=ModelSignature(inputs=Schema([image])),
         mlflow_model=description,
     )
+    description.model_size_bytes += files.weights.stat().st_size
+    description.save(str(into / "MLmodel"))
 
 
 def _flat(params: Mapping[str, Any]) -> dict[str, Any]:

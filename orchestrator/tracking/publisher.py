@@ -14,8 +14,8 @@ import trainables
 from orchestrator.drawing.render_process import RenderProcess
 from orchestrator.planning.run import Run
 from orchestrator.plots.contract import save_curves
-from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint
-from orchestrator.storage.manifest import MANIFEST, verified_file
+from orchestrator.storage.checkpoints import TRAINING, WEIGHTS
+from orchestrator.storage.manifest import verified_file
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import ModelFiles, Tracker
@@ -25,6 +25,7 @@ from trainables.metrics import metric_of
 from trainables.record_files import MAPS, PREDICTIONS
 
 log = logging.getLogger(__name__)
+_HEAVY = (TRAINING, WEIGHTS)  # the others of a checkpoint are small
 DAMAGED = "damaged"  # stands in place of a model's address
 Epoch = Mapping[str, float]  # `epoch` and the metrics of that epoch
 
@@ -78,16 +79,13 @@ class Publisher:
     def _models(
         self, run: Run, tracked: TrackedRun, tags: Mapping[str, str], best: int, last: int
     ) -> None:
-        """Send the best and the last checkpoint, or what tags say is missing of them; one model
-        where they are the same."""
-        address = tags.get(Tag.MODEL_BEST)
-        if address is None:
-            address = self._model(run, tracked, "best", best)
-            self._set_tags(tracked, {Tag.MODEL_BEST: address})
-        if Tag.MODEL_LAST not in tags:
-            if last != best:
-                address = self._model(run, tracked, "last", last)
-            self._set_tags(tracked, {Tag.MODEL_LAST: address})
+        """Send the best and the last checkpoint, or what MLflow lacks of them; one model where they
+        are the same. tags: those that the run has already."""
+        address = self._model(run, tracked, "best", best, tags.get(Tag.MODEL_BEST))
+        last_address = address
+        if last != best:
+            last_address = self._model(run, tracked, "last", last, tags.get(Tag.MODEL_LAST))
+        self._set_tags(tracked, {Tag.MODEL_BEST: address, Tag.MODEL_LAST: last_address})
 
     def trial(self, run: Run, tracked: TrackedRun, history: Sequence[Epoch], outcome: str) -> None:
         """Send a trial's curves and its last checkpoint. A trial is not tested."""
@@ -171,13 +169,15 @@ class Publisher:
             save_curves(series, best, Path(folder))
             self.tracker.writer.log_files(tracked.run_id, Path(folder), "plots")
 
-    def _model(self, run: Run, tracked: TrackedRun, name: str, epoch: int) -> str:
+    def _model(
+        self, run: Run, tracked: TrackedRun, name: str, epoch: int, known: str | None = None
+    ) -> str:
         """Log the best checkpoint as a model that predicts, the last one as its files. Returns its
-        address, or `damaged`."""
+        address; where the checkpoint is damaged the `known` one, or `damaged`."""
         checkpoint = self.store.run(run.key).load(epoch)
         if checkpoint is None:
             log.warning("%s: the checkpoint of epoch %d is damaged: no model", run.name, epoch)
-            return DAMAGED
+            return known or DAMAGED
         predicts = name == "best" and run.predicts
         facts: dict[str, str] = {
             Tag.EPOCH: str(epoch),
@@ -186,17 +186,12 @@ class Publisher:
             Tag.ADDRESS: str(checkpoint.path),
             Tag.SHA256: checkpoint.files[WEIGHTS]["sha256"],
         }
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = _model_files(checkpoint, Path(temporary))
-            code = Path(trainables.__file__).parent if predicts else None
-            model_name = f"{run.stage}-{name}"
-            files = ModelFiles(folder, model_name, code, facts, epoch)
-            return self.tracker.models.log(tracked, files)
-
-
-def _model_files(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Fill a folder with what predicting needs: weights and description, not the optimizer."""
-    for path in checkpoint.path.iterdir():
-        if path.name not in (TRAINING, MANIFEST):
-            (folder / path.name).symlink_to(path)
-    return folder
+        files = ModelFiles(
+            weights=checkpoint.weights,
+            others=tuple(checkpoint.path / file for file in checkpoint.files if file not in _HEAVY),
+            name=f"{run.stage}-{name}",
+            code=Path(trainables.__file__).parent if predicts else None,
+            facts=facts,
+            epoch=epoch,
+        )
+        return self.tracker.models.log(tracked, files)

@@ -1,10 +1,10 @@
 """All that is measured on one machine, as one table.
 
-    python -m tests.benchmarks [training] [inputs] [around] [trials] [commands] [light]
-        [scale] [maps]
+    python -m tests.benchmarks [training] [checkpoints] [inputs] [around] [trials]
+        [commands] [light] [scale] [maps]
 
-Beside it, with a table of their own: `tests.benchmarks.byol`, `.segment`, `.sam`, `.recipe` and
-`.mlflow_away`.
+Beside it, with a table of their own: `tests.benchmarks.byol`, `.segment`, `.sam`, `.recipe`,
+`.small_runs` and `.mlflow_away`.
 """
 
 import argparse
@@ -12,7 +12,17 @@ import importlib
 
 from tests.benchmarks.turns import machine, table
 
-PARTS = ("training", "inputs", "around", "trials", "commands", "light", "scale", "maps")
+PARTS = (
+    "training",
+    "checkpoints",
+    "inputs",
+    "around",
+    "trials",
+    "commands",
+    "light",
+    "scale",
+    "maps",
+)
 
 
 def main() -> None:

@@ -30,16 +30,17 @@ CONFIG = {"dataset": "d", "batch_size": BATCH, "lr": 0.01, "augment": "resized_c
 
 
 @contextmanager
-def training() -> Iterator[Training]:
-    """A Run that has not begun, on photographs in a temporary folder."""
+def training(images: int = IMAGES, **values: object) -> Iterator[Training]:
+    """A Run that has not begun, on photographs in a temporary folder. values: of its configuration
+    beside those of CONFIG."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_photographs(folder / "images", IMAGES, SIDE)
+        make_photographs(folder / "images", images, SIDE)
         path = build_table(folder / "images", SIDE, folder / "cache")
         store = Store(folder / "store")
-        task = Task("key", store.run("key").begin_attempt(), "bench", "classify", CONFIG, 0,
-                    str(path), str(store.root), None, None)  # fmt: skip
+        task = Task("key", store.run("key").begin_attempt(), "bench", "classify",
+                    {**CONFIG, **values}, 0, str(path), str(store.root), None, None)  # fmt: skip
         yield build_training(task, World(0, 1, device))
 
 

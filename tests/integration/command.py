@@ -49,7 +49,7 @@ question: Does one Run?
 data: {{digits: {{type: digits, limit: 60}}}}
 resources: {{cpus_per_worker: 1}}
 stages:
-  full: {{trainable: classify, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: {epochs}, batch_size: 16, lr: {lr}}}}}
+  full: {{trainable: classify, config: {{dataset: digits, backbone: resnet10_slim, small_input: true, epochs: {epochs}, batch_size: 16, lr: {lr}, checkpoint_every: {{epochs: 1}}}}}}
 """  # noqa: E501
 
 

@@ -85,7 +85,12 @@ class Checkpoints(Protocol):
         """Return the weights after an epoch. Raises Unrecoverable if they are gone."""
 
     def save(self, state: TrainingState, best_epoch: int) -> None:
-        """Keep a new epoch; of the earlier ones only the previous and the best are needed."""
+        """Keep a new epoch; of the earlier ones only the previous and the best are needed. What
+        must be kept is copied before the call returns, and may be stored later."""
+
+    def settle(self) -> None:
+        """Return when the weights of the best and of the newest epoch are stored, for every
+        rank."""
 
     def keep(self, file: str, arrays: Arrays) -> None:
         """Keep arrays to be drawn later. file: as in `record_files`; may be lost."""
@@ -123,6 +128,9 @@ class InMemory:
         self.states = {e: s for e, s in self.states.items() if e in kept_epochs} | {
             state.epoch: kept
         }
+
+    def settle(self) -> None:
+        """Do nothing: all is in memory."""
 
     def keep(self, file: str, arrays: Arrays) -> None:
         self.arrays[file] = dict(arrays)

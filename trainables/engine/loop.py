@@ -247,6 +247,9 @@ class Training:
         if that checkpoint is gone."""
         best = self._best_epoch()
         self.recorder.at_end(len(self.history), self.config)
+        if self.world.rank == 0:
+            self.checkpoints.settle()
+        self.world.broadcast(None)  # no rank reads the best checkpoint before it is stored
         self.trainable.model.load_state_dict(dict(self.checkpoints.weights(best)))
         sums = self._sums("test")
         test = named_figures("test", self.trainable, sums)

@@ -306,6 +306,17 @@ def test_when_ray_has_ended_all_it_left_goes(home: Home, ray_temp: Path) -> None
     assert not ray_temp.exists()
 
 
+def test_what_has_another_name_in_mlflow_frees_nothing_and_stays_there(home: Home) -> None:
+    folder, _ = changed(home)
+    weights, model = folder / "epoch_00001" / "weights.pt", home.root / "weights.pt"
+    (item,) = [found for found in find_garbage(home) if found.path == folder]
+    os.link(weights, model)
+    (linked,) = [found for found in find_garbage(home) if found.path == folder]
+    assert item.bytes - linked.bytes == model.stat().st_blocks * 512 > 0
+    clean(home, dry_run=False)
+    assert not folder.exists() and model.read_bytes() == b"w" * 5000
+
+
 def test_without_any_plan_nothing_is_removed_and_it_is_said_why(tmp_path: Path) -> None:
     home = Home(tmp_path / "home").create()
     assert clean(home, dry_run=False) == []  # an empty home: nothing to remove, nothing to say

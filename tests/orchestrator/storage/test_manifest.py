@@ -1,6 +1,7 @@
 """A folder is whole if its manifest is as it was written and every file is there with its size."""
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from orchestrator.storage.manifest import (
     MANIFEST,
+    HashedFile,
     describe,
     has_its_files,
     read_manifest,
+    times_of,
     verified_file,
     write_manifest,
 )
@@ -57,6 +60,25 @@ def test_a_file_that_is_gone_or_shorter_is_seen_at_a_glance(folder: Path, how: s
     damage(folder / "a", how)
     assert read_manifest(folder) is not None
     assert not has_its_files(folder)
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "zeroed", "empty", "one bit"])
+def test_a_file_that_was_written_over_is_seen_at_a_glance(folder: Path, how: str):
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    write_manifest(folder, manifest | {"written": times_of(folder, "ab")})
+    assert has_its_files(folder)
+    os.utime(folder / "a")  # as in a copy of the home: the content counts
+    assert has_its_files(folder)
+    damage(folder / "a", how)
+    assert not has_its_files(folder)
+
+
+def test_a_file_is_hashed_while_it_is_written(tmp_path: Path):
+    with (tmp_path / "a").open("wb") as file:
+        hashed = HashedFile(file)
+        assert [hashed.write(part) for part in (b"12", b"", memoryview(b"34"))] == [2, 0, 2]
+    assert hashed.describe() == describe(tmp_path / "a")
 
 
 def test_predictions_are_verified_by_their_manifest(tmp_path: Path) -> None:

@@ -190,8 +190,10 @@ def test_every_attempt_has_a_number_of_its_own(run: RunFolder) -> None:
         lambda run: save(run, 3, word="stale"),
         lambda run: run.writer(1).prune(best=1, keep=1),
         lambda run: run.writer(1).finish(RESULT),
+        lambda run: run.writer(1).shrink(1, 0.0),
+        lambda run: run.writer(1).start_anew(),
     ],
-    ids=["save again", "save", "prune", "finish"],
+    ids=["save again", "save", "prune", "finish", "shrink", "start anew"],
 )
 def test_an_older_attempt_can_change_nothing(
     run: RunFolder, write: Callable[[RunFolder], None]
@@ -337,6 +339,45 @@ def test_a_result_stands_on_the_backup_copy_too(run: RunFolder) -> None:
     assert run.result() is not None and run.best() is not None
     shutil.rmtree(run.path / "spare_00001")
     assert run.result() is None
+
+
+LONG = 600.0  # seconds of training that are worth a second copy
+
+
+@pytest.mark.parametrize(("seconds", "copies"), [(LONG, ["spare_00002"]), (LONG - 1, [])])
+def test_a_finished_run_keeps_weights_alone_and_a_second_copy_where_it_trained_for_long(
+    run: RunFolder, seconds: float, copies: list[str]
+) -> None:
+    saved(run, 1, 2, 3, 4)
+    run.writer(1).back_up(2)
+    run.writer(1).finish({**RESULT, "best_epoch": 2})
+    run.writer(1).shrink(2, seconds)
+    assert run.epochs() == [2, 4] and run.result() is not None
+    assert [path.name for path in run.path.glob("spare_*")] == copies
+    assert list(run.path.rglob(TRAINING)) == []
+    for epoch in (2, 4):
+        found = run.load(epoch)
+        assert found is not None and found.path.name == f"epoch_0000{epoch}"
+    damage(run.path / "epoch_00002" / WEIGHTS, "zeroed")
+    assert (run.result() is not None) == bool(copies)
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "zeroed", "empty"])
+@pytest.mark.parametrize("name", ["done.json", "done_copy.json"])
+def test_a_result_stands_when_one_of_its_files_is_damaged(
+    run: RunFolder, name: str, how: str
+) -> None:
+    saved(run, 1)
+    run.writer(1).finish(RESULT)
+    damage(run.path / name, how)
+    assert run.result() == {"attempt": 1, **RESULT}
+
+
+def test_an_attempt_that_begins_anew_finds_nothing_of_the_one_before(run: RunFolder) -> None:
+    saved(run, 1, 2)
+    run.writer(1).finish(RESULT)
+    run.writer(run.begin_attempt()).start_anew()
+    assert run.epochs() == [] and run.result() is None and run.attempt() == 2
 
 
 @pytest.mark.parametrize("how", ["missing", "cut", "zeroed", "empty"])

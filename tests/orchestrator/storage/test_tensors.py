@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from orchestrator.storage.manifest import describe
 from orchestrator.storage.tensors import load, save, save_arrays
 
 
 def test_what_is_saved_comes_back(tmp_path: Path):
     value = {"weight": torch.arange(6.0).view(2, 3), "state": {0: {"step": torch.tensor(3)}}}
-    save(value, tmp_path / "a.pt")
+    assert save(value, tmp_path / "a.pt") == describe(tmp_path / "a.pt")
     found = load(tmp_path / "a.pt")
     assert torch.equal(found["weight"], value["weight"])
     assert found["state"][0]["step"] == 3

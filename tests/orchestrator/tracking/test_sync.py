@@ -1,10 +1,14 @@
 """Sending the store to MLflow: a trial and the Run that continues it, reused Runs, refusals, and
 experiments that were deleted. With MLflow's own database, without its server."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
+from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR
 
 from orchestrator.execution.worker import train
 from orchestrator.planning.run import Run
@@ -18,6 +22,7 @@ from tests.conftest import ALONE, Tasks
 from tests.mlflow_server import mlflow_server
 from tests.orchestrator.tracking.test_run_states import planned
 from trainables.record_files import MAPS
+from trainables.tasks.predictor import Classifier, load
 
 
 @pytest.fixture
@@ -93,6 +98,64 @@ def test_a_run_is_used_again_where_its_model_is_and_sent_whole_to_another_server
         moved = sent(MlflowSync(other, store, opened(other, "one"), {}), run)
     assert moved.tags["kind"] == "run" and moved.tags["model_best"]
     assert store.run(run.key).origin()["run_id"] == moved.run_id
+
+
+def models_of(tracker: Tracker, tags: Mapping[str, str]) -> list[Path]:
+    """Return where a server of these tests keeps the weights of a Run's best and last model."""
+    root = Path(os.environ[ARTIFACTS_DESTINATION_ENV_VAR])
+    found = []
+    for name in ("model_best", "model_last"):
+        model = tracker.connection.api.client.get_logged_model(tags[name].removeprefix("models:/"))
+        folder = root / model.artifact_location.removeprefix("mlflow-artifacts:/")
+        (weights,) = folder.rglob("weights.pt")
+        found.append(weights)
+    return found
+
+
+def test_weights_are_not_stored_again_where_the_server_keeps_artifacts_on_the_same_disk(
+    mlflow_uri: str, tasks: Tasks, tmp_path: Path
+) -> None:
+    task = replace(tasks.make(epochs=2, lr=1.0e-6), seed=1)
+    run, folder = replace(planned("A"), key=task.key, predicts=True), tasks.store.run(task.key)
+    train(task, ALONE, lambda figures: None)
+    assert (folder.result() or {})["best_epoch"] == 1
+    tracker = Tracker(mlflow_uri, tmp_path / "artifacts")
+    submission = opened(tracker, "one")
+    found = sent(MlflowSync(tracker, tasks.store, submission, {}), run)
+    tags = found.tags
+    kept = [folder.path / f"epoch_0000{epoch}" / "weights.pt" for epoch in (1, 2)]
+    models = models_of(tracker, tags)
+    assert all(model.samefile(path) for model, path in zip(models, kept, strict=True))
+    described = yaml.safe_load((models[0].parents[2] / "MLmodel").read_text())
+    assert described["model_size_bytes"] > kept[0].stat().st_size
+    assert isinstance(load(tracker.reader.download_model(tags["model_best"], tmp_path)), Classifier)
+
+    # each name is its own: what is written or removed under one leaves the other as it is
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "weights.pt").write_bytes(b"other")
+    last = tags["model_last"].removeprefix("models:/")
+    tracker.connection.api.client.log_model_artifacts(last, str(tmp_path / "other"))
+    assert models[1].read_bytes() == b"other" and folder.load(2) is not None
+    models[0].unlink()
+    assert folder.load(1) is not None
+    # it is sent again, as a Run that was trained again is: its models have the weights of now
+    tracker.writer.set_status(found.run_id, State.RUNNING)
+    sent(MlflowSync(tracker, tasks.store, submission, {}), run)
+    assert all(model.samefile(path) for model, path in zip(models, kept, strict=True))
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "another home's"])
+def test_weights_are_sent_where_the_server_keeps_artifacts_elsewhere(
+    mlflow_uri: str, tasks: Tasks, tmp_path: Path, place: str
+) -> None:
+    task = tasks.make(epochs=1)
+    run, folder = replace(planned("A"), key=task.key, predicts=True), tasks.store.run(task.key)
+    train(task, ALONE, lambda figures: None)
+    tracker = Tracker(mlflow_uri, tmp_path / "not there" if place == "elsewhere" else None)
+    tags = sent(MlflowSync(tracker, tasks.store, opened(tracker, "one"), {}), run).tags
+    weights = folder.path / "epoch_00001" / "weights.pt"
+    for model in models_of(tracker, tags):
+        assert not model.samefile(weights) and model.read_bytes() == weights.read_bytes()
 
 
 def test_an_experiment_that_was_deleted_is_restored(tracker: Tracker) -> None:
