@@ -142,12 +142,13 @@ def keep_newest(run: Path, best: int, keep: int) -> None:
 
 def keep_weights(run: Path, best: int, backup: bool) -> None:
     """Keep the weights of the best epoch and of the newest one; remove the rest. backup: whether
-    the backup copy stays."""
+    the backup copy stays, as it does where the best checkpoint is damaged."""
     keep_newest(run, best, 1)
     for epoch in epochs_in(run):
         _drop_training_state(folder_of(run, epoch))
-    for copy in () if backup else run.glob("spare_*"):
-        shutil.rmtree(copy)
+    if not backup and _verified(folder_of(run, best)) is not None:
+        for copy in run.glob("spare_*"):
+            shutil.rmtree(copy)
 
 
 def _drop_training_state(path: Path) -> None:

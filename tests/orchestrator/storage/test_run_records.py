@@ -362,6 +362,16 @@ def test_a_finished_run_keeps_weights_alone_and_a_second_copy_where_it_trained_f
     assert (run.result() is not None) == bool(copies)
 
 
+def test_a_second_copy_stays_where_the_first_is_damaged(run: RunFolder) -> None:
+    saved(run, 1, 2)
+    run.writer(1).back_up(1)
+    damage(run.path / "epoch_00001" / WEIGHTS, "zeroed")
+    run.writer(1).finish(RESULT)
+    run.writer(1).shrink(1, 1.0)
+    best = run.best()
+    assert best is not None and best.path.name == "spare_00001"
+
+
 @pytest.mark.parametrize("how", ["missing", "cut", "zeroed", "empty"])
 @pytest.mark.parametrize("name", ["done.json", "done_copy.json"])
 def test_a_result_stands_when_one_of_its_files_is_damaged(
