@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row, Terminal, say
-from orchestrator.config.errors import Refused, printable, suggestion
+from orchestrator.config.errors import Refused, one_line, printable, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
 from orchestrator.config.yaml_loader import built_in_studies, read_file
@@ -31,6 +31,7 @@ from trainables.data.datasets import DATASETS
 from trainables.loading.mask_counts import MaskCounts
 
 _CLASSES_SHOWN = 100
+_LONGEST_LINE = 2900  # letters of the names of classes
 _RUNS_SHOWN = 100
 _UNKNOWN_SHOWN = 5
 _REST_OF_LINE = "\x1b[K"  # erases it
@@ -66,9 +67,9 @@ def data(options: argparse.Namespace) -> int:
         elif count:
             names = item.source.classes[:_CLASSES_SHOWN]
             more = f", and {count - len(names):,} more" if count > len(names) else ""
-            say(f"  {', '.join(names)}{more}")
+            say(f"  {one_line(', '.join(names), _LONGEST_LINE)}{more}")
         for line in item.remarks:
-            say(f"  {line}")
+            say(f"  {one_line(line)}")
     show_near(prepared.near_remarks(find_home(options.home)))
     return 0
 
@@ -81,16 +82,16 @@ def studies(options: argparse.Namespace) -> int:
 
 
 def show_remarks(prepared: Prepared) -> None:
-    """Print to stderr what a reader should know of the data sets: warnings, files passed over."""
-    for name, item in prepared.data.items():
-        for line in item.remarks:
-            MESSAGES.print(f"data.{name}: {line}", markup=False, highlight=False)
+    """Print to stderr what a reader should know of data sets and stages: warnings, files passed
+    over, prefixes taken off."""
+    for line in prepared.remarks:
+        MESSAGES.print(one_line(line), markup=False, highlight=False)
 
 
 def show_near(lines: Iterable[str]) -> None:
     """Print to stderr which data sets have images that look nearly like training images."""
     for line in lines:
-        MESSAGES.print(line, markup=False, highlight=False)
+        MESSAGES.print(one_line(line), markup=False, highlight=False)
 
 
 def pixel_table(masks: MaskCounts) -> FittedTable:

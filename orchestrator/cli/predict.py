@@ -26,7 +26,7 @@ from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import DAMAGED
 from orchestrator.tracking.tags import Tag
 from trainables.files import read_whole
-from trainables.pixels.bands import is_tiff, preview
+from trainables.pixels.bands import Reading, is_tiff, preview
 from trainables.pixels.images import UnreadableImage, open_image
 from trainables.tasks.predictor import Classifier, Segmenter, load
 
@@ -104,10 +104,11 @@ def _name(path: Path, depth: int) -> str:
 
 
 def _check_readable(path: Path) -> None:
-    """Raise Refused unless a file can be read. How the bands of a TIFF are read, the model says."""
+    """Raise Refused unless a file can be read. How the bands of a TIFF are read, and which frame of
+    an animation, the model says."""
     with _refusing(path):
         if not is_tiff(read_whole(path)):
-            open_image(path)
+            open_image(path, Reading(page=1))
 
 
 def _open(path: Path, model: Classifier | Segmenter) -> Any:

@@ -40,10 +40,8 @@ def log_plan(
         plan["cautions"] = prepared.cautions
     writer.log_text(run_id, json.dumps(plan), "plan.json")
     writer.log_text(run_id, json.dumps(data_facts(prepared), indent=1), "data.json")
-    remarks = [f"{name}: {line}" for name, item in prepared.data.items() for line in item.remarks]
-    remarks += [line.removeprefix("data.") for line in near]
     tags: dict[str, str] = {Tag.PLAN_VERSION: json_digest(plan)}
-    tags[Tag.DATA_REMARKS] = "\n".join(remarks)[:_LONGEST_TAG]
+    tags[Tag.DATA_REMARKS] = "\n".join([*prepared.remarks, *near])[:_LONGEST_TAG]
     writer.set_tags(run_id, tags)
 
 

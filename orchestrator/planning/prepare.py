@@ -79,6 +79,15 @@ class Prepared:
     planned: tuple[PlannedRun, ...]
     searches: tuple[PlannedSearch, ...] = ()  # those that ended, and those that can begin
     request_digest: str = ""  # of the plan before any search has ended: names what was asked for
+    stage_remarks: tuple[str, ...] = ()  # what a reader should know of stages, a line each
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return what a reader should know of the data sets and stages, a line each."""
+        lines = [
+            f"data.{name}: {line}" for name, item in self.data.items() for line in item.remarks
+        ]
+        return [*lines, *self.stage_remarks]
 
     @property
     def keys(self) -> dict[str, str]:
@@ -121,12 +130,12 @@ def prepare(
     runs = make_plan(study, inputs)
     request_digest = plan_digest(study, runs, inputs)
     study, runs, searches = _with_finished_searches(study, runs, inputs, store)
-    check_fit(study, data)
-    check_weights(study, data)
+    fit, loaded = check_fit(study, data), check_weights(study, data)
     check_watched(study, runs, data)
+    remarks = tuple(dict.fromkeys((*fit, *loaded)))
     previous = _previous_runs(home, study.name)
     planned = plan_states(runs, lambda key: stored_state(store, key), previous)
-    return Prepared(study, data, planned, searches, request_digest)
+    return Prepared(study, data, planned, searches, request_digest, remarks)
 
 
 def _inputs_of(study: Study, data: Mapping[str, DataSet], home: Home) -> Inputs:

@@ -5,6 +5,7 @@ Runs where the data is: in the command, or in the driver on the cluster.
 
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +30,12 @@ from trainables.layouts.folders import passed_over_text
 from trainables.loading.fingerprints import content_hashes, fingerprint
 from trainables.loading.image_files import unreadable_sample
 from trainables.loading.image_table import fault
-from trainables.loading.mask_counts import MaskCounts, check_masks, count_masks
+from trainables.loading.mask_counts import (
+    MaskCounts,
+    check_masks,
+    count_masks,
+    remembered_numbers,
+)
 from trainables.loading.near_tables import near_lines
 from trainables.models.matching import WeightsError
 from trainables.models.state_file import check_file
@@ -84,7 +90,8 @@ def read_data(
         try:
             manifest = cache / f"manifest-{_location_id(config, root)}.json"
             is_trained_on = name in trained_on(study)
-            source = read(config, root, cut=is_trained_on)
+            numbers = remembered_numbers(manifest, partial(progress, name))
+            source = read(config, root, is_trained_on, numbers)
             hashes = content_hashes(source, manifest, partial(progress, name))
             settled = Settled(source, tuple(hashes))
             if is_trained_on:
@@ -213,7 +220,7 @@ def _faults(data: DataSet, item: _Listed) -> list[str]:
 def _location_id(config: DatasetConfig, root: Path | None) -> str:
     """Return 12 hexadecimal digits that name the place of a data set on the disk."""
     text = f"{config.type} {config.path or root} {config.subfolder}"
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
 
 def near_remarks(
@@ -237,9 +244,10 @@ def near_remarks(
     }
 
 
-def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
-    """Check batch sizes, and what each trainable needs of its data. Raises StudyError."""
-    errors = ErrorList()
+def check_fit(study: Study, data: Mapping[str, DataSet]) -> list[str]:
+    """Check batch sizes, and what each trainable needs of its data. Returns remarks, a line each.
+    Raises StudyError."""
+    errors, remarks = ErrorList(), []
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
             if not isinstance(config, TrainableConfig):
@@ -251,12 +259,16 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> None:
             batch = min(config.batch_size, len(source.parts["train"]))
             try:
                 check_batch(batch, study.resources.workers, config.accumulate)
-                TRAINABLE_SCHEMAS[stage.trainable].check(config, info)
+                schema = TRAINABLE_SCHEMAS[stage.trainable]
+                schema.check(config, info)
                 _check_channels(config, info)
+                if remark := schema.remark(config, info):
+                    remarks.append(f"stages.{stage.name}: {remark}")
             except ValueError as error:
                 errors.add(f"stages.{stage.name}.config", str(error))
     if errors.lines:
         raise StudyError(study.name, errors.lines)
+    return remarks
 
 
 def _info(study: Study, data: Mapping[str, DataSet], name: str) -> DataInfo:
@@ -272,10 +284,11 @@ def _check_channels(config: TrainableConfig, info: DataInfo) -> None:
         )
 
 
-def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
-    """Check that weights from files fit their encoders, tensor by tensor. Raises StudyError."""
-    errors = ErrorList()
-    checked: set[tuple[str, str]] = set()
+def check_weights(study: Study, data: Mapping[str, DataSet]) -> list[str]:
+    """Check that weights from files fit their encoders, tensor by tensor. Returns remarks, a line
+    each. Raises StudyError."""
+    errors, remarks = ErrorList(), []
+    checked: dict[tuple[str, str], str] = {}
     for stage in study.stages:
         for config in (variant.config for variant in stage.variants):
             path = config.weights
@@ -285,12 +298,14 @@ def check_weights(study: Study, data: Mapping[str, DataSet]) -> None:
             shapes = TRAINABLE_SCHEMAS[stage.trainable].encoder_shapes(config, info)
             try:
                 if (path, str(shapes)) not in checked:  # a grid has the same network many times
-                    check_file(Path(path), shapes)
-                    checked.add((path, str(shapes)))
+                    checked[path, str(shapes)] = check_file(Path(path), shapes)
+                if remark := checked[path, str(shapes)]:
+                    remarks.append(f"stages.{stage.name}.config.weights: {path}: {remark}")
             except WeightsError as error:
                 errors.add(f"stages.{stage.name}.config.weights", str(error))
     if errors.lines:
         raise StudyError(study.name, errors.lines)
+    return remarks
 
 
 def check_watched(study: Study, runs: Iterable[Run], data: Mapping[str, DataSet]) -> None:

@@ -43,7 +43,7 @@ class Tag(StrEnum):
     PLAN = "plan"  # digest of what was asked for: a submission with the same one goes on
     PLAN_VERSION = "plan_version"  # digest of plan.json as it is now: a change means read it again
     DATA_REMARKS = (
-        "data_remarks"  # of its data sets: warnings, what was passed over; data.json has all
+        "data_remarks"  # of its data sets and stages: warnings, what was passed over; see data.json
     )
     AT_ONCE = "at_once"  # how many of its Runs the cluster holds at once
     MACHINES = "machines"  # of the cluster: how many, their CPUs and GPUs, the model of the CPU

@@ -25,12 +25,14 @@ class Masks:
 
     files: one per image, or none where masks are held in memory; decode: index → (H, W) uint8 class
     ids, 255 where a pixel does not count, raises UnreadableImage; palette: what decides, beside the
-    files, which pixel has which class.
+    files, which pixel has which class; numbered: the classes are the numbers in the files, which
+    were not looked at yet.
     """
 
     files: list[Path]
     decode: Callable[[int], Ids]
     palette: Palette | None = None
+    numbered: bool = False
 
     @property
     def meaning(self) -> str:
@@ -83,7 +85,7 @@ def decoded_as(source: Source, reading: Reading) -> Source:
     files, masks = source.files, source.masks
     if not files:
         if reading != AS_THE_FILE_SAYS:
-            raise DataError("its images lie in no files: remove bands, limits and channels")
+            raise DataError("its images lie in no files: remove bands, limits, channels and page")
         return source
 
     def bands(index: int) -> Bands:
@@ -157,6 +159,8 @@ class Settings(Protocol):
     def masks(self) -> str | None: ...
     @property
     def classes(self) -> str | None: ...
+    @property
+    def page(self) -> int | None: ...
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,14 @@ from trainables.data.cifar10 import read_cifar10
 from trainables.data.contract import DatasetType, Source, decoded_as, only_used
 from trainables.data.folds import Split, in_folds
 from trainables.data.listed_datasets import FROM_NAME, read_csv, read_image_folder
-from trainables.data.masks import read_deepglobe, read_mask_folders, read_voc
+from trainables.data.masks import (
+    Look,
+    numbered,
+    numbers_of,
+    read_deepglobe,
+    read_mask_folders,
+    read_voc,
+)
 from trainables.data.named_datasets import (
     read_digit_scenes,
     read_digits,
@@ -130,6 +137,11 @@ class DatasetConfig(Config):
     )
     limits: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         None, description="numbers of a file that become black and white, such as [0, 4095]"
+    )
+    page: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="page of a TIFF or frame of an animation that is read, from 1; default: files "
+        "with several are refused",
     )
     domains: (
         Annotated[list[str], Field(min_length=1)]
@@ -275,7 +287,7 @@ class DatasetConfig(Config):
         """Return how the bands of a file become an image."""
         low, high = self.limits or (0.0, 0.0)
         limits = (low, high) if self.limits else None
-        return Reading(tuple(self.bands or ()), limits, self.channels or 3)
+        return Reading(tuple(self.bands or ()), limits, self.channels or 3, self.page)
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte that is not UTF-8
@@ -288,10 +300,13 @@ def _check_text(names: list[str]) -> None:
         raise DataError(f"names that are not UTF-8: {few(bad)}: rename these files or folders")
 
 
-def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
+def read(
+    config: DatasetConfig, root: Path | None, cut: bool = True, look: Look = numbers_of
+) -> Source:
     """Find the images of a data set, with parts `train`, `val` and `test`; decode none of them.
 
-    root: the folder of `--data`, if any; cut: whether missing parts are cut from the others.
+    root: the folder of `--data`, if any; cut: whether missing parts are cut from the others; look:
+    reads masks whose numbers are the classes.
     Without `cut` (for producers) a set of files keeps the parts that it has; where it has no `val`,
     all its images are in `val`. Raises DataError.
     """
@@ -304,7 +319,7 @@ def read(config: DatasetConfig, root: Path | None, cut: bool = True) -> Source:
     if not config.labels:
         no_label = np.full(len(source.names), -1, np.int64)
         source = replace(source, classes=(), labels=no_label, masks=None)
-    elif len(source.classes) < 2:
+    elif len((source := numbered(source, look, config.page)).classes) < 2:
         raise DataError(
             f"data set has one class only ({source.classes[0]!r}): give one folder, "
             "or one label in CSV, for each class"

@@ -77,8 +77,10 @@ def list_csv(
     scan = scan or Scan(place if place.is_dir() else place.parent)
     if place.is_dir():
         files = _split_files(place)
+        scan.read_otherwise(file.name for file in files.values())
         rows = {p: _read(file, labels, single=False, group=group) for p, file in files.items()}
     else:
+        scan.read_otherwise([place.name])
         rows = _by_split(place, _read(place, labels, single=True, group=group))
     if labels:
         rows = _without_unlabelled(place, rows, scan)

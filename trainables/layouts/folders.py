@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 from PIL import Image
@@ -23,8 +23,9 @@ _OTHER_IMAGES = frozenset(
 )
 _LITTER_FOLDERS = frozenset(
     "@eadir __macosx .ipynb_checkpoints __pycache__ #recycle @recycle $recycle.bin lost+found "
-    ".appledouble .thumbnails .trash .trashes .spotlight-v100 .fseventsd".split()
-) | {"system volume information"}
+    ".appledouble .thumbnails .trash .trashes .spotlight-v100 .fseventsd recycler #snapshot @tmp "
+    "@sharebin".split()
+) | {"system volume information", "network trash folder", "temporary items"}
 _LITTER_FILES = frozenset(
     "thumbs.db ehthumbs.db ehthumbs_vista.db desktop.ini .ds_store .localized picasa.ini "
     ".picasa.ini .nomedia .directory icon\r".split()
@@ -94,6 +95,10 @@ class Scan:
                         images.append(entry.name)
             self._listed[inner] = folders, images
         return self._listed[inner]
+
+    def read_otherwise(self, names: Iterable[str]) -> None:
+        """Count no files of these names, which a caller reads in another way."""
+        self._known |= frozenset(names)
 
     def pass_over(self, name: str, reason: str, count: int = 1) -> None:
         """Count files of this kind of name that a caller passes over."""

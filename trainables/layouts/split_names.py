@@ -10,6 +10,17 @@ from trainables.layouts.folders import Scan
 
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= {"val": "val", "valid": "val", "validation": "val"}
+SPLIT_NAMES |= dict.fromkeys(  # shorter, and in other languages
+    "trn entrenamiento entrainement entraînement apprentissage treino treinamento "
+    "addestramento 训练 训练集".split(),
+    "train",
+)
+SPLIT_NAMES |= dict.fromkeys(
+    "dev devel eval evaluation validacion validación validacao validação validierung 验证 "
+    "验证集".split(),
+    "val",
+)
+SPLIT_NAMES |= dict.fromkeys("tst holdout heldout prueba pruebas teste 测试 测试集".split(), "test")
 PARTS = ("train", "val", "test")
 # words that say nothing about the content, so that "Training Data" is a split and "test tube" not
 _EMPTY_WORDS = frozenset(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from trainables.dataset import DataError, few
+from trainables.files import read_whole
 from trainables.layouts.folders import Scan, has_image_ending
 from trainables.layouts.mask_pairs import Pairs
 from trainables.layouts.split_names import PARTS
@@ -71,10 +72,10 @@ def _by_stem(scan: Scan, inner: str) -> dict[str, str]:
 def _listed(root: Path, part: str) -> list[str] | None:
     """Return the names in a list, None where there is none; a name may have an ending."""
     file = root / LISTS / f"{part}.txt"
-    if not file.is_file():
+    if not file.exists():
         return None
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
+        lines = read_whole(file).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text: save it as UTF-8") from error
     words = [line.split()[0] for line in lines if line.strip()]

@@ -39,7 +39,7 @@ from trainables.loading.image_table import (
     fault,
     open_table,
 )
-from trainables.loading.mask_counts import check_masks, count_masks
+from trainables.loading.mask_counts import check_masks, count_masks, remembered_numbers
 from trainables.pixels.bands import Bands, square_bands
 from trainables.pixels.images import (
     UnreadableImage,
@@ -66,7 +66,8 @@ def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = No
     cache_folder: where decoded images are kept, made if absent; root: the folder in which data sets
     lie, needed where `config` has no `path` and its type is not built in. Raises DataError.
     """
-    source, manifest = read(config, root), cache_folder / "file_hashes.json"
+    manifest = cache_folder / "file_hashes.json"
+    source = read(config, root, look=remembered_numbers(manifest))
     contents = content_hashes(source, manifest)
     source = settle_copies(source, contents, config.on_duplicates).source
     key = fingerprint(source, config, manifest, contents)

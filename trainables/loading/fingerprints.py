@@ -11,7 +11,6 @@ from trainables.contents.file_hashes import Progress, file_hashes, masks_manifes
 from trainables.data.contract import Masks, Source
 from trainables.data.datasets import DatasetConfig
 from trainables.loading.image_table import FORMAT
-from trainables.pixels.bands import AS_THE_FILE_SAYS
 
 _TIFF_FORMAT = "tiff 2"  # of what decides a pixel of a TIFF: raise it when that changes
 _MASK_FORMAT = 2  # of what decides a pixel of a mask: raise it when that changes
@@ -59,9 +58,10 @@ def content_hashes(source: Source, manifest: Path, progress: Progress = unseen) 
 
 def _reading_of(source: Source) -> list[str]:
     """Return what decides the pixels of files beside their content, where it is not as ever."""
-    is_default = source.reading == AS_THE_FILE_SAYS
+    reading, page = source.reading, source.reading.page or 1
     tiffs = any(file.suffix.lower() in (".tif", ".tiff") for file in source.files)
-    return ([_TIFF_FORMAT] if tiffs else []) + ([] if is_default else [repr(source.reading)])
+    chosen = [] if reading.is_plain else [repr(reading)]
+    return [_TIFF_FORMAT] * tiffs + chosen + ([f"page {page}"] if page > 1 else [])
 
 
 def _pixel_hashes(source: Source) -> list[str]:

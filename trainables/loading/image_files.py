@@ -52,6 +52,7 @@ class _List(TypedDict):
     palette: dict[str, Any] | None
     bands: NotRequired[list[int]]
     limits: NotRequired[list[float] | None]
+    page: NotRequired[int | None]
     names: list[str]
     parts: dict[str, list[int]]
     unreadable: list[int]
@@ -96,6 +97,7 @@ def write_image_list(source: Source, on_corrupt: Literal["fail", "skip"], path: 
         "palette": asdict(masks.palette) if masks and masks.palette else None,
         "bands": source.reading.bands,
         "limits": source.reading.limits,
+        "page": source.reading.page,
         "names": source.names,
         "parts": {part: rows.tolist() for part, rows in source.parts.items()},
         "unreadable": sorted(errors),
@@ -140,7 +142,7 @@ def open_images(path: Path) -> OriginalImages:
             return np.asarray(open_image(file, reading)), None
         mask = Path(listed["masks"][row])
         image = np.asarray(open_pair_image(file, mask, reading))
-        truth = read_pair_mask(file, mask, palette)
+        truth = read_pair_mask(file, mask, palette, reading.page)
         if truth.shape != image.shape[:2]:
             raise UnreadableImage("image and mask are of different size")
         return image, truth

@@ -23,11 +23,13 @@ from trainables.contents.file_hashes import (
     write_entries,
 )
 from trainables.data.contract import Source
+from trainables.data.masks import Held, numbers_or_reason
+from trainables.data.masks import Look as LookAtNumbers
 from trainables.dataset import IGNORED, few
 from trainables.pixels.images import UnreadableImage, too_large, unreadable_images
 from trainables.pixels.mask_values import MaskTally, tally_mask
 from trainables.pixels.pairs import TURNED, pair_size
-from trainables.pixels.palette import Color, Palette
+from trainables.pixels.palette import MOST_CLASSES, Color, Palette
 
 _FORMAT = 1  # of what is remembered: raise it when a mask is counted in another way
 _SHOWN = 8  # values in a message
@@ -82,10 +84,44 @@ def count_masks(source: Source, manifest: Path, progress: Progress = unseen) -> 
     if palette is None:
         looks: list[Look] = [_of_ids(masks.decode(row), len(source.classes)) for row in rows]
     else:
-        looks = _looks((source.files, masks.files), palette, manifest, progress)
+        looks = _looks(
+            (source.files, masks.files), palette, source.reading.page, manifest, progress
+        )
     parts = {part: indices.tolist() for part, indices in source.parts.items()}
     files = [f"{file.parent.name}/{file.name}" for file in masks.files] or source.names
     return MaskCounts(source.names, files, looks, parts, source.classes, palette)
+
+
+def remembered_numbers(manifest: Path, progress: Progress = unseen) -> LookAtNumbers:
+    """Return what reads the numbers in masks, but not of files whose content it has seen before.
+
+    manifest, progress: as of `count_masks`. What it returns raises DataError for a file that cannot
+    be read at all.
+    """
+
+    def look(masks: Sequence[Path]) -> list[Held]:
+        keys = file_hashes(masks, masks_manifest(manifest), progress)
+        memory = manifest.with_name(f"{manifest.stem}-numbers{manifest.suffix}")
+        found: dict[str, Held] = {
+            key: held if isinstance(held, str) else frozenset(held)
+            for key, (written, held) in read_entries(memory).items()
+            if written == _FORMAT
+        }
+        new = {key: mask for key, mask in zip(keys, masks, strict=True) if key not in found}
+        read = in_threads(numbers_or_reason, list(new.values()), cores())
+        for count, (key, held) in enumerate(zip(new, read, strict=True), start=1):
+            found[key] = held
+            progress(count, len(new))
+        few_numbers = {  # a mask of more is refused, and may have millions
+            key: held if isinstance(held, str) else sorted(held)
+            for key, held in found.items()
+            if isinstance(held, str) or len(held) <= MOST_CLASSES + 1
+        }
+        if new:
+            write_entries(memory, {key: [_FORMAT, held] for key, held in few_numbers.items()})
+        return [found[key] for key in keys]
+
+    return look
 
 
 def _of_ids(ids: np.ndarray[Any, Any], classes: int) -> MaskTally:
@@ -97,18 +133,19 @@ def _of_ids(ids: np.ndarray[Any, Any], classes: int) -> MaskTally:
 def _looks(
     files: tuple[Sequence[Path], Sequence[Path]],
     palette: Palette,
+    page: int | None,
     manifest: Path,
     progress: Progress,
 ) -> list[Look]:
     """Return what each pair holds, of those that are not remembered by looking. files: images and
-    masks."""
+    masks; page: of the images."""
     images, masks = files
     hashes = zip(
         file_hashes(images, manifest), file_hashes(masks, masks_manifest(manifest)), strict=True
     )
     keys = [f"{image[:20]} {mask[:20]}" for image, mask in hashes]
     memory = manifest.with_name(f"{manifest.stem}-counts{manifest.suffix}")
-    header = json.dumps([_FORMAT, palette.meaning])
+    header = json.dumps([_FORMAT, palette.meaning, *([page] if page else [])])
     known = {
         key: look for key, (written, look) in read_entries(memory).items() if written == header
     }
@@ -116,7 +153,7 @@ def _looks(
     new = {key: pair for key, pair in pairs.items() if key not in known}
     fresh: list[Look] = []
     pairs_left = list(new.values())
-    looked = in_threads(lambda pair: _look(pair[0], pair[1], palette), pairs_left, cores())
+    looked = in_threads(lambda pair: _look(*pair, palette, page), pairs_left, cores())
     for look in looked:
         fresh.append(look)
         progress(len(fresh), len(pairs_left))
@@ -129,9 +166,9 @@ def _looks(
     return [_from_plain(known[key]) for key in keys]
 
 
-def _look(image: Path, mask: Path, palette: Palette) -> Look:
+def _look(image: Path, mask: Path, palette: Palette, page: int | None) -> Look:
     try:
-        size = pair_size(image, mask)
+        size = pair_size(image, mask, page)
         return replace(tally_mask(mask, palette), size=size)
     except UnreadableImage as error:
         return str(error)
@@ -179,10 +216,12 @@ def _unknown_values(counts: MaskCounts) -> list[str]:
     what = "colours" if coloured else "values"
     most = sorted(rows, key=lambda value: -sum(pixels for pixels, _ in rows[value]))
     shown = few([_in_masks(value, rows[value]) for value in most], most=_SHOWN)
-    return [
-        f"masks hold {what} that the class table lacks: {shown}: add them to classes.csv, with "
-        "`ignored` 1 where they do not count"
-    ]
+    cure = "add them to classes.csv, with `ignored` 1 where they do not count"
+    if any(
+        name.lower().endswith((".jpg", ".jpeg")) for found in rows.values() for _, name in found
+    ):
+        cure = "JPEG changes them when it saves a mask: save masks as PNG, from the originals"
+    return [f"masks hold {what} that the class table lacks: {shown}: {cure}"]
 
 
 def _fault(look: Look, side: int | None) -> str:

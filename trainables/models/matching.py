@@ -88,11 +88,29 @@ def matched(
         shown = "; ".join(errors[:5]) + (" ..." if len(errors) > 5 else "")
         whole = not any(error.startswith(("missing ", "unknown ")) for error in errors)
         cure = "" if whole else "the file's network with `backbone` and `small_input`, or "
+        if any(_is_keras(given[name], expected[name]) for name in expected if name in given):
+            order = "(height, width, in, out)"
+            shown += f"; its kernels lie as Keras has them, {order}: permute each by (3, 2, 0, 1)"
         raise WeightsError(
             f"weights of {source} do not fit the encoder ({len(errors)} errors): {shown}; there "
             f"are {_listed(state)}: give the stage {cure}another file"
         )
     return {name: given[name] for name in expected}, prefix
+
+
+def _is_keras(given: AnyTensor, expected: AnyTensor) -> bool:
+    """Return whether a kernel has the sides of the encoder's in the order that Keras has them."""
+    if len(expected.shape) != 4 or tuple(given.shape) == tuple(expected.shape):
+        return False
+    return tuple(given.shape) == tuple(expected.shape[axis] for axis in (2, 3, 1, 0))
+
+
+def note_of(given: Mapping[str, AnyTensor], expected: Mapping[str, AnyTensor], prefix: str) -> str:
+    """Say what a reader of a plan should know of what `matched` returned; mostly nothing."""
+    built = sum(given[n] is v for n, v in expected.items() if not n.endswith(COUNTER))
+    taken = f"names of tensors without the prefix {prefix}" if prefix not in ("", ENCODER) else ""
+    above = f"convolutions alone, {built} tensors above them are random" if built else ""
+    return "; ".join(text for text in (taken, above) if text)
 
 
 def _beside_convolutions(

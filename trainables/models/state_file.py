@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from trainables.files import only_files
 from trainables.models.encoder_shapes import Shapes
-from trainables.models.matching import COUNTER, matched, state_of
+from trainables.models.matching import COUNTER, matched, note_of, state_of
 
 _MOST_BYTES = 64 * 2**20  # of data.pkl, which holds names and shapes alone
 # torch's name of a storage → its dtype in torch, and NumPy's of the same bytes
@@ -149,17 +149,19 @@ def _part(
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
 
 
-def check_file(path: Path, shapes: Shapes) -> None:
-    """Check that the tensors of a file fit an encoder. Raises WeightsError.
+def check_file(path: Path, shapes: Shapes) -> str:
+    """Check that the tensors of a file fit an encoder. Returns what a reader should know of it, see
+    `note_of`. Raises WeightsError.
 
     shapes: of the encoder's tensors. What cannot be read here (files of older versions of torch,
     sparse tensors, anything damaged) is read and refused by torch.
     """
     expected = {name: StoredTensor(shape, _dtype(name), _nothing) for name, shape in shapes.items()}
     try:
-        matched(expected, read_tensors(path), str(path), _misfit, lambda like: like)
+        given, prefix = matched(expected, read_tensors(path), str(path), _misfit, lambda like: like)
+        return note_of(given, expected, prefix)
     except NotUnderstood:
-        importlib.import_module(_FULL_CHECK).check_file(path, shapes)
+        return str(importlib.import_module(_FULL_CHECK).check_file(path, shapes))
 
 
 def _dtype(name: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.files import only_files
-from trainables.models.matching import COUNTER, ENCODER, WeightsError, matched, state_of
+from trainables.models.matching import COUNTER, ENCODER, WeightsError, matched, note_of, state_of
 from trainables.training_config import TrainableConfig
 
 IMAGENET_WEIGHTS = {
@@ -17,6 +17,9 @@ IMAGENET_WEIGHTS = {
     "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
     "vgg16": "VGG16_Weights.IMAGENET1K_V1",
 }
+
+
+_LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
 
 
 @dataclass(frozen=True)
@@ -92,21 +95,38 @@ def read_state_file(path: Path) -> dict[str, Tensor]:
         with open(path, "rb", opener=only_files) as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        what = type(error).__name__  # not its text, which advises to execute the file
+        what = (
+            _kind_of(path) or type(error).__name__
+        )  # not its text: it advises to execute the file
         raise WeightsError(
             f"{path} is no state-dict file ({what}): write one with torch.save(model.state_dict())"
         ) from error
     return state_of(content, path, Tensor)
 
 
-def check_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that the tensors of a state-dict file fit an encoder with these shapes. Raises
-    WeightsError."""
+def _kind_of(path: Path) -> str:
+    """Return what another program's file of weights is, by its first bytes; empty if unknown."""
+    try:
+        with open(path, "rb", opener=only_files) as file:
+            first = file.read(16)
+    except OSError as error:
+        return error.strerror or ""
+    if first.startswith(b"\x89HDF"):
+        return "HDF5, as of Keras"
+    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") < _LONGEST_HEADER:
+        return "safetensors"
+    return ""
+
+
+def check_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Check that the tensors of a state-dict file fit an encoder with these shapes. Returns what a
+    reader should know of it, see `note_of`. Raises WeightsError."""
     expected = {
         name: torch.zeros(shape, dtype=torch.int64 if name.endswith(COUNTER) else torch.float32)
         for name, shape in shapes.items()
     }
-    fitting(expected, read_state_file(path), str(path))
+    given, prefix = fitting(expected, read_state_file(path), str(path))
+    return note_of(given, expected, prefix)
 
 
 def initialize(encoder: nn.Module, config: TrainableConfig) -> WeightTransfer:

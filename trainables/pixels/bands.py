@@ -3,12 +3,14 @@ shown as red, green and blue, and how their numbers become grey levels."""
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+
+from trainables.pixels.pages import tiff_page, turn_to_frame
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
@@ -29,19 +31,27 @@ class Reading:
 
     bands: from 1, those that are red, green and blue; none: as the file says. limits: the numbers
     that become black and white; None: the least and the largest of their type. channels: 3 for RGB
-    of 8 bits; more: the numbers of so many bands as they are.
+    of 8 bits; more: the numbers of so many bands as they are. page: which page of a TIFF or frame
+    of an animation is read, from 1; None: files with several are refused.
     """
 
     bands: tuple[int, ...] = ()
     limits: tuple[float, float] | None = None
     channels: int = 3
+    page: int | None = field(default=None, repr=False)  # of one picture the same, also in a hash
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Reading":
         """Return the reading of `dataclasses.asdict`, also after JSON; empty: as the file says."""
         low, high = plain.get("limits") or (0.0, 0.0)
         limits = (low, high) if plain.get("limits") else None
-        return cls(tuple(plain.get("bands", ())), limits, plain.get("channels", 3))
+        bands, channels = tuple(plain.get("bands", ())), plain.get("channels", 3)
+        return cls(bands, limits, channels, plain.get("page"))
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether a file says by itself how its bands become an image."""
+        return replace(self, page=None) == AS_THE_FILE_SAYS
 
 
 AS_THE_FILE_SAYS = Reading()
@@ -87,12 +97,17 @@ def _opened(data: bytes) -> "TiffFile":
     return TiffFile(io.BytesIO(data))
 
 
-def tiff_kind(data: bytes) -> Kind:
-    """Return what the first image of a TIFF holds. Raises ValueError, and what tifffile raises."""
+def tiff_kind(data: bytes, page_number: int | None = None) -> Kind:
+    """Return what a page of a TIFF holds, see `pages.tiff_page`. Raises ValueError, and what
+    tifffile raises."""
     with _opened(data) as file:
-        page: Any = file.pages[0]
+        page: Any = file.pages[tiff_page(file, page_number)]
         if page.dtype is None:
             raise ValueError(f"TIFF with numbers of {page.bitspersample} bits, which are not read")
+        if np.dtype(page.dtype).kind not in "buif":
+            raise ValueError(
+                f"{page.dtype} TIFF, whose numbers are not real: save it in another way"
+            )
         colours = 3 if page.photometric == _RGB else 1
         extra = tuple(int(value) for value in page.extrasamples)
         first_extra = extra[0] if extra and len(extra) == page.samplesperpixel - colours else 0
@@ -105,11 +120,17 @@ def tiff_kind(data: bytes) -> Kind:
         )
 
 
-def tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
-    """Return (width, height) of the first image of a TIFF, turned as it says, and its EXIF
-    orientation, 1 without one. Raises what tifffile raises."""
+def tiff_index(data: bytes, page_number: int | None) -> int:
+    """Return which page of a TIFF is read, from 0. Raises as `pages.tiff_page`."""
     with _opened(data) as file:
-        page: Any = file.pages[0]
+        return tiff_page(file, page_number)
+
+
+def tiff_header(data: bytes, page_number: int | None = None) -> tuple[tuple[int, int], int]:
+    """Return (width, height) of a page of a TIFF, turned as it says, and its EXIF orientation, 1
+    without one. Of several pages it takes the first. Raises what tifffile raises."""
+    with _opened(data) as file:
+        page: Any = file.pages[tiff_page(file, page_number or 1)]
         width, height, orientation = int(page.imagewidth), int(page.imagelength), _orientation(page)
     return ((height, width) if orientation >= 5 else (width, height)), orientation
 
@@ -133,12 +154,12 @@ def check_plain(kind: Kind) -> None:
         raise ValueError(f"{kind}: set {' and '.join(missing)}")
 
 
-def check_premultiplied(data: bytes, kind: Kind) -> None:
+def check_premultiplied(data: bytes, kind: Kind, page: int | None = None) -> None:
     """Raise ValueError where a band that is called transparency cannot be it: colors that were
     multiplied with it are never larger."""
     if kind.alpha != _PREMULTIPLIED or not kind.is_rgb:
         return
-    pixels = _tiff_pixels(data)
+    pixels = _tiff_pixels(data, page)
     if (pixels[..., :3].max(-1) > pixels[..., 3]).any():
         raise ValueError(
             f"{kind} whose band 4 is called transparency and cannot be it: set `bands`, such as "
@@ -161,7 +182,7 @@ def check_range(pixels: Array, shown: int = _FEWEST) -> None:
 def read_rgb(data: bytes, reading: Reading, formats: tuple[str, ...]) -> Image.Image:
     """Return an image of the bands and limits that are asked for. Raises ValueError, and what the
     decoders raise."""
-    pixels, name, bits, is_rgb = _pixels(data, formats)
+    pixels, name, bits, is_rgb = _pixels(data, formats, reading.page)
     bands = reading.bands or ((1, 2, 3) if is_rgb else (1, 1, 1) if pixels.shape[2] == 1 else ())
     if not bands:
         raise ValueError(f"{name}: set `bands`, such as [3, 2, 1]")
@@ -173,7 +194,7 @@ def read_rgb(data: bytes, reading: Reading, formats: tuple[str, ...]) -> Image.I
 def read_numbers(data: bytes, reading: Reading, formats: tuple[str, ...]) -> Bands:
     """Return the numbers of all bands, or of those that are asked for. Raises ValueError, and what
     the decoders raise."""
-    pixels, name, _, _ = _pixels(data, formats)
+    pixels, name, _, _ = _pixels(data, formats, reading.page)
     count = pixels.shape[2]
     if not reading.bands and count != reading.channels:
         raise ValueError(
@@ -181,8 +202,6 @@ def read_numbers(data: bytes, reading: Reading, formats: tuple[str, ...]) -> Ban
         )
     if reading.bands and max(reading.bands) > count:
         raise ValueError(f"{name}, so it has no band {max(reading.bands)}: correct `bands`")
-    if pixels.dtype.kind not in "buif":
-        raise ValueError(f"{name}, which are no real numbers")
     chosen = pixels[..., [b - 1 for b in reading.bands]] if reading.bands else pixels
     numbers = chosen.astype(np.float32)
     if not np.isfinite(numbers).all():
@@ -235,14 +254,17 @@ def _grey_levels(pixels: Array, reading: Reading, name: str, bits: int) -> npt.N
     return np.rint((numbers - low).clip(0, high - low) * 255 / (high - low)).astype(np.uint8)
 
 
-def _pixels(data: bytes, formats: tuple[str, ...]) -> tuple[Array, str, int, bool]:
+def _pixels(
+    data: bytes, formats: tuple[str, ...], page: int | None
+) -> tuple[Array, str, int, bool]:
     """Return upright (H, W, bands) numbers, what the file is, bits, and whether it is RGB."""
     if is_tiff(data):
-        kind = tiff_kind(data)
+        kind = tiff_kind(data, page)
         if kind.photometric not in (*_GREY, _RGB):
             raise ValueError(f"{kind} of other colours than grey and RGB: remove bands and limits")
-        return _tiff_pixels(data), str(kind), kind.bits, kind.is_rgb
+        return _tiff_pixels(data, page), str(kind), kind.bits, kind.is_rgb
     with Image.open(io.BytesIO(data), formats=formats) as image:
+        turn_to_frame(image, page)
         upright = ImageOps.exif_transpose(image)
         if image.format == "PNG" and data[24] == 16 and upright.mode in ("RGB", "RGBA", "LA"):
             raise ValueError("PNG with 16 bits and colours, of which 8 are read: save it as TIFF")
@@ -255,10 +277,10 @@ def _pixels(data: bytes, formats: tuple[str, ...]) -> tuple[Array, str, int, boo
     return pixels, name, 8 * pixels.dtype.itemsize, count >= 3
 
 
-def _tiff_pixels(data: bytes) -> Array:
-    """Return the first image of a TIFF as upright (H, W, bands)."""
+def _tiff_pixels(data: bytes, page_number: int | None) -> Array:
+    """Return a page of a TIFF as upright (H, W, bands)."""
     with _opened(data) as file:
-        page: Any = file.pages[0]
+        page: Any = file.pages[tiff_page(file, page_number)]
         pixels: Array = page.asarray()
         planes = page.samplesperpixel > 1 and int(page.planarconfig) == 2
         orientation = _orientation(page)

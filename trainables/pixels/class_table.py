@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainables.dataset import DataError, few
-from trainables.files import only_files
+from trainables.files import only_files, read_whole
 from trainables.pixels.palette import MOST_CLASSES, Color, Palette
 
 TABLE = "classes.csv"
@@ -71,10 +71,10 @@ def named_by_lines(folder: Path) -> Palette | None:
     """Read class_names.txt, a class a line: numbers count from 0, or from a line `__ignore__` on,
     which has none. Returns None where there is no such file. Raises DataError."""
     path = folder / _LINES
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_whole(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
     names = [line.strip() for line in lines if line.strip()]

@@ -21,8 +21,10 @@ from trainables.pixels.bands import (
     is_tiff,
     read_numbers,
     read_rgb,
+    tiff_index,
     tiff_kind,
 )
+from trainables.pixels.pages import turn_to_frame
 
 EXTENSIONS = tuple("jpg jpeg jpe jfif png bmp webp gif tif tiff ppm pgm pbm pnm".split())
 # no other formats: for PostScript with the name of a photograph Pillow starts Ghostscript
@@ -46,7 +48,12 @@ _OTHERS = (  # place, bytes → what the file is
     (0, b"PK\x03\x04", "ZIP archive"),
     (0, b"%PDF", "PDF"),
     (0, b"%!PS", "PostScript"),
-    (0, b"version https://git-lfs", "Git LFS pointer in place of the file"),
+    (0, b"version https://git-lfs", "Git LFS pointer in place of the image"),
+    (0, b"<!DOCTYPE html", "web page in place of the image"),
+    (0, b"<!doctype html", "web page in place of the image"),
+    (0, b"<html", "web page in place of the image"),
+    (0, b"<svg", "SVG drawing"),
+    (0, b"<?xml", "XML, perhaps an SVG drawing"),
 )
 
 
@@ -65,25 +72,26 @@ def unreadable_images(reasons: Mapping[str, str]) -> DataError:
 
 
 def open_image(path: Path, reading: Reading = AS_THE_FILE_SAYS) -> Image.Image:
-    """Decode the first frame as RGB, upright by its EXIF orientation, transparency over white.
+    """Decode an image as RGB, upright by its EXIF orientation, transparency over white.
 
-    reading: which bands are red, green and blue, and which numbers are black and white. Raises
-    UnreadableImage if the content is at fault, any other OSError if the file cannot be read.
+    reading: which bands are red, green and blue, which numbers are black and white, and which page
+    is read. Raises UnreadableImage if the content is at fault, any other OSError if the file cannot
+    be read.
     """
     data = read_whole(path)
     if not data:
         raise UnreadableImage("empty file")
-    kind = None
+    kind, page = None, reading.page
     try:
-        if reading != AS_THE_FILE_SAYS:
+        if not reading.is_plain:
             return read_rgb(data, reading, FORMATS)
         if is_tiff(data):
-            kind = tiff_kind(data)
+            kind = tiff_kind(data, page)
             check_plain(kind)
-            check_premultiplied(data, kind)
+            check_premultiplied(data, kind, page)
             if kind.is_rgb and kind.bands > 3 and not kind.alpha:  # the fourth may be near infrared
-                return read_rgb(data, Reading(bands=(1, 2, 3)), FORMATS)
-        return _decoded(data, kind)
+                return read_rgb(data, Reading(bands=(1, 2, 3), page=page), FORMATS)
+        return _decoded(data, kind, page)
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
@@ -106,9 +114,13 @@ def open_bands(path: Path, reading: Reading) -> Bands:
         raise UnreadableImage(reason_of(error)) from error
 
 
-def _decoded(data: bytes, kind: Kind | None) -> Image.Image:
+def _decoded(data: bytes, kind: Kind | None, page: int | None) -> Image.Image:
     """Decode with Pillow. kind: of a TIFF."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if kind:
+            image.seek(tiff_index(data, page))
+        else:
+            turn_to_frame(image, page)
         bits = kind.bits if kind else data[24] if image.format == "PNG" else 8
         upright = ImageOps.exif_transpose(image)
         return _rgb(upright, bits, few_bits=bool(kind) and bits < 16)
@@ -179,6 +191,8 @@ def name_of(data: bytes) -> str:
     """Return what a file that is not read is, by its first bytes."""
     for start, magic, name in _OTHERS:
         if data[start : start + len(magic)] == magic:
+            if "in place of" in name:
+                return f"{name}: download it again"
             return f"{name}, which is not read: save it as PNG or TIFF"
     return "not an image"
 

@@ -12,7 +12,9 @@ from PIL import Image
 
 from trainables.dataset import IGNORED
 from trainables.files import read_whole
+from trainables.pixels.bands import is_tiff, tiff_index
 from trainables.pixels.images import FORMATS, UnreadableImage
+from trainables.pixels.pages import SeveralPages, turn_to_frame
 from trainables.pixels.palette import (
     UNKNOWN,
     Color,
@@ -221,15 +223,22 @@ def _bits(image: Image.Image) -> int:
 
 
 def _opened(path: Path) -> Image.Image:
-    """Return the decoded first frame. Raises UnreadableImage."""
+    """Return a decoded mask. Raises UnreadableImage."""
     data = read_whole(path)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if is_tiff(data):
+                image.seek(tiff_index(data, None))
+            else:
+                turn_to_frame(image, None)
             image.load()
             if image.format == "PNG":
                 image.info["bits"] = data[24]  # of the header chunk, which every PNG begins with
             return image
     except MemoryError:
         raise
+    except SeveralPages as error:
+        cure = "save the one that fits the image as a file of its own"
+        raise UnreadableImage(f"mask is a {error.what}: {cure}") from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged input
         raise UnreadableImage("mask is damaged or no image") from error

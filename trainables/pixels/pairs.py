@@ -48,12 +48,13 @@ class Header:
         return self.size[::-1] if self.orientation >= 5 else self.size
 
 
-def read_header(path: Path) -> Header:
-    """Read size and orientation without decoding. Raises UnreadableImage."""
+def read_header(path: Path, page: int | None = None) -> Header:
+    """Read size and orientation without decoding. page: of a TIFF, from 1. Raises
+    UnreadableImage."""
     data = read_whole(path)
     try:
         if is_tiff(data):
-            return Header(*tiff_header(data), loads_upright=True)
+            return Header(*tiff_header(data, page), loads_upright=True)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             size = image.size
             if image.format == "PNG" and not any(note in data for note in _NOTES_OF_PNG):
@@ -69,13 +70,14 @@ def read_header(path: Path) -> Header:
         raise UnreadableImage(reason_of(error)) from error
 
 
-def turns_to_undo(image: Path, mask: Path) -> tuple[int, int]:
+def turns_to_undo(image: Path, mask: Path, page: int | None = None) -> tuple[int, int]:
     """Return the orientations that must be undone, of image and mask, so that they fit: 1 is none.
+    page: of the image.
 
     Both are taken as EXIF says where it says the same of both. Where it says so of one of them
     alone, the sizes decide, else nobody knows: raises UnreadableImage (TURNED).
     """
-    picture, drawn = read_header(image), read_header(mask)
+    picture, drawn = read_header(image, page), read_header(mask)
     if picture.orientation == drawn.orientation:
         return _UPRIGHT, _UPRIGHT
     if _UPRIGHT not in (picture.orientation, drawn.orientation):
@@ -90,11 +92,11 @@ def turns_to_undo(image: Path, mask: Path) -> tuple[int, int]:
     return (undone, _UPRIGHT) if noted is picture else (_UPRIGHT, undone)
 
 
-def pair_size(image: Path, mask: Path) -> tuple[int, int]:
+def pair_size(image: Path, mask: Path, page: int | None = None) -> tuple[int, int]:
     """Return (width, height) of an image and its mask, by their headers. Raises UnreadableImage
     where they differ."""
-    undone = turns_to_undo(image, mask)
-    headers = read_header(image), read_header(mask)
+    undone = turns_to_undo(image, mask, page)
+    headers = read_header(image, page), read_header(mask)
     size, other = (
         header.size if turn == _UPRIGHT else header.stored_size
         for header, turn in zip(headers, undone, strict=True)
@@ -106,14 +108,14 @@ def pair_size(image: Path, mask: Path) -> tuple[int, int]:
 
 def open_pair_image(image: Path, mask: Path, reading: Reading = AS_THE_FILE_SAYS) -> Image.Image:
     """Open an image as open_image, turned so that its mask fits. Raises UnreadableImage."""
-    undone, _ = turns_to_undo(image, mask)
+    undone, _ = turns_to_undo(image, mask, reading.page)
     opened = open_image(image, reading)
     return opened if undone == _UPRIGHT else opened.transpose(_BACK[undone])
 
 
 def open_pair_bands(image: Path, mask: Path, reading: Reading) -> Bands:
     """Open an image as open_bands, turned so that its mask fits. Raises UnreadableImage."""
-    undone, _ = turns_to_undo(image, mask)
+    undone, _ = turns_to_undo(image, mask, reading.page)
     opened = open_bands(image, reading)
     if undone == _UPRIGHT:
         return opened
@@ -121,9 +123,10 @@ def open_pair_bands(image: Path, mask: Path, reading: Reading) -> Bands:
     return np.stack([np.asarray(plane.transpose(_BACK[undone])) for plane in planes], axis=-1)
 
 
-def read_pair_mask(image: Path, mask: Path, palette: Palette) -> Ids:
-    """Read a mask as read_mask, turned so that it fits its image. Raises UnreadableImage."""
-    _, undone = turns_to_undo(image, mask)
+def read_pair_mask(image: Path, mask: Path, palette: Palette, page: int | None = None) -> Ids:
+    """Read a mask as read_mask, turned so that it fits its image, of which a page may be chosen.
+    Raises UnreadableImage."""
+    _, undone = turns_to_undo(image, mask, page)
     header, ids = read_header(mask), read_mask(mask, palette)
     turn = None
     if header.loads_upright and undone != _UPRIGHT:

@@ -69,12 +69,13 @@ class ByolSchema(TrainableSchema):
     PROBED = True
 
     @classmethod
-    def check(cls, config: Any, data: DataInfo) -> None:
-        if data.channels != 3:
-            raise ValueError(
-                f"its views change red, green and blue, and the data set has {data.channels} "
-                "channels: learn from three `bands`, or take rotation"
-            )
+    def remark(cls, config: Any, data: DataInfo) -> str:
+        if data.channels == 3:
+            return ""
+        return (
+            f"views change brightness and contrast of the {data.channels} channels; saturation, "
+            "hue, gray and solarization are for RGB and left out"
+        )
 
     @classmethod
     def select(cls, config: Mapping[str, Any]) -> str:

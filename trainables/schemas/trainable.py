@@ -28,6 +28,11 @@ class TrainableSchema:
         return None
 
     @classmethod
+    def remark(cls, config: Any, data: DataInfo) -> str:
+        """Return what a reader of a plan should know, one line; empty for nothing."""
+        return ""
+
+    @classmethod
     def select(cls, config: Mapping[str, Any]) -> str:
         """Return the metric that chooses the checkpoint, where the configuration decides it;
         `epoch` chooses the last one."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from trainables.numerics.precision import constant, exact
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
+_BLACK = 2.0  # deviations below the mean
 
 
 def gray(images: Tensor) -> Tensor:
@@ -85,6 +86,22 @@ def jitter(
             changed = _replace(changed, chosen, operation, images, values)
         images = changed
     return images
+
+
+def jitter_bands(
+    images: Tensor, draws: Tensor, strengths: tuple[float, float], chance: float
+) -> Tensor:
+    """Change brightness and contrast of images with other channels than red, green and blue.
+
+    images: (B, C, H, W) float, each channel with mean 0 and deviation 1 over its data set. Black is
+    taken to lie two deviations below the mean, as in ImageNet's photographs. The contrast of each
+    channel changes about its own mean; nothing is clipped, so the order of both does not matter.
+    strengths, chance: as of `jitter`, whose draws (B, 9) these are.
+    """
+    light, spread = ((1 + (2 * draws[:, k] - 1) * strengths[k]).view(-1, 1, 1, 1) for k in (0, 1))
+    contrasted = torch.lerp(images.mean((2, 3), keepdim=True), images, spread)
+    changed = contrasted * light + (light - 1) * _BLACK
+    return torch.where((draws[:, 8] < chance).view(-1, 1, 1, 1), changed, images)
 
 
 def to_gray(images: Tensor, draws: Tensor, chance: float) -> Tensor:

@@ -2,17 +2,41 @@
 
 A view takes (B, 3, S, S) uint8, its uniforms (B, n) in [0, 1) and the smallest share of the area
 that its crop shows, and returns a normalized float batch of the same shape.
+
+Images of other channels, (B, C, S, S) float that are normalized already, have no hue, saturation or
+gray, and no middle to solarize at: their views leave these out.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor
 
-from trainables.transforms.color import JITTER_DRAWS, blur, jitter, solarize, to_gray
+from trainables.transforms.color import (
+    JITTER_DRAWS,
+    blur,
+    jitter,
+    jitter_bands,
+    solarize,
+    to_gray,
+)
 from trainables.transforms.geometry import CROP_DRAWS, flip, resized_crop, standardize
 
 View = Callable[[Tensor, Tensor, float], Tensor]
 _CROP = CROP_DRAWS + 1  # draws of a resized crop and a flip
+
+
+def _of_bands(
+    images: Tensor,
+    draws: Tensor,
+    least: float,
+    strengths: tuple[float, float],
+    chances: tuple[float, float],
+) -> Tensor:
+    """Make a view of other channels. strengths: of brightness and contrast; chances: of the jitter
+    and of the blur, whose draws come last."""
+    images = flip(resized_crop(images, draws[:, :CROP_DRAWS], least), draws[:, CROP_DRAWS:_CROP])
+    images = jitter_bands(images, draws[:, _CROP:], strengths, chances[0])
+    return blur(images, draws[:, -3:-1], chances[1]) if chances[1] else images
 
 
 def _cropped(images: Tensor, draws: Tensor, least: float) -> Tensor:
@@ -23,6 +47,8 @@ def _cropped(images: Tensor, draws: Tensor, least: float) -> Tensor:
 
 def _report(images: Tensor, draws: Tensor, least: float) -> Tensor:
     """Make a view as in the report on Office-Home: resized crop, flip, color jitter of 0.2."""
+    if images.is_floating_point():
+        return _of_bands(images, draws, least, (0.2, 0.2), (1.0, 0.0))
     images = _cropped(images, draws, least)
     return standardize(jitter(images, draws[:, _CROP:], (0.2, 0.2, 0.2, 0.2), 1.0))
 
@@ -34,6 +60,8 @@ def _strong(strengths: tuple[float, float, float, float], blurred: float, solari
     """
 
     def view(images: Tensor, draws: Tensor, least: float) -> Tensor:
+        if images.is_floating_point():
+            return _of_bands(images, draws, least, strengths[:2], (0.8, blurred))
         images = _cropped(images, draws, least)
         draws = draws[:, _CROP:]
         images = jitter(images, draws, strengths, 0.8)

@@ -67,6 +67,24 @@ def test_a_long_list_of_classes_is_cut(
     assert lines[1].endswith(f"c098, c099{more}")
 
 
+def test_a_line_end_in_the_name_of_a_class_or_a_file_ends_no_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("cat", "dog\nerror: x"):
+        for copy in range(5):
+            folder = Path("photos", name)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (len(name), copy, 7)).save(folder / f"{copy}.png")
+    Path("photos/cat/a.x\nerror: y").write_text("")
+    write(1, "x: {type: image_folder, path: photos, size: 8}")
+    for command in ("data", "plan"):
+        assert main([command, "many.yaml"]) == 0
+        shown = capsys.readouterr()
+        lines = f"{shown.out}{shown.err}".splitlines()
+        assert not any(line.startswith("error") for line in lines)
+        assert any("1 .x error: y (not an image)" in line for line in lines)
+
+
 def test_a_plan_says_how_long_it_takes_once_a_run_of_its_kind_has_finished(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

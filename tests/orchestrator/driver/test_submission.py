@@ -87,6 +87,7 @@ def test_what_the_data_holds_and_what_was_passed_over_is_stored(
     assert sum(facts["images"].values()) == 24
     assert facts["passed_over"] == [{"kind": ".txt", "reason": "not an image", "files": 3}]
     assert tracker.reader.run(submission.run_id).tags["data_remarks"] == (
-        "mine: warning: classes differ by case, spaces or Unicode form alone: 'Bed' and 'bed': "
-        "give them one name if they mean the same\nmine: passed over: 3 .txt (not an image)"
+        "data.mine: warning: classes differ by case, spaces or Unicode form alone: 'Bed' and "
+        "'bed': give them one name if they mean the same\n"
+        "data.mine: passed over: 3 .txt (not an image)"
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from orchestrator.config.errors import StudyError
 from orchestrator.config.study_loader import from_mapping
+from orchestrator.config.study_schema import Study
 from orchestrator.config.yaml_loader import apply_setting
 from orchestrator.planning.prepare import build_caches, build_ids, prepare
 from orchestrator.storage.home import Home
@@ -46,6 +47,24 @@ def error(path: Path, home: Home, **config: object) -> str:
 @pytest.fixture
 def state() -> dict[str, Tensor]:
     return build_encoder("resnet18", small_input=True)[0].state_dict()
+
+
+@pytest.mark.parametrize("old_format", [False, True])  # torch alone reads the older one
+def test_a_prefix_that_is_taken_off_is_said_in_the_plan(
+    state: dict[str, Tensor], tmp_path: Path, digits_home: Home, old_format: bool
+) -> None:
+    for prefix in ("", "encoder.", "module.backbone."):
+        file = tmp_path / f"{prefix}pt"
+        named = {prefix + name: value for name, value in state.items()}
+        torch.save(named, file, _use_new_zipfile_serialization=not old_format)
+        config = {**SMALL, "backbone": "resnet18", "weights": str(file)}
+        stage = {"trainable": "classify", "config": config, "grid": {"lr": [0.1, 0.2]}}
+        study = from_mapping(
+            {"study": "small", "data": {"digits": "digits"}, "stages": {"only": stage}}
+        )
+        said = f"stages.only.config.weights: {file}: names of tensors without the prefix {prefix}"
+        wanted = (said,) if prefix == "module.backbone." else ()
+        assert prepare(study, None, digits_home).stage_remarks == wanted
 
 
 def test_weights_that_fit_make_a_plan(
@@ -264,25 +283,31 @@ def _trains_on(name: str, settings: dict[str, Any], seed: int) -> bool:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ({"trainable": "byol"}, "stages.a.config: its views change red, green and blue"),
         ({"trainable": "classify", "weights": "imagenet"}, "weights 'imagenet' are for RGB"),
     ],
 )
 def test_what_needs_rgb_is_refused_for_other_channels(
     home: Home, tmp_path: Path, stage: dict[str, str], message: str
 ) -> None:
+    with pytest.raises(StudyError) as caught:
+        prepare(of_four_channels(tmp_path, **stage), None, home)
+    assert message in "\n".join(caught.value.errors)
+
+
+def test_byol_says_what_its_views_of_other_channels_leave_out(home: Home, tmp_path: Path) -> None:
+    prepared = prepare(of_four_channels(tmp_path, trainable="byol"), None, home)
+    (line,) = prepared.stage_remarks
+    assert line.startswith("stages.a: views change brightness and contrast of the 4 channels; sat")
+
+
+def of_four_channels(folder: Path, trainable: str, **more: str) -> Study:
     for number, name in enumerate(("water", "wood")):
-        (tmp_path / "set" / name).mkdir(parents=True)
+        (folder / "set" / name).mkdir(parents=True)
         for image in range(10):
             pixels = np.full((16, 16, 4), 20 * number + image, dtype=np.uint8)
-            path = tmp_path / f"set/{name}/{image}.tif"
+            path = folder / f"set/{name}/{image}.tif"
             tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
-    data = {"type": "image_folder", "path": str(tmp_path / "set"), "size": 16, "channels": 4}
-    config = {"dataset": "x", **{k: v for k, v in stage.items() if k != "trainable"}}
-    stages = {"a": {"trainable": stage["trainable"], "config": config}}
-    study = from_mapping(
-        {"study": "s", "data": {"x": data}, "stages": stages, "compare": {"metric": "test/loss"}}
-    )
-    with pytest.raises(StudyError) as caught:
-        prepare(study, None, home)
-    assert message in "\n".join(caught.value.errors)
+    data = {"type": "image_folder", "path": str(folder / "set"), "size": 16, "channels": 4}
+    stages = {"a": {"trainable": trainable, "config": {"dataset": "x", **more}}}
+    metric = {"metric": "val/loss" if trainable == "byol" else "test/loss"}
+    return from_mapping({"study": "s", "data": {"x": data}, "stages": stages, "compare": metric})

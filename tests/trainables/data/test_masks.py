@@ -1,5 +1,6 @@
 """Segmentation sets as they lie: their classes by a table, by Pascal VOC's names, or by number."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,12 @@ def test_names_of_metrics_are_safe_and_differ() -> None:
     assert safe_names(given) == (
         "sky", "tv-monitor", "tv-monitor-2", "tv-monitor-3", "-..", "-", "木", "a -b-", "_x_",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["class_names.txt", "ImageSets/Segmentation/train.txt"])
+def test_a_pipe_in_place_of_a_list_is_refused_not_passed_over(tmp_path: Path, name: str) -> None:
+    folder = voc(tmp_path, {"train": ["a", "b", "c"]}, [0, 15])
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(DataError, match=f"cannot read {folder / name}: a pipe, not a file"):
+        source_of("voc", folder)

@@ -10,7 +10,7 @@ from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
 from trainables.layouts.csv_lists import is_manifest, list_csv
-from trainables.layouts.folders import Scan
+from trainables.layouts.folders import NOT_AN_IMAGE, Scan
 
 ROWS = "filename,label\n"
 
@@ -316,6 +316,14 @@ def test_images_in_no_row_are_counted(tmp_path: Path) -> None:
     scan = Scan(make(tmp_path, {"train.csv": f"{ROWS}1.jpg,a\n"}, "train/1.jpg train/2.jpg"))
     list_csv(tmp_path, True, scan)
     assert scan.passed == {(".jpg", "in no row of the list"): 1}
+
+
+def test_a_list_that_is_read_is_not_counted_as_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, {"train.csv": f"{ROWS}1.jpg,a\n", "other.csv": "x\n1\n"}, "1.jpg")
+    for place in (tmp_path, tmp_path / "train.csv"):
+        scan = Scan(tmp_path)
+        list_csv(place, True, scan)
+        assert scan.passed == {(".csv", NOT_AN_IMAGE): 1}
 
 
 def mini_imagenet(folder: Path) -> Path:

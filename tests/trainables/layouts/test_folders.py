@@ -51,6 +51,7 @@ def test_without_an_ending_the_content_decides(tmp_path: Path, kind: str) -> Non
 
 
 LEFT = ("Thumbs.db", ".DS_Store", "._1.jpg", "desktop.ini", "@eaDir/1.jpg/SMALL.jpg")
+LEFT += ("#snapshot/1.jpg", "RECYCLER/1.jpg", "Network Trash Folder/1.jpg")
 LEFT += (".ipynb_checkpoints/1-checkpoint.jpg", "1.jpg.part", "__MACOSX/._1.jpg", "lost+found/")
 
 

@@ -19,6 +19,10 @@ from trainables.layouts.split_names import named_as_splits, part_of, split_files
         *((name, "train") for name in ("training_set", "seg_train", "x_train", "train (1)")),
         *((name, "val") for name in ("val_50", "val2017", "Validation Set", "valid-images")),
         *((name, "test") for name in ("Test Data", "test_images", "imagestest", "testing_set")),
+        *((name, "train") for name in ("trn", "Entrenamiento", "entraînement", "训练集")),
+        *((name, "val") for name in ("dev", "dev_set", "eval", "Evaluation", "Validación", "验证")),
+        *((name, "test") for name in ("tst", "holdout", "prueba", "测试集")),
+        *((name, None) for name in ("device", "medieval", "devil", "develop", "trainval")),
         *((name, None) for name in ("train_station", "test tube", "training shoes", "contest")),
         *((name, None) for name in ("bus", "interval", "testa", "labels", "images", "2017", "")),
         *((name, None) for name in ("train_val", "trains", "retrain", "latest", "testament")),
@@ -45,6 +49,8 @@ def test_names_that_agree_but_for_the_split_are_splits() -> None:
         ("Training Data", "Validation Data"),
         ("seg_train/seg_train", "seg_val/seg_val"),
         ("flowers_train", "flowers_val"),
+        ("trn", "dev"),
+        ("entrenamiento", "validación"),
     ],
 )
 def test_class_folders_lie_in_splits_of_any_name(tmp_path: Path, train: str, val: str) -> None:

@@ -13,6 +13,7 @@ from trainables.dataset import DataError
 from trainables.engine.loop import fit
 from trainables.loading.decoded_cache import load_table
 from trainables.loading.image_table import ImageTable
+from trainables.tasks.byol import Byol
 from trainables.tasks.classify import Classify
 from trainables.tasks.predictor import Classifier, Segmenter, describe_model, load
 from trainables.tasks.rotation import Rotation
@@ -73,6 +74,17 @@ def test_rotation_learns_from_other_channels_too(tmp_path: Path) -> None:
     config = Rotation.Config(dataset="x", backbone="resnet10_slim", epochs=1, batch_size=8)
     result = fit(Rotation, config, table_of(make(tmp_path / "data", "uint8")), seed=0)
     assert np.isfinite(result.test["test/loss"])
+
+
+@pytest.mark.parametrize("views", ["report", "paper", "simclr"])
+def test_byol_learns_from_other_channels_too(tmp_path: Path, views: str) -> None:
+    config = Byol.Config(
+        dataset="x", backbone="resnet10_slim", small_input=True, epochs=6, batch_size=8,
+        hidden=32, projection=16, views=views, probe_every=2, select="last",
+    )  # fmt: skip
+    result = fit(Byol, config, table_of(make(tmp_path / "data", "uint16")), seed=0)
+    losses = [row["train/loss"] for row in result.history]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("network", ["fcn32s", "deeplabv3"])
@@ -201,5 +213,5 @@ def test_channels_fit_bands_limits_and_files(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             DatasetConfig(type="image_folder", **settings)
-    with pytest.raises(DataError, match="lie in no files: remove bands, limits and channels"):
+    with pytest.raises(DataError, match="lie in no files: remove bands, limits, channels and page"):
         read(DatasetConfig(type="digits", channels=4), None)

@@ -10,10 +10,16 @@ import pytest
 from PIL import Image
 
 from trainables.data.datasets import DatasetConfig, read
+from trainables.data.masks import numbers_or_reason
 from trainables.dataset import DataError
 from trainables.loading import mask_counts
 from trainables.loading.decoded_cache import load_table
-from trainables.loading.mask_counts import MaskCounts, check_masks, count_masks
+from trainables.loading.mask_counts import (
+    MaskCounts,
+    check_masks,
+    count_masks,
+    remembered_numbers,
+)
 
 
 def make(folder: Path, table: str, masks: list[Any]) -> Path:
@@ -213,3 +219,58 @@ def test_pairs_that_do_not_fit_are_named_before_anything_is_decoded(tmp_path: Pa
     (line,) = errors(folder)
     assert "train/images/1.png (10x1 px are more than `size: 8`" in line
     assert errors(folder, trained_on=False) == []  # a producer sees images at their own size
+
+
+def test_numbers_as_classes_are_looked_for_once_and_a_changed_mask_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(tmp_path / "data", ZERO_ONE, [[[0, 1, 255, k]] for k in range(7)])
+    config = DatasetConfig(type="mask_folders", path=str(folder), size=8, classes="auto")
+    opened: list[str] = []
+
+    def spy(mask: Path) -> Any:
+        opened.append(mask.name)
+        return numbers_or_reason(mask)
+
+    monkeypatch.setattr(mask_counts, "numbers_or_reason", spy)
+
+    def classes() -> tuple[str, ...]:
+        opened.clear()
+        look = remembered_numbers(tmp_path / "manifest.json")
+        return read(config, None, look=look).classes
+
+    assert classes() == tuple("0123456") and sorted(opened) == [f"{k}.png" for k in range(7)]
+    assert classes() == tuple("0123456") and opened == []
+    Image.fromarray(np.array([[0, 1, 9, 2]], np.uint8)).save(folder / "train/masks/2.png")
+    assert classes() == tuple("01234569") and opened == ["2.png"]
+    (folder / "test/masks/6.png").write_bytes(b"no image")
+    assert classes() == tuple("0123459") and opened == ["6.png"]
+    (tmp_path / "manifest-numbers.json").write_text("damaged")
+    assert classes() == tuple("0123459") and len(opened) == 7
+
+
+def test_photographs_in_place_of_numbered_masks_are_refused_and_not_remembered(
+    tmp_path: Path,
+) -> None:
+    masks = [np.arange(400).reshape(20, 20) + k for k in range(7)]
+    folder = make(tmp_path / "data", ZERO_ONE, [mask % 256 for mask in masks])
+    for place, mask in zip(sorted(folder.glob("*/masks/*.png")), masks, strict=True):
+        Image.fromarray(mask.astype(np.uint16)).save(place)
+    config = DatasetConfig(type="mask_folders", path=str(folder), size=20, classes="auto")
+    with pytest.raises(DataError, match="hold 405 numbers that count: .* needs 2 to 254"):
+        read(config, None, look=remembered_numbers(tmp_path / "manifest.json"))
+    assert "[1, [" not in (tmp_path / "manifest-numbers.json").read_text()
+
+
+def test_masks_that_were_saved_as_jpeg_are_refused_as_such(tmp_path: Path) -> None:
+    checker = np.kron(np.indices((6, 6)).sum(0) % 2 * 255, np.ones((3, 3)))
+    folder = make(tmp_path / "data", "id,name\n0,bg\n255,object\n", [checker] * 7)
+    for path in folder.glob("*/masks/*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=60)
+        path.unlink()
+    config = DatasetConfig(type="mask_folders", path=str(folder), size=18)
+    counts = count_masks(read(config, None), tmp_path / "manifest.json")
+    (line,) = check_masks(counts, "fail", 18)
+    assert line.endswith(
+        "JPEG changes them when it saves a mask: save masks as PNG, from the originals"
+    )

@@ -111,6 +111,34 @@ def test_vggs_convolutions_alone_are_enough(tmp_path: Path, form: str) -> None:
     assert same_verdict(tmp_path / "vgg.pth", vgg_shapes(8)) == ""
 
 
+def test_vggs_convolutions_in_the_order_of_keras_are_refused_with_the_cure(tmp_path: Path) -> None:
+    stack = VggEncoder(8).features.state_dict()
+    keras = {n: v.permute(2, 3, 1, 0) if v.ndim == 4 else v for n, v in stack.items()}
+    torch.save(keras, tmp_path / "keras.pth")
+    verdict = same_verdict(tmp_path / "keras.pth", vgg_shapes(8))
+    assert "(13 errors): 0.weight is" not in verdict  # names are those of the encoder
+    assert "features.0.weight is (3, 3, 3, 64), must be (64, 3, 3, 3); " in verdict
+    assert "; its kernels lie as Keras has them" in verdict and "by (3, 2, 0, 1)" in verdict
+    back = {n: v.permute(3, 2, 0, 1) if v.ndim == 4 else v for n, v in keras.items()}
+    torch.save(back, tmp_path / "torch.pth")
+    assert same_verdict(tmp_path / "torch.pth", vgg_shapes(8)) == ""
+    said = check_file(tmp_path / "torch.pth", vgg_shapes(8))
+    assert said == "convolutions alone, 4 tensors above them are random"
+    assert weights.check_file(tmp_path / "torch.pth", vgg_shapes(8)) == said
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5, as of Keras"),
+        ((2).to_bytes(8, "little") + b"{}" + bytes(8), "safetensors"),
+    ],
+)
+def test_files_of_other_programs_are_named(tmp_path: Path, content: bytes, kind: str) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    assert f"a.pt is no state-dict file ({kind}): " in same_verdict(tmp_path / "a.pt", SHAPES)
+
+
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 no archive"])
 def test_what_is_no_archive_is_refused_by_torch(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(content)

@@ -199,7 +199,6 @@ def test_with_bands_a_file_is_turned_as_without(tmp_path: Path, orientation: int
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
         (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
         (b"\0" * 128 + b"DICM", "DICOM"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b"PK\x03\x04rest", "ZIP archive"),
         (b"\x93NUMPY\x01\0", "NumPy array"),
         (b"%PDF-1.7", "PDF"),
@@ -209,3 +208,23 @@ def test_what_is_not_read_is_named(tmp_path: Path, content: bytes, name: str) ->
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(UnreadableImage, match=f"^{name}.* which is not read: save it as PNG"):
         open_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html><title>404", "web page"),
+    ],
+)
+def test_what_was_not_downloaded_is_named(tmp_path: Path, content: bytes, name: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UnreadableImage, match=f"^{name} in place of the image: download it again$"):
+        open_image(tmp_path / "a.jpg")
+
+
+def test_complex_numbers_are_refused_with_or_without_limits(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4), 1 + 2j, np.complex64))
+    for reading in (Reading(), Reading(limits=(0, 1)), Reading(bands=(1, 1, 1), limits=(0, 1))):
+        with pytest.raises(UnreadableImage, match="^complex64 TIFF, whose numbers are not real"):
+            open_image(tmp_path / "a.tif", reading)

@@ -85,3 +85,18 @@ def test_only_the_chosen_images_change(images):
     some = color._replace(images.clone(), chosen, color.brightness, images, values)
     every = color.brightness(images, values)  # which is what a GPU computes
     assert torch.equal(some, torch.where(chosen.view(-1, 1, 1, 1), every, images))
+
+
+def test_brightness_and_contrast_of_bands_are_those_of_the_numbers_that_they_stand_for():
+    mean, deviation = 400.0, 50.0  # so that black, two deviations below the mean, is 300
+    raw = torch.rand(4, 5, 8, 8, generator=torch.Generator().manual_seed(0)) * 200 + 300
+    draws = torch.rand(4, color.JITTER_DRAWS, generator=torch.Generator().manual_seed(1))
+    draws[0, 8], draws[1:, 8] = 0.9, 0.1
+    made = color.jitter_bands((raw - mean) / deviation, draws, (0.4, 0.2), 0.8) * deviation + mean
+    torch.testing.assert_close(made[0], raw[0])  # by chance not changed at all
+    for image in range(1, 4):
+        light, spread = 1 + 0.4 * (2 * draws[image, 0] - 1), 1 + 0.2 * (2 * draws[image, 1] - 1)
+        for band in range(5):
+            grey = raw[image, band] - 300
+            wanted = ((grey - grey.mean()) * spread + grey.mean()) * light + 300
+            torch.testing.assert_close(made[image, band], wanted, atol=2e-3, rtol=0)

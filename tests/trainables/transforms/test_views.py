@@ -101,3 +101,28 @@ def test_the_smallest_share_that_a_view_shows_can_be_raised(name):
         )
         dark.append(int((made.std((1, 2, 3)) < 0.3).sum()))
     assert dark[0] > 5 and dark[1] <= 1  # one that the jitter has made dark
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_of_other_channels_treat_each_image_and_channel_by_itself(name):
+    images = torch.randn(6, 5, 24, 24, generator=torch.Generator().manual_seed(0))
+    for count, view in VIEWS[name]:
+        draws = torch.rand(6, count, generator=torch.Generator().manual_seed(1))
+        made = view(images, draws, 0.08)
+        assert made.shape == images.shape and made.dtype == torch.float32
+        torch.testing.assert_close(view(images[2:3], draws[2:3], 0.08), made[2:3])
+        order = [4, 2, 0, 1, 3]
+        torch.testing.assert_close(view(images[:, order], draws, 0.08), made[:, order])
+        assert not torch.equal(view(images, draws.roll(1, 0), 0.08), made)
+
+
+def test_no_view_of_other_channels_is_solarized_or_gray():
+    images = torch.randn(64, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    count, view = VIEWS["paper"][1]
+    draws = torch.rand(64, count, generator=torch.Generator().manual_seed(1))
+    moved = draws.clone()
+    gray, solarized = count - 4, count - 1
+    moved[:, [gray, solarized]] = 0.0
+    assert torch.equal(view(images, draws, 0.08), view(images, moved, 0.08))
+    moved[:, count - 3] = 0.0
+    assert not torch.equal(view(images, draws, 0.08), view(images, moved, 0.08))
