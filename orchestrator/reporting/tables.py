@@ -1,5 +1,6 @@
 """Writes the tables of a comparison as text, Markdown and LaTeX, with what they show in words."""
 
+import html
 import math
 import re
 import textwrap
@@ -25,6 +26,7 @@ _INTERVAL = "95 % interval"
 _WIDTH = 80  # characters of a line of words
 _EXPLAINED = "95 % interval: of the mean over n seeds, by Student's t."
 _NO_PREDICTIONS = "No predictions are kept of these Runs: an earlier version has trained them."
+_MARKDOWN = re.compile(r"[\\`*|]|(?<=\])[(:\[]|(?<=!)\[")  # the last: of links and pictures
 _LATEX = re.compile(r"[\\{}$&#_%~^]")
 
 
@@ -58,11 +60,14 @@ def as_text(tables: Sequence[Table]) -> str:
 
 
 def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | None = None) -> str:
-    """Return a page with the study's question and its tables. note: a line below them."""
-    parts = [f"# {study}", question.strip()]
+    """Return a page with the study's question and its tables. note: a line below them.
+
+    Words of the study are shown as they are: no HTML, picture, link or emphasis is made of them.
+    """
+    parts = [f"# {_plain(study)}", _plain(question.strip())]
     for part in printed_parts(tables):
-        parts += [f"## {part.title}", _markdown_table(part.cells)]
-        parts += ["\n".join(f"- {sentence}" for sentence in part.sentences)]
+        parts += [f"## {_plain(part.title)}", _markdown_table(part.cells)]
+        parts += ["\n".join(f"- {_plain(sentence)}" for sentence in part.sentences)]
     parts.append(_EXPLAINED if tables else _EMPTY)
     return "\n\n".join(part for part in [*parts, note] if part) + "\n"
 
@@ -70,9 +75,14 @@ def as_markdown(tables: Sequence[Table], question: str, study: str, note: str | 
 def _markdown_table(cells: Sequence[Sequence[str]]) -> str:
     if not cells:
         return ""
-    header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    header, *rows = [[_plain(cell) for cell in row] for row in cells]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *rows])
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown or HTML would take for a command."""
+    return _MARKDOWN.sub(r"\\\g<0>", html.escape(text, quote=False))
 
 
 def as_latex(tables: Sequence[Table]) -> str:

@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from trainables.files import NotAFile, only_files
+
 log = logging.getLogger(__name__)
 _named: set[tuple[str, int]] = set()  # damaged files, with the time at which they were written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the disk takes no more
@@ -60,11 +62,13 @@ def read_json(path: Path, shape: Any = dict) -> dict[str, Any] | None:
     shape: a TypedDict that says which keys the mapping must have, of which types; it may have more.
     """
     try:
-        text = path.read_bytes()
+        with open(path, "rb", buffering=0, opener=only_files) as file:  # a pipe never ends
+            text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except IsADirectoryError:
-        _name_damaged(path, "it is a folder")
+    except (IsADirectoryError, NotAFile) as error:
+        what = "a folder" if isinstance(error, IsADirectoryError) else error.strerror
+        _name_damaged(path, f"it is {what}")
         return None
     try:
         value = json.loads(text)

@@ -321,3 +321,15 @@ def test_a_comparison_of_mean_iou_shows_what_the_mean_hides():
     assert "## classify on digits: test IoU of each class (%)" in text
     assert "| road | fcn | 30.00 | 0.00 to 93.53 | 2 |" in text
     assert "IoU" not in as_text(tables([record("A")], spec()))
+
+
+def test_words_of_a_study_command_no_page() -> None:
+    question = (
+        '<img src="http://x/a.png"><script>a()</script> ![a](http://x/b.png) [b](javascript:a()) '
+        "`c` *d* a|b & c_d\n[e]: http://x"
+    )
+    text = as_markdown(tables([record("tuned[lr=0.1]")], spec()), question, "<b>s")
+    for command in ("<img", "<script", "<b>", "![", "](", "]:", " *d", " `c", "a|b", "& c"):
+        assert command not in text
+    assert "# &lt;b&gt;s\n" in text and "\\`c\\` \\*d\\* a\\|b &amp; c_d" in text
+    assert "| tuned[lr=0.1] |" in text  # what is no command is left as it is

@@ -209,3 +209,18 @@ def test_json_of_the_shape_may_have_more_keys(tmp_path: Path) -> None:
     (tmp_path / "x").write_text('{"number": 1, "more": [2]}', "utf-8")
     assert read_json(tmp_path / "x", _Shape) == {"number": 1, "more": [2]}
     assert read_json(tmp_path, _Shape) is None  # a folder
+
+
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_damaged_and_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "device.json").symlink_to("/dev/zero")
+    for name in ("pipe", "folder", "device"):
+        assert read_json(tmp_path / f"{name}.json") is None
+    assert [record.getMessage().partition(" is damaged ")[2] for record in caplog.records] == [
+        "(it is a pipe, not a file)",
+        "(it is a folder)",
+        "(it is a device, not a file)",
+    ]
