@@ -21,14 +21,17 @@ _LARGE = 32  # px from which a CPU gains
 class Precision:
     """Says how a model is run.
 
-    autocast: the reduced type, None for plain float32; memory_format: of weights and images.
+    autocast: the reduced type, None for plain float32; memory_format: of weights and images; tf32:
+    whether products of float32 are rounded, see `tf32.py`.
     """
 
     autocast: torch.dtype | None
     memory_format: torch.memory_format
+    tf32: bool = False
 
     def __str__(self) -> str:
-        kind = "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
+        plain = "tf32" if self.tf32 else "float32"
+        kind = plain if self.autocast is None else str(self.autocast).removeprefix("torch.")
         return f"{kind}, {'channels-last' if self.channels_last else 'contiguous'}"
 
     def context(self, device: torch.device) -> AbstractContextManager[Any]:
@@ -59,6 +62,7 @@ def choose_precision(config: TrainableConfig, device: torch.device, side: int) -
     return Precision(
         torch.bfloat16 if reduced else None,
         torch.channels_last if last else torch.contiguous_format,
+        tf32=modern and config.precision == "tf32",
     )
 
 

@@ -8,7 +8,7 @@ import torch
 
 
 def allow_tf32(precision: str) -> None:
-    """Forbid TF32 in this process where `precision` of a configuration is `float32`, else restore
-    torch's defaults: allowed in convolutions, not in matrix products."""
+    """Set this process to `precision` of a configuration: `float32` forbids TF32, `tf32` allows it
+    everywhere, others restore torch's defaults: allowed in convolutions, not in matrix products."""
     torch.backends.cudnn.allow_tf32 = precision != "float32"
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"

@@ -24,7 +24,7 @@ def config(**settings: Any) -> TrainableConfig:
 
 
 @pytest.mark.parametrize(
-    ("precision", "autocast"), [("float32", None), ("bfloat16", torch.bfloat16)]
+    ("precision", "autocast"), [("float32", None), ("tf32", None), ("bfloat16", torch.bfloat16)]
 )
 @pytest.mark.parametrize("side", [8, 64])
 def test_a_precision_that_is_asked_for_is_taken(
@@ -53,6 +53,16 @@ def test_a_cpu_uses_channels_last_from_32_pixels(side: int, last: bool, precisio
     assert numerics.channels_last is last
     wanted = torch.channels_last if last else torch.contiguous_format
     assert numerics.memory_format is wanted
+
+
+@pytest.mark.parametrize(("capability", "shown"), [((8, 0), "tf32"), ((7, 5), "float32")])
+def test_tf32_is_named_where_the_hardware_has_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], shown: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    numerics = choose_precision(config(precision="tf32"), torch.device("cuda"), 64)
+    assert numerics.autocast is None and str(numerics).startswith(f"{shown}, ")
+    assert str(choose_precision(config(precision="tf32"), CPU, 64)).startswith("float32, ")
 
 
 def test_the_default_is_auto() -> None:
