@@ -52,6 +52,7 @@ METRICS = {
         Metric("best_iou", "max", "%", "IoU of the best mask"),
         Metric("images_per_s", "max", "images/s", "speed"),
         Metric("input_wait_fraction", "min", "", "share of time waiting for input"),
+        Metric("skipped_steps", "min", "", "steps left out (float16)"),
         Metric("gpu_hours", "min", "h", "GPU hours"),
     )
 }

@@ -127,10 +127,11 @@ class TrainableConfig(Config):
     changes: list[Change] = Field(
         [], description="other values from an epoch on: `[{epoch: 11, lr: 0.01}]`"
     )
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = Field(
         "auto",
         description="number format of the network; auto: bfloat16 where it is faster; tf32: "
-        "float32 whose products a GPU rounds to 10 bits",
+        "float32 whose products a GPU rounds to 10 bits; float16: with scaled losses, for GPUs "
+        "before compute capability 8.0",
     )
     early_stopping: EarlyStopping | None = Field(
         None, description="stop when a metric no longer improves; default: never"

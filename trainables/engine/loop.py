@@ -28,7 +28,13 @@ from trainables.engine.checkpoints import (
 )
 from trainables.engine.early_stopping import best_epoch, has_ended
 from trainables.engine.evaluation import named_figures, sums_over
-from trainables.engine.step import backward, build_optimizer, set_hyperparameters, set_rate
+from trainables.engine.step import (
+    LossScale,
+    backward,
+    build_optimizer,
+    set_hyperparameters,
+    set_rate,
+)
 from trainables.loading.batches import BatchStream, training_steps
 from trainables.loading.image_table import ImageTable
 from trainables.metrics import metric_of
@@ -46,6 +52,7 @@ from trainables.training_config import TrainableConfig, check_batch
 log = logging.getLogger(__name__)
 Start = Callable[[nn.Module], WeightTransfer]  # loads the first weights into an encoder
 _PROGRESS_SECONDS = 1.0
+_SCALE = "loss_scale"  # key in the optimizer's state of a checkpoint, where losses are scaled
 _FINITE_CHECK = 50  # steps between two checks of a GPU's losses; on a CPU every step is checked
 
 
@@ -129,6 +136,7 @@ class Training:
             synchronize(self.trainable.model, self.world.device)
             self.model = data_parallel(self.trainable.model)
         self.optimizer = build_optimizer(config, self.trainable.model)
+        self.scale = LossScale(self.precision.autocast, self.world.device)
         self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)
         self.history: list[dict[str, float]] = []  # one entry an epoch
         self.seconds = 0.0  # of all epochs, with their evaluation
@@ -141,7 +149,9 @@ class Training:
         if handle is not None:
             state = self.checkpoints.read(handle)
             self.trainable.model.load_state_dict(dict(state.weights))
-            self.optimizer.load_state_dict(dict(state.optimizer))
+            optimizer = dict(state.optimizer)
+            self.scale.load(optimizer.pop(_SCALE, {}))
+            self.optimizer.load_state_dict(optimizer)
             self.history = [dict(entry) for entry in state.history]
             self.seconds = state.seconds
         log.info("rank %d of %d on %s: %s; %s; %d of %d epochs done",
@@ -165,22 +175,20 @@ class Training:
         total = torch.zeros((), device=world.device)
         first_bad = torch.full((), math.inf, device=world.device)
         started, seen = time.perf_counter(), 0
-        self._began = started
+        self._began, skipped = started, self.scale.skipped
         for number, (images, labels, indices) in enumerate(stream):
             set_rate(self.optimizer, config.learning_rate(epoch - 1 + number / len(steps)))
             torch.manual_seed(derived_seed("step", self.seed, epoch, number, world.rank))
             self.optimizer.zero_grad(set_to_none=True)
             batch = Batch(images, labels, indices, self.seed, epoch)
             # DDP averages over ranks; the mean over samples is wanted
-            weight = len(indices) * world.size / len(steps[number])
+            weight = len(indices) * world.size / len(steps[number]) * self.scale.factor
             parts = config.accumulate
             loss = backward(self.trainable, self.model, batch, weight, parts, self.autocast)
             first_bad = torch.where(loss.isfinite(), first_bad, first_bad.clamp(max=number))
             if world.device.type == "cpu" or number % _FINITE_CHECK == 0:
                 _check_finite(first_bad, epoch, self.optimizer)
-            if config.clip_grad_norm is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad_norm)
-            self.optimizer.step()
+            self._step(config, epoch)
             done = (number + 1) / len(steps)
             self.trainable.after_step((epoch - 1 + done) / config.epochs)
             total += loss * len(indices)
@@ -190,11 +198,20 @@ class Training:
                 self._report(done, float(total) * world.size / seen, speed)
         _check_finite(first_bad, epoch, self.optimizer)
         elapsed = time.perf_counter() - started
-        return {
+        left_out = {"system/skipped_steps": float(self.scale.skipped - skipped)}
+        return (left_out if self.scale.used else {}) | {
             "train/loss": float(world.all_reduce_sum(total)) / seen,
             "system/images_per_s": seen / elapsed,
             "system/input_wait_fraction": stream.waited / elapsed,
         }
+
+    def _step(self, config: TrainableConfig, epoch: int) -> None:
+        try:
+            self.scale.step(self.optimizer, self.model, config.clip_grad_norm)
+        except FloatingPointError as error:
+            raise Unrecoverable(
+                f"{error} at epoch {epoch}: set precision to float32, or lower lr"
+            ) from error
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Compute the metrics of a split, such as `val/loss`, over all ranks."""
@@ -228,7 +245,7 @@ class Training:
         return TrainingState(
             len(self.history),
             self.trainable.model.state_dict(),
-            self.optimizer.state_dict(),
+            self.optimizer.state_dict() | ({_SCALE: self.scale.state()} if self.scale.used else {}),
             self.history,
             self.seconds,
         )

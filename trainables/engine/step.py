@@ -1,5 +1,6 @@
 """Makes one optimizer step: build the optimizer, set its values, compute a batch's gradient."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,6 +12,8 @@ from trainables.numerics.precision import Autocast
 from trainables.optimizers.registry import OPTIMIZERS
 from trainables.trainable import Batch, Trainable
 from trainables.training_config import TrainableConfig
+
+_LEAST_SCALE = 2.0**-10  # of losses; below, gradients are not finite for another reason
 
 
 def build_optimizer(config: TrainableConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -59,6 +62,53 @@ def backward(
             (loss * (weight * share)).backward()  # type: ignore[no-untyped-call]
         total += loss.detach() * share
     return total
+
+
+class LossScale:
+    """Scales losses where the model runs in float16, so that small gradients do not become zero,
+    and leaves out steps whose gradients then are too large (arXiv:1710.03740). Otherwise it changes
+    nothing.
+    """
+
+    def __init__(self, autocast: torch.dtype | None, device: torch.device) -> None:
+        used = autocast is torch.float16
+        self.skipped = 0  # steps left out so far
+        self._scaler = torch.amp.GradScaler(device.type, enabled=used)
+        self._scaler.scale(torch.zeros((), device=device))  # it takes its first scale by this
+
+    @property
+    def used(self) -> bool:
+        """Return whether losses are scaled."""
+        return self._scaler.is_enabled()
+
+    @property
+    def factor(self) -> float:
+        """Return the number that a loss is multiplied with, a power of two; 1 where none is."""
+        return self._scaler.get_scale()
+
+    def step(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, clip_norm: float | None
+    ) -> None:
+        """Change the parameters by their gradients, whose norm is clipped, unless one is too large
+        for float16. Raises FloatingPointError where no scale makes them fit."""
+        self._scaler.unscale_(optimizer)
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        before = self.factor
+        self._scaler.step(optimizer)
+        self._scaler.update()
+        self.skipped += self.factor < before
+        if self.factor < _LEAST_SCALE:
+            raise FloatingPointError("gradients do not fit float16")
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load` needs to go on."""
+        return self._scaler.state_dict()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on with the scale of a checkpoint; an empty one is of a training without scale."""
+        if self.used and state:
+            self._scaler.load_state_dict(dict(state))
 
 
 def _without_sync(model: nn.Module) -> AbstractContextManager[Any]:

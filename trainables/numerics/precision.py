@@ -15,6 +15,7 @@ Transform = TypeVar("Transform", bound=Callable[..., Any])
 Autocast = Callable[[], AbstractContextManager[Any]]  # a context of a model in its precision
 
 _LARGE = 32  # px from which a CPU gains
+_REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def choose_precision(config: TrainableConfig, device: torch.device, side: int) -
     modern = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     large = device.type == "cpu" and side >= _LARGE
     gains = modern or (large and multiplies_bfloat16())
-    reduced = gains if config.precision == "auto" else config.precision == "bfloat16"
+    asked = config.precision if config.precision != "auto" else "bfloat16" if gains else "float32"
     last = modern or large
     return Precision(
-        torch.bfloat16 if reduced else None,
+        _REDUCED.get(asked),
         torch.channels_last if last else torch.contiguous_format,
         tf32=modern and config.precision == "tf32",
     )

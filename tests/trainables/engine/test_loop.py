@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,34 @@ def test_the_loop_loads_neither_ray_nor_mlflow() -> None:
     code = f"import sys, trainables.engine.loop\nprint({names} & {{*sys.modules}})"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout == b"set()\n"
+
+
+def test_float16_counts_the_steps_that_it_leaves_out_and_resumes_bit_for_bit(
+    table: ImageTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaler = torch.amp.GradScaler
+    large = partial(scaler, init_scale=2.0**40, growth_interval=3)  # so that it falls and rises
+    monkeypatch.setattr(torch.amp, "GradScaler", large)
+    half = config(precision="float16")
+    whole, parts = InMemory(), InMemory()
+    fit(Classify, half, table, seed=1, checkpoints=whole)
+    assert whole.result is not None
+    left_out = [entry["system/skipped_steps"] for entry in whole.result.history]
+    assert left_out[0] > 3 and all(math.isfinite(e["train/loss"]) for e in whole.result.history)
+    assert whole.result.facts["precision"].startswith("float16, ")
+    first = Training(Classify, half, table, parts, Options(seed=1))
+    first.resume()
+    first.close_epoch(first.train_epoch() | first.evaluate("val"))
+    scale = parts.states[1].optimizer["loss_scale"]["scale"]
+    assert scale < 2.0**40
+    fit(Classify, half, table, seed=1, checkpoints=parts)
+    assert parts.result is not None
+    assert [e["train/loss"] for e in parts.result.history] == [
+        e["train/loss"] for e in whole.result.history
+    ]
+    for name, value in whole.states[3].weights.items():
+        assert torch.equal(value, parts.states[3].weights[name])
+    plain = InMemory()
+    fit(Classify, config(precision="float32"), table, seed=1, checkpoints=plain)
+    assert plain.result is not None and "loss_scale" not in plain.states[3].optimizer
+    assert all("system/skipped_steps" not in entry for entry in plain.result.history)

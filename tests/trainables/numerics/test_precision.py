@@ -24,7 +24,8 @@ def config(**settings: Any) -> TrainableConfig:
 
 
 @pytest.mark.parametrize(
-    ("precision", "autocast"), [("float32", None), ("tf32", None), ("bfloat16", torch.bfloat16)]
+    ("precision", "autocast"),
+    [("float32", None), ("tf32", None), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
 )
 @pytest.mark.parametrize("side", [8, 64])
 def test_a_precision_that_is_asked_for_is_taken(
