@@ -82,7 +82,10 @@ def test_small_copies_and_masks_inside_a_tiff_are_no_pages(tmp_path: Path) -> No
             for kind in kinds:
                 side, grey = (8, 200) if kind == 0 else (4, 10)
                 picture = np.full((side, side, 3), grey, np.uint8)
-                file.write(picture, photometric="rgb", subfiletype=kind)
+                if kind == 4:  # a mask has one bit
+                    file.write(picture[..., 0] > 5, photometric="minisblack", subfiletype=kind)
+                else:
+                    file.write(picture, photometric="rgb", subfiletype=kind)
         return path
 
     overviews = open_image(written(tmp_path / "a.tif", 0, 1, 1, 4))
