@@ -10,10 +10,6 @@ FORMER: dict[str, tuple[str, ...]] = {
     "2e9017f9d35de926dd3ed1040af38836583bdd19ad25d214f6b8325747ee8e18": (
         "432343e02bbb623ea7b0c713c178d12e8e0883c462fdb2f66f5d9cb1a0d1cb17",
     ),
-    # trainables.models.matching: of trainables.models.weights
-    "6ada4e87e2d06797faafba52469a610f7ce31bc15c6cee7777a7c442d9570d7a": (
-        "3f9ee4e76488d881822943cd8ab34f20adb11af1f401ac011cfbf47759acca25",
-    ),
     # trainables.numerics.randomness
     "8e465bed0bda637df81b355f40f36a03b4bc1e9c4d0cb4c1861c16bea3ec245e": (
         "01a4740fc8875cd79221e62139b2d05d27d8025ca41cbc9af802ad2e87906db4",
@@ -21,9 +17,5 @@ FORMER: dict[str, tuple[str, ...]] = {
     # trainables.numerics.seeds: of trainables.numerics.randomness
     "45e8f23349dc7f15ffe115575e39c87d5907050405bcbd341770cc433e808a0d": (
         "01a4740fc8875cd79221e62139b2d05d27d8025ca41cbc9af802ad2e87906db4",
-    ),
-    # trainables.pixels.bands
-    "51423dc72be87f535eedfbd9bea49c6f39ee37d9208fa39ec76bcabb09868509": (
-        "2e3be910402d33602849222cded99c9ef6ca77a21e4682d9b3d25800e3cda480",
     ),
 }
