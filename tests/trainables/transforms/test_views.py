@@ -117,7 +117,7 @@ def test_views_of_other_channels_treat_each_image_and_channel_by_itself(name):
 
 
 def test_no_view_of_other_channels_is_solarized_or_gray():
-    images = torch.randn(64, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(64, 4, 64, 64, generator=torch.Generator().manual_seed(0))
     count, view = VIEWS["paper"][1]
     draws = torch.rand(64, count, generator=torch.Generator().manual_seed(1))
     moved = draws.clone()
