@@ -40,7 +40,8 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator": set(),
     "orchestrator.__main__": {"cli"},
     "orchestrator.cli": {
-        "driver", "execution", "report_page", "tracking", "drawing", "reporting", "planning",
+        "driver", "execution", "report_page", "tracking", "pages", "drawing", "reporting",
+        "planning",
         "storage", "config",
     },
     "orchestrator.driver": {
@@ -54,11 +55,14 @@ ARROWS: dict[str, set[str]] = {
         "execution", "tracking", "drawing", "reporting", "planning", "storage", "config",
         "sampling",
     },
-    "orchestrator.tracking": {"plots", "drawing", "reporting", "planning", "storage", "rest"},
+    "orchestrator.tracking": {
+        "pages", "plots", "drawing", "reporting", "planning", "storage", "rest",
+    },
+    "orchestrator.pages": set(),
     "orchestrator.plots": {"drawing", "reporting"},
-    "orchestrator.drawing": {"reporting", "storage", "config", "sampling", "warm"},
+    "orchestrator.drawing": {"pages", "reporting", "storage", "config", "sampling", "warm"},
     "orchestrator.execution": {"planning", "storage", "config", "warm", "rest"},
-    "orchestrator.rest": {"config"},
+    "orchestrator.rest": {"config", "pages"},
     "orchestrator.reporting": {"statistics", "config", "sampling"},
     "orchestrator.statistics": set(),
     "orchestrator.planning": {"storage", "config", "sampling"},
@@ -112,6 +116,7 @@ DOORS = {
         "tracking.mlflow_client",
         "tracking.mlflow_writer",
         "execution.services",
+        "pages.mlflow_app",
     },
     "ray": {
         "driver.driver",

@@ -19,7 +19,7 @@ from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import duration, number
 from orchestrator.storage.record_shapes import current_progress
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.mlflow_client import TrackingError
+from orchestrator.tracking.mlflow_client import TrackingError, answer_page
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import RunState, SearchState, Submission, load
 from orchestrator.tracking.tags import Kind, Tag
@@ -55,10 +55,15 @@ def follow(
     """
     printed: dict[str, tuple[object, ...]] = {}
     submission: Submission | None = None
+    announced = False  # the address of its page
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
             ended = not _is_alive(jobs, job_id)
             submission = _current(tracker, study, job_id, submission)
+            if submission is not None and not announced:
+                where = answer_page(tracker.uri, submission.tracked)
+                console.print(where, soft_wrap=True, markup=False, highlight=False)
+                announced = True
             if submission is not None and console.is_terminal:
                 left = "" if ended else time_left(submission, store)
                 live.update(progress_table(submission.runs, submission.searches, left=left))

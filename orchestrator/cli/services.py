@@ -1,12 +1,26 @@
-"""Commands for a home and its services: up, down, clean."""
+"""Commands for a home and its services: up, down, clean, open."""
 
 import argparse
+import getpass
+import socket
+import webbrowser
+from urllib.parse import urlsplit
 
 from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
+from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
+from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.garbage_collector import clean as clean_home
 from orchestrator.execution import services
-from orchestrator.storage.home import find_home
+from orchestrator.execution.services import RayService, Services
+from orchestrator.pages.handover import Handover, can_hand_over, has_browser
+from orchestrator.storage.home import Home, find_home
+from orchestrator.tracking.mlflow_client import answer_page
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.run_states import find_newest
+from orchestrator.tracking.tags import Tag
+
+_HANDOVER_SECONDS = 60.0  # that a browser may take to start
 
 
 def up(options: argparse.Namespace) -> int:
@@ -14,6 +28,74 @@ def up(options: argparse.Namespace) -> int:
     home = find_home(options.home).create()
     running = services.start(home, read_settings(options.mlflow), MESSAGES.print)
     show_services(running, Terminal(highlight=False))
+    return 0
+
+
+def open(options: argparse.Namespace) -> int:
+    """Open the page of a study's answer in the browser, or the Ray dashboard, logged in."""
+    home, settings = find_home(options.home), read_settings(options.mlflow)
+    running = services.find(home, settings)
+    page = _ray_page(running.ray) if options.ray else ""
+    if options.study or not options.ray:
+        page = _mlflow_page(options, running, home)
+    ray = running.ray if options.ray else None
+    if has_browser():
+        return _open_here(page, ray)
+    say(page)
+    port = urlsplit(page).port
+    MESSAGES.print(
+        "no browser opens here. From a machine that has one, make a tunnel, and open the address "
+        f"there:\n  ssh -N -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.gethostname()}",
+        markup=False,
+    )
+    if ray and ray.token_path:
+        MESSAGES.print(f"log in with the content of {ray.token_path}", markup=False)
+    return 0
+
+
+def _mlflow_page(options: argparse.Namespace, running: Services, home: Home) -> str:
+    """Return the address of a study's answer, or of MLflow; with `--ray` that of a study's job.
+    Raises Refused."""
+    if running.mlflow_uri is None:
+        raise Refused(running.trouble or "MLflow does not run: start it with `up`", 1)
+    uri = running.mlflow_uri
+    if not options.study:
+        return f"{uri}/#/experiments?workflowType=machine_learning"
+    name = study_name(options.study)
+    tracked, _ = find_newest(Tracker(uri).reader, name, home.name)
+    if tracked is None:
+        raise Refused(f"study {name} was never submitted to {uri}", 1)
+    if not options.ray:
+        return answer_page(uri, tracked)
+    return f"{_ray_page(running.ray)}#/jobs/{tracked.tags.get(Tag.JOB, '')}"
+
+
+def _ray_page(ray: RayService | None) -> str:
+    """Return the address of the dashboard. Raises Refused where Ray does not run."""
+    if ray is None:
+        raise Refused("Ray does not run: start it with `up`", 1)
+    return f"{ray.dashboard_url}/"
+
+
+def _open_here(page: str, ray: RayService | None) -> int:
+    """Open a page in a browser of this machine; with a cluster, logged in to it."""
+    if ray is None or ray.token_path is None or not can_hand_over(page):
+        webbrowser.open(page)
+        say(page)
+        if ray and ray.token_path:
+            MESSAGES.print(f"log in with the content of {ray.token_path}", markup=False)
+        return 0
+    token = ray.token_path.read_text(encoding="utf-8").strip()
+    with Handover(token, page) as shown:
+        webbrowser.open(shown.address)
+        say(shown.address)  # a browser that did not open by itself
+        if not shown.wait(_HANDOVER_SECONDS):
+            raise Refused(
+                f"no browser of yours has opened {shown.address} within "
+                f"{_HANDOVER_SECONDS:.0f} s: open {page} and log in with the content of "
+                f"{ray.token_path}",
+                1,
+            )
     return 0
 
 

@@ -31,7 +31,7 @@ from orchestrator.tracking.comparison_report import (
     unchanged_digest,
     write_comparison,
 )
-from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun
+from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun, answer_page, pictures_page
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
     RunState,
@@ -59,7 +59,7 @@ def status(options: argparse.Namespace) -> int:
     console = Terminal(highlight=False)
     show_services(running, console)
     for item in listed:
-        _show_name(item, console)
+        _show_name(item, str(running.mlflow_uri), console)
         if item.submission is None:
             console.print(finished_table(len(item.runs)))
         elif name:
@@ -116,33 +116,32 @@ def _unknown_study(name: str, running: Services, home: Home) -> str:
 
 
 def _show_study(submission: Submission, uri: str, console: Console) -> None:
-    """Print all that is known of a study: question, address, searches, every Run in detail."""
+    """Print all that is known of a study: question, searches, every Run in detail."""
+    if pictures := pictures_page(uri, submission.tracked, submission.plan):
+        console.print(f"pictures over epochs: {pictures}", soft_wrap=True, markup=False)
     question = str(submission.plan["question"]).strip()
     if question:
         console.print(question, markup=False)
-    console.print(_address(uri, submission.tracked), soft_wrap=True)  # in one piece, to be copied
     for line in filter(None, map(best_trial, submission.searches)):
         console.print(line, markup=False)
     console.print()
     console.print(progress_table(submission.runs, submission.searches, details=True))
 
 
-def _show_name(item: _Listed, console: Console) -> None:
+def _show_name(item: _Listed, uri: str, console: Console) -> None:
+    """Print which study it is, where its answer is, and what else is known of its submissions."""
     whose = f"  (of home {item.owner})" if item.owner else ""
     title = Text.assemble((item.study, "bold"), " ", item.tracked.status, whose)
     console.print()
     console.print(title, soft_wrap=True)
+    # in one piece, to be copied
+    console.print(answer_page(uri, item.tracked), soft_wrap=True, markup=False)
     for owner, tracked in item.others.items():
         line = Text(f"home {owner} has submitted {item.study} too: {tracked.status}", "dim")
         console.print(line, soft_wrap=True)
     if item.failure:
         line = Text(f"the last submit ended before it began: {item.failure}", "red")
         console.print(line, soft_wrap=True)
-
-
-def _address(uri: str, tracked: TrackedRun) -> str:
-    """Return the page of a submission in MLflow."""
-    return f"{uri}/#/experiments/{tracked.experiment_id}/runs/{tracked.run_id}"
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -165,7 +164,7 @@ def compare(options: argparse.Namespace) -> int:
         _show_answer(found.answer, form)
         if not owner:
             write_comparison(tracker, submission, found)
-    MESSAGES.print(f"tables and figures: {_address(str(uri), tracked)}/artifacts")
+    MESSAGES.print(f"the answer, with charts: {answer_page(str(uri), tracked)}", markup=False)
     return 0
 
 
@@ -253,6 +252,7 @@ def _status_json(running: Services, listed: Sequence[_Listed]) -> dict[str, Any]
                 "state": item.tracked.status,
                 "home": item.owner or None,
                 "failure": item.failure or None,
+                "address": answer_page(str(running.mlflow_uri), item.tracked),
                 "other_homes": {owner: run.status for owner, run in item.others.items()},
                 "runs": item.runs,
                 "searches": [_search_json(s) for s in item.submission.searches]

@@ -43,7 +43,7 @@ from orchestrator.storage.files import locked
 from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.comparison_report import find_answer
-from orchestrator.tracking.mlflow_client import TrackingError
+from orchestrator.tracking.mlflow_client import TrackingError, answer_page
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, load, newest
 from orchestrator.tracking.tags import Tag
@@ -83,6 +83,8 @@ def submit(options: argparse.Namespace) -> int:
                     out.print(f"every Run of {study.name} is done: nothing to train")
                     return _conclude(options, last, tracker)
             job = replace(_job(options, study, prepared, running, home), caches=caches)
+            experiment = tracker.writer.experiment(study.name)
+            job = replace(job, page=tracker.writer.pages.job_page(experiment, job.job_id))
             job_id = _send_job(options, home, jobs, job)
             if prepared is not None:
                 store_plan(prepared, home)
@@ -109,6 +111,7 @@ def _job(
         git_commit=git_commit(),
         submitter=home.name,
         price=as_plain(read_own_settings(options.mlflow).price),
+        dashboard=running.ray.dashboard_url,
     )
 
 
@@ -220,6 +223,8 @@ def _conclude(options: argparse.Namespace, submission: Submission, tracker: Trac
         MESSAGES.print(line, markup=False)
     if said.note:
         MESSAGES.print(said.note)
+    page = answer_page(tracker.uri, submission.tracked)
+    MESSAGES.print(f"the answer, with charts: {page}", markup=False)
     return 0 if submission.finished else 1
 
 

@@ -17,11 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from orchestrator.drawing.architecture_plot import draw_architecture
-from orchestrator.drawing.mask_plots import draw_confusion, draw_mask_row, mask_rows
+from orchestrator.drawing.mask_plots import draw_confusion, draw_mask_row, mask_rows, painted
 from orchestrator.drawing.style import save
 from orchestrator.drawing.tsne_plot import Snapshot, draw_tsne, tsne_data, tsne_page
+from orchestrator.pages.pictures import FOLDER, PARTS, TSNE, files_of, mask_key
 from orchestrator.storage.files import temporary_folder
 from trainables.monitoring.architecture import as_text, from_plain
 from trainables.monitoring.tsne import LEAST
@@ -33,6 +35,8 @@ from trainables.record_files import (
     kept_features,
     kept_masks,
 )
+
+_LEAST_SIDE, _SMALL_SIDE = 256, 640  # px of the longer side: of a picture, of its small copy
 
 
 def main() -> None:
@@ -89,8 +93,11 @@ def _draw_masks(recorded: Mapping[int, Path], into: Path) -> None:
     """
     for epoch, path in recorded.items():
         arrays = _read(path, "images", "truth", "predicted", "names", "classes", "colours")
-        for row in mask_rows(epoch, arrays):
+        for number, row in enumerate(mask_rows(epoch, arrays), 1):
             save(draw_mask_row(row), into / f"{row.name}_epoch{epoch}.png")
+            shown = (row.image, painted(row.truth, row.colors), painted(row.predicted, row.colors))
+            for part, pixels in zip(PARTS, shown, strict=True):
+                _save_picture(into.parent, mask_key(number, part), epoch, Image.fromarray(pixels))
     if recorded:
         shutil.copyfile(path, into / LAST_MASKS)
 
@@ -117,6 +124,23 @@ def _draw_maps(recorded: Mapping[int, Path], into: Path) -> None:
         stem = into / f"tsne_epoch{tsne_map.epoch}"
         save(draw_tsne(tsne_map), stem.with_suffix(".png"))
         stem.with_suffix(".html").write_text(tsne_page(tsne_map, names), encoding="utf-8")
+        with Image.open(stem.with_suffix(".png")) as picture:
+            _save_picture(into.parent, TSNE, tsne_map.epoch, picture)
+
+
+def _save_picture(folder: Path, key: str, epoch: int, picture: Image.Image) -> None:
+    """Write a picture for the slider over epochs, and its small copy. Single pixels stay to be
+    seen: small pictures are enlarged."""
+    target = folder / FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    times = max(1, round(_LEAST_SIDE / max(picture.size)))
+    large = picture.resize(
+        (picture.width * times, picture.height * times), Image.Resampling.NEAREST
+    )
+    whole, small = files_of(key, epoch)
+    large.save(target / whole)
+    large.thumbnail((_SMALL_SIDE, _SMALL_SIDE))
+    large.save(target / small)
 
 
 def _read(path: Path, *names: str) -> dict[str, np.ndarray]:

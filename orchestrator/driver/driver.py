@@ -19,6 +19,7 @@ import ray
 from orchestrator.config.errors import Refused, UserError, one_line
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
+from orchestrator.driver.registry import register_best
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.execution.ray_jobs import Job
@@ -107,12 +108,7 @@ def run(job: Job) -> int:
     home = Home(Path(job.home)).create()
     study = from_mapping(job.study)
     with _only_driver(home, study.name):
-        address = os.environ["RAY_ADDRESS"]  # set by Ray for every job
-        # Train's own clean-up actor looks for the cluster's address in the runtime environment
-        environment = {"env_vars": {"RAY_ADDRESS": address, **job_environment()}}
-        ray.init(address, runtime_env=environment, logging_level="WARNING")
-        # all that must stay is on the disk already, so a stop need not wait for anything
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+        _connect()
         with locked(home.planning, shared=True):
             prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
             nodes = cluster_nodes()
@@ -143,7 +139,19 @@ def run(job: Job) -> int:
                 scheduler.run(slots)
         finally:
             sent = sync.stop(DRAIN_SECONDS) and searches.sent
-        return close_submission(tracker, submission, _ends(scheduler, searches), sent, job.price)
+        status = close_submission(tracker, submission, _ends(scheduler, searches), sent, job.price)
+        register_best(tracker, Store(home.store), submission)
+        return status
+
+
+def _connect() -> None:
+    """Join the job's cluster, and end at once when it is stopped."""
+    address = os.environ["RAY_ADDRESS"]  # set by Ray for every job
+    # Train's own clean-up actor looks for the cluster's address in the runtime environment
+    environment = {"env_vars": {"RAY_ADDRESS": address, **job_environment()}}
+    ray.init(address, runtime_env=environment, logging_level="WARNING")
+    # all that must stay is on the disk already, so a stop need not wait for anything
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 
 def next_search(scheduler: Scheduler, searches: SearchRunner) -> PlannedSearch | None:
@@ -166,7 +174,8 @@ def replan(
     prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
     store_plan(prepared, home)
     near = prepared.near_remarks(home)
-    retry_mlflow(lambda: log_plan(tracker.writer, submission.run_id, prepared, near))
+    place = (tracker.writer, submission.experiment_id, submission.run_id)
+    retry_mlflow(lambda: log_plan(*place, prepared, near))
     return prepared
 
 

@@ -45,6 +45,7 @@ class Scheduler:
         self.job = job
         self.prepared, self.request, self.tables = prepared, request, tables
         self.home, self.sync, self.store = home, sync, Store(home.store)
+        self._study = prepared.study.name
         self.states: dict[str, State] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
         self._owners: dict[str, str] = {}  # key → the process that trains it, as last logged
 
@@ -173,7 +174,8 @@ class Scheduler:
             attempt = folder.begin_attempt()
             self.sync.follow(run)
             log.info("%s: attempt %d starts", run.name, attempt)
-            outcome = launch(self._task(run, attempt), self.request, self.home.ray_train)
+            task, title = self._task(run, attempt), f"{self._study}/{run.label}/{run.seed}"
+            outcome = launch(task, self.request, self.home.ray_train, title=title)
             log.info("%s: %s %s", run.name, outcome.state, outcome.reason)
             if outcome.state is Ending.KILLED and not retries.goes_on(outcome):
                 return replace(outcome, reason=retries.explain(outcome)), attempt

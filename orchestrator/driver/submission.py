@@ -28,12 +28,17 @@ log = logging.getLogger("orchestrator")
 
 
 def log_plan(
-    writer: MlflowWriter, run_id: str, prepared: Prepared, near: Sequence[str] = ()
+    writer: MlflowWriter,
+    experiment_id: str,
+    run_id: str,
+    prepared: Prepared,
+    near: Sequence[str] = (),
 ) -> None:
     """Store the plan with its version: a command that follows the study reads a new one again.
 
-    What the data sets hold, and what was passed over in them, is stored beside it. near: warnings
-    of images that look nearly like training images.
+    What the data sets hold, and what was passed over in them, is stored beside it, and the view of
+    MLflow's page that opens on its answer is written. near: warnings of images that look nearly
+    like training images.
     """
     plan = to_plain(prepared.study, prepared.runs, prepared.keys)
     if prepared.cautions:
@@ -42,6 +47,7 @@ def log_plan(
     writer.log_text(run_id, json.dumps(data_facts(prepared), indent=1), "data.json")
     tags: dict[str, str] = {Tag.PLAN_VERSION: json_digest(plan)}
     tags[Tag.DATA_REMARKS] = "\n".join([*prepared.remarks, *near])[:_LONGEST_TAG]
+    tags[Tag.VIEW] = writer.pages.share_view(experiment_id, run_id, plan)
     writer.set_tags(run_id, tags)
 
 
@@ -75,6 +81,7 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
         Tag.HOME: home.name,
         Tag.REASON: "",
         Tag.VERSIONS: installed_versions(),
+        Tag.JOB_PAGE: f"{job.dashboard}/#/jobs/{job.job_id}" if job.dashboard else "",
     }
     tags[Tag.SUBMITTER] = submitter = job.submitter or home.name
     newest = tracker.reader.newest_submission(study.name, submitter)
@@ -90,7 +97,8 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     run_id = writer.create_run(experiment, f"submission {job.job_id}", tags)
     text = yaml.safe_dump(dict(study.mapping), sort_keys=False, allow_unicode=True)
     writer.log_text(run_id, text, "study.yaml")
-    log_plan(writer, run_id, prepared, prepared.near_remarks(home, compute=True))
+    near = prepared.near_remarks(home, compute=True)
+    log_plan(writer, experiment, run_id, prepared, near)
     # last: commands look for submissions, and then read the plan
     writer.set_tags(run_id, {Tag.KIND: Kind.SUBMISSION})
     return tracker.reader.run(run_id)
@@ -119,7 +127,7 @@ def _reopen(
     tracker.writer.set_tags(submission.run_id, tags)
     tracker.writer.set_status(submission.run_id, State.RUNNING)
     near = prepared.near_remarks(home, compute=True)
-    log_plan(tracker.writer, submission.run_id, prepared, near)
+    log_plan(tracker.writer, submission.experiment_id, submission.run_id, prepared, near)
     for child in tracker.reader.children(submission):
         failed = child.status in (State.FAILED, State.KILLED)
         if failed and child.tags.get(Tag.KIND) != Kind.SEARCH:

@@ -33,14 +33,17 @@ def launch(
     request: ResourceRequest,
     storage: Path,
     callbacks: Sequence[ray.train.UserCallback] = (),
+    title: str = "",
 ) -> Outcome:
     """Train one attempt of a Run on the cluster and wait for its end. storage: Ray Train's own
-    bookkeeping; nothing is resumed from it. callbacks: hear of every epoch."""
+    bookkeeping; nothing is resumed from it. callbacks: hear of every epoch. title: what the
+    dashboard calls its actors; default: label and seed."""
     name = f"{task.key}-{task.attempt}"
     shutil.rmtree(storage / name, ignore_errors=True)  # Ray Train would resume from it
     trainer = QuickTorchTrainer(
         train_on_ray,
         train_loop_config=asdict(task),
+        title=title or f"{task.label}/{task.seed}",
         scaling_config=ray.train.ScalingConfig(
             num_workers=request.workers,
             use_gpu=request.gpus > 0,

@@ -48,6 +48,8 @@ class Job:
     tree: str  # `tree_version` of the code that the command runs
     git_commit: str | None
     caches: Mapping[str, str] = field(default_factory=dict)  # fingerprint → build id, read whole
+    page: str = ""  # address of its submissions in MLflow
+    dashboard: str = ""  # address of the cluster's dashboard, as the command reaches it
     submitter: str = ""  # name of the home whose command sends it
     price: Mapping[str, Any] = field(default_factory=dict)  # `price:` of orchestrator.yaml
 
@@ -85,6 +87,8 @@ class Jobs:
                 runtime_env={"working_dir": folder, "env_vars": environment},
                 metadata={
                     "study": str(job.study["study"]),
+                    "question": str(job.study.get("question") or "").strip(),
+                    "mlflow": job.page,
                     "plan": job.plan,
                     "home": job.home,
                     "submitter": job.submitter,

@@ -49,6 +49,7 @@ _TRIES = 2  # a head of Ray ends when its parts are not up within 15 s
 _PATIENCE_SECONDS = 30.0
 _PROBE_SECONDS = 3.0
 _AGENT_SECONDS = 60.0  # that a node's agent may come up later than the node
+_MLFLOW_APP = Path(__file__).parents[1] / "pages" / "mlflow_app.py"
 _PORTS = (
     "port dashboard-port dashboard-agent-listen-port dashboard-agent-grpc-port "
     "ray-client-server-port node-manager-port object-manager-port metrics-export-port "
@@ -302,7 +303,7 @@ def _start_mlflow(home: Home, settings: MlflowSettings, last_port: int | None) -
     port = settings.port
     if port == "auto":
         port = last_port if last_port and is_free(last_port) else free_ports(1)[0]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers=1"]
+    command = [sys.executable, "-P", str(_MLFLOW_APP), "server", "--workers=1"]
     command += [f"--host={settings.host}", f"--port={port}", *allowed_options(settings)]
     # below its working folder, the home: in an address `%`, `?` and `#` have meanings of their own
     command += [f"--artifacts-destination={settings.artifacts_destination or 'artifacts'}"]
@@ -310,6 +311,7 @@ def _start_mlflow(home: Home, settings: MlflowSettings, last_port: int | None) -
         # it may hold a password, and every user can read a command line
         "MLFLOW_BACKEND_STORE_URI": settings.backend_store_uri or "sqlite:///mlflow.db",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that serve only LLM jobs
+        "MLFLOW_DISABLE_TELEMETRY": "true",  # of the server, and of its page
     }
     log, mark = home.logs / "mlflow.log", _mark(home, "mlflow")
     process = spawn(command, log, mark, extra, str(home.root))

@@ -28,6 +28,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{SECONDS:.0f}",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to our JSON
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"
 _LOGIN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")  # 401 and 403
@@ -36,6 +37,7 @@ _REFUSALS = (NOT_FOUND, "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST
 # what a status means where the answer has no code of MLflow's
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
 _LENGTH = 300  # letters of a message
+_VERSION_LENGTH = 30
 
 
 class TrackingError(UserError):
@@ -69,6 +71,14 @@ class MlflowApi:
             again = not endpoint.endswith("/create")  # all others may be repeated
             answer = self.session.ask("POST", API + endpoint, body=body, again=again)
             return self._json(answer, API + endpoint)
+
+    @cached_property
+    def version(self) -> str:
+        """Return MLflow's version, such as 3.17.2; empty where the server does not tell it."""
+        with asking():
+            answer = self.session.ask("GET", "/version")
+        text = answer.text.strip()
+        return text if answer.ok and text[:1].isdigit() and len(text) < _VERSION_LENGTH else ""
 
     def checked(self, answer: requests.Response, endpoint: str) -> requests.Response:
         """Return an answer of status 200. Raises TrackingError, which says what another one

@@ -10,10 +10,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from orchestrator.pages.notes import mean_metrics, submission_note
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.plan import json_digest
 from orchestrator.reporting.comparison import State
-from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun, TrackingError
+from orchestrator.tracking.mlflow_client import (
+    MlflowReader,
+    TrackedRun,
+    TrackingError,
+    answer_page,
+    pictures_page,
+)
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
     SearchState,
@@ -32,12 +39,14 @@ _TABLES = {"tables/comparison.csv": "csv", "tables/comparison.md": "markdown"}
 class Answer:
     """Holds what a comparison says, as `compare` prints it.
 
-    forms: the tables under the names of `--format`. note: names the Runs that no row counts; empty
+    forms: the tables under the names of `--format`. means: metric of the submission → mean of a
+    row. note: names the Runs that no row counts; empty
     where all count. source, finished: digests of what it was made from, see `_source` and
     `finished_digest`. files: the artifacts that belong to it.
     """
 
     forms: dict[str, str]
+    means: dict[str, float]
     note: str
     searches: list[dict[str, Any]]  # the fields of each `SearchState`, without `tracked`
     files: list[str]
@@ -103,8 +112,24 @@ def write_comparison(tracker: Tracker, submission: Submission, found: Found | No
             (folder / file).write_text(f"{said.forms[form]}\n", encoding="utf-8")
         _drawing().draw_plots(reader, submission, folder / "plots")
         writer.log_files(run_id, folder)
-    writer.describe(run_id, said.forms["markdown"])
+    _show(tracker, submission, said)
     writer.set_tags(run_id, {Tag.COMPARISON: _digest(text)})
+
+
+def _show(tracker: Tracker, submission: Submission, said: Answer) -> None:
+    """Log what MLflow's pages show of an answer: means, and the notes of submission and study."""
+    writer, tracked, markdown = tracker.writer, submission.tracked, said.forms["markdown"]
+    run_id = tracked.run_id
+    if said.means:
+        writer.log_epochs(run_id, [{"epoch": 0, **said.means}], {})
+    plots = [file for file in said.files if file.endswith(".png")]
+    pages = {  # without a server's name, which differs between those who look
+        "All charts": answer_page(".", tracked),
+        "Pictures over epochs": pictures_page(".", tracked, submission.plan),
+    }
+    writer.pages.describe(run_id, submission_note(markdown, run_id, plots, pages))
+    title = tracked.tags.get(Tag.JOB, run_id)
+    writer.pages.describe_study(tracked.experiment_id, run_id, title, markdown)
 
 
 def _answer(reader: MlflowReader, submission: Submission, source: str, finished: str) -> Answer:
@@ -113,6 +138,7 @@ def _answer(reader: MlflowReader, submission: Submission, source: str, finished:
                 for item in submission.searches]  # fmt: skip
     return Answer(
         forms=forms,
+        means=mean_metrics(json.loads(forms["json"])["rows"]),
         note=note,
         searches=searches,
         files=[*_TABLES, *(f"plots/{name}.png" for name in comparison(submission.plan).plots)],

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.pages.addresses import answer_address
+from orchestrator.pages.pictures import picture_charts
+from orchestrator.pages.view import pictures_key
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.rest.mlflow_api import NOT_FOUND, MlflowApi, client_errors
 from orchestrator.rest.mlflow_api import TrackingError as TrackingError  # raised by every call
@@ -31,6 +34,22 @@ class TrackedRun:
     tags: Mapping[str, str]  # ours, without `orchestrator.`, under the names of `Tag`
     metrics: Mapping[str, float]  # the last value of each
     experiment_id: str
+
+
+def answer_page(uri: str, submission: TrackedRun) -> str:
+    """Return the address of MLflow's page that opens on the answer of a submission."""
+    view = submission.tags.get(Tag.VIEW, "")
+    return answer_address(uri, submission.experiment_id, submission.run_id, view)
+
+
+def pictures_page(uri: str, submission: TrackedRun, plan: Mapping[str, Any]) -> str:
+    """Return the address of MLflow's page that opens on a submission's pictures over epochs; empty
+    where there is no such view. plan: the submission's."""
+    view = submission.tags.get(Tag.VIEW, "")
+    if not view or not picture_charts(plan):
+        return ""
+    experiment, run_id = submission.experiment_id, submission.run_id
+    return answer_address(uri, experiment, run_id, pictures_key(view))
 
 
 class MlflowConnection:

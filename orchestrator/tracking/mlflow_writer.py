@@ -4,6 +4,7 @@ Any call may raise TrackingError; the caller decides when to try again.
 """
 
 import filecmp
+import getpass
 import json
 import logging
 import math
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.reporting.comparison import State
 from orchestrator.rest.mlflow_api import client_errors
+from orchestrator.rest.mlflow_pages import MlflowPages
+from orchestrator.rest.mlflow_registry import ModelRegistry
 from orchestrator.storage.files import replacing
 from orchestrator.tracking.mlflow_client import (
     OPEN,
@@ -25,7 +28,13 @@ from orchestrator.tracking.mlflow_client import (
     MlflowReader,
     TrackedRun,
 )
-from orchestrator.tracking.tags import DESCRIPTION, EXPERIMENT_KIND, PARENT_RUN, Tag, to_mlflow
+from orchestrator.tracking.tags import (
+    EXPERIMENT_KIND,
+    PARENT_RUN,
+    Tag,
+    source_tags,
+    to_mlflow,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -59,6 +68,7 @@ class MlflowWriter:
 
     def __init__(self, connection: MlflowConnection) -> None:
         self._connection, self._api = connection, connection.api
+        self.pages = MlflowPages(connection.api)
 
     def experiment(self, study: str) -> str:
         """Return the experiment's id; it is created when there is none, restored when deleted."""
@@ -77,13 +87,13 @@ class MlflowWriter:
         self, experiment_id: str, name: str, tags: Mapping[str, str], parent: str | None = None
     ) -> str:
         """Create a run. Returns its id. tags: ours, without `orchestrator.`."""
-        all_tags = to_mlflow(tags)
+        all_tags = to_mlflow(tags) | source_tags(tags, user := _user())
         if parent is not None:
             all_tags[PARENT_RUN] = parent
         answer = self._api.post(
             "runs/create",
             experiment_id=experiment_id,
-            user_id="unknown",  # as MLflow's own client writes
+            user_id=user,
             run_name=name,
             start_time=_now(),
             tags=_entries(all_tags),
@@ -99,6 +109,10 @@ class MlflowWriter:
         """Set tags of ours, given without `orchestrator.`."""
         short = {name: value[:_TAG_LENGTH] for name, value in to_mlflow(tags).items()}
         self._log(run_id, "tags", _entries(short), _MOST)
+
+    def log_inputs(self, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
+        """Log which data sets a run reads. datasets: as `dataset_inputs` returns them."""
+        self._api.post("runs/log-inputs", run_id=run_id, datasets=list(datasets))
 
     def log_epochs(
         self, run_id: str, epochs: Sequence[Mapping[str, float]], stamps: dict[int, int]
@@ -128,11 +142,6 @@ class MlflowWriter:
         for start in range(0, len(entries), most):
             part: dict[str, Any] = {kind: entries[start : start + most]}
             self._api.post("runs/log-batch", run_id=run_id, **part)
-
-    def describe(self, run_id: str, markdown: str) -> None:
-        """Set the text that MLflow shows with a run."""
-        text = markdown[:_TAG_LENGTH]
-        self._api.post("runs/set-tag", run_id=run_id, key=DESCRIPTION, value=text)
 
     def set_status(self, run_id: str, status: str) -> None:
         """Set MLflow's status. status: SCHEDULED, RUNNING, FINISHED, FAILED or KILLED."""
@@ -250,6 +259,7 @@ class Tracker:
         self.uri = uri
         self.reader = MlflowReader(self.connection)
         self.writer = MlflowWriter(self.connection)
+        self.registry = ModelRegistry(self.connection.api)
         self.models = ModelUploader(self.connection, artifacts)
 
 
@@ -306,6 +316,14 @@ def _number(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _user() -> str:
+    """Return the name of the user whose process writes."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return "unknown"
 
 
 def _now() -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import trainables
 from orchestrator.drawing.render_process import RenderProcess
+from orchestrator.pages import pictures
 from orchestrator.planning.run import Run
 from orchestrator.plots.contract import save_curves
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS
@@ -118,6 +119,8 @@ class Publisher:
         error = self.render.errors.get(folder)
         if error is None:
             self.tracker.writer.log_files(tracked.run_id, folder / MAPS)
+            if (folder / MAPS / pictures.FOLDER).is_dir():
+                self.tracker.writer.pages.set_tag(tracked.run_id, pictures.TAG, "True")
         else:
             log.warning("%s: no t-SNE, masks or diagram: %s", run.name, error)
         self._set_tags(tracked, {Tag.FIGURES: f"none: {error}" if error else "plots/"})

@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
+from orchestrator.pages.inputs import dataset_inputs
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import Epoch, Publisher
 from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of
@@ -80,6 +81,28 @@ class Children:
         return self._known
 
 
+class DataFacts:
+    """What the data sets of a submission hold, from its `data.json`; read when first needed."""
+
+    def __init__(self, tracker: Tracker, submission: TrackedRun) -> None:
+        self._tracker, self._submission = tracker, submission
+        self._known: dict[str, Any] | None = None
+
+    def inputs(self, name: str) -> list[dict[str, Any]]:
+        """Return what MLflow lists with a Run that reads a data set; nothing where an earlier
+        version has not stored it. name: what the study calls it."""
+        if self._known is None:
+            try:
+                text = self._tracker.reader.text(self._submission.run_id, "data.json")
+                self._known = dict(json.loads(text))
+            except TrackingError as error:
+                if not error.answered:
+                    raise
+                self._known = {}
+        facts = self._known.get(name)
+        return dataset_inputs(name, facts) if facts else []
+
+
 @dataclass(frozen=True)
 class SyncContext:
     """Holds what all Runs of one submission, or all trials of one search, are sent from and
@@ -91,6 +114,7 @@ class SyncContext:
     kind: Kind  # RUN or TRIAL
     children: Children
     publisher: Publisher
+    data: "DataFacts"
 
 
 class RunSync:
@@ -162,6 +186,7 @@ class RunSync:
             Tag.SEED: str(run.seed),
             Tag.KIND: Kind.REUSED if origin else context.kind,
             Tag.RUN_KEY: run.key,
+            Tag.STARTS_FROM: _start_of(run),
             Tag.PARENT_KEYS: run.parent or "none",
             Tag.ATTEMPT: str(self._attempt),
             Tag.TRAINABLE: run.trainable,
@@ -213,6 +238,8 @@ class RunSync:
         run, context = self.run, self._context
         params = {**run.config, **self._upstream_values, "seed": run.seed}
         self._tracker.writer.log_params(run_id, params)
+        if context.kind == Kind.RUN and (inputs := context.data.inputs(str(run.config["dataset"]))):
+            self._tracker.writer.log_inputs(run_id, inputs)
         self._log_config(run_id)
         self._log_lineage(run_id)
         if not reused and context.kind == Kind.RUN:  # no other Run uses a trial's model
@@ -291,6 +318,11 @@ class RunSync:
         if end.reason:
             writer.set_tags(tracked.run_id, {Tag.REASON: end.reason})
         writer.set_status(tracked.run_id, end.state)
+
+
+def _start_of(run: Run) -> str:
+    """Return in words what a Run starts from."""
+    return run.parent_label or str(run.config.get("weights") or "random weights")
 
 
 def identity(run: Run, first_key: str = "") -> Identity:

@@ -17,6 +17,7 @@ from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import Publisher
 from orchestrator.tracking.run_sync import (
     Children,
+    DataFacts,
     Identity,
     Phase,
     RunEnd,
@@ -50,7 +51,8 @@ class MlflowSync:
         self.tracker, self.store, self.submission = tracker, store, submission
         self._publisher = Publisher(tracker, store)
         children = Children(tracker, submission)
-        self._context = SyncContext(tracker, store, facts, kind, children, self._publisher)
+        data = DataFacts(tracker, submission)
+        self._context = SyncContext(tracker, store, facts, kind, children, self._publisher, data)
         self._runs: dict[Identity, RunSync] = {}
         self._tags: dict[str, str] = {}  # of the submission itself, not sent yet
         self._tags_refusals = 0

@@ -12,7 +12,6 @@ from orchestrator.storage.home import LOCAL
 
 PREFIX = "orchestrator."
 PARENT_RUN = "mlflow.parentRunId"  # MLflow's own tags
-DESCRIPTION = "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"
 
 
@@ -37,6 +36,7 @@ class Tag(StrEnum):
     GIT_COMMIT = "git_commit"  # of the checkout that submitted; absent outside a repository
     # of a submission
     JOB = "job"  # id of the Ray job that works on it
+    JOB_PAGE = "job_page"  # address of that job in Ray's dashboard
     CLUSTER = "cluster"  # address of the cluster, or LOCAL
     HOME = "home"  # name of the home whose store and locks it uses
     SUBMITTER = "submitter"  # name of the home whose command sent it, which may be another machine
@@ -50,6 +50,7 @@ class Tag(StrEnum):
     VERSIONS = "versions"  # of this product, Python, Ray and MLflow, as its driver has them
     REPORT = "report_digest"  # digest of what report.html was made from
     COMPARISON = "comparison_digest"  # digest of answer.json, which names what it was made from
+    VIEW = "view"  # key of the shared view of MLflow's page that opens on its answer
     FINISHED = "finished_digest"  # digest of finished.json, once every Run has finished
     # of a search
     SEARCH_KEY = "search_key"  # the search's key in the store
@@ -60,6 +61,7 @@ class Tag(StrEnum):
     SEED = "seed"
     RUN_KEY = "run_key"  # the Run's key in the store
     FIRST_KEY = "first_key"  # of a trial of a population, whose key changes: its key at first
+    STARTS_FROM = "starts_from"  # label of the Run whose encoder it starts from, or what else
     PARENT_KEYS = "parent_keys"  # key of the Run that it starts from, or `none`
     ATTEMPT = "attempt"  # number of the newest attempt, from 1
     TRAINABLE = "trainable"
@@ -127,6 +129,17 @@ def from_mlflow(tags: Mapping[str, str]) -> dict[str, str]:
 def to_mlflow(tags: Mapping[str, str]) -> dict[str, str]:
     """Return our tags as they are written into MLflow, with the prefix."""
     return {f"{PREFIX}{name}": str(value) for name, value in tags.items()}
+
+
+def source_tags(tags: Mapping[str, str], user: str) -> dict[str, str]:
+    """Return the tags of MLflow's own columns Source, Version and User. tags: ours, of a new
+    run."""
+    known = {"mlflow.user": user}
+    if Tag.STUDY in tags:
+        known |= {"mlflow.source.name": f"study {tags[Tag.STUDY]}", "mlflow.source.type": "PROJECT"}
+    if commit := tags.get(Tag.GIT_COMMIT):
+        known["mlflow.source.git.commit"] = commit
+    return known
 
 
 def owner_of(tags: Mapping[str, str], home: str) -> str:

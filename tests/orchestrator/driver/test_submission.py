@@ -81,7 +81,7 @@ def test_what_the_data_holds_and_what_was_passed_over_is_stored(
         "stages": {"A": {"trainable": "classify", "config": {"dataset": "mine"}}},
     }
     prepared = prepare(from_mapping(study), None, Home(tmp_path / "home").create())
-    log_plan(tracker.writer, submission.run_id, prepared)
+    log_plan(tracker.writer, submission.experiment_id, submission.run_id, prepared)
     facts = json.loads(tracker.reader.text(submission.run_id, "data.json"))["mine"]
     assert facts["classes"] == ["Bed", "bed", "mug"]
     assert sum(facts["images"].values()) == 24

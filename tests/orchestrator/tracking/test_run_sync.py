@@ -1,5 +1,6 @@
 """One Run on its way to MLflow: its phases, and that nothing is sent twice or lost."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import Publisher
-from orchestrator.tracking.run_sync import Children, Phase, RunEnd, RunSync, SyncContext, identity
+from orchestrator.tracking.run_sync import (
+    Children,
+    DataFacts,
+    Phase,
+    RunEnd,
+    RunSync,
+    SyncContext,
+    identity,
+)
 from orchestrator.tracking.tags import Kind
 from tests.orchestrator.tracking.test_run_states import planned
 
@@ -24,7 +33,12 @@ def context(tmp_path: Path, mlflow_uri: str) -> SyncContext:
     experiment = tracker.writer.experiment("study")
     parent = tracker.reader.run(tracker.writer.create_run(experiment, "submission", {}))
     children, publisher = Children(tracker, parent), Publisher(tracker, store)
-    return SyncContext(tracker, store, {}, Kind.RUN, children, publisher)
+    data = {
+        "digits": {"fingerprint": "f" * 40, "classes": [0, 1], "images": {"train": 8, "val": 2}}
+    }
+    tracker.writer.log_text(parent.run_id, json.dumps(data), "data.json")
+    facts = DataFacts(tracker, parent)
+    return SyncContext(tracker, store, {"study": "s"}, Kind.RUN, children, publisher, facts)
 
 
 def train(context: SyncContext, run: Run, epochs: int) -> None:
@@ -46,6 +60,25 @@ def sent(context: SyncContext, sync: RunSync) -> TrackedRun:
 def steps(context: SyncContext, run_id: str) -> list[int]:
     points = context.tracker.connection.api.client.get_metric_history(run_id, "train/loss")
     return [point.step for point in points]
+
+
+def test_mlflow_lists_the_parts_of_the_data_and_where_a_run_comes_from(
+    context: SyncContext,
+) -> None:
+    train(context, RUN, epochs=1)
+    sync = RunSync(context, RUN)
+    sync.advance()
+    run = context.tracker.connection.api.client.get_run(sent(context, sync).run_id)
+    listed = {
+        item.dataset.name: (item.dataset.digest, json.loads(item.dataset.profile)["num_rows"],
+                            [tag.value for tag in item.tags])
+        for item in run.inputs.dataset_inputs
+    }  # fmt: skip
+    digest = "f" * 36  # as many letters as MLflow takes
+    assert listed == {"digits/train": (digest, 8, ["train"]), "digits/val": (digest, 2, ["val"])}
+    assert run.data.tags["mlflow.source.name"] == "study s"
+    assert run.data.tags["orchestrator.starts_from"] == "random weights"
+    assert run.data.tags["mlflow.user"] == run.info.user_id != ""
 
 
 def test_a_run_goes_through_its_phases_and_every_epoch_is_sent_once(context: SyncContext) -> None:

@@ -1,13 +1,21 @@
 """What Ray Train 2.60 puts around a fit, and what is left out of it here."""
 
 import ray.train
+from ray import cloudpickle
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from orchestrator.warm.quick_trainer import QuickCleanerCallback, QuickTorchTrainer
+from orchestrator.warm.quick_trainer import (
+    QuickCleanerCallback,
+    QuickTorchTrainer,
+    named_controller,
+)
 
 
 def callbacks(trainer: type[TorchTrainer]) -> list[type]:
@@ -21,3 +29,20 @@ def test_a_fit_has_rays_callbacks_but_for_two() -> None:
     assert DatasetsCallback in theirs and PlacementGroupCleanerCallback in theirs
     swapped = [QuickCleanerCallback if t is PlacementGroupCleanerCallback else t for t in theirs]
     assert ours == [item for item in swapped if item is not DatasetsCallback]
+
+
+def test_actors_are_called_by_the_title_of_the_fit() -> None:
+    controller = named_controller("digits/late[lr=0.1]/0")
+    assert controller.__name__ == "digits/late[lr=0.1]/0 controller"
+    sent = cloudpickle.loads(cloudpickle.dumps(controller))
+    assert sent is not controller  # by value: no other process can import it
+    assert sent.__mro__[1] is TrainController
+    assert sent.worker_group_cls._worker_cls.__name__ == "digits/late[lr=0.1]/0"
+    assert issubclass(sent.worker_group_cls._worker_cls, RayTrainWorker)
+
+
+def test_rays_own_start_looks_the_controller_up_by_its_name() -> None:
+    """Breaks where Ray starts the controller otherwise than in 2.60: titles would be lost."""
+    start = DataParallelTrainer._initialize_and_run_controller
+    assert "TrainController" in start.__code__.co_names
+    assert start.__closure__ is None
