@@ -88,6 +88,11 @@ class DataFacts:
         self._tracker, self._submission = tracker, submission
         self._known: dict[str, Any] | None = None
 
+    def log_inputs(self, run_id: str, name: str, kind: Kind) -> None:
+        """Log which data set a Run reads; of a trial nothing. name: what the study calls it."""
+        if kind == Kind.RUN and (inputs := self.inputs(name)):
+            self._tracker.writer.log_inputs(run_id, inputs)
+
     def inputs(self, name: str) -> list[dict[str, Any]]:
         """Return what MLflow lists with a Run that reads a data set; nothing where an earlier
         version has not stored it. name: what the study calls it."""
@@ -186,8 +191,7 @@ class RunSync:
             Tag.SEED: str(run.seed),
             Tag.KIND: Kind.REUSED if origin else context.kind,
             Tag.RUN_KEY: run.key,
-            Tag.STARTS_FROM: _start_of(run),
-            Tag.PARENT_KEYS: run.parent or "none",
+            **_start_of(run),
             Tag.ATTEMPT: str(self._attempt),
             Tag.TRAINABLE: run.trainable,
             Tag.DATASET: run.dataset,
@@ -238,8 +242,7 @@ class RunSync:
         run, context = self.run, self._context
         params = {**run.config, **self._upstream_values, "seed": run.seed}
         self._tracker.writer.log_params(run_id, params)
-        if context.kind == Kind.RUN and (inputs := context.data.inputs(str(run.config["dataset"]))):
-            self._tracker.writer.log_inputs(run_id, inputs)
+        context.data.log_inputs(run_id, str(run.config["dataset"]), context.kind)
         self._log_config(run_id)
         self._log_lineage(run_id)
         if not reused and context.kind == Kind.RUN:  # no other Run uses a trial's model
@@ -320,9 +323,10 @@ class RunSync:
         writer.set_status(tracked.run_id, end.state)
 
 
-def _start_of(run: Run) -> str:
-    """Return in words what a Run starts from."""
-    return run.parent_label or str(run.config.get("weights") or "random weights")
+def _start_of(run: Run) -> dict[str, str]:
+    """Return the tags that say what a Run starts from: in words, and as a key."""
+    words = run.parent_label or str(run.config.get("weights") or "random weights")
+    return {Tag.STARTS_FROM: words, Tag.PARENT_KEYS: run.parent or "none"}
 
 
 def identity(run: Run, first_key: str = "") -> Identity:

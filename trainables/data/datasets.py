@@ -72,8 +72,8 @@ _LISTED = ("csv", "mini_imagenet", "office_home")  # types that may be a .csv fi
 _NAMED_FILES = ("image_folder", "mini_imagenet")  # types whose file names may hold the class
 
 
-class DatasetConfig(Config):
-    """Configures a data set, an entry under a study's `data:`. All Runs share its splits."""
+class _PlaceAndParts(Config):
+    """The first keys of a data set: where it lies, and how it is cut into parts."""
 
     type: str = Field(description="what lies on disk: one of the data set types")
     path: str | None = Field(
@@ -98,6 +98,11 @@ class DatasetConfig(Config):
     fold: Annotated[int, Field(ge=0)] | None = Field(
         None, description="the number of the fold that is the test, from 0"
     )
+
+
+class DatasetConfig(_PlaceAndParts):
+    """Configures a data set, an entry under a study's `data:`. All Runs share its splits."""
+
     on_corrupt: Literal["fail", "skip"] = Field(
         "fail", description="what to do about images that cannot be read"
     )
