@@ -41,13 +41,13 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator.__main__": {"cli"},
     "orchestrator.cli": {
         "driver", "execution", "report_page", "tracking", "pages", "drawing", "reporting",
-        "planning",
-        "storage", "config",
+        "planning", "notify", "storage", "config",
     },
     "orchestrator.driver": {
-        "tuning", "execution", "report_page", "tracking", "reporting", "planning", "storage",
-        "config", "warm",
+        "tuning", "execution", "report_page", "tracking", "reporting", "planning", "notify",
+        "storage", "config", "warm",
     },
+    "orchestrator.notify": {"storage", "config"},
     "orchestrator.report_page": {
         "tracking", "plots", "drawing", "reporting", "planning", "config",
     },

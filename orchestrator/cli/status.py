@@ -19,6 +19,7 @@ from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.services import Services
+from orchestrator.notify.notifier import send_waiting
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import read_json, write_json
@@ -51,6 +52,7 @@ def status(options: argparse.Namespace) -> int:
     running = services.find(home, settings)
     name = study_name(options.study) if options.study else None
     listed = _reconciled(home, running, name, details=bool(name and not options.json))
+    send_waiting(home.root)  # what a driver that died has left, and what was found just now
     if name and not listed:
         raise Refused(_unknown_study(name, running, home), 1)
     if options.json:

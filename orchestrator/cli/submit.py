@@ -35,6 +35,7 @@ from orchestrator.driver.reconcile import ending, is_alive, reconcile
 from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Job, Jobs
 from orchestrator.execution.services import RayService, Services
+from orchestrator.notify.notifier import send_waiting
 from orchestrator.planning.code_version import git_commit, tree_version
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.planning.prepare import Prepared, build_caches, build_ids, store_plan
@@ -63,6 +64,7 @@ def submit(options: argparse.Namespace) -> int:
     study = read_study(options)
     settings = read_settings(options.mlflow)
     home = find_home(options.home).create()
+    send_waiting(home.root)
     with locked(home.planning, shared=True):  # `clean` waits until the plan is stored
         prepared, caches = None, dict[str, str]()
         if options.address is None:
@@ -99,6 +101,7 @@ def _job(
     home: Home,
 ) -> Job:
     """Return the job that trains a study: what its driver needs to know, as plain data."""
+    own = read_own_settings(options.mlflow)
     return Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
@@ -110,7 +113,8 @@ def _job(
         tree=tree_version(),
         git_commit=git_commit(),
         submitter=home.name,
-        price=as_plain(read_own_settings(options.mlflow).price),
+        price=as_plain(own.price),
+        notify=as_plain(own.notify) if own.notify else {},
         dashboard=running.ray.dashboard_url,
     )
 

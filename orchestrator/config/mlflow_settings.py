@@ -1,5 +1,5 @@
 """Read mlflow.yaml: the address of an MLflow server, or how the local one is started; and
-orchestrator.yaml beside it: prices.
+orchestrator.yaml beside it: prices, and whom to tell of a study.
 
 Beside it stands what is known of addresses: which are this machine's own, which of them the server
 answers to, which proxy a request passes, and why an address does not answer.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from orchestrator.config.errors import AnyConfig, ErrorList, StudyError, one_line
 from orchestrator.config.yaml_loader import YamlError, read_mapping
@@ -112,8 +112,69 @@ class PriceSettings(Config):
     )
 
 
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Event = Literal["done", "failed", "stalled", "collapsed"]
+
+
+class MailSettings(Config):
+    """Says how mail is sent. user, password: names of environment variables, never the values."""
+
+    host: str = Field(description="the mail server (SMTP)")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=25, description="its port")
+    security: Literal["none", "starttls", "tls"] = Field(
+        default="none", description="starttls: mostly port 587; tls: mostly port 465"
+    )
+    sender: str = Field(description="address that the mail comes from")
+    to: Annotated[list[str], Field(min_length=1)] = Field(description="addresses that get it")
+    user: EnvironmentName | None = Field(
+        default=None, description="environment variable that holds the user; default: no login"
+    )
+    password: EnvironmentName | None = Field(
+        default=None, description="environment variable that holds the password"
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "MailSettings":
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password belong together: set both, or none")
+        if any(sign in text for text in [self.sender, *self.to] for sign in "\r\n,"):
+            raise ValueError("an address has no comma and no line end: `to` is a list")
+        return self
+
+
+class NotifySettings(Config):
+    """Says whom to tell when a study is done, fails, stalls or collapses.
+
+    Addresses hold secrets, so environment variables hold the addresses, and these keys name them.
+    """
+
+    on: list[Event] = Field(
+        default=["done", "failed", "stalled", "collapsed"],
+        description="done: all has finished; failed: a Run, or the study, ended otherwise; "
+        "stalled: a Run reports nothing for long; collapsed: the features of a Run have collapsed",
+    )
+    webhook: list[EnvironmentName] = Field(
+        default=[],
+        description="environment variables that hold an address to which JSON is posted (Slack, "
+        "Mattermost, Discord, or your own)",
+    )
+    mail: MailSettings | None = Field(default=None, description="how mail is sent; default: none")
+    apprise: list[EnvironmentName] = Field(
+        default=[],
+        description="environment variables that hold an address of Apprise (needs `pip install "
+        "apprise`)",
+    )
+    stalled_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="minutes without a report after which a Run counts as stalled"
+    )
+
+
 class OwnSettings(Config):
     """The keys of orchestrator.yaml with their defaults."""
+
+    notify: NotifySettings | None = Field(
+        default=None, description="whom to tell of every study; `notify:` of a study replaces it"
+    )
 
     price: PriceSettings = Field(
         default=PriceSettings(), description="what hardware and energy cost, for reports"

@@ -114,6 +114,7 @@ def _build(file: StudyFile, variants: Variants, mapping: Mapping[str, Any]) -> S
         mapping=mapping,
         weight_files=weight_files,
         searches={stage.name: stage.search for stage in stages if stage.search},
+        notify=file.notify,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.search_schema import Search, Seed
 from trainables.config import Config
 from trainables.data.datasets import DatasetConfig
@@ -180,6 +181,11 @@ class StudyFile(Config):
         [0], description="one Run of every configuration for each seed"
     )
     compare: CompareSpec = Field(CompareSpec(), description="the comparison at the end")
+    notify: NotifySettings | None = Field(
+        None,
+        description="whom to tell when it is done, fails, stalls or collapses; default: as "
+        "orchestrator.yaml says",
+    )
     reference: dict[str, float] = Field(
         {},
         description="stage or label → published value of the metric, as a fraction where the table "
@@ -282,4 +288,5 @@ class Study:
     mapping: Mapping[str, Any]  # the file after `--set`, paths absolute; from_mapping reads it
     weight_files: Mapping[str, str] = field(default_factory=dict)  # untrained stage → its file
     searches: Mapping[str, Search] = field(default_factory=dict)  # stage → its search, ended or not
+    notify: NotifySettings | None = None
     warnings: tuple[str, ...] = field(default=(), compare=False)  # one line for each old key

@@ -10,22 +10,25 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 
 from orchestrator.config.errors import Refused, UserError, one_line
+from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.registry import register_best
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
+from orchestrator.driver.watch import Watch
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.execution.resources import cluster_nodes, machines
+from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.code_version import tree_version
-from orchestrator.planning.placement import at_once, request_of
+from orchestrator.planning.placement import Node, at_once, request_of
 from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.reporting.comparison import State
@@ -55,7 +58,15 @@ def main(path: str) -> int:
         reason = _reason_of(error, job)
         print(f"error: {reason}", file=sys.stderr, flush=True)
         note_failure(job, reason)
+        notifier_of(job).tell("failed", job.job_id, f"{job.study['study']} has ended", reason)
     return 1
+
+
+def notifier_of(job: Job) -> Notifier:
+    """Return what tells of a study: as the study says, else as the settings of the command do."""
+    settings = job.study.get("notify") or job.notify
+    kept = NotifySettings(**settings) if settings else None
+    return Notifier(Path(job.home), str(job.study["study"]), kept)
 
 
 def _reason_of(error: Exception, job: Job) -> str:
@@ -124,10 +135,10 @@ def run(job: Job) -> int:
         scheduler = Scheduler(prepared, request, tables, home, sync, job.job_id)
         searches = SearchRunner(tracker, submission, facts)
         sync.start()
+        watch = _start_watch(job, home, scheduler)
         try:
             slots = at_once(request, nodes)
-            tags: dict[str, str] = {Tag.AT_ONCE: str(slots), Tag.MACHINES: machines(nodes)}
-            retry_mlflow(lambda: tracker.writer.set_tags(submission.run_id, tags))
+            _note_machines(tracker, submission, slots, nodes)
             scheduler.run(slots)
             while planned := next_search(scheduler, searches):
                 context = SearchContext(home, request, slots, tables, job.job_id,
@@ -138,8 +149,10 @@ def run(job: Job) -> int:
                     scheduler.prepared = replan(study, job, home, tracker, submission)
                 scheduler.run(slots)
         finally:
+            watch.stop()
             sent = sync.stop(DRAIN_SECONDS) and searches.sent
-        status = close_submission(tracker, submission, _ends(scheduler, searches), sent, job.price)
+        ends = _ends(scheduler, searches)
+        status = close_submission(tracker, submission, ends, sent, job.price, watch.notifier)
         register_best(tracker, Store(home.store), submission)
         return status
 
@@ -152,6 +165,23 @@ def _connect() -> None:
     ray.init(address, runtime_env=environment, logging_level="WARNING")
     # all that must stay is on the disk already, so a stop need not wait for anything
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+
+
+def _start_watch(job: Job, home: Home, scheduler: Scheduler) -> Watch:
+    """Begin to tell of Runs that fail, stall or collapse, where the study or the settings ask."""
+    notifier = notifier_of(job)
+    notifier.remember()
+    watch = Watch(Store(home.store), notifier, job.job_id)
+    watch.start(scheduler)
+    return watch
+
+
+def _note_machines(
+    tracker: Tracker, submission: TrackedRun, slots: int, nodes: Sequence[Node]
+) -> None:
+    """Note at the submission what the cluster has, and how many Runs it holds at once."""
+    tags: dict[str, str] = {Tag.AT_ONCE: str(slots), Tag.MACHINES: machines(nodes)}
+    retry_mlflow(lambda: tracker.writer.set_tags(submission.run_id, tags))
 
 
 def next_search(scheduler: Scheduler, searches: SearchRunner) -> PlannedSearch | None:

@@ -3,8 +3,10 @@ its process, and what the store has is sent."""
 
 import time
 
+from orchestrator.driver.watch import tell_end
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import RayService, ServiceError
+from orchestrator.notify.notifier import Notifier
 from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import Busy, locked
@@ -112,6 +114,7 @@ def _reconcile(tracker: Tracker, store: Store, submission: Submission, why: str)
         reason, status = ("", State.FINISHED) if after.finished else (why, State.KILLED)
         tracker.writer.set_tags(tracked.run_id, {Tag.REASON: reason})
         tracker.writer.set_status(tracked.run_id, status)
+        tell_end(Notifier.of_study(store.root.parent, study), after, reason)
     return _again(tracker, after)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from orchestrator.config.errors import Refused
+from orchestrator.driver.watch import tell_end
 from orchestrator.execution.ray_jobs import Job
+from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.plan import json_digest, to_plain
 from orchestrator.planning.prepare import Prepared
 from orchestrator.report_page.store import write_report_if_possible
@@ -155,12 +157,13 @@ def close_submission(
     states: Mapping[str, str],
     sent: bool,
     prices: Mapping[str, Any] | None = None,
+    notifier: Notifier | None = None,
 ) -> int:
     """Write the comparison and the report, and set the submission's status. Returns the driver's
     exit status.
 
     states: of every Run and search, by key or name; sent: whether MLflow has all results; prices:
-    `price:` of the settings. Raises Refused where MLflow lacks results.
+    `price:` of the settings; notifier: who is told. Raises Refused where MLflow lacks results.
     """
     failed = sum(state != State.FINISHED for state in states.values())
     log.info("%d of %d Runs and searches finished", len(states) - failed, len(states))
@@ -176,4 +179,6 @@ def close_submission(
     reason = f"{failed} of {len(states)} Runs and searches did not finish" if failed else ""
     tracker.writer.set_tags(submission.run_id, {Tag.REASON: reason})
     tracker.writer.set_status(submission.run_id, State.FAILED if failed else State.FINISHED)
+    if notifier is not None:
+        tell_end(notifier, closed, reason)
     return 1 if failed else 0

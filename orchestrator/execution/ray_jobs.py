@@ -52,6 +52,7 @@ class Job:
     dashboard: str = ""  # address of the cluster's dashboard, as the command reaches it
     submitter: str = ""  # name of the home whose command sends it
     price: Mapping[str, Any] = field(default_factory=dict)  # `price:` of orchestrator.yaml
+    notify: Mapping[str, Any] = field(default_factory=dict)  # `notify:` of it
 
 
 @dataclass(frozen=True)

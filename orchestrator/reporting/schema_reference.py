@@ -13,7 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.config.mlflow_settings import MlflowSettings
+from orchestrator.config.mlflow_settings import (
+    MailSettings,
+    MlflowSettings,
+    NotifySettings,
+    OwnSettings,
+    PriceSettings,
+)
 from orchestrator.config.search_schema import Search, Then
 from orchestrator.config.study_schema import (
     CompareSpec,
@@ -30,7 +36,7 @@ from trainables.schemas.producer import ProducerConfig
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 from trainables.training_config import Change, CheckpointEvery, EarlyStopping, TrainableConfig
 
-GROUPS = ("study file", "trainables", "producers", "data set types", "mlflow.yaml")
+GROUPS = ("study file", "trainables", "producers", "data set types", "settings")
 _STUDY_CLASSES: dict[str, type[Config]] = {
     "study": StudyFile,
     "data": DatasetConfig,
@@ -45,8 +51,15 @@ _STUDY_CLASSES: dict[str, type[Config]] = {
     "space": Dimension,
     "then": Then,
     "compare": CompareSpec,
+    "notify": NotifySettings,
+    "mail": MailSettings,
 }
-_NAMES = {model.__name__: name for name, model in _STUDY_CLASSES.items()}
+_SETTINGS: dict[str, type[Config]] = {
+    "mlflow": MlflowSettings,
+    "orchestrator": OwnSettings,
+    "price": PriceSettings,
+}
+_NAMES = {m.__name__: name for name, m in {**_STUDY_CLASSES, **_SETTINGS}.items()}
 _WIDTH, _INDENT = 80, " " * 22
 
 
@@ -98,14 +111,15 @@ class Topic:
 
 def topics() -> dict[str, Topic]:
     """Return all topics by name, group by group."""
-    study, trainables, producers, types, mlflow = GROUPS
+    study, trainables, producers, types, settings = GROUPS
     listed = [Topic(name, study, _about(c), keys_of(c)) for name, c in _STUDY_CLASSES.items()]
     for group, registry in ((trainables, TRAINABLE_SCHEMAS), (producers, PRODUCER_SCHEMAS)):
         for name, kind in registry.items():
             listed.append(Topic(name, group, _module_about(kind), keys_of(kind.Config)))
     for name, data in DATASETS.items():
         listed.append(Topic(name, types, data.about, _dataset_keys(name)))
-    listed.append(Topic("mlflow", mlflow, _about(MlflowSettings), keys_of(MlflowSettings)))
+    for name, form in _SETTINGS.items():
+        listed.append(Topic(name, settings, _about(form), keys_of(form)))
     return {topic.name: topic for topic in listed}
 
 
@@ -258,7 +272,9 @@ def markdown() -> str:
     parts += ["## Keys of every producer", _about(ProducerConfig), _table(keys_of(ProducerConfig))]
     for name in PRODUCER_SCHEMAS:
         parts += _own_part(every[name], keys_of(ProducerConfig))
-    parts += ["## `mlflow.yaml`", every["mlflow"].about, _table(every["mlflow"].keys)]
+    for name, title in (("mlflow", "`mlflow.yaml`"), ("orchestrator", "`orchestrator.yaml`"),
+                        ("price", "`price`")):  # fmt: skip
+        parts += [f"## {title}", every[name].about, _table(every[name].keys)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -62,7 +62,7 @@ from trainables.record_files import FEATURES, PREDICTIONS
 
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
 ATTEMPT, _OWNER, _LOCK = "attempt", ".owner", ".lock"
-_PROGRESS, DONE, _ENDED, _ORIGIN = "progress.json", "done.json", "ended.json", "origin.json"
+PROGRESS, DONE, _ENDED, _ORIGIN = "progress.json", "done.json", "ended.json", "origin.json"
 _RESULTS = (DONE, "done_copy.json")  # the same twice: without it a Run is trained again
 
 
@@ -140,7 +140,7 @@ class RunFolder:
             return int(record["attempt"])
         if not self.path.is_dir():
             return 0
-        names, shape = (_PROGRESS, *_RESULTS, _ENDED), record_shapes.AnyRecord
+        names, shape = (PROGRESS, *_RESULTS, _ENDED), record_shapes.AnyRecord
         records = [read_json(self.path / name, shape) for name in names]
         records += [read_manifest(path) for path in self.path.glob("epoch_*")]
         numbers = [int(record.get("attempt", 0)) for record in records if record]
@@ -153,7 +153,7 @@ class RunFolder:
     def progress(self) -> dict[str, Any] | None:
         """Return what the running attempt last reported: the fields of `Progress`, and its attempt,
         time (s since 1970), host and pid."""
-        record = read_json(self.path / _PROGRESS, record_shapes.ProgressRecord)
+        record = read_json(self.path / PROGRESS, record_shapes.ProgressRecord)
         return None if record is None else record_shapes.current_progress(record)
 
     def history(self) -> list[dict[str, float]]:
@@ -288,7 +288,7 @@ class RunWriter:
         self._check_newest()
         who = {"time": time.time(), "host": platform.node(), "pid": os.getpid()}
         record = {"attempt": self.attempt, **who, **self._noted(progress)}
-        with replacing(self.run.path / _PROGRESS, self.attempt) as temporary:
+        with replacing(self.run.path / PROGRESS, self.attempt) as temporary:
             temporary.write_text(json.dumps(record), encoding="utf-8")
 
     def finish(self, result: Mapping[str, Any]) -> None:
