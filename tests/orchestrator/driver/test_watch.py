@@ -85,8 +85,8 @@ def test_the_first_run_that_fails_is_told_and_the_others_wait_for_the_end(tmp_pa
 
 
 def submission(*states: str) -> Submission:
-    children = [child(run, state, reason="loss is nan") for run, state in zip(RUNS, states,
-                                                                              strict=True)]  # fmt: skip
+    pairs = zip(RUNS, states, strict=True)
+    children = [child(run, state, reason="loss is nan") for run, state in pairs]
     plan: dict[str, Any] = {"study": "photos"}
     tracked = TrackedRun("id", "RUNNING", {"job": "job-1"}, {}, "1")
     return Submission(tracked, plan, run_states(RUNS, children))
