@@ -29,7 +29,11 @@ from orchestrator.storage.home import HomeError, find_home
 COMMANDS = {
     "submit": ("submit", "study set data address json", "run what is not done, then compare"),
     "plan": ("plan", "study set data json", "show what submit would run; start nothing"),
-    "status": ("status", "study? json", "show the state of every study, or all details of one"),
+    "status": (
+        "status",
+        "study? json watch",
+        "show the state of every study, or all details of one",
+    ),
     "compare": ("status", "study format json", "print the table that answers the study's question"),
     "report": ("runs", "study out_file form", "write a study's report as one file to be sent"),
     "stop": ("runs", "study", "stop a study; submit it again to go on"),
@@ -69,6 +73,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "format": ("--format", {"metavar": "FORM",
                             "choices": ("text", "csv", "markdown", "latex", "json"),
                             "help": "of the tables: text, csv, markdown, latex, json (--json)"}),
+    "watch": ("--watch", {"action": "store_true", "help": "follow the study until it ends"}),
     "json": ("--json", {"action": "store_true", "help": "print JSON on standard output"}),
 }  # fmt: skip
 

@@ -2,32 +2,37 @@
 else one line per change. Following changes nothing, so it can stop and start again at any time.
 """
 
+import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
-from orchestrator.cli.console import Column, FittedTable, Row
+from orchestrator.cli.console import Column, FittedTable, Row, shortened
+from orchestrator.driver.news import News, Told
+from orchestrator.driver.time_left import epochs_done, time_left
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
-from orchestrator.planning.estimates import Task, epochs_of, kind_of, known_times, last_end
 from orchestrator.reporting.comparison import State
-from orchestrator.reporting.numbers import duration, number
+from orchestrator.reporting.numbers import number
+from orchestrator.storage.home import Home
 from orchestrator.storage.record_shapes import current_progress
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackingError, answer_page
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import RunState, SearchState, Submission, load
 from orchestrator.tracking.tags import Kind, Tag
-from trainables.metrics import KNN, LOSS, in_percent
+from trainables.metrics import KNN, LOSS, in_percent, metric_of
 
 _PERIOD_SECONDS = 2.0  # between two looks at MLflow
 _SILENCE_SECONDS = 20.0  # a cluster that does not answer for so long is taken for dead
 _ROWS = 40  # more would not fit a terminal: finished and waiting Runs are only counted
+_FEWEST = 5  # rows of single Runs beside those of stages, however many stages there are
 _STYLES = {State.FINISHED: "green", State.FAILED: "red", State.KILLED: "red", State.RUNNING: "bold"}
 _COLUMNS = (
     Column("Run"),
@@ -56,17 +61,25 @@ def follow(
     printed: dict[str, tuple[object, ...]] = {}
     submission: Submission | None = None
     announced = False  # the address of its page
+    # beside the store, in the home
+    news = News(Told(Home(store.root.parent).events(job_id)))
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
             ended = not _is_alive(jobs, job_id)
-            submission = _current(tracker, study, job_id, submission)
+            submission = _current(tracker, study, job_id, submission, news)
             if submission is not None and not announced:
                 where = answer_page(tracker.uri, submission.tracked)
                 console.print(where, soft_wrap=True, markup=False, highlight=False)
                 announced = True
+            said = news.read()
+            if not console.is_terminal:
+                for line in said:
+                    console.print(line, soft_wrap=True, highlight=False, markup=False)
             if submission is not None and console.is_terminal:
                 left = "" if ended else time_left(submission, store)
-                live.update(progress_table(submission.runs, submission.searches, left=left))
+                table = progress_table(submission.runs, submission.searches, left=left)
+                last = [Text(shortened(line, console.width), "yellow") for line in news.last]
+                live.update(Group(table, *last))
             elif submission is not None:
                 if _print_changes(submission.runs, printed, console) and not ended:
                     _print_time_left(time_left(submission, store), printed, console)
@@ -90,49 +103,31 @@ def _is_alive(jobs: Jobs, job_id: str) -> bool:
 
 
 def _current(
-    tracker: Tracker, study: str, job_id: str, before: Submission | None
+    tracker: Tracker, study: str, job_id: str, before: Submission | None, news: "News"
 ) -> Submission | None:
     """Return the job's submission as MLflow has it now; None until the driver has opened it.
 
     before: what the last call returned, which is returned again while MLflow does not answer.
     """
     try:
-        tracked = tracker.reader.submission_of(study, job_id)
-        if tracked is None:
-            return before
-        version = tracked.tags.get(Tag.PLAN_VERSION)
-        same = before is not None and before.tracked.tags.get(Tag.PLAN_VERSION) == version
-        plan = before.plan if before and same else tracker.reader.plan(tracked)
-        return load(tracker.reader, tracked, plan)
-    except TrackingError:
+        found = _load(tracker, study, job_id, before)
+    except TrackingError as error:
+        news.mlflow_is_away(error)
         return before
+    news.mlflow_answers()
+    return found
 
 
-def time_left(submission: Submission, store: Store) -> str:
-    """Return how long the submission still takes; empty where that is not known yet: a Run waits
-    of whose kind none has run, or a search has not ended, whose Runs are not known."""
-    slots = int(submission.tracked.tags.get(Tag.AT_ONCE, 0))
-    ended = [item.run for item in submission.runs if item.state == State.FINISHED]
-    unfinished = [item for item in submission.runs if item.state in (State.RUNNING, State.PENDING)]
-    if not slots or any(search.state != State.FINISHED for search in submission.searches):
-        return ""
-    times = known_times(store, ended, [item.run for item in unfinished])
-    tasks = []
-    for item in unfinished:
-        left = item.progress.get("seconds_left") if item.state == State.RUNNING else None
-        if left is not None:
-            tasks.append(Task(item.run.key, item.run.parent, left, running=True))
-            if (epochs := epochs_of(item.run) - item.progress.get("done", 0.0)) > 0:
-                times.paces.setdefault(kind_of(item.run), left / epochs)
-    known = {task.key for task in tasks}
-    for item in unfinished:
-        if item.run.key in known:
-            continue
-        seconds = times.seconds(item.run, 0 if item.run.artifacts else epochs_done(item))
-        if seconds is None:
-            return ""
-        tasks.append(Task(item.run.key, item.run.parent, seconds, item.state == State.RUNNING))
-    return f"about {duration(last_end(tasks, slots))} left" if tasks else ""
+def _load(
+    tracker: Tracker, study: str, job_id: str, before: Submission | None
+) -> Submission | None:
+    tracked = tracker.reader.submission_of(study, job_id)
+    if tracked is None:
+        return before
+    version = tracked.tags.get(Tag.PLAN_VERSION)
+    same = before is not None and before.tracked.tags.get(Tag.PLAN_VERSION) == version
+    plan = before.plan if before and same else tracker.reader.plan(tracked)
+    return load(tracker.reader, tracked, plan)
 
 
 def progress_table(
@@ -150,12 +145,13 @@ def progress_table(
     runs = list(runs)
     shown, caption = runs, ""
     if len(runs) > _ROWS and not details:
-        shown = [item for item in runs if item.state not in (State.PENDING, State.FINISHED)][:_ROWS]
+        shown = [item for item in runs if item.state not in (State.PENDING, State.FINISHED)]
+        shown = shown[: max(_FEWEST, _ROWS - len({item.run.stage for item in runs}))]
         counts = Counter(item.state for item in runs)
         caption = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     caption = "; ".join(filter(None, [caption, left]))
     columns = [*_COLUMNS, *(_DETAILS if details else ())]
-    rows = []
+    rows = stage_rows(runs, len(columns)) if len(shown) < len(runs) else []
     for item in shown:
         run_cells = cells(item)
         more = _details(item) if details else ()
@@ -167,6 +163,37 @@ def progress_table(
         style = _STYLES.get(search.state, "dim")
         rows.append(Row((*search_row[:-1], *more), style, search_row.note))
     return FittedTable(columns, rows, details, caption)
+
+
+def stage_rows(runs: Sequence[RunState], columns: int) -> list[Row]:
+    """Return a row for each stage of a large study: how many of its Runs are done, run, failed or
+    wait, and its best figure so far. columns: how many cells a row has."""
+    stages: dict[str, list[RunState]] = {}
+    for item in runs:
+        stages.setdefault(item.run.stage, []).append(item)
+    rows = []
+    for stage, items in list(stages.items())[:_ROWS]:
+        counts = Counter(item.state for item in items)
+        words = {State.RUNNING: "running", State.FAILED: "failed", State.KILLED: "killed",
+                 State.BLOCKED: "blocked"}  # fmt: skip
+        parts = [f"{counts[state]} {word}" for state, word in words.items() if counts[state]]
+        done = counts[State.FINISHED]
+        state = ", ".join(parts) or ("done" if done == len(items) else "waiting")
+        cells_ = (f"{stage}: Runs", state, f"{done}/{len(items)}", _best_of(items))
+        style = "red" if any(counts[bad] for bad in (State.FAILED, State.KILLED)) else "bold"
+        rows.append(Row((*cells_, *[""] * (columns - len(cells_))), style))
+    return rows
+
+
+def _best_of(items: Sequence[RunState]) -> str:
+    """Return the best figure of a stage's Runs, by the metric that chooses their checkpoints."""
+    name = items[0].run.select
+    values = [item.tracked.metrics.get(name, math.nan) for item in items if item.tracked]
+    values = list(filter(math.isfinite, values))
+    if not values or name == "epoch":
+        return ""
+    best = max(values) if metric_of(name).mode == "max" else min(values)
+    return f"best {name} {best:.3f}"
 
 
 def finished_table(count: int) -> FittedTable:
@@ -262,15 +289,6 @@ def _epochs_in_all(item: RunState) -> str:
     if item.run.artifacts:
         return item.fact(Tag.IMAGES) or str(current_progress(item.progress).get("total") or "?")
     return str(item.run.config["epochs"])
-
-
-def epochs_done(item: RunState) -> int:
-    """Return the epochs that a Run has finished, or images that a producer has."""
-    if item.run.artifacts:
-        return int(item.fact(Tag.IMAGES) or current_progress(item.progress).get("done", 0))
-    if item.tracked is not None and Tag.EPOCHS in item.tracked.tags:
-        return int(item.tracked.tags[Tag.EPOCHS])
-    return int(current_progress(item.progress).get("done", 0))
 
 
 def _print_searches(

@@ -12,11 +12,17 @@ from rich.text import Text
 from typing_extensions import TypedDict
 
 from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
-from orchestrator.cli.progress import best_trial, epochs_done, finished_table, progress_table
+from orchestrator.cli.progress import (
+    best_trial,
+    finished_table,
+    follow,
+    progress_table,
+)
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
-from orchestrator.driver.reconcile import ending, is_alive, reconcile
+from orchestrator.driver.reconcile import ending, is_alive, jobs_of, reconcile
+from orchestrator.driver.time_left import epochs_done
 from orchestrator.execution import services
 from orchestrator.execution.services import Services
 from orchestrator.notify.notifier import send_waiting
@@ -24,6 +30,7 @@ from orchestrator.planning.plan import UnknownPlan
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home, find_home
+from orchestrator.storage.run_records import Store
 from orchestrator.tracking.comparison_report import (
     Answer,
     find_answer,
@@ -55,6 +62,8 @@ def status(options: argparse.Namespace) -> int:
     send_waiting(home.root)  # what a driver that died has left, and what was found just now
     if name and not listed:
         raise Refused(_unknown_study(name, running, home), 1)
+    if options.watch:
+        return _follow(home, running, listed)
     if options.json:
         say(json.dumps(_status_json(running, listed), indent=1))
         return 0
@@ -71,6 +80,27 @@ def status(options: argparse.Namespace) -> int:
     if listed and not name:
         console.print("\nDetails of one study: python -m orchestrator status STUDY", style="dim")
     return 0
+
+
+def _follow(home: Home, running: Services, listed: Sequence["_Listed"]) -> int:
+    """Follow the study that runs, as `submit` does, until it ends. Returns 0 where all Runs have
+    finished, else 1."""
+    alive = [item.submission for item in listed if item.submission and not item.owner
+             and item.tracked.status == State.RUNNING]  # fmt: skip
+    names = ", ".join(str(submission.plan["study"]) for submission in alive)
+    if len(alive) != 1:
+        what = f"several run ({names}): name one" if alive else "no study of this home runs"
+        raise Refused(f"status --watch follows one study: {what}", 1)
+    jobs = jobs_of(alive[0], running.ray)
+    if jobs is None:
+        raise Refused(f"the Ray cluster of {names} does not answer", 1)
+    tracker, job = Tracker(str(running.mlflow_uri)), alive[0].tracked.tags[Tag.JOB]
+    try:
+        last = follow(jobs, tracker, names, job, Store(home.store), Terminal(highlight=False))
+    except KeyboardInterrupt:
+        MESSAGES.print("stopped watching; the study goes on")
+        return 130
+    return 0 if last is not None and last.finished else 1
 
 
 @dataclass(frozen=True)

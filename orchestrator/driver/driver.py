@@ -21,6 +21,7 @@ from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.registry import register_best
+from orchestrator.driver.news import Teller
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.driver.watch import Watch
@@ -46,6 +47,7 @@ from trainables.dataset import DataError
 
 log = logging.getLogger("orchestrator")
 _HANDOVER_SECONDS = 60.0
+_EVENTS_SECONDS = 10 * 86400.0  # how long files of events are kept
 
 
 def main(path: str) -> int:
@@ -118,7 +120,7 @@ def run(job: Job) -> int:
         raise Refused("driver and command run different code: install the same on both", 1)
     home = Home(Path(job.home)).create()
     study = from_mapping(job.study)
-    with _only_driver(home, study.name):
+    with _only_driver(home, study.name), _told(home.events(job.job_id)):
         _connect()
         with locked(home.planning, shared=True):
             prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
@@ -157,8 +159,23 @@ def run(job: Job) -> int:
         return status
 
 
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Write for those who follow what the block warns of; remove what jobs of ten days ago have
+    left."""
+    for old in path.parent.glob("*.events"):
+        if time.time() - old.stat().st_mtime > _EVENTS_SECONDS:
+            old.unlink(missing_ok=True)
+    teller = Teller(path)
+    log.addHandler(teller)
+    try:
+        yield
+    finally:
+        log.removeHandler(teller)
+
+
 def _connect() -> None:
-    """Join the job's cluster, and end at once when it is stopped."""
+    """Connect to the cluster that has started this job."""
     address = os.environ["RAY_ADDRESS"]  # set by Ray for every job
     # Train's own clean-up actor looks for the cluster's address in the runtime environment
     environment = {"env_vars": {"RAY_ADDRESS": address, **job_environment()}}

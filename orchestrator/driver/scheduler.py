@@ -20,6 +20,7 @@ from orchestrator.planning.prepare import Prepared
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
+from orchestrator.storage.run_log import TOLD
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.run_sync import RunEnd
 from orchestrator.tracking.sync import MlflowSync
@@ -118,7 +119,8 @@ class Scheduler:
             owner = self.store.run(run.key).owner() or "another study"
             if self._owners.get(run.key) != owner:
                 self._owners[run.key] = owner
-                log.info("%s: waits for %s, which trains the same Run", run.name, owner)
+                words = "%s: waits for %s, which trains the same Run"
+                log.info(words, run.name, owner, extra=TOLD)
         return lock
 
     def _train(self, run: Run, lock: IO[str]) -> State | None:
@@ -173,10 +175,12 @@ class Scheduler:
                 return Outcome(Ending.KILLED, lost, Death.NODE), folder.attempt()
             attempt = folder.begin_attempt()
             self.sync.follow(run)
-            log.info("%s: attempt %d starts", run.name, attempt)
+            told = TOLD if attempt > 1 else None
+            log.info("%s: attempt %d starts", run.name, attempt, extra=told)
             task, title = self._task(run, attempt), f"{self._study}/{run.label}/{run.seed}"
             outcome = launch(task, self.request, self.home.ray_train, title=title)
-            log.info("%s: %s %s", run.name, outcome.state, outcome.reason)
+            told = None if outcome.state is Ending.FINISHED else TOLD
+            log.info("%s: %s %s", run.name, outcome.state, outcome.reason, extra=told)
             if outcome.state is Ending.KILLED and not retries.goes_on(outcome):
                 return replace(outcome, reason=retries.explain(outcome)), attempt
             if outcome.state not in (Ending.KILLED, Ending.UNPLACED):

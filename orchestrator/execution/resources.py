@@ -20,6 +20,7 @@ from ray.util.state.exception import RayStateApiException
 
 from orchestrator.execution.failures import one_line
 from orchestrator.planning.placement import Node, ResourceRequest, at_once
+from orchestrator.storage.run_log import TOLD
 
 log = logging.getLogger("orchestrator")
 _POLL_SECONDS = 1.0
@@ -72,13 +73,19 @@ def wait_for_room(request: ResourceRequest, name: str) -> bool:
     name: of what waits, for the log.
     """
     last_fit, last_check, orphans = time.monotonic(), 0.0, OrphanedGroups()
+    lost = False  # what the Run needs
     while not has_room(request):
         if not last_check:
-            log.info("%s: waits for room on the cluster", name)
+            log.info("%s: waits for room on the cluster", name, extra=TOLD)
         if time.monotonic() - last_check > _ORPHAN_CHECK_SECONDS:
             last_check = time.monotonic()
             orphans.remove()
-        if at_once(request, cluster_nodes()):
+        fits = at_once(request, cluster_nodes()) > 0
+        if lost == fits:
+            lost = not fits
+            words = "has lost a node that it needs" if lost else "has the node again"
+            log.info("%s: the cluster %s", name, words, extra=TOLD)
+        if fits:
             last_fit = time.monotonic()
         elif time.monotonic() - last_fit > _LOST_NODE_SECONDS:
             return False

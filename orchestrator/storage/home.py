@@ -83,6 +83,10 @@ class Home:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    def events(self, job: str) -> Path:
+        """Return the file of what a job's driver tells those who follow it."""
+        return self.logs / f"{job}.events"
+
     @property
     def artifacts(self) -> Path:
         """Return where the home's own MLflow server keeps artifacts."""

@@ -24,6 +24,7 @@ from typing import IO, Any
 _PACKAGES = ("orchestrator", "trainables")
 _OTHER = "ray"  # the package whose messages are not the Run's
 _LOG = re.compile(r"attempt_(\d+)_rank_(\d+)\.log")
+TOLD = {"told": True}  # `log.info(..., extra=TOLD)`: those who follow the driver read it too
 _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
 _TAIL_BYTES = 200_000  # the stacks of many threads may follow the cause
 

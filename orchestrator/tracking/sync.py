@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from orchestrator.planning.run import Run
+from orchestrator.storage.run_log import TOLD
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -156,6 +157,9 @@ class MlflowSync:
         while not self._stop.wait(_PERIOD_SECONDS):
             try:
                 self.flush()
+                if self._warned:
+                    self._warned = 0.0
+                    log.info("MLflow has all results again", extra=TOLD)
             except TrackingError as error:
                 self._warn(error)
             except Exception:  # it is logged and tried again; `stop` returns False if it stays so
@@ -183,7 +187,7 @@ class MlflowSync:
         return [sync for sync in syncs if sync.end and sync.phase is not Phase.DONE]
 
     def _warn(self, error: TrackingError) -> None:
-        if time.monotonic() - self._warned > _WARNING_SECONDS:
+        if not self._warned or time.monotonic() - self._warned > _WARNING_SECONDS:
             self._warned = time.monotonic()
             log.warning("MLflow lacks results; training goes on, and it is tried again: %s", error)
 

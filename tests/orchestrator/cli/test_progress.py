@@ -181,6 +181,8 @@ def test_a_hundred_runs_are_summed_up_and_what_has_a_problem_is_shown() -> None:
     assert all(name in text for name in ("broken", "now", "held"))
     assert "done_" not in text
     assert "waiting_" not in text
+    summary = next(line for line in text.splitlines() if line.startswith("A: Runs"))
+    assert " ".join(summary.split()) == "A: Runs 1 running, 1 failed, 1 blocked 60/100"
     counts = "1 BLOCKED, 1 FAILED, 60 FINISHED, 37 PENDING, 1 RUNNING"
     assert counts in " ".join(text.split())
     assert len(text.splitlines()) < 10
@@ -191,6 +193,24 @@ def test_a_table_never_grows_beyond_a_terminal() -> None:
     lines = rendered(items).splitlines()
     assert len(lines) <= 45
     assert "100 RUNNING" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_large_study_has_a_row_for_each_stage_with_its_best_figure(width: int) -> None:
+    items = [
+        replace(item, run=replace(item.run, stage=f"stage_{n % 3}"))
+        for n in range(300)
+        for item in [state(f"run_{n}", "FINISHED", metrics={"val/accuracy": n / 1000})]
+    ]
+    items[7] = replace(items[7], state=State.KILLED, reason="node lost")
+    lines = rendered(items, width=width).splitlines()
+    assert [" ".join(line.split()) for line in lines[1:4]] == [
+        "stage_0: Runs done 100/100 best val/accuracy 0.297",
+        "stage_1: Runs 1 killed 99/100 best val/accuracy 0.298",
+        "stage_2: Runs done 100/100 best val/accuracy 0.299",
+    ]
+    assert "run_7 seed 0" in lines[4] and "node lost" in lines[5]
+    assert max(map(len, lines)) <= width
 
 
 @pytest.mark.parametrize("name", ["A[lr=0.1]", "A[epochs=3,P.lr=0.1]", "C[B.early_stopping=None]"])
