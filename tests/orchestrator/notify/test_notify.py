@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -198,11 +199,12 @@ def test_mail_reaches_every_receiver_with_and_without_a_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     mailbox = Mailbox()
-    server = Controller(mailbox, "127.0.0.1", 0, authenticator=_known, auth_require_tls=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Controller(mailbox, "127.0.0.1", port, authenticator=_known, auth_require_tls=False)
     server.start()
     try:
-        assert server.server is not None
-        port = server.server.sockets[0].getsockname()[1]
         title = "photos is done\nBcc: x@evil.example"
         told(tmp_path, mail(port), monkeypatch).tell("done", "1", title, "9 of 9 Runs")
         assert send_all(tmp_path)
@@ -225,6 +227,7 @@ def test_mail_reaches_every_receiver_with_and_without_a_login(
     assert "Subject: photos failed" in second.content.decode()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Apprise's own
 def test_apprise_sends_what_it_speaks(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
