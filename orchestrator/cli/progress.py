@@ -14,8 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from orchestrator.cli.console import Column, FittedTable, Row, shortened
-from orchestrator.driver.news import News, Told
-from orchestrator.driver.time_left import epochs_done, time_left
+from orchestrator.driver.followed import News, Told, epochs_done, time_left
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
 from orchestrator.reporting.comparison import State

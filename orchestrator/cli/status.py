@@ -21,8 +21,8 @@ from orchestrator.cli.progress import (
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
+from orchestrator.driver.followed import epochs_done
 from orchestrator.driver.reconcile import ending, is_alive, jobs_of, reconcile
-from orchestrator.driver.time_left import epochs_done
 from orchestrator.execution import services
 from orchestrator.execution.services import Services
 from orchestrator.notify.notifier import send_waiting

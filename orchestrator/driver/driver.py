@@ -20,8 +20,8 @@ from orchestrator.config.errors import Refused, UserError, one_line
 from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
+from orchestrator.driver.followed import Teller
 from orchestrator.driver.registry import register_best
-from orchestrator.driver.news import Teller
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.driver.watch import Watch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver.news import News, Teller, Told
+from orchestrator.driver.followed import News, Teller, Told
 from orchestrator.rest.mlflow_api import TrackingError
 from orchestrator.storage.run_log import TOLD
 
@@ -63,7 +63,7 @@ def test_an_outage_of_mlflow_is_said_once_and_its_end_too(
     driver.warning("a node is lost")
     assert without_clock(news.read()) == [
         "a node is lost",
-        "MLflow does not answer; the study goes on, and what is shown here is older",
+        "MLflow does not answer; the study goes on, what is shown is older",
     ]
     assert news.read() == []
     news.mlflow_answers()
