@@ -49,7 +49,7 @@ def gather(reader: MlflowReader, submission: Submission, price: Price) -> Report
         study=str(plan["study"]),
         question=str(plan["question"]).strip(),
         state=_state(submission),
-        answer=answer(tables),
+        answer=(*answer(tables), *_rest(submission)),
         sureness=sureness(tables, unfinished(runs, spec) or ""),
         grids=grids,
         curves=tuple(_curves(reader, submission)),
@@ -62,6 +62,14 @@ def gather(reader: MlflowReader, submission: Submission, price: Price) -> Report
         failures=failures(submission.runs, submission.searches),
         repeat=repeat(submission, study),
     )
+
+
+def _rest(submission: Submission) -> tuple[str, ...]:
+    """Return a sentence where not all has finished: the answer may still change."""
+    ended = sum(item.state == State.FINISHED for item in submission.runs)
+    if submission.finished:
+        return ()
+    return (f"This is not final: {ended} of {len(submission.runs)} Runs have finished.",)
 
 
 def _state(submission: Submission) -> str:

@@ -67,6 +67,7 @@ def test_the_page_states_data_recipe_cost_and_how_to_repeat_it(page: str) -> Non
     assert f"git checkout {'a' * 40}" in seen
     assert "python -m orchestrator submit photos.yaml" in seen
     assert "Nothing: every Run has finished" in seen
+    assert "This is not final" not in seen
 
 
 def test_the_page_tells_no_reader_where_the_data_lie(page: str) -> None:
@@ -96,6 +97,7 @@ def test_texts_are_escaped_everywhere(tracker: Tracker, tmp_path: Path) -> None:
     assert page.count(html.escape(HARMFUL, quote=False).replace("'", "&#39;")) >= 3
     assert "scratch seed 2 failed the loss is not finite" in words(page)
     assert "Energy and cost: not known" in words(page)
+    assert "This is not final: 8 of 9 Runs have finished." in words(page)
 
 
 def test_a_page_is_made_again_only_when_something_has_changed(
