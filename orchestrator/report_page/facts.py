@@ -18,6 +18,7 @@ from trainables.data.datasets import DATASETS
 
 _GPU_HOURS = "system/gpu_hours"
 _MOST_CLASSES, _MOST_FAILURES = 30, 30
+_NO_REASON = "not started, or no reason is known"
 _BUILT_IN = ("digits", "digit_scenes")  # data sets that need no folder
 
 
@@ -189,12 +190,12 @@ def _counted(values: Iterable[str]) -> str:
 def failures(runs: Sequence[RunState], searches: Sequence[SearchState]) -> Grid | None:
     """Return what did not finish, with its reason, and what warned; None where nothing did."""
     rows = [
-        (item.run.name, item.state.lower(), item.reason or "-")
+        (item.run.name, item.state.lower(), item.reason or _NO_REASON)
         for item in runs
         if item.state != State.FINISHED
     ]
     rows += [
-        (item.name, item.state.lower(), item.reason or "-")
+        (item.name, item.state.lower(), item.reason or _NO_REASON)
         for item in searches
         if item.state != State.FINISHED
     ]
