@@ -70,10 +70,7 @@ def follow(
                 where = answer_page(tracker.uri, submission.tracked)
                 console.print(where, soft_wrap=True, markup=False, highlight=False)
                 announced = True
-            said = news.read()
-            if not console.is_terminal:
-                for line in said:
-                    console.print(line, soft_wrap=True, highlight=False, markup=False)
+            _print_news(news.read(), console)
             if submission is not None and console.is_terminal:
                 left = "" if ended else time_left(submission, store)
                 table = progress_table(submission.runs, submission.searches, left=left)
@@ -86,6 +83,13 @@ def follow(
             if ended:
                 return submission
             time.sleep(_PERIOD_SECONDS)
+
+
+def _print_news(lines: Iterable[str], console: Console) -> None:
+    """Print what the driver tells; on a terminal it stands below the table."""
+    if not console.is_terminal:
+        for line in lines:
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _is_alive(jobs: Jobs, job_id: str) -> bool:

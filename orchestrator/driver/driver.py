@@ -153,8 +153,9 @@ def run(job: Job) -> int:
         finally:
             watch.stop()
             sent = sync.stop(DRAIN_SECONDS) and searches.sent
-        ends = _ends(scheduler, searches)
-        status = close_submission(tracker, submission, ends, sent, job.price, watch.notifier)
+        status = close_submission(
+            tracker, submission, _ends(scheduler, searches), sent, job.price, watch.notifier
+        )
         register_best(tracker, Store(home.store), submission)
         return status
 
