@@ -46,8 +46,13 @@ METRICS = {
         Metric("miou", "max", "%", "mean IoU"),
         Metric("iou", "max", "%", "IoU"),
         Metric("knn_accuracy", "max", "%", "kNN accuracy"),
+        Metric("linear_accuracy", "max", "%", "accuracy of a linear probe"),
         Metric("embedding_std", "max", "", "standard deviation of the embedding"),
         Metric("effective_rank", "max", "", "effective rank of the embedding"),
+        Metric("embedding_collapsed", "min", "", "whether the embedding has collapsed (1: yes)"),
+        Metric("projection_std", "max", "", "standard deviation of the projection"),
+        Metric("projection_rank", "max", "", "effective rank of the projection"),
+        Metric("projection_collapsed", "min", "", "whether the projection has collapsed (1: yes)"),
         Metric("masks", "max", "masks", "masks per image"),
         Metric("best_iou", "max", "%", "IoU of the best mask"),
         Metric("images_per_s", "max", "images/s", "speed"),
@@ -63,9 +68,22 @@ OF_PREDICTIONS = (
 )  # fmt: skip
 OF_PARTS = ("iou", "class_accuracy", "domain_accuracy")  # one value for each class or domain
 LOSS = "train/loss"
-KNN = "val/knn_accuracy"
+KNN, LINEAR = "val/knn_accuracy", "val/linear_accuracy"  # measured every `probe_every` epochs
 EMBEDDING_STD, EFFECTIVE_RANK = "val/embedding_std", "val/effective_rank"
-PROBES = (KNN, EMBEDDING_STD, EFFECTIVE_RANK)  # reported by trainables that are probed
+EMBEDDING_COLLAPSED = "val/embedding_collapsed"
+PROJECTION_STD, PROJECTION_RANK = "val/projection_std", "val/projection_rank"
+PROJECTION_COLLAPSED = "val/projection_collapsed"
+PROBES = (
+    KNN, LINEAR, EMBEDDING_STD, EFFECTIVE_RANK, EMBEDDING_COLLAPSED,
+    PROJECTION_STD, PROJECTION_RANK, PROJECTION_COLLAPSED,
+)  # reported by trainables that are probed; those after LINEAR in every epoch  # fmt: skip
+COLLAPSES = (EMBEDDING_COLLAPSED, PROJECTION_COLLAPSED)  # 1 in an epoch that is never chosen
+INITIAL = "initial"  # split of what was measured before the first epoch: `initial/knn_accuracy`
+
+
+def initial(name: str) -> str:
+    """Return the name of a figure of the weights before training: val/loss → initial/loss."""
+    return f"{INITIAL}/{name.partition('/')[2]}"
 
 
 def metric_of(name: str) -> Metric:

@@ -108,6 +108,11 @@ class Trainable(TrainableSchema, ABC):
         features: Tensor = self.model.encoder(normalize(images))
         return features
 
+    def projected(self, features: Tensor) -> Tensor | None:
+        """Compute from features (B, D) in evaluation mode what the loss compares, (B, P); None
+        where the loss sees the features themselves, or where it is not watched."""
+        return None
+
 
 def classification_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Sum over a batch: logits (B, K), labels (B,) → cross-entropy, correct and seen images."""

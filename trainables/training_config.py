@@ -39,7 +39,11 @@ def with_present_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 class EarlyStopping(Config):
     """Stop when `metric` has not improved for `patience` epochs (counted from the best one)."""
 
-    metric: str = Field("val/loss", description="the metric that must improve")
+    metric: str | None = Field(
+        None,
+        description="the metric that must improve; default: the one that chooses the epoch "
+        "(val/loss where that is the last)",
+    )
     patience: PositiveInt = Field(10, description="epochs without improvement before the stop")
 
 

@@ -177,6 +177,7 @@ def _planned_json(item: PlannedRun) -> dict[str, Any]:
         "key": run.key,
         "parent": run.parent_label,
         "weights": run.weights,
+        "select": run.select,
         "state": item.state,
         "why": item.why,
     }
@@ -194,7 +195,7 @@ def show_plan(prepared: Prepared, home: Home, out: Console) -> None:
         states = ", ".join(f"{count:,} {state}" for state, count in counts.items())
         line = f"and {len(rest):,} more Runs ({states}); `plan --json` shows all"
         out.print(line, highlight=False, markup=False)
-    for line in (*_searches_planned(prepared), *_time_needed(prepared, home)):
+    for line in (*prepared.notes, *_searches_planned(prepared), *_time_needed(prepared, home)):
         out.print(line, highlight=False, markup=False)
 
 

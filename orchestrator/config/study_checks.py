@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from orchestrator.config.errors import ErrorList, suggestion
 from orchestrator.config.study_schema import MOST_RUNS, NAME, StudyFile, Variants
 from trainables.data.datasets import DATASETS, DatasetConfig
-from trainables.metrics import KNN, OF_PARTS, OF_PREDICTIONS, PROBES
+from trainables.metrics import KNN, LINEAR, OF_PARTS, OF_PREDICTIONS
 from trainables.schemas.producer import ProducerConfig
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS, reported_metrics
 from trainables.training_config import TrainableConfig
@@ -34,9 +34,19 @@ def missing_in_some_epochs(
 
     metric: one that the trainable can report; data: the configuration's data set, None if unknown.
     """
-    if metric in PROBES and getattr(config, "probe_every", 1) != 1:
+    if metric in (KNN, LINEAR) and getattr(config, "probe_every", 1) != 1:
         return f"{metric!r} is not reported every epoch: set `probe_every: 1`"
-    if metric == KNN and data and (not data.labels or DATASETS[data.type].masked):
+    return never_reported(metric, config, data)
+
+
+def never_reported(metric: str, config: TrainableConfig, data: DatasetConfig | None) -> str | None:
+    """Return why Runs of a configuration report a metric in no epoch; None where they do in some.
+    Parameters as above."""
+    if metric not in (KNN, LINEAR):
+        return None
+    if not getattr(config, "probe_every", 1):
+        return f"{metric!r} is never measured: set `probe_every` to 1 or more"
+    if data and (not data.labels or DATASETS[data.type].masked):
         return f"{metric!r} needs images with a class, and {config.dataset!r} has none"
     return None
 
@@ -232,11 +242,12 @@ def _check_training(
     stop, metrics = config.early_stopping, reported_metrics(file.stages[name].task)
     allowed = [metric for metric in metrics if not metric.startswith("test/")]
     dotted = f"{key}.early_stopping.metric"
-    if stop is not None and stop.metric not in allowed:
-        message = f"{stop.metric!r} is not reported every epoch{suggestion(stop.metric, allowed)}"
+    metric = stop.metric if stop is not None else None  # None: that which chooses the epoch
+    if metric is not None and metric not in allowed:
+        message = f"{metric!r} is not reported every epoch{suggestion(metric, allowed)}"
         errors.add(dotted, message)
-    elif stop is not None:
-        reason = missing_in_some_epochs(stop.metric, config, file.data.get(config.dataset))
+    elif metric is not None:
+        reason = never_reported(metric, config, file.data.get(config.dataset))
         if reason is not None:
             errors.add(dotted, reason)
     if config.weights not in _NAMED_WEIGHTS and not os.path.isfile(config.weights):

@@ -6,7 +6,7 @@ Runs where the data is: in the command, or in the driver on the cluster.
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ from trainables.optimizers.registry import OPTIMIZERS
 from trainables.schedules.registry import SCHEDULES
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 from trainables.tasks.registry import PRODUCERS, TRAINABLES
+from trainables.training_config import TrainableConfig
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Prepared:
     searches: tuple[PlannedSearch, ...] = ()  # those that ended, and those that can begin
     request_digest: str = ""  # of the plan before any search has ended: names what was asked for
     stage_remarks: tuple[str, ...] = ()  # what a reader should know of stages, a line each
+    notes: tuple[str, ...] = ()  # what the data has settled in the study, a line each
 
     @property
     def remarks(self) -> list[str]:
@@ -126,6 +128,7 @@ def prepare(
     """
     store = Store(home.store)
     data = read_data(study, data_root, home.cache, progress)
+    study, notes = _settled(study, data)
     inputs = _inputs_of(study, data, home)
     runs = make_plan(study, inputs)
     request_digest = plan_digest(study, runs, inputs)
@@ -135,7 +138,41 @@ def prepare(
     remarks = tuple(dict.fromkeys((*fit, *loaded)))
     previous = _previous_runs(home, study.name)
     planned = plan_states(runs, lambda key: stored_state(store, key), previous)
-    return Prepared(study, data, planned, searches, request_digest, remarks)
+    return Prepared(study, data, planned, searches, request_digest, remarks, notes)
+
+
+def _settled(study: Study, data: Mapping[str, DataSet]) -> tuple[Study, tuple[str, ...]]:
+    """Settle what configurations leave to the data, such as `select: auto`. Returns the study and a
+    line on each stage for which `auto` has become something. Raises StudyError."""
+    errors, notes, stages = ErrorList(), dict[str, None](), []
+    for stage in study.stages:
+        variants = []
+        for variant in stage.variants:
+            config = variant.config
+            if isinstance(config, TrainableConfig):
+                labelled = data[config.dataset].source.labelled
+                try:
+                    config = TRAINABLE_SCHEMAS[stage.trainable].settled(config, labelled)
+                except ValueError as error:
+                    errors.add(f"stages.{stage.name}.config.select", str(error))
+                if getattr(variant.config, "select", None) == "auto":
+                    notes[f"{stage.name}: {_choice(config, labelled)}"] = None
+            variants.append(replace(variant, config=config))
+        stages.append(replace(stage, variants=tuple(variants)))
+    if errors.lines:
+        raise StudyError(study.name, errors.lines)
+    return replace(study, stages=tuple(stages)), tuple(notes)
+
+
+def _choice(config: Any, labelled: bool) -> str:
+    """Say what `select: auto` has become, and why."""
+    if config.select == "knn":
+        return (
+            "select is knn: later stages take the epoch with the best kNN accuracy, measured every "
+            f"{config.probe_every} epochs"
+        )
+    reason = "no epoch is probed" if labelled else f"{config.dataset} has no classes to probe with"
+    return f"select is last: later stages take the last epoch, since {reason}"
 
 
 def _inputs_of(study: Study, data: Mapping[str, DataSet], home: Home) -> Inputs:

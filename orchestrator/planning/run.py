@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from trainables.config import ONLY_LOOKS
+from trainables.metrics import KNN, LINEAR
 
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
     from orchestrator.config.study_schema import Stage
@@ -71,7 +72,7 @@ def make_run(
     whole."""
     weights = inputs.weights.get(config["weights"])
     select, predicts, artifacts = inputs.facts[stage.trainable](config)
-    not_deciding = () if artifacts else ONLY_LOOKS  # they decide what a producer makes
+    not_deciding = () if artifacts else _only_looks(config, select)  # else they decide
     hashed = {k: v for k, v in config.items() if k != "dataset" and k not in not_deciding}
     if weights is not None:  # the file's content decides, not where it lies
         hashed["weights"] = "file"
@@ -101,6 +102,14 @@ def make_run(
         weights=weights,
         code=str(parts["code"]),
     )
+
+
+def _only_looks(config: Mapping[str, Any], select: str) -> list[str]:
+    """Return the keys that do not decide what is trained or chosen. How often a probe is made does
+    where its figures choose the epoch or stop the training."""
+    stop = config["early_stopping"]
+    decisive = {select, stop["metric"] if stop else None}
+    return [n for n in ONLY_LOOKS if n != "probe_every" or not decisive & {KNN, LINEAR}]
 
 
 def _label(stage: str, texts: Texts, parent: Run | None) -> str:

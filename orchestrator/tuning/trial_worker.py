@@ -26,7 +26,7 @@ from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.run_log import recorded
 from orchestrator.storage.run_records import Store
 from trainables.engine.checkpoints import Report, Unrecoverable
-from trainables.engine.early_stopping import best_epoch, has_ended
+from trainables.engine.early_stopping import AllCollapsed, chosen_epoch, has_ended
 from trainables.metrics import metric_of
 from trainables.numerics.distributed import World
 from trainables.numerics.tf32 import allow_tf32
@@ -114,7 +114,7 @@ def _train_upstream(spec: TrialSpec, task: Task, select: str, store: Store) -> i
     with _owning(spec, task, store):
         history = store.run(task.key).history()
         if _is_over(history, task):
-            epoch = best_epoch(history, select, metric_of(select).mode)
+            epoch = _chosen_epoch(history, select, task)
             if store.run(task.key).load(epoch) is not None:
                 return epoch
             store.run(task.key).forget()
@@ -122,7 +122,14 @@ def _train_upstream(spec: TrialSpec, task: Task, select: str, store: Store) -> i
             _train(spec, task, store, reported=False)
         except Unrecoverable as error:
             raise Unrecoverable(f"{task.label}: {error}") from error
-        return best_epoch(store.run(task.key).history(), select, metric_of(select).mode)
+        return _chosen_epoch(store.run(task.key).history(), select, task)
+
+
+def _chosen_epoch(history: Sequence[Mapping[str, float]], select: str, task: Task) -> int:
+    try:
+        return chosen_epoch(history, select, metric_of(select).mode)
+    except AllCollapsed as error:
+        raise Unrecoverable(f"{task.label}: {error}") from error
 
 
 def _report(figures: Mapping[str, float]) -> None:

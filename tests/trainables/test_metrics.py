@@ -2,7 +2,16 @@
 
 import pytest
 
-from trainables.metrics import METRICS, PROBES, UnknownMetric, in_percent, metric_of
+from trainables.metrics import (
+    COLLAPSES,
+    KNN,
+    METRICS,
+    PROBES,
+    UnknownMetric,
+    in_percent,
+    initial,
+    metric_of,
+)
 from trainables.schemas.registry import reported_metrics
 from trainables.tasks.registry import PRODUCERS, TRAINABLES
 from trainables.training_config import TrainableConfig
@@ -30,7 +39,9 @@ def test_system_figures_are_registered(name: str) -> None:
 
 
 def test_probes_and_the_default_of_early_stopping_are_registered() -> None:
-    assert [metric_of(name).mode for name in PROBES] == ["max", "max", "max"]
+    modes = {name: metric_of(name).mode for name in PROBES}
+    assert [name for name, mode in modes.items() if mode == "min"] == [*COLLAPSES]
+    assert metric_of(initial(KNN)) is metric_of(KNN) and initial(KNN) == "initial/knn_accuracy"
     stop = TrainableConfig.model_fields["early_stopping"].annotation
     assert "EarlyStopping" in str(stop) and metric_of("val/loss").mode == "min"
 

@@ -26,7 +26,7 @@ from trainables.engine.checkpoints import (
     TrainingState,
     Unrecoverable,
 )
-from trainables.engine.early_stopping import best_epoch, has_ended
+from trainables.engine.early_stopping import AllCollapsed, best_epoch, chosen_epoch, has_ended
 from trainables.engine.evaluation import named_figures, sums_over
 from trainables.engine.step import (
     LossScale,
@@ -40,7 +40,7 @@ from trainables.loading.image_table import ImageTable
 from trainables.metrics import metric_of
 from trainables.models.matching import WeightsError
 from trainables.models.weights import WeightTransfer, initialize
-from trainables.monitoring.collapse import collapse_warning
+from trainables.monitoring.feature_warnings import below_initial_warning, collapse_warning
 from trainables.monitoring.recorder import Recorder
 from trainables.numerics.distributed import ALONE, World, data_parallel
 from trainables.numerics.precision import choose_precision
@@ -99,9 +99,12 @@ def train(training: "Training", report: Report, until: int | None = None) -> Non
     training.resume()
     training.check_collapse()
     while not has_ended(training.history, training.config) and len(training.history) != until:
-        figures = training.train_epoch()
+        epoch = len(training.history) + 1
+        figures = training.recorder.before_epoch(epoch, training.config)
+        figures |= training.train_epoch()
         figures |= training.evaluate("val")
-        figures |= training.recorder.after_epoch(len(training.history) + 1, training.config)
+        last = has_ended([*training.history, {"epoch": epoch, **figures}], training.config)
+        figures |= training.recorder.after_epoch(epoch, training.config, last)
         training.close_epoch(figures)
         report(training.history[-1])
 
@@ -117,7 +120,12 @@ class Training:
         checkpoints: Checkpoints,
         options: Options,
     ) -> None:
-        """Build the model and load its first weights. Raises Unrecoverable if they do not fit."""
+        """Build the model and load its first weights. Raises Unrecoverable if they or the
+        configuration do not fit."""
+        try:
+            config = kind.settled(config, table.labelled)
+        except ValueError as error:
+            raise Unrecoverable(str(error)) from error
         self.config, self.table, self.checkpoints = config, table, checkpoints
         self.seed, self.world, self.options = options.seed, options.world, options
         torch.manual_seed(derived_seed("initialisation", self.seed))
@@ -253,7 +261,7 @@ class Training:
     def check_collapse(self) -> None:
         """Warn if the features have collapsed, also before an interruption. Raises Unrecoverable
         where the configuration says `on_collapse: stop`."""
-        collapse = collapse_warning(self.history, self.trainable.width)
+        collapse = collapse_warning(self.history)
         if collapse:
             log.warning(collapse)
         if collapse and getattr(self.config, "on_collapse", "warn") == "stop":
@@ -261,8 +269,12 @@ class Training:
 
     def finish(self) -> Result:
         """Test once with the weights of the best epoch, and keep the result. Raises Unrecoverable
-        if that checkpoint is gone."""
-        best = self._best_epoch()
+        if that checkpoint is gone, or the features have collapsed in every epoch."""
+        metric = self._select()
+        try:
+            best = chosen_epoch(self.history, metric, metric_of(metric).mode)
+        except AllCollapsed as error:
+            raise Unrecoverable(str(error)) from error
         self.recorder.at_end(len(self.history), self.config)
         if self.world.rank == 0:
             self.checkpoints.settle()
@@ -280,15 +292,23 @@ class Training:
         return result
 
     def facts(self) -> dict[str, str]:
-        """Describe where the weights came from, the precision, and the warning if there is one."""
+        """Describe where the weights came from, the precision, and the warnings if there are
+        any."""
+        warnings = [collapse_warning(self.history)]
+        if self.history:
+            warnings.append(below_initial_warning(self.history, self._best_epoch()))
         return {
             "weight_transfer": str(self.weight_transfer),
             "precision": str(self.precision),
-            "warning": collapse_warning(self.history, self.trainable.width),
+            "warning": "; ".join(filter(None, warnings)),
         }
 
+    def _select(self) -> str:
+        """Return the metric that chooses the epoch."""
+        return self.trainable.select(as_plain(self.config))
+
     def _best_epoch(self) -> int:
-        metric = self.trainable.select(as_plain(self.config))
+        metric = self._select()
         return best_epoch(self.history, metric, metric_of(metric).mode)
 
     def _report(self, part: float, loss: float, speed: float) -> None:

@@ -1,6 +1,5 @@
-"""Measures what an encoder has learned so far: features of a split, their neighbors and spread."""
-
-from collections.abc import Mapping
+"""Measures what an encoder has learned so far: features of a split, what they tell about classes,
+and how far they are spread."""
 
 import numpy as np
 import torch
@@ -9,8 +8,22 @@ from torch import Tensor
 from trainables.dataset import Indices
 from trainables.loading.batches import BatchStream, evaluation_steps
 from trainables.loading.image_table import ImageTable
-from trainables.metrics import EFFECTIVE_RANK, EMBEDDING_STD, KNN
-from trainables.monitoring.feature_quality import collapsed, feature_spread, knn_accuracy
+from trainables.metrics import (
+    EFFECTIVE_RANK,
+    EMBEDDING_COLLAPSED,
+    EMBEDDING_STD,
+    KNN,
+    LINEAR,
+    PROJECTION_COLLAPSED,
+    PROJECTION_RANK,
+    PROJECTION_STD,
+)
+from trainables.monitoring.feature_quality import (
+    collapsed,
+    feature_spread,
+    knn_accuracy,
+    linear_accuracy,
+)
 from trainables.numerics.distributed import World
 from trainables.numerics.precision import Autocast
 from trainables.numerics.randomness import permutation
@@ -32,20 +45,51 @@ def validation_features(
 def probe(
     trainable: Trainable, table: ImageTable, validation: Tensor, world: World, autocast: Autocast
 ) -> dict[str, float]:
-    """Compute PROBES: spread of the validation features, and kNN accuracy if there are labels.
+    """Compute PROBES: spread of the validation features and of their projection; with labels the
+    accuracy of nearest neighbors and of a linear probe.
 
-    validation: as `validation_features` returns it; neighbors are sought among at most 5,000
-    training images. Every rank takes part and gets the same.
+    validation: as `validation_features` returns it. Both learn from at most 5,000 training images.
+    Every rank takes part and gets the same. No weight and no random number of training changes.
     """
-    std, rank = feature_spread(validation[:: -(-len(validation) // _SPREAD)])
-    figures = {EMBEDDING_STD: std, EFFECTIVE_RANK: rank}
+    figures = _spread(trainable, validation[:: _interval(len(validation))], world)
     if table.labelled:
         rows = sample(table.parts["train"], _BANK)
         bank = features(trainable, table, rows, world, autocast)
         labels = torch.from_numpy(table.labels[sample(table.parts["val"], _QUERIES)])
         bank_labels = torch.from_numpy(table.labels[rows])
         figures[KNN] = knn_accuracy(validation, labels, bank, bank_labels)
+        figures[LINEAR] = linear_accuracy(validation, labels, bank, bank_labels)
     return world.broadcast(figures)  # type: ignore[no-any-return]
+
+
+def spread(
+    trainable: Trainable, table: ImageTable, world: World, autocast: Autocast
+) -> dict[str, float]:
+    """Compute what `probe` does without the accuracies, from at most 2,000 images: cheap enough for
+    every epoch."""
+    rows = sample(table.parts["val"], _QUERIES)
+    rows = rows[:: _interval(len(rows))]
+    figures = _spread(trainable, features(trainable, table, rows, world, autocast), world)
+    return world.broadcast(figures)  # type: ignore[no-any-return]
+
+
+def _interval(count: int) -> int:
+    """Return every how many of `count` images the spread is measured on."""
+    return -(-count // _SPREAD)
+
+
+def _spread(trainable: Trainable, found: Tensor, world: World) -> dict[str, float]:
+    """Return the spread of features (N, D), and of their projection if there is one."""
+    std, rank = feature_spread(found)
+    flat = collapsed(std, rank, found.shape[1])
+    figures = {EMBEDDING_STD: std, EFFECTIVE_RANK: rank, EMBEDDING_COLLAPSED: float(flat)}
+    trainable.set_training(False)
+    projection = trainable.projected(found.to(world.device))
+    if projection is not None:
+        std, rank = feature_spread(projection.float().cpu())
+        flat = collapsed(std, rank, projection.shape[1])
+        figures |= {PROJECTION_STD: std, PROJECTION_RANK: rank, PROJECTION_COLLAPSED: float(flat)}
+    return figures
 
 
 def tsne_input(table: ImageTable, validation: Tensor) -> dict[str, np.ndarray]:
@@ -59,12 +103,6 @@ def tsne_input(table: ImageTable, validation: Tensor) -> dict[str, np.ndarray]:
         "rows": rows,
         "classes": classes,
     }
-
-
-def looks_collapsed(figures: Mapping[str, float], width: int) -> bool:
-    """Return whether the figures of a probe show collapsed features. width: D of the features."""
-    std, rank = figures[EMBEDDING_STD], figures[EFFECTIVE_RANK]
-    return collapsed(std, rank, width)
 
 
 def sample(rows: Indices, most: int) -> Indices:

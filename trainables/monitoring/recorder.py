@@ -12,9 +12,10 @@ import numpy as np
 from torch import Tensor
 
 from trainables.loading.image_table import ImageTable
+from trainables.metrics import COLLAPSES, initial
 from trainables.monitoring.architecture import architecture
 from trainables.monitoring.predictions import PredictionsDiffer, PredictionWatch, image_confusion
-from trainables.monitoring.probe import probe, tsne_input, validation_features
+from trainables.monitoring.probe import probe, spread, tsne_input, validation_features
 from trainables.monitoring.watched_masks import watched_in_table, watched_masks
 from trainables.numerics.distributed import World
 from trainables.numerics.precision import Autocast
@@ -43,23 +44,42 @@ class Recorder:
         self._world, self._autocast, self._keep = world, autocast, keep
         self._watch: PredictionWatch | None = None
 
-    def after_epoch(self, epoch: int, config: TrainableConfig) -> dict[str, float]:
-        """Run the probe and record features and masks if due in this epoch, counted from 1.
-
-        Features are computed once and shared. Returns the figures of the probe, empty if not due.
-        """
-        trainable, _ = self._subject
-        interval = getattr(config, "probe_every", 0)
-        kept = trainable.MAPPED and (epoch == 1 or epoch in config.tsne_epochs)
-        probed = bool(interval) and (epoch == 1 or epoch % interval == 0)
-        if trainable.WATCHED and epoch in (1, (config.epochs + 1) // 2):
-            self._keep_masks(epoch)
-        if not (kept or probed):
+    def before_epoch(self, epoch: int, config: TrainableConfig) -> dict[str, float]:
+        """Run the probe on the weights before the first epoch, if any epoch has one. Returns its
+        figures as `initial/...`; empty before other epochs."""
+        if epoch != 1 or not self._interval(config):
             return {}
         features = validation_features(*self._subject, self._world, self._autocast)
-        if kept:
-            self._keep_features(epoch, features)
-        return probe(*self._subject, features, self._world, self._autocast) if probed else {}
+        found = probe(*self._subject, features, self._world, self._autocast)
+        return {initial(name): value for name, value in found.items() if name not in COLLAPSES}
+
+    def after_epoch(self, epoch: int, config: TrainableConfig, last: bool) -> dict[str, float]:
+        """Run the probe and record features and masks if due in this epoch, counted from 1. The
+        spread of features that are probed is measured in every epoch.
+
+        last: whether training ends with it. Features are computed once and shared. Returns the
+        figures of the probe, empty for a trainable that is not probed.
+        """
+        trainable, _ = self._subject
+        interval = self._interval(config)
+        kept = trainable.MAPPED and (epoch == 1 or epoch in config.tsne_epochs)
+        probed = bool(interval) and (epoch == 1 or last or epoch % interval == 0)
+        if trainable.WATCHED and epoch in (1, (config.epochs + 1) // 2):
+            self._keep_masks(epoch)
+        if kept or probed:
+            features = validation_features(*self._subject, self._world, self._autocast)
+            if kept:
+                self._keep_features(epoch, features)
+            if probed:
+                return probe(*self._subject, features, self._world, self._autocast)
+        if not trainable.PROBED:
+            return {}
+        return spread(*self._subject, self._world, self._autocast)
+
+    @staticmethod
+    def _interval(config: TrainableConfig) -> int:
+        """Return every how many epochs accuracies are probed; 0: never."""
+        return int(getattr(config, "probe_every", 0))
 
     def at_end(self, epoch: int, config: TrainableConfig) -> None:
         """Record features, masks and architecture of the last epoch that was trained; then watch

@@ -7,10 +7,11 @@ image. The target is a moving average of the online network and has no gradient.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainables.config import PositiveInt
 from trainables.dataset import DataInfo
+from trainables.metrics import KNN
 from trainables.schemas.trainable import TrainableSchema
 from trainables.training_config import Backbone, OptimizerName, ScheduleName, TrainableConfig
 
@@ -47,15 +48,31 @@ class ByolConfig(TrainableConfig):
     momentum_schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: rises from target_momentum to 1 over all epochs"
     )
-    select: Literal["loss", "last"] = Field(
-        "loss", description="the checkpoint that later stages take: lowest val/loss, or the last"
+    select: Literal["auto", "knn", "last", "loss"] = Field(
+        "auto",
+        description="the epoch that later stages take; knn: the best val/knn_accuracy of those "
+        "probed; last; loss: the lowest val/loss, as in the second report; auto: knn where images "
+        "have classes and are probed, else last; never one that has collapsed",
     )
     probe_every: Annotated[int, Field(ge=0)] = Field(
-        5, description="epochs between two measurements of the features; 0: never"
+        5,
+        description="epochs between two probes, which measure kNN and linear accuracy; also before "
+        "the first epoch, after it and after the last; 0: never",
     )
     on_collapse: Literal["warn", "stop"] = Field(
-        "warn", description="what happens when all features become the same"
+        "warn",
+        description="what happens when all features or projections become the same; a Run without "
+        "another epoch to choose fails at its end",
     )
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> "ByolConfig":
+        if self.select == "knn" and not self.probe_every:
+            raise ValueError(
+                "select 'knn' chooses among epochs with a probe, and `probe_every: 0` makes none: "
+                "set it to 1 or more, or select to last"
+            )
+        return self
 
 
 class ByolSchema(TrainableSchema):
@@ -79,4 +96,16 @@ class ByolSchema(TrainableSchema):
 
     @classmethod
     def select(cls, config: Mapping[str, Any]) -> str:
-        return cls.SELECT if config["select"] == "loss" else "epoch"
+        return {"knn": KNN, "last": "epoch", "loss": cls.SELECT}[config["select"]]
+
+    @classmethod
+    def settled(cls, config: Any, labelled: bool) -> Any:
+        if config.select == "knn" and not labelled:
+            raise ValueError(
+                "select 'knn' asks the classes of validation images, and they have none: set it to "
+                "last or auto"
+            )
+        if config.select == "auto":
+            found = "knn" if labelled and config.probe_every else "last"
+            config = config.model_copy(update={"select": found})
+        return super().settled(config, labelled)

@@ -7,6 +7,7 @@ name, and is loaded where something is trained.
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from trainables.config import as_plain
 from trainables.dataset import DataInfo
 from trainables.models.encoder_shapes import Shapes, resnet_shapes
 from trainables.training_config import TrainableConfig
@@ -37,6 +38,22 @@ class TrainableSchema:
         """Return the metric that chooses the checkpoint, where the configuration decides it;
         `epoch` chooses the last one."""
         return cls.SELECT
+
+    @classmethod
+    def settled(cls, config: Any, labelled: bool) -> Any:
+        """Return the configuration without what is left to the data: here the metric of early
+        stopping, which by default is the one that chooses the checkpoint. Settled twice it is the
+        same.
+
+        config: of this trainable; labelled: whether each image has a class. Raises ValueError, one
+        line, where they do not fit.
+        """
+        stop = config.early_stopping
+        if stop is None or stop.metric is not None:
+            return config
+        metric = cls.select(as_plain(config))
+        stop = stop.model_copy(update={"metric": "val/loss" if metric == "epoch" else metric})
+        return config.model_copy(update={"early_stopping": stop})
 
     @classmethod
     def encoder_shapes(cls, config: Any, data: DataInfo) -> Shapes:

@@ -97,6 +97,11 @@ class Byol(ByolSchema, Trainable):
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         return {"loss": float(sums["loss"]) / float(sums["count"])}
 
+    @torch.inference_mode()
+    def projected(self, features: Tensor) -> Tensor:
+        projection: Tensor = self.model.projector(features)
+        return projection
+
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         (first, one), (second, two) = VIEWS[self.config.views]
         draws = batch.uniform(first + second)

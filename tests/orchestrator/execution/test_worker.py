@@ -201,16 +201,18 @@ def test_fewer_images_than_workers_is_said(tasks: Tasks):
 
 
 def test_probes_are_in_the_history_and_features_of_the_first_and_last_epoch_are_kept(tasks: Tasks):
-    task = tasks.make("byol", epochs=3, **{**BYOL, "probe_every": 2})
+    task = tasks.make("byol", epochs=5, **{**BYOL, "probe_every": 3})
     train(task, ALONE, lambda figures: None)
     history = tasks.store.run(task.key).result()["history"]
-    assert ["val/knn_accuracy" in entry for entry in history] == [True, True, False]
-    for entry in history[:2]:
-        assert 0 <= entry["val/knn_accuracy"] <= 1
+    assert ["val/knn_accuracy" in entry for entry in history] == [True, False, True, False, True]
+    assert ["initial/knn_accuracy" in entry for entry in history] == [True, *[False] * 4]
+    for entry in history:
+        assert 0 <= entry.get("val/knn_accuracy", 0) <= 1
         assert entry["val/embedding_std"] > 0 and entry["val/effective_rank"] >= 1
+        assert entry["val/projection_std"] > 0 and entry["val/projection_rank"] >= 1
     kept = kept_features(tasks.store.run(task.key).features())
-    assert list(kept) == [1, 3]
-    with np.load(kept[1]) as first, np.load(kept[3]) as last:
+    assert list(kept) == [1, 5]
+    with np.load(kept[1]) as first, np.load(kept[5]) as last:
         assert first["features"].shape == last["features"].shape == (len(first["rows"]), 128)
         assert not np.array_equal(first["features"], last["features"])
         assert np.array_equal(first["rows"], last["rows"])
@@ -218,8 +220,9 @@ def test_probes_are_in_the_history_and_features_of_the_first_and_last_epoch_are_
 
 
 def test_what_is_only_looked_at_changes_no_key_and_no_weight(tasks: Tasks, tmp_path: Path):
-    task = tasks.make("byol", **BYOL)
-    looked = tasks.make("byol", **{**BYOL, "probe_every": 0, "tsne_epochs": [2]})
+    task = tasks.make("byol", **{**BYOL, "select": "last"})
+    settings = {**BYOL, "select": "last", "probe_every": 0, "tsne_epochs": [2]}
+    looked = tasks.make("byol", **settings)
     assert looked.key == task.key
     train(looked, ALONE, lambda figures: None)
     other = Store(tmp_path / "other")
@@ -235,8 +238,9 @@ def test_a_collapse_is_said_and_ends_the_run_if_asked_to(tasks: Tasks, caplog):
     """A predictor that hardly learns against a target that hardly moves, at a rate that kills."""
     settings = {**BYOL, "epochs": 2, "lr": 30.0, "target_momentum": 0.0}
     task = tasks.make("byol", **settings)
-    train(task, ALONE, lambda figures: None)
-    said = tasks.store.run(task.key).result()["facts"]["warning"]
+    with pytest.raises(Unrecoverable, match=r"no epoch can be chosen.* in each of 2: lower lr"):
+        train(task, ALONE, lambda figures: None)
+    said = tasks.store.run(task.key).progress()["facts"]["warning"]
     assert said.startswith("the embedding has collapsed by epoch")
     task = tasks.make("byol", on_collapse="stop", **{**settings, "lr": 31.0})
     with pytest.raises(

@@ -14,7 +14,7 @@ from orchestrator.config.errors import StudyError
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
 from orchestrator.config.yaml_loader import apply_setting
-from orchestrator.planning.prepare import build_caches, build_ids, prepare
+from orchestrator.planning.prepare import Prepared, build_caches, build_ids, prepare
 from orchestrator.storage.home import Home
 from tests.conftest import SMALL, damage
 from trainables.data.datasets import DatasetConfig, read
@@ -311,3 +311,53 @@ def of_four_channels(folder: Path, trainable: str, **more: str) -> Study:
     stages = {"a": {"trainable": trainable, "config": {"dataset": "x", **more}}}
     metric = {"metric": "val/loss" if trainable == "byol" else "test/loss"}
     return from_mapping({"study": "s", "data": {"x": data}, "stages": stages, "compare": metric})
+
+
+def byol(home: Home, **config: object) -> Prepared:
+    """The plan of one BYOL stage on digits; `labels` is a key of the data set."""
+    labels = config.pop("labels", True)
+    study = from_mapping(
+        {
+            "study": "small",
+            "data": {"digits": {"type": "digits", "limit": 60, "labels": labels}},
+            "stages": {"P": {"trainable": "byol", "config": {**SMALL, **config}}},
+            "compare": {"metric": "test/loss"},
+        }
+    )
+    return prepare(study, None, home)
+
+
+def test_what_selects_is_settled_by_the_data_and_said(digits_home: Home) -> None:
+    labelled = byol(digits_home, early_stopping={"patience": 2})
+    (run,) = labelled.runs
+    assert (run.select, run.config["select"]) == ("val/knn_accuracy", "knn")
+    assert run.config["early_stopping"] == {"metric": "val/knn_accuracy", "patience": 2}
+    assert labelled.notes == (
+        "P: select is knn: later stages take the epoch with the best kNN accuracy, measured every "
+        "5 epochs",
+    )
+    unlabelled = byol(digits_home, labels=False, early_stopping={"patience": 2})
+    (run,) = unlabelled.runs
+    assert (run.select, run.config["select"]) == ("epoch", "last")
+    assert run.config["early_stopping"]["metric"] == "val/loss"
+    assert unlabelled.notes == (
+        "P: select is last: later stages take the last epoch, since digits has no classes to probe "
+        "with",
+    )
+    with pytest.raises(StudyError) as refused:
+        byol(digits_home, labels=False, select="knn")
+    (line,) = refused.value.errors
+    assert line.startswith("stages.P.config.select: select 'knn' asks the classes of validation")
+
+
+def test_how_often_a_probe_is_made_is_in_the_key_where_it_chooses(digits_home: Home) -> None:
+    def key(**config: object) -> str:
+        (run,) = byol(digits_home, **config).runs
+        return run.key
+
+    assert key() == key(select="knn") == key(probe_every=5)
+    assert key() != key(probe_every=4)
+    assert key(select="last", probe_every=5) == key(select="last", probe_every=4)
+    stop = {"metric": "val/linear_accuracy", "patience": 9}
+    stopped = [key(select="last", early_stopping=stop, probe_every=every) for every in (4, 5)]
+    assert stopped[0] != stopped[1]

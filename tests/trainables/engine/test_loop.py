@@ -16,6 +16,7 @@ from trainables.engine.loop import Options, Training, fit, train
 from trainables.loading.decoded_cache import load_table
 from trainables.loading.image_table import ImageTable
 from trainables.numerics.distributed import World
+from trainables.tasks.byol import Byol
 from trainables.tasks.classify import Classify
 
 ROOT = Path(__file__).parents[3]
@@ -143,3 +144,41 @@ def test_float16_counts_the_steps_that_it_leaves_out_and_resumes_bit_for_bit(
     fit(Classify, config(precision="float32"), table, seed=1, checkpoints=plain)
     assert plain.result is not None and "loss_scale" not in plain.states[3].optimizer
     assert all("system/skipped_steps" not in entry for entry in plain.result.history)
+
+
+BYOL = {**SETTINGS, "small_input": True, "hidden": 32, "projection": 8, "batch_size": 32}
+
+
+def test_the_probed_epoch_with_the_best_neighbors_is_kept_and_chosen(table: ImageTable) -> None:
+    checkpoints = InMemory()
+    given = {**BYOL, "epochs": 5, "probe_every": 2}
+    result = fit(Byol, Byol.Config.model_validate(given), table, seed=1, checkpoints=checkpoints)
+    knn = {e["epoch"]: e["val/knn_accuracy"] for e in result.history if "val/knn_accuracy" in e}
+    assert list(knn) == [1, 2, 4, 5]  # the first, every second, the last
+    assert result.best_epoch == max(knn, key=lambda epoch: (knn[epoch], -epoch))
+    assert result.best_epoch in checkpoints.states
+    before = result.history[0]["initial/knn_accuracy"]
+    assert ("below that of the initial weights" in result.facts["warning"]) == (
+        knn[result.best_epoch] < before
+    )
+
+
+def test_the_probe_before_training_is_of_the_initial_weights_and_changes_none(
+    table: ImageTable,
+) -> None:
+    kept = []
+    for probe_every in (0, 1):
+        checkpoints = InMemory()
+        given = {**BYOL, "epochs": 1, "probe_every": probe_every, "select": "last"}
+        config = Byol.Config.model_validate(given)
+        fit(Byol, config, table, seed=1, checkpoints=checkpoints)
+        kept.append(checkpoints.states[1])
+    first, second = kept
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+    assert "initial/knn_accuracy" not in first.history[0]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    untrained = Training(Byol, config, table, InMemory(), Options(1, World(0, 1, device)))
+    seen = untrained.recorder.after_epoch(2, config, last=True)
+    for name, value in seen.items():
+        if not name.endswith("_collapsed"):
+            assert second.history[0][name.replace("val/", "initial/")] == value

@@ -7,9 +7,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
-from trainables.monitoring.feature_quality import collapsed, feature_spread, knn_accuracy
+from trainables.monitoring.feature_quality import (
+    collapsed,
+    feature_spread,
+    knn_accuracy,
+    linear_accuracy,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -151,3 +158,25 @@ def test_workers_do_not_load_tsne() -> None:
     ]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert not {"openTSNE", "sklearn", "scipy"} & set(loaded)
+
+
+@pytest.mark.parametrize(("bank", "classes"), [(12, 2), (300, 4), (2000, 7)])
+def test_the_linear_probe_is_sklearns_ridge_classifier(bank: int, classes: int) -> None:
+    """With fewer images than dimensions too; the last dimension never varies."""
+    known, labels = clusters(bank, classes, noise=2.0)
+    asked, answers = clusters(1500, classes, noise=2.0, seed=2)
+    known[:, -1] = asked[:, -1] = 3.0
+    scaler = StandardScaler().fit(known.astype(np.float64))
+    model = RidgeClassifier(alpha=bank / 10).fit(scaler.transform(known), labels)
+    expected = model.score(scaler.transform(asked.astype(np.float64)), answers)
+    given = [torch.from_numpy(each) for each in (asked, answers, known, labels)]
+    assert 1 / classes < expected < 0.97
+    assert linear_accuracy(*given) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_linear_probe_is_not_a_number_or_refused_as_neighbors_are() -> None:
+    features, labels = normal(30, 4), torch.arange(30) % 2
+    with pytest.raises(ValueError, match="30 images cannot be judged by 0"):
+        linear_accuracy(features, labels, features[:0], labels[:0])
+    features[3, 1] = math.inf
+    assert math.isnan(linear_accuracy(features, labels, features, labels))

@@ -185,10 +185,30 @@ def test_validation_loss_is_the_same_in_any_batch_and_any_epoch():
     assert 0 <= wanted["loss"] <= 8
 
 
-def test_the_checkpoint_is_chosen_by_lowest_loss_unless_the_last_is_asked_for():
-    kind = type(small())
-    assert kind.select({"select": "loss"}) == "val/loss"
-    assert kind.select({"select": "last"}) == "epoch"
+@pytest.mark.parametrize(
+    ("settings", "labelled", "metric"),
+    [
+        ({}, True, "val/knn_accuracy"),
+        ({}, False, "epoch"),
+        ({"probe_every": 0}, True, "epoch"),
+        ({"select": "loss"}, True, "val/loss"),
+        ({"select": "last"}, True, "epoch"),
+        ({"select": "knn"}, True, "val/knn_accuracy"),
+    ],
+)
+def test_the_epoch_is_chosen_by_neighbors_where_there_are_labels(settings, labelled, metric):
+    trainable = small(**settings)
+    config = trainable.settled(trainable.config, labelled)
+    assert trainable.select(config.model_dump()) == metric
+    assert trainable.settled(config, labelled) == config
+
+
+def test_neighbors_cannot_choose_without_labels_or_probes():
+    trainable = small(select="knn")
+    with pytest.raises(ValueError, match="select 'knn' asks the classes of validation images"):
+        trainable.settled(trainable.config, False)
+    with pytest.raises(ValueError, match="`probe_every: 0` makes none"):
+        small(select="knn", probe_every=0)
 
 
 def test_defaults_are_the_reports_recipe():
