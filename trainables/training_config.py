@@ -117,6 +117,19 @@ class TrainableConfig(Config):
     lr: PositiveFloat = Field(0.05, description="learning rate after the warm-up")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of SGD and LARS")
     weight_decay: NonNegativeFloat = Field(5e-4, description="of the optimizer")
+    decayed: Literal["weights", "all"] = Field(
+        "weights",
+        description="what weight_decay shrinks; weights: neither biases nor the parameters of "
+        "normalization; all: these too, as in the reports (not with lars)",
+    )
+    backbone_lr_factor: PositiveFloat = Field(
+        1.0, description="learning rate of the encoder, as a factor of `lr`, which the head has"
+    )
+    layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="factor of the learning rate for each layer of the encoder away from the head; "
+        "a ResNet has five: its first convolution and four stages",
+    )
     schedule: ScheduleName = Field("cosine", description="how the learning rate falls")
     step_epochs: PositiveInt = Field(15, description="schedule `step`: epochs between two drops")
     step_gamma: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -168,6 +181,11 @@ class TrainableConfig(Config):
             raise ValueError(
                 "weights 'imagenet' need `small_input: false`: torchvision's first convolution "
                 "is 7x7"
+            )
+        if self.optimizer == "lars" and self.decayed == "all":
+            raise ValueError(
+                "optimizer 'lars' never decays biases and normalization: remove `decayed: all`, or "
+                "take another optimizer"
             )
         self._check_changes()
         return self

@@ -68,7 +68,7 @@ def test_the_data_set_type_reads_images_named_by_class(tmp_path: Path) -> None:
 def test_the_optimizer_steps() -> None:
     weight = torch.nn.Parameter(torch.ones(2))
     build = defined("RMSprop")["rmsprop"]
-    optimizer = build([weight], TrainableConfig(dataset="d", lr=0.1))
+    optimizer = build([{"params": [weight]}], TrainableConfig(dataset="d", lr=0.1))
     weight.sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     assert (weight < 1).all()

@@ -337,7 +337,7 @@ def _check_finite(first_bad: Tensor, epoch: int, optimizer: torch.optim.Optimize
     from 0; infinity without one."""
     step = float(first_bad)
     if math.isfinite(step):
-        rate = optimizer.param_groups[0]["lr"]
+        rate = max(group["lr"] for group in optimizer.param_groups)
         raise Unrecoverable(
             f"the loss is not finite at epoch {epoch}, step {int(step) + 1}: most likely the "
             f"learning rate ({rate:g}) is too high; lower lr, or set warmup_epochs or "

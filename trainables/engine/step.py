@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainables.models.layers import layers_of
+from trainables.models.modules import Encoding
 from trainables.numerics.precision import Autocast
+from trainables.optimizers.contract import Group
 from trainables.optimizers.registry import OPTIMIZERS
 from trainables.trainable import Batch, Trainable
 from trainables.training_config import TrainableConfig
@@ -18,14 +21,46 @@ _LEAST_SCALE = 2.0**-10  # of losses; below, gradients are not finite for anothe
 
 def build_optimizer(config: TrainableConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the configured optimizer over the parameters that are trained."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return OPTIMIZERS[config.optimizer](learning, config)
+    return OPTIMIZERS[config.optimizer](parameter_groups(config, model), config)
+
+
+def parameter_groups(config: TrainableConfig, model: nn.Module) -> list[Group]:
+    """Return the parameters that are trained, those with the same rate and decay in one group.
+
+    model: an `Encoding` where the encoder or its layers have rates of their own. The head has the
+    rate of the configuration; layer k of the encoder, counted from the head and from 1, that times
+    backbone_lr_factor times layer_lr_decay^k (as in arXiv:2106.08254, A).
+    """
+    factors: dict[int, float] = {}
+    if (config.backbone_lr_factor, config.layer_lr_decay) != (1.0, 1.0):
+        for depth, layer in enumerate(reversed(layers_of(cast(Encoding, model).encoder)), start=1):
+            factor = config.backbone_lr_factor * config.layer_lr_decay**depth
+            factors |= dict.fromkeys(map(id, layer), factor)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            decayed = config.decayed == "all" or parameter.ndim > 1
+            place = factors.get(id(parameter), 1.0), decayed
+            groups.setdefault(place, []).append(parameter)
+    return [_group(parameters, *place, config) for place, parameters in groups.items()]
+
+
+def _group(
+    parameters: list[nn.Parameter], factor: float, decayed: bool, config: TrainableConfig
+) -> Group:
+    """Return a group that says only what differs from the configuration."""
+    group: Group = {"params": parameters}
+    if factor != 1.0:
+        group |= {"rate_factor": factor, "lr": factor * config.lr}
+    if not decayed:
+        group |= {"decayed": False, "weight_decay": 0.0}
+    return group
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the same learning rate for all parameters, from the next step on."""
+    """Set the learning rate from the next step on: of each group its factor times `rate`."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate_factor", 1.0)
 
 
 def set_hyperparameters(optimizer: torch.optim.Optimizer, config: TrainableConfig) -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
-from trainables.optimizers.contract import Settings
+from trainables.optimizers.contract import Group, Settings
 
 
-def adamw(parameters: Sequence[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    """torch's AdamW; every parameter is decayed, `momentum` is not used."""
-    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+def adamw(groups: Sequence[Group], settings: Settings) -> torch.optim.Optimizer:
+    """Return torch's AdamW; `momentum` is not used."""
+    return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)

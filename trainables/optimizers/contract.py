@@ -1,10 +1,9 @@
 """Defines what an optimizer is built from, and what its parameter groups may contain."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import nn
 
 
 class Settings(Protocol):
@@ -18,6 +17,8 @@ class Settings(Protocol):
     def weight_decay(self) -> float: ...
 
 
-# The parameters that learn, and the settings. A parameter group with `decayed: False` keeps its
-# weight decay of 0 when `weight_decay` changes during training.
-Build = Callable[[Sequence[nn.Parameter], Settings], torch.optim.Optimizer]
+# A parameter group of torch: `params`, and what differs from the settings. `decayed: False`: its
+# weight decay is 0 and stays so when `weight_decay` changes during training. `rate_factor`: its
+# learning rate is that of the training times this.
+Group = dict[str, Any]
+Build = Callable[[Sequence[Group], Settings], torch.optim.Optimizer]

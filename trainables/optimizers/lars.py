@@ -4,23 +4,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainables.optimizers.contract import Settings
+from trainables.optimizers.contract import Group, Settings
 
 _TRUST = 1e-3  # of arXiv:2006.07733, 3.3
 
 
-def lars(parameters: Sequence[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    """LARS with momentum. Biases and BatchNorm's parameters are neither decayed nor scaled
-    (arXiv:2006.07733, 3.3)."""
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim == 1]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": settings.weight_decay, "trust": _TRUST},
-        {"params": vectors, "weight_decay": 0.0, "trust": None, "decayed": False},
-    ]
-    return Lars(groups, lr=settings.lr, momentum=settings.momentum)
+def lars(groups: Sequence[Group], settings: Settings) -> torch.optim.Optimizer:
+    """Return LARS with momentum. Biases and BatchNorm's parameters are neither decayed nor scaled
+    (arXiv:2006.07733, 3.3), whatever their group says."""
+    parts: list[Group] = []
+    for group in groups:
+        matrices = [parameter for parameter in group["params"] if parameter.ndim > 1]
+        vectors = [parameter for parameter in group["params"] if parameter.ndim <= 1]
+        decay = settings.weight_decay if group.get("decayed", True) else 0.0
+        scaled = {"params": matrices, "weight_decay": decay, "trust": _TRUST}
+        still = {"params": vectors, "weight_decay": 0.0, "trust": None, "decayed": False}
+        parts += [{**group, **part} for part in (scaled, still) if part["params"]]
+    return Lars(parts, lr=settings.lr, momentum=settings.momentum)
 
 
 class Lars(torch.optim.Optimizer):

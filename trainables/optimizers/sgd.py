@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
-from trainables.optimizers.contract import Settings
+from trainables.optimizers.contract import Group, Settings
 
 
-def sgd(parameters: Sequence[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    """torch's SGD; every parameter is decayed."""
+def sgd(groups: Sequence[Group], settings: Settings) -> torch.optim.Optimizer:
+    """Return torch's SGD."""
     return torch.optim.SGD(
-        parameters,
+        groups,
         lr=settings.lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,

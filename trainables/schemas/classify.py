@@ -32,6 +32,11 @@ class ClassifyConfig(TrainableConfig):
                 "train 'head' with frozen_batchnorm 'train' would change a frozen backbone's "
                 "features under the head: set frozen_batchnorm to eval, or train to late"
             )
+        if self.train == "head" and (self.backbone_lr_factor, self.layer_lr_decay) != (1.0, 1.0):
+            raise ValueError(
+                "train 'head' trains no layer of the encoder: remove backbone_lr_factor and "
+                "layer_lr_decay, or set train to late or full"
+            )
         return self
 
 

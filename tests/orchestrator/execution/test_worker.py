@@ -77,6 +77,15 @@ SETTINGS = [
     ("classify", {"optimizer": "sgd", "head": "mlp"}),
     ("rotation", {"optimizer": "adamw", "accumulate": 2}),
     ("classify", {"changes": [{"epoch": 2, "lr": 0.01, "momentum": 0.1, "batch_size": 20}]}),
+    (
+        "classify",
+        {
+            "optimizer": "adamw",
+            "backbone_lr_factor": 0.3,
+            "layer_lr_decay": 0.7,
+            "changes": [{"epoch": 2, "weight_decay": 0.1}],
+        },
+    ),
     ("byol", {**BYOL, "optimizer": "lars", "momentum_schedule": "cosine"}),
 ]
 

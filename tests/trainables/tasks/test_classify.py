@@ -192,3 +192,10 @@ def test_the_reports_head_has_its_layers_and_learns() -> None:
     assert [layer.p for layer in head if isinstance(layer, nn.Dropout)] == [0.4, 0.3]
     changed = changes(trainable)
     assert {name for name in changed if changed[name]} == {n for n in changed if "head." in n}
+
+
+@pytest.mark.parametrize("settings", [{"backbone_lr_factor": 0.1}, {"layer_lr_decay": 0.8}])
+def test_a_frozen_encoder_has_no_rate(settings):
+    with pytest.raises(ValueError, match="train 'head' trains no layer of the encoder"):
+        Classify.Config(dataset="d", train="head", **settings)
+    assert Classify.Config(dataset="d", train="late", **settings)
