@@ -76,7 +76,7 @@ ARROWS: dict[str, set[str]] = {
         "trainable", "producer", "dataset", "training_config", "config", "on_use",
     },
     "trainables.engine": {
-        "monitoring", "loading", "models", "numerics", "optimizers",
+        "monitoring", "loading", "models", "transforms", "numerics", "optimizers",
         "trainable", "training_config", "config", "metrics",
     },
     "trainables.monitoring": {

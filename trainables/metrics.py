@@ -55,6 +55,7 @@ METRICS = {
         Metric("projection_collapsed", "min", "", "whether the projection has collapsed (1: yes)"),
         Metric("masks", "max", "masks", "masks per image"),
         Metric("best_iou", "max", "%", "IoU of the best mask"),
+        Metric("head_lr", "max", "", "learning rate of the chosen head"),
         Metric("images_per_s", "max", "images/s", "speed"),
         Metric("input_wait_fraction", "min", "", "share of time waiting for input"),
         Metric("skipped_steps", "min", "", "steps left out (float16)"),

@@ -92,6 +92,15 @@ class Trainable(TrainableSchema, ABC):
         """Return the classes that no image of a split shows, where the metrics leave them out."""
         return []
 
+    @property
+    def keeps_features(self) -> bool:
+        """Return whether it trains on the features of its frozen encoder, which are computed once:
+        batches then hold (B, D) float32 in place of images."""
+        return False
+
+    def validated(self, sums: Mapping[str, Tensor]) -> None:  # noqa: B027
+        """React to the sums over the validation split, before its metrics are made of them."""
+
     def set_training(self, training: bool) -> None:
         """Switch between training and evaluation mode; override it where parts are frozen."""
         self.model.train(training)

@@ -66,7 +66,8 @@ def _build(task: Task, world: World) -> tuple[Training, "StoredCheckpoints"]:
     config, table = kind.Config.model_validate(dict(task.config)), open_table(Path(task.table))
     model = describe_model(task.trainable, config, table)
     start = partial(_load_parent, task=task) if task.parent is not None else None
-    options = Options(task.seed, world, start, task.gpus)
+    kept = Path(task.table) / "features"  # it goes when the decoded images go
+    options = Options(task.seed, world, start, task.gpus, kept)
     stored = StoredCheckpoints(task, world, model, config.checkpoint_every)
     return Training(kind, config, table, stored, options), stored
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from trainables.engine.checkpoints import (
 )
 from trainables.engine.early_stopping import AllCollapsed, best_epoch, chosen_epoch, has_ended
 from trainables.engine.evaluation import named_figures, sums_over
+from trainables.engine.frozen_features import with_features
 from trainables.engine.step import (
     LossScale,
     backward,
@@ -61,13 +63,15 @@ class Options:
     """Says how a training is run, beside its configuration.
 
     seed: decides initialization, order and augmentation; world: this rank; start: loads the first
-    weights into the encoder, None: those that `config.weights` names; gpus: GPUs per rank.
+    weights into the encoder, None: those that `config.weights` names; gpus: GPUs per rank;
+    features: folder where features of frozen encoders are kept, None: in memory alone.
     """
 
     seed: int = 0
     world: World = ALONE
     start: Start | None = None
     gpus: float = 1.0
+    features: Path | None = None
 
 
 def fit(
@@ -145,6 +149,11 @@ class Training:
             self.model = data_parallel(self.trainable.model)
         self.optimizer = build_optimizer(config, self.trainable.model)
         self.scale = LossScale(self.precision.autocast, self.world.device)
+        if self.trainable.keeps_features:
+            numerics = f"{self.precision} {self.world.device.type} torch {torch.__version__}"
+            self.table = table = with_features(
+                self.trainable, table, self.world, self.autocast, options.features, numerics
+            )
         self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)
         self.history: list[dict[str, float]] = []  # one entry an epoch
         self.seconds = 0.0  # of all epochs, with their evaluation
@@ -223,7 +232,10 @@ class Training:
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Compute the metrics of a split, such as `val/loss`, over all ranks."""
-        return named_figures(split, self.trainable, self._sums(split))
+        sums = self._sums(split)
+        if split == "val":
+            self.trainable.validated(sums)
+        return named_figures(split, self.trainable, sums)
 
     def _sums(self, split: str) -> dict[str, Tensor]:
         return sums_over(split, self.trainable, self.table, self.world, self.autocast, self.seed)

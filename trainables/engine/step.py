@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainables.models.heads import Swept
 from trainables.models.layers import layers_of
 from trainables.models.modules import Encoding
 from trainables.numerics.precision import Autocast
@@ -36,6 +37,9 @@ def parameter_groups(config: TrainableConfig, model: nn.Module) -> list[Group]:
         for depth, layer in enumerate(reversed(layers_of(cast(Encoding, model).encoder)), start=1):
             factor = config.backbone_lr_factor * config.layer_lr_decay**depth
             factors |= dict.fromkeys(map(id, layer), factor)
+    for swept in (module for module in model.modules() if isinstance(module, Swept)):
+        for head, rate in zip(swept.heads, swept.rates, strict=True):
+            factors |= dict.fromkeys(map(id, head.parameters()), rate / config.lr)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.dataset import DataInfo
 from trainables.models.encoders import build_encoder
+from trainables.models.heads import Swept
 from trainables.models.modules import Model
 from trainables.schemas.classify import ClassifyConfig, ClassifySchema
 from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
@@ -38,11 +40,14 @@ class Classify(ClassifySchema, Trainable):
     """Minimizes the cross-entropy over the classes of the data set."""
 
     MAPPED = True
+    model: Model
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ClassifyConfig = config
         encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
-        self.model = Model(encoder, HEADS[config.head](self.width, len(data.classes)))
+        head = HEADS[config.head](self.width, len(data.classes))
+        self.swept = Swept(head, config.lr_sweep) if config.lr_sweep else None
+        self.model = Model(encoder, self.swept or head)
         for part in self._frozen():
             part.requires_grad_(False)
 
@@ -58,17 +63,53 @@ class Classify(ClassifySchema, Trainable):
             for part in self._frozen():
                 part.eval()
 
+    @property
+    def keeps_features(self) -> bool:
+        return self.config.keep_features
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        return self.model.encoded(_normalized(images))
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         draws, augment = AUGMENTATIONS[self.config.augment]
-        images = augment(batch.images, batch.uniform(draws))
+        given = batch.images
+        images = augment(given, batch.uniform(draws)) if given.ndim == 4 else given
         logits = model(images).float()
-        return F.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing)
+        if logits.ndim == 2:
+            return self._cross_entropy(logits, batch.labels)
+        losses = torch.stack([self._cross_entropy(one, batch.labels) for one in logits])
+        # each head has the gradient that it would have alone; their mean is shown
+        return losses.sum() + (losses.mean() - losses.sum()).detach()
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        return classification_sums(self.model(normalize(batch.images)), batch.labels)
+        images = _normalized(batch.images)
+        sums = classification_sums(self.model(images), batch.labels)
+        if self.swept is not None:
+            logits = self.swept.each(self.model.encoded(images))
+            each = [classification_sums(one, batch.labels) for one in logits]
+            for name in ("loss", "correct"):
+                sums[f"{name}_of_each"] = torch.stack([found[name] for found in each])
+        return sums
+
+    def validated(self, sums: Mapping[str, Tensor]) -> None:
+        if self.swept is not None:
+            self.swept.choose(sums["correct_of_each"], sums["loss_of_each"])
 
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        return classification_metrics(sums)
+        if self.swept is None:
+            return classification_metrics(sums)
+        names, chosen = ("loss", "correct"), self.swept.chosen
+        own = {name: sums[f"{name}_of_each"][chosen] for name in names}
+        return classification_metrics({**sums, **own}) | {"head_lr": self.swept.rate}
 
 
 TRAINABLE = Classify
+
+
+def _normalized(images: Tensor) -> Tensor:
+    """Normalize images; features stay as they are."""
+    return normalize(images) if images.ndim == 4 else images

@@ -16,6 +16,7 @@ from orchestrator.storage.run_records import StaleWriter, Store
 from tests.conftest import ALONE, Tasks
 from trainables.engine.checkpoints import Unrecoverable
 from trainables.engine.early_stopping import best_epoch
+from trainables.loading.image_table import open_table
 from trainables.monitoring import recorder as looks
 from trainables.monitoring.architecture import from_plain
 from trainables.numerics.distributed import World
@@ -241,6 +242,17 @@ def test_what_is_only_looked_at_changes_no_key_and_no_weight(tasks: Tasks, tmp_p
         print,
     )
     assert same(learnt(other, task), learnt(tasks.store, task))
+
+
+def test_features_are_kept_beside_the_images_and_serve_other_runs(tasks: Tasks, caplog):
+    settings = {"train": "head", "augment": "none", "keep_features": True, "epochs": 1}
+    task = tasks.make(**settings)
+    train(task, ALONE, lambda figures: None)
+    kept = list(Path(task.table, "features").glob("*.npy"))
+    caplog.set_level("INFO")
+    train(tasks.make(**settings, lr_sweep=[0.1, 0.2]), ALONE, lambda figures: None)
+    assert any(f"features are read from {kept[-1]}" in r.message for r in caplog.records)
+    open_table(Path(task.table))  # it is whole, whatever lies beside it
 
 
 def test_a_collapse_is_said_and_ends_the_run_if_asked_to(tasks: Tasks, caplog):

@@ -199,3 +199,22 @@ def test_a_frozen_encoder_has_no_rate(settings):
     with pytest.raises(ValueError, match="train 'head' trains no layer of the encoder"):
         Classify.Config(dataset="d", train="head", **settings)
     assert Classify.Config(dataset="d", train="late", **settings)
+
+
+KEPT = {"train": "head", "augment": "none", "keep_features": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({**KEPT, "augment": "flip"}, "needs features that do not change"),
+        ({**KEPT, "train": "late"}, "needs features that do not change"),
+        ({"lr_sweep": [0.1]}, "set keep_features to true"),
+        ({**KEPT, "lr_sweep": [0.1, 0.2, 0.1]}, "lists a learning rate twice"),
+        ({**KEPT, "lr_sweep": [0.1], "clip_grad_norm": 1.0}, "bound the gradient of all heads"),
+    ],
+)
+def test_what_cannot_be_done_on_kept_features_is_said(settings, said):
+    with pytest.raises(ValueError, match=said):
+        Classify.Config(dataset="d", **settings)
+    assert Classify.Config(dataset="d", **KEPT, lr_sweep=[0.1, 0.2]).lr_sweep == [0.1, 0.2]
