@@ -168,6 +168,8 @@ def check_axis(
         errors.add(
             dotted, f"{parameter!r} takes whole numbers: so must its range, not {axis.ends()}"
         )
+    elif parameter == "select" and "auto" in (axis.choice or ()):
+        errors.add(dotted, "'auto' is settled before a search begins: name `knn`, `last` or `loss`")
     else:
         for value in axis.ends_of(kind):
             value_errors = ErrorList()

@@ -170,7 +170,12 @@ def test_a_metric_that_is_not_reported_every_epoch_selects_no_trial() -> None:
         "stages.A.search.metric: 'val/knn_accuracy' is not reported every epoch"
         in errors(*byol, "stages.A.config.probe_every=5")[0]
     )
-    from_mapping(changed(*byol, "stages.A.config.probe_every=1"))
+    every = [*byol, "stages.A.config.probe_every=1"]
+    from_mapping(changed(*every))
+    selects = "stages.A.search.space={select: {choice: [%s, loss]}}"
+    from_mapping(changed(*every, selects % "knn"))
+    (fault,) = errors(*every, selects % "auto")
+    assert "space.select: 'auto' is settled before a search begins: name `knn`" in fault
 
 
 def test_the_name_of_the_stage_as_written_is_taken() -> None:
