@@ -77,7 +77,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "trainables.engine": {
         "monitoring", "loading", "models", "transforms", "numerics", "optimizers",
-        "trainable", "training_config", "config", "metrics",
+        "trainable", "dataset", "training_config", "config", "metrics",
     },
     "trainables.monitoring": {
         "loading", "data", "layouts", "pixels", "transforms", "numerics",

@@ -24,7 +24,7 @@ PACKAGES = (
 )
 TRAINING = "orchestrator.execution.worker"  # what every trainable is trained by
 BATCH_INFERENCE = "orchestrator.execution.batch_worker"  # what every producer is run by
-PROBE = "trainables.monitoring.probe"  # what measures the features of those that are probed
+PROBE = "trainables.monitoring.probe"  # what computes and measures the features of an encoder
 
 # Modules that only show or ship what was trained, or that name choices of which a Run uses one.
 # They are not hashed, and neither is what only they import. Anything else that is reached counts.

@@ -229,7 +229,7 @@ def run_code_version(
     schema = TRAINABLE_SCHEMAS[task]
     schedule = SCHEDULES[config["schedule"]].__module__
     modules = [TRAINING, TRAINABLES.module(task), OPTIMIZERS.module(config["optimizer"]), schedule]
-    if schema.PROBED:
+    if schema.PROBED or config.get("keep_features"):
         modules.append(PROBE)
     stop = config["early_stopping"]
     decisive = [schema.select(config), *([stop["metric"]] if stop else [])]

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from trainables.dataset import Indices
 from trainables.loading.image_table import ImageTable
-from trainables.monitoring.probe import features
 from trainables.numerics.distributed import World
-from trainables.numerics.precision import Autocast
 from trainables.trainable import Trainable
 from trainables.transforms.geometry import normalize
 
 log = logging.getLogger(__name__)
 Features = npt.NDArray[np.float32]
+Compute = Callable[[Indices], Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,22 @@ def with_features(
     trainable: Trainable,
     table: ImageTable,
     world: World,
-    autocast: Autocast,
+    compute: Compute,
     folder: Path | None,
     numerics: str,
 ) -> FeatureTable:
     """Return the table with features in place of images. Every rank takes part.
 
-    folder: where features are kept for other Runs with the same ones, None: nowhere; numerics: the
-    precision and what else decides rounding. Features are those of evaluation, without augmentation
-    and with BatchNorm's own statistics.
+    compute: returns the features of images by their numbers, those of evaluation: without
+    augmentation and with BatchNorm's own statistics; folder: where features are kept for other Runs
+    with the same ones, None: nowhere; numerics: the precision and what else decides rounding.
     """
     rows = np.sort(np.concatenate(list(table.parts.values())))
     file = folder / f"{_key(trainable, table, numerics)}.npy" if folder else None
     kept = _read(file, len(rows)) if file and world.rank == 0 else None
     found: Features | None = world.broadcast(kept)
     if found is None:
-        found = features(trainable, table, rows, world, autocast).numpy()
+        found = compute(rows).numpy()
         if file and world.rank == 0:
             _write(file, found)
     everything = np.zeros((len(table.labels), found.shape[1]), np.float32)

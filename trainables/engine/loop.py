@@ -149,12 +149,15 @@ class Training:
             self.model = data_parallel(self.trainable.model)
         self.optimizer = build_optimizer(config, self.trainable.model)
         self.scale = LossScale(self.precision.autocast, self.world.device)
+        watched = self.world, self.autocast, checkpoints.keep
+        self.recorder = Recorder(self.trainable, table, *watched)
         if self.trainable.keeps_features:
             numerics = f"{self.precision} {self.world.device.type} torch {torch.__version__}"
-            self.table = table = with_features(
-                self.trainable, table, self.world, self.autocast, options.features, numerics
+            compute = self.recorder.features
+            self.table = with_features(
+                self.trainable, table, self.world, compute, options.features, numerics
             )
-        self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)
+            self.recorder = Recorder(self.trainable, self.table, *watched)
         self.history: list[dict[str, float]] = []  # one entry an epoch
         self.seconds = 0.0  # of all epochs, with their evaluation
         self._began = self._shown = 0.0

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from trainables.dataset import Indices
 from trainables.loading.image_table import ImageTable
 from trainables.metrics import COLLAPSES, initial
 from trainables.monitoring.architecture import architecture
 from trainables.monitoring.predictions import PredictionsDiffer, PredictionWatch, image_confusion
-from trainables.monitoring.probe import probe, spread, tsne_input, validation_features
+from trainables.monitoring.probe import features, probe, spread, tsne_input, validation_features
 from trainables.monitoring.watched_masks import watched_in_table, watched_masks
 from trainables.numerics.distributed import World
 from trainables.numerics.precision import Autocast
@@ -44,13 +45,17 @@ class Recorder:
         self._world, self._autocast, self._keep = world, autocast, keep
         self._watch: PredictionWatch | None = None
 
+    def features(self, rows: Indices) -> Tensor:
+        """Compute the features of images by their numbers, (len(rows), D) on the CPU."""
+        return features(*self._subject, rows, self._world, self._autocast)
+
     def before_epoch(self, epoch: int, config: TrainableConfig) -> dict[str, float]:
         """Run the probe on the weights before the first epoch, if any epoch has one. Returns its
         figures as `initial/...`; empty before other epochs."""
         if epoch != 1 or not self._interval(config):
             return {}
-        features = validation_features(*self._subject, self._world, self._autocast)
-        found = probe(*self._subject, features, self._world, self._autocast)
+        seen = validation_features(*self._subject, self._world, self._autocast)
+        found = probe(*self._subject, seen, self._world, self._autocast)
         return {initial(name): value for name, value in found.items() if name not in COLLAPSES}
 
     def after_epoch(self, epoch: int, config: TrainableConfig, last: bool) -> dict[str, float]:
@@ -67,11 +72,11 @@ class Recorder:
         if trainable.WATCHED and epoch in (1, (config.epochs + 1) // 2):
             self._keep_masks(epoch)
         if kept or probed:
-            features = validation_features(*self._subject, self._world, self._autocast)
+            seen = validation_features(*self._subject, self._world, self._autocast)
             if kept:
-                self._keep_features(epoch, features)
+                self._keep_features(epoch, seen)
             if probed:
-                return probe(*self._subject, features, self._world, self._autocast)
+                return probe(*self._subject, seen, self._world, self._autocast)
         if not trainable.PROBED:
             return {}
         return spread(*self._subject, self._world, self._autocast)
@@ -87,8 +92,8 @@ class Recorder:
         trainable, table = self._subject
         self._keep_architecture(config)
         if trainable.MAPPED:
-            features = validation_features(*self._subject, self._world, self._autocast)
-            self._keep_features(epoch, features)
+            seen = validation_features(*self._subject, self._world, self._autocast)
+            self._keep_features(epoch, seen)
         if trainable.WATCHED:
             self._keep_masks(epoch)
         if trainable.PREDICTS is not None:
@@ -133,9 +138,9 @@ class Recorder:
             return
         self._keep(ARCHITECTURE, {"json": np.array(json.dumps(asdict(blocks)))})
 
-    def _keep_features(self, epoch: int, features: Tensor) -> None:
+    def _keep_features(self, epoch: int, seen: Tensor) -> None:
         if self._world.rank == 0:
-            self._keep(feature_file(epoch), tsne_input(self._subject[1], features))
+            self._keep(feature_file(epoch), tsne_input(self._subject[1], seen))
 
     def _keep_masks(self, epoch: int) -> None:
         """Record the masks of watched images, on rank 0 alone: they are few."""

@@ -126,7 +126,7 @@ COUNTED_BY_ALL = [
     "trainables/engine/step.py",
     "trainables/loading/batches.py",
     "trainables/models/weights.py",
-    "trainables/monitoring/collapse.py",  # it can end a Run
+    "trainables/monitoring/feature_warnings.py",  # it can end a Run
     "trainables/numerics/precision.py",
     "trainables/numerics/randomness.py",
     "trainables/numerics/sync_batchnorm.py",

@@ -17,6 +17,7 @@ from trainables.engine.frozen_features import FeatureTable, with_features
 from trainables.engine.loop import fit
 from trainables.loading.decoded_cache import load_table
 from trainables.loading.image_table import ImageTable
+from trainables.monitoring.probe import features
 from trainables.tasks.classify import Classify
 from trainables.transforms.geometry import normalize
 
@@ -84,7 +85,11 @@ def test_a_sweep_is_one_run_for_each_rate_and_validation_chooses(table: ImageTab
 def features_of(table: ImageTable, folder: Path, seed: int = 0) -> FeatureTable:
     torch.manual_seed(seed)
     trainable = Classify(Classify.Config.model_validate(HEAD), table.info)
-    return with_features(trainable, table, ALONE, nullcontext, folder, "float32")
+
+    def compute(rows: np.ndarray) -> torch.Tensor:
+        return features(trainable, table, rows, ALONE, nullcontext)
+
+    return with_features(trainable, table, ALONE, compute, folder, "float32")
 
 
 def test_kept_features_are_read_again_and_a_damaged_file_is_not(
