@@ -39,10 +39,10 @@ from trainables.engine.step import (
 )
 from trainables.loading.batches import BatchStream, training_steps
 from trainables.loading.image_table import ImageTable
-from trainables.metrics import metric_of
+from trainables.metrics import Epochs, metric_of
 from trainables.models.matching import WeightsError
 from trainables.models.weights import WeightTransfer, initialize
-from trainables.monitoring.feature_warnings import below_initial_warning, collapse_warning
+from trainables.monitoring.feature_warnings import collapse_warning, warnings_of
 from trainables.monitoring.recorder import Recorder
 from trainables.numerics.distributed import ALONE, World, data_parallel
 from trainables.numerics.precision import choose_precision
@@ -124,12 +124,9 @@ class Training:
         checkpoints: Checkpoints,
         options: Options,
     ) -> None:
-        """Build the model and load its first weights. Raises Unrecoverable if they or the
-        configuration do not fit."""
-        try:
-            config = kind.settled(config, table.labelled)
-        except ValueError as error:
-            raise Unrecoverable(str(error)) from error
+        """Build the model and load its first weights. Raises Unrecoverable if they do not
+        fit, ValueError where the configuration does not fit the data."""
+        config = kind.settled(config, table.labelled)
         self.config, self.table, self.checkpoints = config, table, checkpoints
         self.seed, self.world, self.options = options.seed, options.world, options
         torch.manual_seed(derived_seed("initialisation", self.seed))
@@ -149,15 +146,9 @@ class Training:
             self.model = data_parallel(self.trainable.model)
         self.optimizer = build_optimizer(config, self.trainable.model)
         self.scale = LossScale(self.precision.autocast, self.world.device)
-        watched = self.world, self.autocast, checkpoints.keep
-        self.recorder = Recorder(self.trainable, table, *watched)
+        self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)
         if self.trainable.keeps_features:
-            numerics = f"{self.precision} {self.world.device.type} torch {torch.__version__}"
-            compute = self.recorder.features
-            self.table = with_features(
-                self.trainable, table, self.world, compute, options.features, numerics
-            )
-            self.recorder = Recorder(self.trainable, self.table, *watched)
+            _train_on_features(self)
         self.history: list[dict[str, float]] = []  # one entry an epoch
         self.seconds = 0.0  # of all epochs, with their evaluation
         self._began = self._shown = 0.0
@@ -260,18 +251,9 @@ class Training:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         log.info("epoch %d: %s", len(self.history), shown)
         if self.world.rank == 0:
-            self.checkpoints.save(self._state(), self._best_epoch())
+            self.checkpoints.save(_state_of(self), self._best_epoch())
         self._report(0.0, figures["train/loss"], figures["system/images_per_s"])
         self.check_collapse()
-
-    def _state(self) -> TrainingState:
-        return TrainingState(
-            len(self.history),
-            self.trainable.model.state_dict(),
-            self.optimizer.state_dict() | ({_SCALE: self.scale.state()} if self.scale.used else {}),
-            self.history,
-            self.seconds,
-        )
 
     def check_collapse(self) -> None:
         """Warn if the features have collapsed, also before an interruption. Raises Unrecoverable
@@ -285,11 +267,7 @@ class Training:
     def finish(self) -> Result:
         """Test once with the weights of the best epoch, and keep the result. Raises Unrecoverable
         if that checkpoint is gone, or the features have collapsed in every epoch."""
-        metric = self._select()
-        try:
-            best = chosen_epoch(self.history, metric, metric_of(metric).mode)
-        except AllCollapsed as error:
-            raise Unrecoverable(str(error)) from error
+        best = _chosen_epoch(self.history, self._select())
         self.recorder.at_end(len(self.history), self.config)
         if self.world.rank == 0:
             self.checkpoints.settle()
@@ -307,15 +285,11 @@ class Training:
         return result
 
     def facts(self) -> dict[str, str]:
-        """Describe where the weights came from, the precision, and the warnings if there are
-        any."""
-        warnings = [collapse_warning(self.history)]
-        if self.history:
-            warnings.append(below_initial_warning(self.history, self._best_epoch()))
+        """Describe where the weights came from, the precision, and warnings if there are any."""
         return {
             "weight_transfer": str(self.weight_transfer),
             "precision": str(self.precision),
-            "warning": "; ".join(filter(None, warnings)),
+            "warning": warnings_of(self.history, self._best_epoch()) if self.history else "",
         }
 
     def _select(self) -> str:
@@ -345,6 +319,33 @@ class Training:
                 facts=self.facts(),
             )
         )
+
+
+def _state_of(training: Training) -> TrainingState:
+    model, optimizer = training.trainable.model.state_dict(), training.optimizer.state_dict()
+    if training.scale.used:
+        optimizer |= {_SCALE: training.scale.state()}
+    epochs = len(training.history)
+    return TrainingState(epochs, model, optimizer, training.history, training.seconds)
+
+
+def _train_on_features(training: Training) -> None:
+    """Let the training go on with features of its frozen encoder in place of images."""
+    world, trainable, recorder = training.world, training.trainable, training.recorder
+    numerics = f"{training.precision} {world.device.type} torch {torch.__version__}"
+    training.table = with_features(
+        trainable, training.table, world, recorder.features, training.options.features, numerics
+    )
+    keep = training.checkpoints.keep
+    training.recorder = Recorder(trainable, training.table, world, training.autocast, keep)
+
+
+def _chosen_epoch(history: Epochs, metric: str) -> int:
+    """Return the epoch that is tested and handed on. Raises Unrecoverable where all collapsed."""
+    try:
+        return chosen_epoch(history, metric, metric_of(metric).mode)
+    except AllCollapsed as error:
+        raise Unrecoverable(str(error)) from error
 
 
 def _check_finite(first_bad: Tensor, epoch: int, optimizer: torch.optim.Optimizer) -> None:

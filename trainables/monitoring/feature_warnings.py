@@ -52,3 +52,10 @@ def below_initial_warning(history: Epochs, chosen: int) -> str:
         f"kNN {100 * probed[-1][KNN]:.1f} % (epoch {int(probed[-1]['epoch'])}) is below that of "
         f"the initial weights, {100 * before:.1f} %"
     )
+
+
+def warnings_of(history: Epochs, chosen: int) -> str:
+    """Return all that is wrong with the features, in one line; empty where nothing is. chosen: as
+    in `below_initial_warning`."""
+    lines = [collapse_warning(history), below_initial_warning(history, chosen)]
+    return "; ".join(filter(None, lines))
