@@ -34,6 +34,7 @@ from trainables.engine.step import (
     LossScale,
     backward,
     build_optimizer,
+    check_finite,
     set_hyperparameters,
     set_rate,
 )
@@ -198,8 +199,8 @@ class Training:
             loss = backward(self.trainable, self.model, batch, weight, parts, self.autocast)
             first_bad = torch.where(loss.isfinite(), first_bad, first_bad.clamp(max=number))
             if world.device.type == "cpu" or number % _FINITE_CHECK == 0:
-                _check_finite(first_bad, epoch, self.optimizer)
-            self._step(config, epoch)
+                check_finite(first_bad, epoch, self.optimizer)
+            _step(self, config, epoch)
             done = (number + 1) / len(steps)
             self.trainable.after_step((epoch - 1 + done) / config.epochs)
             total += loss * len(indices)
@@ -207,7 +208,7 @@ class Training:
             if time.perf_counter() - self._shown > _PROGRESS_SECONDS:
                 speed = seen / (time.perf_counter() - started)
                 self._report(done, float(total) * world.size / seen, speed)
-        _check_finite(first_bad, epoch, self.optimizer)
+        check_finite(first_bad, epoch, self.optimizer)
         elapsed = time.perf_counter() - started
         left_out = {"system/skipped_steps": float(self.scale.skipped - skipped)}
         return (left_out if self.scale.used else {}) | {
@@ -215,14 +216,6 @@ class Training:
             "system/images_per_s": seen / elapsed,
             "system/input_wait_fraction": stream.waited / elapsed,
         }
-
-    def _step(self, config: TrainableConfig, epoch: int) -> None:
-        try:
-            self.scale.step(self.optimizer, self.model, config.clip_grad_norm)
-        except FloatingPointError as error:
-            raise Unrecoverable(
-                f"{error} at epoch {epoch}: set precision to float32, or lower lr"
-            ) from error
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Compute the metrics of a split, such as `val/loss`, over all ranks."""
@@ -321,12 +314,21 @@ class Training:
         )
 
 
+def _step(training: "Training", config: TrainableConfig, epoch: int) -> None:
+    """Make an optimizer step. Raises Unrecoverable where no loss scale gives finite gradients."""
+    try:
+        training.scale.step(training.optimizer, training.model, config.clip_grad_norm)
+    except FloatingPointError as error:
+        cure = "set precision to float32, or lower lr"
+        raise Unrecoverable(f"{error} at epoch {epoch}: {cure}") from error
+
+
 def _state_of(training: Training) -> TrainingState:
     model, optimizer = training.trainable.model.state_dict(), training.optimizer.state_dict()
     if training.scale.used:
         optimizer |= {_SCALE: training.scale.state()}
-    epochs = len(training.history)
-    return TrainingState(epochs, model, optimizer, training.history, training.seconds)
+    history = training.history
+    return TrainingState(len(history), model, optimizer, history, training.seconds)
 
 
 def _train_on_features(training: Training) -> None:
@@ -346,16 +348,3 @@ def _chosen_epoch(history: Epochs, metric: str) -> int:
         return chosen_epoch(history, metric, metric_of(metric).mode)
     except AllCollapsed as error:
         raise Unrecoverable(str(error)) from error
-
-
-def _check_finite(first_bad: Tensor, epoch: int, optimizer: torch.optim.Optimizer) -> None:
-    """Raise Unrecoverable if a loss was not finite. first_bad: the first such step of the epoch,
-    from 0; infinity without one."""
-    step = float(first_bad)
-    if math.isfinite(step):
-        rate = max(group["lr"] for group in optimizer.param_groups)
-        raise Unrecoverable(
-            f"the loss is not finite at epoch {epoch}, step {int(step) + 1}: most likely the "
-            f"learning rate ({rate:g}) is too high; lower lr, or set warmup_epochs or "
-            "clip_grad_norm"
-        )

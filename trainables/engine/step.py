@@ -1,5 +1,6 @@
 """Makes one optimizer step: build the optimizer, set its values, compute a batch's gradient."""
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainables.engine.checkpoints import Unrecoverable
 from trainables.models.heads import Swept
 from trainables.models.layers import layers_of
 from trainables.models.modules import Encoding
@@ -154,3 +156,16 @@ def _without_sync(model: nn.Module) -> AbstractContextManager[Any]:
     if isinstance(model, DistributedDataParallel):
         return model.no_sync()
     return nullcontext()
+
+
+def check_finite(first_bad: Tensor, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+    """Raise Unrecoverable if a loss was not finite. first_bad: the first such step of the epoch,
+    from 0; infinity without one."""
+    step = float(first_bad)
+    if math.isfinite(step):
+        rate = max(group["lr"] for group in optimizer.param_groups)
+        raise Unrecoverable(
+            f"the loss is not finite at epoch {epoch}, step {int(step) + 1}: most likely the "
+            f"learning rate ({rate:g}) is too high; lower lr, or set warmup_epochs or "
+            "clip_grad_norm"
+        )
