@@ -60,7 +60,9 @@ def remembered(task: str, **config: object) -> str:
     if task in PRODUCERS:
         return prepare.run_code_version(task, {})
     config = {"dataset": "d", **NEEDED.get(task, {}), **config}
-    return prepare.run_code_version(task, as_plain(TRAINABLES[task].Config.model_validate(config)))
+    kind = TRAINABLES[task]
+    settled = kind.settled(kind.Config.model_validate(config), True)
+    return prepare.run_code_version(task, as_plain(settled))
 
 
 def every() -> dict[str, str]:
