@@ -220,6 +220,16 @@ class TrainableConfig(Config):
         return self.lr * SCHEDULES[self.schedule](progress, self)
 
 
+class ViewedConfig(TrainableConfig):
+    """Holds the keys of trainables that may see a part of each image only."""
+
+    view_size: Annotated[int, Field(ge=4, le=8192)] | None = Field(
+        None,
+        description="side in px of what it learns from, cut out of the larger images of the data "
+        "set; evaluation takes the center. Default: the image's side",
+    )
+
+
 def check_batch(images: int, workers: int, accumulate: int) -> None:
     """Raise ValueError if a batch of so many images is too small for its workers.
 

@@ -6,10 +6,6 @@ it. Add one only where the weights of a Run before and after are equal, bit for 
 """
 
 FORMER: dict[str, tuple[str, ...]] = {
-    # trainables.loading.batches
-    "2e9017f9d35de926dd3ed1040af38836583bdd19ad25d214f6b8325747ee8e18": (
-        "432343e02bbb623ea7b0c713c178d12e8e0883c462fdb2f66f5d9cb1a0d1cb17",
-    ),
     # trainables.numerics.randomness
     "8e465bed0bda637df81b355f40f36a03b4bc1e9c4d0cb4c1861c16bea3ec245e": (
         "01a4740fc8875cd79221e62139b2d05d27d8025ca41cbc9af802ad2e87906db4",

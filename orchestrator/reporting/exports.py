@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.reporting.comparison import Row, Table, finite
-from orchestrator.reporting.mixtures import mixtures
+from orchestrator.reporting.mixtures import mixtures, one_class
 from orchestrator.reporting.verdicts import Gain, gains, verdict
 from orchestrator.statistics.images import ImageTest
 from trainables.metrics import METRICS, metric_of
@@ -27,7 +27,7 @@ def as_json(tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
     """Return `rows` with the keys ROW_KEYS, `gains` with GAIN_KEYS, and `figures`: the rows of the
     other figures that the study asks for, and of mean IoU those of each class. `mixtures`: facts in
     which the Runs of a table are not alike, as value → labels. `cautions`: why figures of a data
-    set may be too good.
+    set may be too good. `one_class`: Runs that predict one class for everything, as class → labels.
 
     low, high: the 95 % interval of the mean. Null stands for a number that is not finite or
     undefined, such as an interval of one seed.
@@ -43,12 +43,16 @@ def as_json(tables: Sequence[Table]) -> dict[str, list[dict[str, Any]]]:
     cautions = [
         {"table": table.title, "caution": line} for table in tables for line in table.cautions
     ]
+    alone = [
+        {"table": table.title, "values": values} for table in tables if (values := one_class(table))
+    ]
     return {
         "rows": rows,
         "gains": differences,
         "figures": figures,
         "mixtures": mixed,
         "cautions": cautions,
+        "one_class": alone,
     }
 
 

@@ -1,4 +1,5 @@
-"""Says where the Runs of one table were not trained alike: precision, device, torch, workers."""
+"""Says where the Runs of one table were not trained alike: precision, device, torch, workers; and
+which of them predict one class alone."""
 
 from collections.abc import Iterable, Mapping
 
@@ -22,6 +23,22 @@ def mixtures(table: Table) -> dict[str, dict[str, list[str]]]:
         if len(values) > 1:
             mixed[fact] = {value: _names(table.rows, fact, value) for value in values}
     return mixed
+
+
+def one_class(table: Table) -> dict[str, list[str]]:
+    """Return class → the Runs that predict it for all of the test, named as in `mixtures`."""
+    runs = [run for row in table.rows for run in row.runs]
+    values = dict.fromkeys(value for run in runs if (value := run.facts.get("one_class")))
+    return {value: _names(table.rows, "one_class", value) for value in values}
+
+
+def one_class_words(table: Table) -> list[str]:
+    """Return a sentence for each Run, or label, whose model has learned nothing but one class."""
+    return [
+        f"{name} predicts {value!r} everywhere."
+        for value, names in one_class(table).items()
+        for name in names
+    ]
 
 
 def mixture_words(table: Table) -> list[str]:

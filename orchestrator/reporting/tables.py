@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from orchestrator.reporting.comparison import Row, Sample, Table
-from orchestrator.reporting.mixtures import mixture_words
+from orchestrator.reporting.mixtures import mixture_words, one_class_words
 from orchestrator.reporting.numbers import interval_text, number, p_text
 from orchestrator.reporting.verdicts import (
     Gain,
@@ -123,6 +123,7 @@ def printed_parts(tables: Sequence[Table]) -> list[Part]:
             *table.cautions,
             *words_on_test_set(table),
             *words_on_searches(table),
+            *one_class_words(table),
             *mixture_words(table),
         ]
         printed.append(Part(table.title, _cells(table), tuple(words)))

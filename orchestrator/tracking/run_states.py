@@ -20,7 +20,10 @@ from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of, ow
 log = logging.getLogger(__name__)
 _FINISHED, _MANY = "finished.json", 100  # see `store_finished`
 _CALLS_AT_ONCE = 8  # one call a curve
-_FACTS = (Tag.PRECISION, Tag.DEVICE, Tag.TORCH, Tag.WORKERS, Tag.RESUMED_WITH, Tag.TEST_IMAGES)
+_FACTS = (
+    Tag.PRECISION, Tag.DEVICE, Tag.TORCH, Tag.WORKERS, Tag.RESUMED_WITH, Tag.TEST_IMAGES,
+    Tag.ONE_CLASS,
+)  # fmt: skip
 
 
 class _Progress(TypedDict, total=False):

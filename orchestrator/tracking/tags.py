@@ -89,6 +89,7 @@ class Tag(StrEnum):
     WARNING = "warning"  # what the Run warns of, such as a collapse
     IMAGES = "images"  # how many images a producer has worked through
     ABSENT = "absent"  # classes that no test image has
+    ONE_CLASS = "one_class"  # the class that is predicted for all of the test, if it is one alone
     DEVICE = "device"  # name of the GPU, or `cpu`
     WORKERS = "workers"  # how many processes trained
     THREADS = "threads"  # of each process

@@ -61,7 +61,8 @@ class Result:
 
     history: one entry per epoch; best_epoch: from 1; test: metrics of the best epoch on the test
     set; seconds: duration of all epochs; facts: a few words each on `weight_transfer`,
-    `precision`, `warning`, and `absent` classes if there are any.
+    `precision`, `warning`, `absent` classes if there are any, and the `one_class` that is predicted
+    everywhere if there is one.
     """
 
     history: Epochs

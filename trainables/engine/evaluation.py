@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainables.loading.batches import BatchStream, evaluation_steps
+from trainables.loading.batches import BatchStream, evaluation_shares
 from trainables.loading.image_table import ImageTable
 from trainables.numerics.distributed import World
 from trainables.numerics.precision import Autocast
@@ -27,12 +27,11 @@ def sums_over(
     """
     trainable.set_training(False)
     at_once = trainable.evaluated_at_once(table.size) * world.size
-    steps = evaluation_steps(table.parts[split], at_once)
-    shares = [world.share(step) for step in steps]
+    shares = evaluation_shares(table, split, at_once, world)
     sums: dict[str, Tensor] = {}
-    for images, labels, indices in BatchStream(table, shares, world.device):
+    for rows, tensors in zip(shares, BatchStream(table, shares, world.device), strict=True):
         with autocast():
-            batch = Batch(images, labels, indices, seed, 0)
+            batch = Batch(*tensors, seed, 0, places=table.places(rows))
             for name, value in trainable.evaluate(batch).items():
                 sums[name] = sums[name] + value if name in sums else value
     return {name: world.all_reduce_sum(value) for name, value in sums.items()}
@@ -41,3 +40,18 @@ def sums_over(
 def named_figures(split: str, trainable: Trainable, sums: Mapping[str, Tensor]) -> dict[str, float]:
     """Return `<split>/<metric>` → value, from the sums over the split."""
     return {f"{split}/{name}": value for name, value in trainable.metrics(sums).items()}
+
+
+def with_test_facts(
+    facts: Mapping[str, str], trainable: Trainable, sums: Mapping[str, Tensor]
+) -> dict[str, str]:
+    """Return facts with what the sums over the test tell: classes that no image shows (`absent`),
+    and the class that is predicted everywhere (`one_class`), which is a warning too."""
+    told = dict(facts)
+    if absent := trainable.absent(sums):
+        told["absent"] = ", ".join(absent)
+    if one_class := trainable.one_class(sums):
+        told["one_class"] = one_class
+        said = f"predicts {one_class!r} everywhere"
+        told["warning"] = "; ".join(filter(None, [told["warning"], said]))
+    return told

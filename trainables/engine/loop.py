@@ -28,17 +28,19 @@ from trainables.engine.checkpoints import (
     Unrecoverable,
 )
 from trainables.engine.early_stopping import AllCollapsed, best_epoch, chosen_epoch, has_ended
-from trainables.engine.evaluation import named_figures, sums_over
+from trainables.engine.evaluation import named_figures, sums_over, with_test_facts
 from trainables.engine.frozen_features import with_features
 from trainables.engine.step import (
     LossScale,
     backward,
     build_optimizer,
     check_finite,
+    make_step,
     set_hyperparameters,
     set_rate,
+    with_counted,
 )
-from trainables.loading.batches import BatchStream, training_steps
+from trainables.loading.batches import BatchStream, training_steps, with_partners
 from trainables.loading.image_table import ImageTable
 from trainables.metrics import Epochs, metric_of
 from trainables.models.matching import WeightsError
@@ -182,28 +184,34 @@ class Training:
             check_batch(len(steps[0]), world.size, config.accumulate)
         except ValueError as error:
             raise Unrecoverable(str(error)) from error
-        stream = BatchStream(self.table, [world.share(step) for step in steps], world.device)
+        shares = [world.share(step) for step in steps]
+        shares = (
+            with_partners(shares, self.table, self.seed, epoch) if self.trainable.MIXES else shares
+        )
+        stream = BatchStream(self.table, shares, world.device)
         self.trainable.set_training(True)
         total = torch.zeros((), device=world.device)
         first_bad = torch.full((), math.inf, device=world.device)
         started, seen = time.perf_counter(), 0
         self._began, skipped = started, self.scale.skipped
-        for number, (images, labels, indices) in enumerate(stream):
+        for number, tensors in enumerate(stream):
             set_rate(self.optimizer, config.learning_rate(epoch - 1 + number / len(steps)))
             torch.manual_seed(derived_seed("step", self.seed, epoch, number, world.rank))
             self.optimizer.zero_grad(set_to_none=True)
-            batch = Batch(images, labels, indices, self.seed, epoch)
+            batch = Batch(*tensors, self.seed, epoch)
+            batch = batch.with_partners() if self.trainable.MIXES else batch
+            batch = with_counted(self.trainable, batch, world, len(steps[number]))
             # DDP averages over ranks; the mean over samples is wanted
-            weight = len(indices) * world.size / len(steps[number]) * self.scale.factor
+            weight = len(batch.indices) * world.size / len(steps[number]) * self.scale.factor
             parts = config.accumulate
             loss = backward(self.trainable, self.model, batch, weight, parts, self.autocast)
             first_bad = torch.where(loss.isfinite(), first_bad, first_bad.clamp(max=number))
             if world.device.type == "cpu" or number % _FINITE_CHECK == 0:
                 check_finite(first_bad, epoch, self.optimizer)
-            _step(self, config, epoch)
+            make_step(self.scale, self.optimizer, self.model, config, epoch)
             done = (number + 1) / len(steps)
             self.trainable.after_step((epoch - 1 + done) / config.epochs)
-            total += loss * len(indices)
+            total += loss * len(batch.indices)
             seen += len(steps[number])
             if time.perf_counter() - self._shown > _PROGRESS_SECONDS:
                 speed = seen / (time.perf_counter() - started)
@@ -260,7 +268,7 @@ class Training:
     def finish(self) -> Result:
         """Test once with the weights of the best epoch, and keep the result. Raises Unrecoverable
         if that checkpoint is gone, or the features have collapsed in every epoch."""
-        best = _chosen_epoch(self.history, self._select())
+        best = _chosen_epoch(self.history, _select(self))
         self.recorder.at_end(len(self.history), self.config)
         if self.world.rank == 0:
             self.checkpoints.settle()
@@ -268,10 +276,9 @@ class Training:
         self.trainable.model.load_state_dict(dict(self.checkpoints.weights(best)))
         sums = self._sums("test")
         test = named_figures("test", self.trainable, sums)
-        absent = self.trainable.absent(sums)
         self.recorder.at_test(sums)
         log.info("best epoch %d: %s", best, ", ".join(f"{k} {v:.4g}" for k, v in test.items()))
-        facts = self.facts() | ({"absent": ", ".join(absent)} if absent else {})
+        facts = with_test_facts(self.facts(), self.trainable, sums)
         result = Result(self.history, best, test, self.seconds, facts)
         if self.world.rank == 0:
             self.checkpoints.finish(result)
@@ -285,12 +292,8 @@ class Training:
             "warning": warnings_of(self.history, self._best_epoch()) if self.history else "",
         }
 
-    def _select(self) -> str:
-        """Return the metric that chooses the epoch."""
-        return self.trainable.select(as_plain(self.config))
-
     def _best_epoch(self) -> int:
-        metric = self._select()
+        metric = _select(self)
         return best_epoch(self.history, metric, metric_of(metric).mode)
 
     def _report(self, part: float, loss: float, speed: float) -> None:
@@ -314,13 +317,9 @@ class Training:
         )
 
 
-def _step(training: "Training", config: TrainableConfig, epoch: int) -> None:
-    """Make an optimizer step. Raises Unrecoverable where no loss scale gives finite gradients."""
-    try:
-        training.scale.step(training.optimizer, training.model, config.clip_grad_norm)
-    except FloatingPointError as error:
-        cure = "set precision to float32, or lower lr"
-        raise Unrecoverable(f"{error} at epoch {epoch}: {cure}") from error
+def _select(training: Training) -> str:
+    """Return the metric that chooses the epoch."""
+    return training.trainable.select(as_plain(training.config))
 
 
 def _state_of(training: Training) -> TrainingState:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from trainables.engine.checkpoints import Unrecoverable
 from trainables.models.heads import Swept
 from trainables.models.layers import layers_of
 from trainables.models.modules import Encoding
+from trainables.numerics.distributed import World
 from trainables.numerics.precision import Autocast
 from trainables.optimizers.contract import Group
 from trainables.optimizers.registry import OPTIMIZERS
@@ -36,7 +38,9 @@ def parameter_groups(config: TrainableConfig, model: nn.Module) -> list[Group]:
     """
     factors: dict[int, float] = {}
     if (config.backbone_lr_factor, config.layer_lr_decay) != (1.0, 1.0):
-        for depth, layer in enumerate(reversed(layers_of(cast(Encoding, model).encoder)), start=1):
+        for depth, layer in enumerate(
+            reversed(layers_of(cast(Encoding, model).learning.encoder)), start=1
+        ):
             factor = config.backbone_lr_factor * config.layer_lr_decay**depth
             factors |= dict.fromkeys(map(id, layer), factor)
     for swept in (module for module in model.modules() if isinstance(module, Swept)):
@@ -77,6 +81,30 @@ def set_hyperparameters(optimizer: torch.optim.Optimizer, config: TrainableConfi
             group["momentum"] = config.momentum
         if group.get("decayed", True):
             group["weight_decay"] = config.weight_decay
+
+
+def make_step(
+    scale: "LossScale",
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    config: TrainableConfig,
+    epoch: int,
+) -> None:
+    """Make an optimizer step. Raises Unrecoverable where no loss scale gives finite gradients."""
+    try:
+        scale.step(optimizer, model, config.clip_grad_norm)
+    except FloatingPointError as error:
+        cure = "set precision to float32, or lower lr"
+        raise Unrecoverable(f"{error} at epoch {epoch}: {cure}") from error
+
+
+def with_counted(trainable: Trainable, batch: Batch, world: World, images: int) -> Batch:
+    """Return the batch with the mean of what counts in an image of the global batch, where the
+    trainable counts. Every rank takes part. images: of the global batch, over all ranks."""
+    counted = trainable.counted(batch)
+    if counted is None:
+        return batch
+    return replace(batch, counted=world.all_reduce_sum(counted.sum()) / images)
 
 
 def backward(

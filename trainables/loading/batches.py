@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from trainables.loading.image_table import ImageTable
-from trainables.numerics.randomness import permutation
+from trainables.numerics.distributed import World
+from trainables.numerics.randomness import permutation, uniform
+from trainables.numerics.seeds import derived_seed
 
 _AHEAD = 3  # batches read in advance
 
@@ -26,9 +28,38 @@ def training_steps(indices: np.ndarray, batch_size: int, seed: int, epoch: int) 
     return [order[i : i + batch_size] for i in range(0, full, batch_size)]
 
 
+def with_partners(
+    shares: Sequence[np.ndarray], table: ImageTable, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """Return each share (N,) of row numbers with a partner for each row behind it, (2 N,): any
+    training sample, drawn by (seed, epoch, row)."""
+    train, seed = table.parts["train"], derived_seed("partner", seed)
+    mixed = []
+    for rows in shares:
+        drawn = uniform(seed, epoch, torch.from_numpy(rows), 1)[:, 0].numpy().astype(np.float64)
+        mixed.append(np.concatenate([rows, train[(drawn * len(train)).astype(np.int64)]]))
+    return mixed
+
+
 def evaluation_steps(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Return every sample once, in order, `batch_size` at a time."""
     return [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+
+
+def evaluation_shares(
+    table: ImageTable, split: str, at_once: int, world: World
+) -> list[np.ndarray]:
+    """Return the rows of a split that this rank evaluates, a batch each.
+
+    at_once: images of a batch over all ranks. Where images lie in windows, a batch has all windows
+    of one image; at the end some ranks get an empty one, so that all have as many.
+    """
+    rows = table.parts[split]
+    if table.windows is None:
+        return [world.share(step) for step in evaluation_steps(rows, at_once)]
+    images = table.of_images(rows)
+    images += [rows[:0]] * (-len(images) % world.size)
+    return images[world.rank :: world.size]
 
 
 class BatchStream:

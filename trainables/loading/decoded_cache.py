@@ -14,7 +14,7 @@ import os
 import shutil
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,7 @@ from trainables.contents.copies import settle_copies
 from trainables.contents.file_hashes import as_remembered, remember
 from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
-from trainables.dataset import IGNORED, DataError, Indices, Pixels, few
+from trainables.dataset import IGNORED, DataError, Indices, few
 from trainables.loading.band_statistics import standardize_file
 from trainables.loading.fingerprints import content_hashes, fingerprint
 from trainables.loading.image_table import (
@@ -39,16 +39,20 @@ from trainables.loading.image_table import (
     fault,
     open_table,
 )
-from trainables.loading.mask_counts import check_masks, count_masks, remembered_numbers
+from trainables.loading.mask_counts import (
+    Layout,
+    check_masks,
+    count_masks,
+    remembered_numbers,
+    window_layout,
+)
 from trainables.pixels.bands import Bands, square_bands
 from trainables.pixels.images import (
     UnreadableImage,
-    framed,
-    framed_mask,
     square,
-    too_large,
     unreadable_images,
 )
+from trainables.pixels.windows import cut_pair
 
 log = logging.getLogger(__name__)
 _CHUNK_BYTES = 4 << 20
@@ -99,10 +103,12 @@ def build(
             return final
         for leftover in (temporary, final):  # of a killed builder; damaged later
             shutil.rmtree(leftover, ignore_errors=True)
-        _check_space(folder, len(source.names) * _bytes_of_a_pixel(source) * config.side**2)
+        layout = window_layout(source, config.side)
+        rows = sum(map(len, layout))
+        _check_space(folder, rows * _bytes_of_a_pixel(source) * config.side**2)
         temporary.mkdir()
         try:
-            meta = _write_arrays(source, config, temporary, progress)
+            meta = _write_arrays(source, config, (temporary, layout), progress)
             with _synced(temporary / "meta.json") as stream:
                 stream.write(json.dumps(meta | {"fingerprint": fingerprint}, indent=1).encode())
             _sync(temporary)
@@ -138,20 +144,30 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _write_arrays(
-    source: Source, config: DatasetConfig, folder: Path, progress: Progress | None
+    source: Source, config: DatasetConfig, into: tuple[Path, Layout], progress: Progress | None
 ) -> dict[str, Any]:
-    """Write and sync images, labels and parts. Returns their description for meta.json."""
-    errors = _write_images(source, config.side, folder, progress)
+    """Write and sync images, labels and parts. into: the folder, and the windows of each image.
+    Returns their description for meta.json."""
+    (folder, layout), size = into, config.side
+    errors = _write_images(source, size, into, progress)
     unreadable = {source.names[index]: reason for index, reason in errors.items()}
     if errors and config.on_corrupt == "fail":
         raise unreadable_images(unreadable)
     bad = np.array(sorted(errors), dtype=np.int64)
     parts = {part: np.setdiff1d(indices, bad) for part, indices in source.parts.items()}
     _check_not_emptied(source, parts)
+    image_of_row = np.repeat(np.arange(len(layout)), [len(places) for places in layout])
+    tiled = len(image_of_row) > len(layout)
+    if tiled:
+        parts = {k: np.flatnonzero(np.isin(image_of_row, rows)) for k, rows in parts.items()}
     statistics = {}
     if source.bands is not None:
         statistics = standardize_file(folder / "images.npy", parts["train"])
-    arrays = {"labels": source.labels} | {f"part_{part}": parts[part] for part in parts}
+    arrays = {"labels": source.labels[image_of_row]}
+    arrays |= {f"part_{part}": parts[part] for part in parts}
+    if tiled:
+        places = np.array([place for places in layout for place in places], dtype=np.int64)
+        arrays["windows"] = np.column_stack([image_of_row, places])
     for name, array in arrays.items():
         with _synced(folder / f"{name}.npy") as stream:
             np.save(stream, array)
@@ -160,9 +176,10 @@ def _write_arrays(
         "classes": source.classes,
         "size": config.side,
         "masks": source.masks is not None,
-        "names": source.names,
+        "windows": tiled,
+        "names": [source.names[index] for index in image_of_row],
         "colours": source.masks.colours if source.masks is not None else [],
-        "count": len(source.names),
+        "count": len(image_of_row),
         "parts": {part: len(indices) for part, indices in parts.items()},
         "skipped": unreadable,
         "reading": asdict(source.reading),
@@ -173,19 +190,20 @@ def _write_arrays(
 
 
 def _write_images(
-    source: Source, size: int, folder: Path, progress: Progress | None
+    source: Source, size: int, into: tuple[Path, Layout], progress: Progress | None
 ) -> dict[int, str]:
     """Decode in threads, write images and masks in order. Returns index → reason of those that
     cannot be read.
 
     Written as a stream: on a memory map a full disk is a signal that kills the process.
     """
-    channels = source.reading.channels
-    count, step = len(source.names), max(1, min(256, _CHUNK_BYTES // (channels * size**2)))
+    (folder, layout), channels = into, source.reading.channels
+    rows, count = sum(map(len, layout)), len(source.names)
+    step = max(1, min(256, _CHUNK_BYTES // (channels * size**2)) * count // rows)
     chunks = [range(i, min(i + step, count)) for i in range(0, count, step)]
-    shapes: dict[str, tuple[int, ...]] = {"images": (count, channels, size, size)}
+    shapes: dict[str, tuple[int, ...]] = {"images": (rows, channels, size, size)}
     if source.masks is not None:
-        shapes["masks"] = (count, size, size)
+        shapes["masks"] = (rows, size, size)
     types = {"images": "|u1" if source.bands is None else "<f4", "masks": "|u1"}
     errors: dict[int, str] = {}
     with contextlib.ExitStack() as stack:
@@ -195,7 +213,7 @@ def _write_images(
             stack.enter_context(_array(folder / f"{name}.npy", shape, types[name]))
             for name, shape in shapes.items()
         ]
-        decoded = _in_order(pool, lambda chunk: _decode(source, size, chunk), chunks)
+        decoded = _in_order(pool, lambda chunk: _decode(source, size, chunk, layout), chunks)
         for chunk, (arrays, unreadable) in zip(chunks, decoded, strict=True):
             for stream, array in zip(streams, arrays, strict=True):
                 stream.write(array.tobytes())
@@ -228,31 +246,30 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _decode(source: Source, size: int, chunk: range) -> Decoded:
-    """Decode the images of a chunk.
+def _decode(source: Source, size: int, chunk: Sequence[int], places: Layout) -> Decoded:
+    """Decode the images of a chunk. places: of the windows of every image.
 
-    Returns arrays and index → reason of unreadable images. The arrays are (len(chunk), 3, size,
-    size) uint8 pixels, black where unreadable, or float32 numbers of all channels, NaN where there
-    is no image; and with masks (len(chunk), size, size) class ids.
+    Returns arrays and index → reason of unreadable images. The arrays are (rows, 3, size, size)
+    uint8 pixels, black where unreadable, or float32 numbers of all channels, NaN where there is no
+    image; and with masks (rows, size, size) class ids. An image has a row for each window.
     """
-    shape = (len(chunk), source.reading.channels, size, size)
-    plain = source.bands is None
+    rows = sum(len(places[index]) for index in chunk)
+    shape, plain = (rows, source.reading.channels, size, size), source.bands is None
     pixels: Numbers = np.zeros(shape, np.uint8) if plain else np.full(shape, np.nan, np.float32)
-    ids = np.full((len(chunk), size, size), IGNORED, dtype=np.uint8)
-    errors = {}
-    for row, index in enumerate(chunk):
+    ids = np.full((rows, size, size), IGNORED, dtype=np.uint8)
+    errors, row = {}, 0
+    for index in chunk:
+        here = slice(row, row + len(places[index]))
+        row = here.stop
         try:
             image = source.decode(index) if source.bands is None else source.bands(index)
             if source.masks is None:
-                fitted = _square(image, size)
+                pixels[here] = _square(image, size).transpose(2, 0, 1)  # HWC → CHW
             else:
-                ids[row] = _framed_pair(image, source.masks.decode(index), size)
-                fitted = _framed(image, size)
+                mask = source.masks.decode(index)
+                cut_pair(image, mask, places[index], (pixels[here], ids[here]))
         except UnreadableImage as error:
             errors[index] = str(error)
-        else:
-            height, width, _ = fitted.shape
-            pixels[row, :, :height, :width] = fitted.transpose(2, 0, 1)  # HWC → CHW
     return ([pixels] if source.masks is None else [pixels, ids]), errors
 
 
@@ -260,20 +277,6 @@ def _square(image: Image.Image | Bands, size: int) -> Numbers:
     if isinstance(image, Image.Image):
         return np.asarray(square(image, size))
     return square_bands(image, size)
-
-
-def _framed(image: Image.Image | Bands, size: int) -> Numbers:
-    return np.asarray(framed(image, size)) if isinstance(image, Image.Image) else image
-
-
-def _framed_pair(image: Image.Image | Bands, ids: Pixels, size: int) -> Pixels:
-    height, width = ids.shape
-    own = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-    if own != (width, height):
-        raise UnreadableImage(f"image has {own[0]}x{own[1]} px, its mask {width}x{height}")
-    if reason := too_large((width, height), size):
-        raise UnreadableImage(reason)
-    return framed_mask(ids, size)
 
 
 def _check_not_emptied(source: Source, parts: dict[str, Indices]) -> None:

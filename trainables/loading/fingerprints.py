@@ -32,6 +32,8 @@ def fingerprint(
     header: list[Any] = [FORMAT, config.side, config.on_corrupt, source.classes]
     if source.masks is not None and source.masks.files:
         header.append(_MASK_FORMAT)
+    if source.masks is not None and config.on_corrupt == "skip":
+        header.append("windows")  # once, pairs larger than the squares were skipped
     header.extend(_reading_of(source))
     digest = hashlib.sha256(json.dumps(header).encode())
     split = {int(i): part for part, indices in source.parts.items() for i in indices}

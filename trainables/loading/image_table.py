@@ -33,6 +33,7 @@ class _Meta(TypedDict):
     mean: NotRequired[list[float]]
     std: NotRequired[list[float]]
     reading: NotRequired[dict[str, Any]]
+    windows: NotRequired[bool]
 
 
 _META = TypeAdapter(_Meta)
@@ -50,7 +51,8 @@ class ImageTable:
     Data sets with masks also have masks: (N, S, S) uint8 class ids, 255 where a pixel does not
     count; colours: RGB in [0, 255] of the classes, if they
     have any. mean, std: of each channel in training, where they are not RGB; reading: how files
-    became images.
+    became images; windows: (N, 3) image, top and left in px of each row, where images with masks
+    are larger than S and lie in several rows, one after the other; None: each row is an image.
     """
 
     images: np.memmap[Any, np.dtype[Any]]
@@ -65,6 +67,20 @@ class ImageTable:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
+    windows: Indices | None = None
+
+    def of_images(self, rows: Indices) -> list[Indices]:
+        """Group rows by the image that they show, in their order."""
+        if self.windows is None:
+            return [rows[k : k + 1] for k in range(len(rows))]
+        ends = np.flatnonzero(np.diff(self.windows[rows, 0])) + 1
+        return np.split(rows, ends) if len(rows) else []
+
+    def places(self, rows: Indices) -> list[tuple[int, int]] | None:
+        """Return top and left of each row in its image; None where each row is an image."""
+        if self.windows is None:
+            return None
+        return [(top, left) for _, top, left in self.windows[rows].tolist()]
 
     @property
     def channels(self) -> int:
@@ -101,6 +117,7 @@ def open_table(path: Path) -> ImageTable:
         mean=tuple(meta.get("mean", ())),
         std=tuple(meta.get("std", ())),
         reading=meta.get("reading", {}),
+        windows=np.load(path / "windows.npy") if meta.get("windows") else None,
     )
 
 

@@ -26,14 +26,16 @@ from trainables.data.contract import Source
 from trainables.data.masks import Held, numbers_or_reason
 from trainables.data.masks import Look as LookAtNumbers
 from trainables.dataset import IGNORED, few
-from trainables.pixels.images import UnreadableImage, too_large, unreadable_images
+from trainables.pixels.images import UnreadableImage, unreadable_images
 from trainables.pixels.mask_values import MaskTally, tally_mask
 from trainables.pixels.pairs import TURNED, pair_size
 from trainables.pixels.palette import MOST_CLASSES, Color, Palette
+from trainables.pixels.windows import Places, windows
 
 _FORMAT = 1  # of what is remembered: raise it when a mask is counted in another way
 _SHOWN = 8  # values in a message
 
+Layout = list[Places]  # of each image, the windows in which it is kept
 Look = MaskTally | str  # what a mask holds, or why it cannot be used
 
 
@@ -182,19 +184,34 @@ def _from_plain(look: Any) -> Look:
     return MaskTally(**look | {"palette": palette, "size": (width, height)})
 
 
+def window_layout(source: Source, size: int) -> Layout:
+    """Return the places of the windows of each image: one, except of pairs larger than `size`."""
+    masks = source.masks
+    if masks is None:
+        return [[(0, 0)]] * len(source.names)
+
+    def of_pair(index: int) -> Places:
+        try:
+            if not masks.files:
+                return windows(masks.decode(index).shape[::-1], size)
+            return windows(pair_size(source.files[index], masks.files[index]), size)
+        except UnreadableImage:  # decoding says why
+            return [(0, 0)]
+
+    return list(in_threads(of_pair, range(len(source.names)), cores()))
+
+
 def check_masks(
     counts: MaskCounts, on_corrupt: Literal["fail", "skip"], side: int | None
 ) -> list[str]:
     """Return what is wrong with the masks of a data set: a line each, empty if nothing is.
 
     side: of the squares in px where the set is trained on. Wrong are masks that cannot be used,
-    unless they are skipped; values that the table lacks; and, where the set is trained on, pairs
-    that are larger than the squares and classes without a pixel in training.
+    unless they are skipped; values that the table lacks; and, where the set is trained on, classes
+    without a pixel in training.
     """
     lines = []
-    looks = {
-        name: _fault(look, side) for name, look in zip(counts.names, counts.looks, strict=True)
-    }
+    looks = {name: _fault(look) for name, look in zip(counts.names, counts.looks, strict=True)}
     refused = {name: reason for name, reason in looks.items() if reason}
     if refused and on_corrupt == "fail":
         lines.append(str(unreadable_images(refused)))
@@ -224,11 +241,9 @@ def _unknown_values(counts: MaskCounts) -> list[str]:
     return [f"masks hold {what} that the class table lacks: {shown}: {cure}"]
 
 
-def _fault(look: Look, side: int | None) -> str:
+def _fault(look: Look) -> str:
     """Return why a pair cannot be used, empty if it can."""
-    if isinstance(look, str):
-        return "" if look == TURNED else look
-    return too_large(look.size, side) if look.size and side else ""
+    return look if isinstance(look, str) and look != TURNED else ""
 
 
 def _turned_alone(counts: MaskCounts) -> list[str]:

@@ -1,5 +1,8 @@
 """Defines networks with an encoder whose weights other networks can start from."""
 
+import copy
+
+import torch
 from torch import Tensor, nn
 
 
@@ -9,6 +12,11 @@ class Encoding(nn.Module):
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
+
+    @property
+    def learning(self) -> "Encoding":
+        """Return the model whose parameters the optimizer changes."""
+        return self
 
 
 class Model(Encoding):
@@ -27,3 +35,51 @@ class Model(Encoding):
         """Return features (B, D): of images, or as they are given."""
         features: Tensor = images if images.ndim == 2 else self.encoder(images)
         return features
+
+
+class AveragedModel(Model):
+    """A model that is trained, and the moving average of its weights, which is evaluated.
+
+    `encoder` and `head` are the average, `trained` has those that learn. All of them, and the
+    number of steps, are in its state.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(copy.deepcopy(model.encoder), copy.deepcopy(model.head))
+        self.requires_grad_(False)
+        self.trained = model
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits: in training of the weights that learn, in evaluation of the average."""
+        if self.training:
+            learning: Tensor = self.trained(images)
+            return learning
+        return super().forward(images)
+
+    @property
+    def learning(self) -> Encoding:
+        return self.trained
+
+    def start(self) -> None:
+        """Copy the encoder, whose first weights have been loaded, to the one that learns."""
+        self.trained.encoder.load_state_dict(self.encoder.state_dict())
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Move the average towards the trained weights: a ← d a + (1 - d) w.
+
+        d is `decay`, and in the first steps (1 + step) / (10 + step), as TensorFlow's and timm's,
+        so that the random beginning is forgotten. Statistics of BatchNorm are averaged alike.
+        """
+        steps = self.get_buffer("steps").add_(1)
+        moved = 1 - ((1 + steps) / (10 + steps)).clamp(max=decay)
+        for average, trained in self._pairs():
+            if average.is_floating_point():
+                average.lerp_(trained, moved.to(average.dtype))
+            else:
+                average.copy_(trained)
+
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        new = self.trained.state_dict()
+        return [(value, new[name]) for name, value in self.state_dict().items() if name in new]

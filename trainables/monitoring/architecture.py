@@ -112,7 +112,8 @@ def architecture(kind: type[Trainable], config: Any, data: DataInfo) -> Architec
     with torch.device("meta"):
         trainable = kind(config, data)
     trainable.set_training(True)
-    side = getattr(config, "crop", None) or data.size  # px of the images it trains on
+    own = getattr(config, "crop", None) or getattr(config, "view_size", None)
+    side = own or data.size  # px of the images it trains on
     return trace(trainable.model, [(data.channels, side, side)] * kind.INPUTS)
 
 

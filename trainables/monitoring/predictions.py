@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.loading.batches import evaluation_steps
+from trainables.loading.batches import evaluation_shares
 from trainables.loading.image_table import ImageTable
 from trainables.monitoring.iou import confusion
 from trainables.numerics.distributed import World
 from trainables.trainable import Trainable
+from trainables.transforms.windows import joined, joined_masks
 
 _BEST = 5  # classes of which the probability is kept
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -41,9 +42,10 @@ class PredictionWatch:
     def __init__(self, trainable: Trainable, table: ImageTable, world: World) -> None:
         self._table, self._world, self._kind = table, world, trainable.PREDICTS
         at_once = trainable.evaluated_at_once(table.size) * world.size
-        shares = [world.share(step) for step in evaluation_steps(table.parts["test"], at_once)]
-        self._rows = np.concatenate([np.empty(0, np.int64), *shares]).astype(np.int64)
+        self._shares = evaluation_shares(table, "test", at_once, world)
+        self._rows = np.concatenate([np.empty(0, np.int64), *self._shares]).astype(np.int64)
         self._seen: list[Arrays] = []
+        self._windows: list[Tensor] = []  # logits of the image that is going on
         self._count = 0
         self._handle = trainable.model.register_forward_hook(self._see)
 
@@ -54,13 +56,16 @@ class PredictionWatch:
     def arrays(self, sums: Mapping[str, Tensor]) -> Arrays:
         """Return what all ranks have seen; every rank takes part. sums: of the test, over all
         ranks. Raises PredictionsDiffer where they do not follow from what was seen."""
-        seen = {"rows": self._rows, **(_joined(self._seen) if self._seen else {})}
+        firsts = [rows[:1] for rows in self._shares] if self._table.windows is not None else []
+        rows = np.concatenate([np.empty(0, np.int64), *firsts]) if firsts else self._rows
+        seen = {"rows": rows, **(_joined(self._seen) if self._seen else {})}
         parts = [part for part in self._world.all_gather(seen) if len(part["rows"])]
         lengths = [len(array) == len(part["rows"]) for part in parts for array in part.values()]
         if not all(lengths) or not all(len(part) > 1 for part in parts):
             raise PredictionsDiffer("the model was not called once for each test image")
         arrays, table = _joined(parts), self._table
-        test = table.parts["test"]
+        images = table.of_images(table.parts["test"])
+        test = np.array([rows[0] for rows in images], dtype=np.int64)
         order = np.argsort(arrays["rows"], kind="stable")
         places = np.argsort(np.argsort(test, kind="stable"), kind="stable")
         arrays = {name: array[order][places] for name, array in arrays.items()}
@@ -82,11 +87,25 @@ class PredictionWatch:
         logits = output["out"] if self._kind == "masks" else output
         rows = self._rows[self._count : self._count + len(logits)]
         self._count += len(logits)
-        if self._kind == "classes":
+        if self._table.windows is not None:
+            self._see_windows(logits)
+        elif self._kind == "classes":
             self._seen.append(_classes(logits.float()))
         elif self._table.masks is not None and len(rows) == len(logits):
             truth = torch.from_numpy(self._table.masks[rows]).to(logits.device)
             self._seen.append(_pixels(logits.argmax(1), truth, logits.shape[1]))
+
+    def _see_windows(self, logits: Tensor) -> None:
+        """Note some windows of an image, (n, K, S, S), and count once all of it were seen."""
+        table, masks = self._table, self._table.masks
+        self._windows.append(logits)
+        rows = self._shares[len(self._seen)] if len(self._seen) < len(self._shares) else ()
+        places = table.places(np.asarray(rows, dtype=np.int64))
+        if masks is None or not places or sum(map(len, self._windows)) != len(places):
+            return
+        truth = joined_masks(torch.from_numpy(masks[rows]).to(logits.device), places)
+        whole, self._windows = joined(self._windows, places), []
+        self._seen.append(_pixels(whole.argmax(1), truth, whole.shape[1]))
 
 
 def _classes(logits: Tensor) -> Arrays:

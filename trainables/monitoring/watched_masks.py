@@ -17,9 +17,17 @@ from trainables.transforms.geometry import normalize
 
 
 def watched_in_table(table: ImageTable, wanted: Sequence[str]) -> Indices:
-    """Return the `watched_rows` of a table."""
+    """Return the `watched_rows` of a table; of an image in windows the middle one."""
     held_out = np.concatenate([table.parts["val"], table.parts["test"]])
-    return watched_rows(table.names, table.parts["val"], wanted, held_out.tolist())
+    if table.windows is None:
+        return watched_rows(table.names, table.parts["val"], wanted, held_out.tolist())
+    images = table.of_images(np.arange(len(table.images)))
+    names = [table.names[rows[0]] for rows in images]
+    validation, others = (
+        np.unique(table.windows[rows, 0]) for rows in (table.parts["val"], held_out)
+    )
+    watched = watched_rows(names, validation, wanted, others.tolist())
+    return np.array([images[image][len(images[image]) // 2] for image in watched], dtype=np.int64)
 
 
 def _shown(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from trainables.dataset import IGNORED, DataError, few
+from trainables.dataset import DataError, few
 from trainables.files import read_whole
 from trainables.pixels.bands import (
     AS_THE_FILE_SAYS,
@@ -138,32 +137,6 @@ def square(image: Image.Image, size: int) -> Image.Image:
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-
-
-def too_large(size: tuple[int, int], side: int) -> str:
-    """Return why a pair of (width, height) px does not fit a square; empty if it does."""
-    if max(size) <= side:
-        return ""
-    return (
-        f"{size[0]}x{size[1]} px are more than `size: {side}`, and a mask is never made smaller: "
-        "cut it into tiles, or raise `size`"
-    )
-
-
-def framed(image: Image.Image, size: int) -> Image.Image:
-    """Paste an image into the upper left of a black square of size x size px; it must fit."""
-    if image.size == (size, size):
-        return image
-    frame = Image.new("RGB", (size, size))
-    frame.paste(image)
-    return frame
-
-
-def framed_mask(ids: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Paste (H, W) class ids into the upper left of a square of IGNORED pixels."""
-    frame = np.full((size, size), IGNORED, dtype=np.uint8)
-    frame[: ids.shape[0], : ids.shape[1]] = ids
-    return frame
 
 
 def _rgb(image: Image.Image, bits: int, few_bits: bool) -> Image.Image:

@@ -13,10 +13,10 @@ from trainables.config import PositiveInt
 from trainables.dataset import DataInfo
 from trainables.metrics import KNN
 from trainables.schemas.trainable import TrainableSchema
-from trainables.training_config import Backbone, OptimizerName, ScheduleName, TrainableConfig
+from trainables.training_config import Backbone, OptimizerName, ScheduleName, ViewedConfig
 
 
-class ByolConfig(TrainableConfig):
+class ByolConfig(ViewedConfig):
     """The second report's recipe. The paper's: optimizer lars, lr 0.2 * batch_size / 256,
     weight_decay 1.5e-6, schedule cosine with warm-up, views `paper`, target_momentum 0.996,
     momentum_schedule cosine (arXiv:2006.07733, 3.3)."""

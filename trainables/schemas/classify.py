@@ -1,15 +1,19 @@
 """Classifies images: trains from scratch, or fine-tunes the head, the late layers or all layers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from trainables.config import PositiveFloat
+from trainables.config import NonNegativeFloat, PositiveFloat, PositiveInt
+from trainables.dataset import DataInfo
 from trainables.schemas.trainable import TrainableSchema
-from trainables.training_config import TrainableConfig
+from trainables.training_config import ViewedConfig
+
+# what changes the images, or needs several models
+_CHANGING = ("color_jitter", "policy", "erase", "mixup", "cutmix", "ema", "view_size")
 
 
-class ClassifyConfig(TrainableConfig):
+class ClassifyConfig(ViewedConfig):
     train: Literal["head", "late", "full"] = Field(
         "full", description="what learns: the head, also the last residual stage, or all layers"
     )
@@ -21,6 +25,32 @@ class ClassifyConfig(TrainableConfig):
     )
     augment: Literal["none", "flip", "crop", "crop_flip", "resized_crop_flip"] = Field(
         "crop_flip", description="random changes of the training images"
+    )
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="strength of random changes of brightness, contrast and saturation, and of a "
+        "quarter of it of the hue, after `augment`",
+    )
+    policy: Literal["none", "randaugment", "trivialaugment"] = Field(
+        "none", description="random operations on each image, such as shear and equalize"
+    )
+    operations: PositiveInt = Field(2, description="policy `randaugment`: operations per image")
+    magnitude: Annotated[int, Field(ge=0, le=30)] = Field(
+        9, description="policy `randaugment`: how much an operation changes, 30 is most"
+    )
+    erase: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="chance that a random rectangle of an image is erased"
+    )
+    mixup: NonNegativeFloat = Field(
+        0.0, description="blend pairs of images by shares from Beta(mixup, mixup); 0: never"
+    )
+    cutmix: NonNegativeFloat = Field(
+        0.0, description="paste rectangles of other images, of shares from Beta(cutmix, cutmix)"
+    )
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="decay of a moving average of the weights, such as 0.999: the average is "
+        "evaluated and handed on; default: none",
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the target that is spread over all classes"
@@ -43,6 +73,11 @@ class ClassifyConfig(TrainableConfig):
             raise ValueError(
                 "keep_features needs features that do not change: set train to head and augment to "
                 "none"
+            )
+        changing = [name for name in _CHANGING if getattr(self, name) not in (None, 0, "none")]
+        if self.keep_features and changing:
+            raise ValueError(
+                f"keep_features needs features that do not change: remove {', '.join(changing)}"
             )
         if self.lr_sweep and not self.keep_features:
             raise ValueError("lr_sweep trains heads on kept features: set keep_features to true")
@@ -77,3 +112,12 @@ class ClassifySchema(TrainableSchema):
     FIGURES = ("loss", "accuracy")
     SELECT = "val/accuracy"
     PREDICTS = "classes"
+
+    @classmethod
+    def check(cls, config: Any, data: DataInfo) -> None:
+        super().check(config, data)
+        if data.channels != 3 and (config.color_jitter or config.policy != "none"):
+            raise ValueError(
+                f"color_jitter and policy are for RGB, not for {data.channels} channels: set them "
+                "to 0 and none"
+            )

@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from trainables.schemas.trainable import TrainableSchema
-from trainables.training_config import TrainableConfig
+from trainables.training_config import ViewedConfig
 
 
-class RotationConfig(TrainableConfig):
+class RotationConfig(ViewedConfig):
     augment: Literal["none", "flip", "crop", "crop_flip"] = Field(
         "none", description="random changes of the training images before they are rotated"
     )

@@ -32,10 +32,16 @@ class SegmentConfig(TrainableConfig):
         [0.5, 2.0], description="smallest and largest enlargement before the crop"
     )
     class_weights: Annotated[list[PositiveFloat], Field(min_length=2)] | None = Field(
-        None, description="weight of each class in the loss, by class id; default: all equal"
+        None,
+        description="weight of a pixel of each class in the loss, by class id; default: all equal",
     )
     watch: list[str] = Field(
         [], description="names of images whose masks are drawn; default: three of validation"
+    )
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="strength of random changes of brightness, contrast and saturation of the "
+        "training images, and of a quarter of it of the hue",
     )
     dice: NonNegativeFloat = Field(0.0, description="weight of the Dice loss beside cross-entropy")
 
@@ -61,7 +67,8 @@ class SegmentConfig(TrainableConfig):
 class SegmentSchema(TrainableSchema):
     """Minimizes the cross-entropy over the pixels that count.
 
-    It is averaged image by image, so that it does not depend on how a batch is shared out.
+    It is the mean over all of them in the global batch, with `class_weights` the weighted mean, as
+    torch's `cross_entropy`. The Dice loss is a mean over images.
     """
 
     Config = SegmentConfig
@@ -77,6 +84,10 @@ class SegmentSchema(TrainableSchema):
             raise ValueError(
                 f"learns from squares of {side} px, smaller than the networks' stride: set crop, "
                 f"or the data set's size, to {_STRIDE} or more"
+            )
+        if config.color_jitter and data.channels != 3:
+            raise ValueError(
+                f"color_jitter is for RGB, not for {data.channels} channels: set it to 0"
             )
         if config.class_weights and len(config.class_weights) != len(data.classes):
             raise ValueError(

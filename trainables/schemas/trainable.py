@@ -26,7 +26,12 @@ class TrainableSchema:
     @classmethod
     def check(cls, config: Any, data: DataInfo) -> None:
         """Check configuration and data before anything starts. Raises ValueError, one line."""
-        return None
+        view = getattr(config, "view_size", None)
+        if view is not None and view > data.size:
+            raise ValueError(
+                f"view_size {view} is more than the {data.size} px of the images: lower it, or "
+                "raise the data set's size"
+            )
 
     @classmethod
     def remark(cls, config: Any, data: DataInfo) -> str:

@@ -105,10 +105,10 @@ class Byol(ByolSchema, Trainable):
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         (first, one), (second, two) = VIEWS[self.config.views]
         draws = batch.uniform(first + second)
-        least = self.config.min_scale
+        least, side = self.config.min_scale, self.config.view_size
         return (
-            one(batch.images, draws[:, :first], least),
-            two(batch.images, draws[:, first:], least),
+            one(batch.images, draws[:, :first], least, side),
+            two(batch.images, draws[:, first:], least, side),
         )
 
 

@@ -10,10 +10,17 @@ from torch import Tensor, nn
 from trainables.dataset import DataInfo
 from trainables.models.encoders import build_encoder
 from trainables.models.heads import Swept
-from trainables.models.modules import Model
+from trainables.models.modules import AveragedModel, Model
 from trainables.schemas.classify import ClassifyConfig, ClassifySchema
-from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
-from trainables.transforms.geometry import AUGMENTATIONS, normalize
+from trainables.trainable import (
+    Batch,
+    Trainable,
+    classification_metrics,
+    classification_sums,
+    only_class,
+)
+from trainables.transforms.image_changes import changes_of
+from trainables.transforms.mixing import MIX_DRAWS, mix
 
 _LATE = ("layer4",)  # "late layers": the last residual stage, trained with the head
 
@@ -44,10 +51,14 @@ class Classify(ClassifySchema, Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ClassifyConfig = config
+        self.classes = data.classes
         encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
         head = HEADS[config.head](self.width, len(data.classes))
         self.swept = Swept(head, config.lr_sweep) if config.lr_sweep else None
         self.model = Model(encoder, self.swept or head)
+        self.MIXES = bool(config.mixup or config.cutmix)
+        self.average = None if config.ema is None else AveragedModel(self.model)
+        self.model = self.average or self.model
         for part in self._frozen():
             part.requires_grad_(False)
 
@@ -55,7 +66,16 @@ class Classify(ClassifySchema, Trainable):
         if self.config.train == "full":
             return []
         kept = _LATE if self.config.train == "late" else ()
-        return [part for name, part in self.model.encoder.named_children() if name not in kept]
+        trained = self.model if self.average is None else self.average.trained
+        return [part for name, part in trained.encoder.named_children() if name not in kept]
+
+    def encoder_loaded(self) -> None:
+        if self.average is not None:
+            self.average.start()
+
+    def after_step(self, progress: float) -> None:
+        if self.average is not None and self.config.ema is not None:
+            self.average.follow(self.config.ema)
 
     def set_training(self, training: bool) -> None:
         super().set_training(training)
@@ -69,24 +89,45 @@ class Classify(ClassifySchema, Trainable):
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        return self.model.encoded(_normalized(images))
+        return self.model.encoded(self.shown(images))
+
+    def shown(self, images: Tensor) -> Tensor:
+        """Return what evaluation shows the model; features (B, D) stay as they are."""
+        return images if images.ndim == 2 else super().shown(images)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        draws, augment = AUGMENTATIONS[self.config.augment]
-        given = batch.images
-        images = augment(given, batch.uniform(draws)) if given.ndim == 4 else given
-        logits = model(images).float()
+        if batch.images.ndim == 2:
+            return self._loss_on_features(model, batch)
+        count, change = changes_of(self.config)
+        if batch.partners is None:
+            logits = model(change(batch.images, batch.uniform(count))).float()
+            return self._cross_entropy(logits, batch.labels)
+        draws = batch.uniform(2 * count + MIX_DRAWS)
+        images = change(batch.images, draws[:, :count])
+        partners = change(batch.partners.images, draws[:, count : 2 * count])
+        shared = self.config.mixup, self.config.cutmix
+        mixed, shares = mix(images, partners, draws[:, 2 * count :], *shared)
+        logits = model(mixed).float()
+        own, other = (
+            self._cross_entropy(logits, labels, "none")
+            for labels in (batch.labels, batch.partners.labels)
+        )
+        return (shares * own + (1 - shares) * other).mean()
+
+    def _loss_on_features(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits = model(batch.images).float()
         if logits.ndim == 2:
             return self._cross_entropy(logits, batch.labels)
         losses = torch.stack([self._cross_entropy(one, batch.labels) for one in logits])
         # each head has the gradient that it would have alone; their mean is shown
         return losses.sum() + (losses.mean() - losses.sum()).detach()
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction=reduction)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        images = _normalized(batch.images)
+        images = self.shown(batch.images)
         sums = classification_sums(self.model(images), batch.labels)
         if self.swept is not None:
             logits = self.swept.each(self.model.encoded(images))
@@ -106,10 +147,8 @@ class Classify(ClassifySchema, Trainable):
         own = {name: sums[f"{name}_of_each"][chosen] for name in names}
         return classification_metrics({**sums, **own}) | {"head_lr": self.swept.rate}
 
+    def one_class(self, sums: Mapping[str, Tensor]) -> str:
+        return only_class(sums["predicted"], self.classes)
+
 
 TRAINABLE = Classify
-
-
-def _normalized(images: Tensor) -> Tensor:
-    """Normalize images; features stay as they are."""
-    return normalize(images) if images.ndim == 4 else images

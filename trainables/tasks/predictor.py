@@ -1,9 +1,8 @@
 """Predicts with a checkpoint: class names and probabilities, or masks. The MLflow model loads this
 file; it needs neither Ray nor MLflow."""
 
-import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,14 @@ from trainables.dataset import DataInfo, Pixels
 from trainables.loading.image_table import ImageTable
 from trainables.pixels.bands import Reading, square_bands
 from trainables.pixels.images import open_bands, open_image, square
+from trainables.pixels.windows import Places, windows
 from trainables.tasks.registry import TRAINABLES
 from trainables.training_config import TrainableConfig, with_present_keys
 from trainables.transforms.geometry import normalize
+from trainables.transforms.windows import joined
 
 Numbers = npt.NDArray[Any]
 MODEL = "model.json"  # beside weights.pt in a checkpoint's folder
-MOST_PIXELS = 2500**2  # of an image that is segmented in one piece
-_SIDES = (2048, 1024, 512)  # of tiles in px; smaller ones where a GPU's memory is short
-_MARGIN = 256  # px that a tile sees around the part whose classes it gives; less of small ones
 
 
 def describe_model(trainable: str, config: TrainableConfig, table: ImageTable) -> dict[str, Any]:
@@ -99,7 +97,7 @@ class Classifier(Predictor):
         ValueError on another shape or type.
         """
         fitted = np.stack([self._square(image) for image in self._checked(model_input)])
-        logits = self.trainable.model(normalize(_first_channels(fitted, self.device)))
+        logits = self.trainable.model(self.trainable.shown(_first_channels(fitted, self.device)))
         probabilities = logits.float().softmax(1).cpu().numpy()
         best = probabilities.argmax(1)
         columns: dict[str, Any] = {
@@ -124,54 +122,50 @@ class Segmenter(Predictor):
         other channels takes their numbers as they are in files.
 
         Returns (B, H, W) uint8: places in `classes`. The image is not resized: a thing must have
-        about as many px as in the training images. One of more than MOST_PIXELS is segmented in
-        tiles that overlap. Raises ValueError on another shape or type.
+        about as many px as in the training images. One that is larger than the model's `size` is
+        segmented in windows that overlap, as in the test. Raises ValueError on another shape or
+        type.
         """
         return np.stack([self._mask(image) for image in self._checked(model_input)])
 
     def _mask(self, image: Numbers) -> Pixels:
-        """Segment an image in one piece, else in the largest tiles that the memory holds."""
-        sides = [side for side in _SIDES if side < max(image.shape[:2])]
-        if image.shape[0] * image.shape[1] <= MOST_PIXELS or not sides:
-            sides.insert(0, max(image.shape[:2]))
-        for side in sides[:-1]:
-            with contextlib.suppress(torch.OutOfMemoryError):
-                return tiled(image, side, self._whole)
-        return tiled(image, sides[-1], self._whole)
+        height, width = image.shape[:2]
+        if max(height, width) <= self.size:
+            scores = self._scores(image[None])
+        else:
+            places = windows((width, height), self.size)
+            scores = joined(self._windows(image, places), places)
+        mask = scores[0, :, :height, :width].argmax(0)
+        return np.asarray(mask.to(torch.uint8).cpu())
 
-    def _whole(self, image: Numbers) -> Pixels:
-        scores = self.trainable.model(normalize(_first_channels(image[None], self.device)))["out"]
-        return np.asarray(scores[0].argmax(0).to(torch.uint8).cpu())
+    def _windows(self, image: Numbers, places: Places) -> Iterator[Tensor]:
+        """Compute logits of windows, (n, K, size, size) on the CPU, as many at once as the memory
+        holds. Raises torch.OutOfMemoryError where it holds none."""
+        at_once, done = self.trainable.evaluated_at_once(self.size), 0
+        while done < len(places):
+            some = places[done : done + at_once]
+            try:
+                scores = self._scores(np.stack([self._window(image, place) for place in some]))
+            except torch.OutOfMemoryError:
+                if at_once == 1:
+                    raise
+                at_once = at_once // 2
+                continue
+            yield scores.float().cpu()
+            done += len(some)
 
+    def _window(self, image: Numbers, place: tuple[int, int]) -> Numbers:
+        """Cut a window out; beside the image it is black, or the mean, as in training."""
+        top, left = place
+        part = image[top : top + self.size, left : left + self.size]
+        missing = [(0, self.size - length) for length in part.shape[:2]]
+        return np.pad(part, [*missing, (0, 0)])
 
-def tiled(image: Numbers, side: int, segment: Callable[[Numbers], Pixels]) -> Pixels:
-    """Segment an image in tiles of at most side x side px: (H, W, 3) → (H, W).
-
-    A tile gives the classes of its middle; what it sees around it, another one gives. segment: (h,
-    w, 3) → (h, w).
-    """
-    height, width = image.shape[:2]
-    mask = np.empty((height, width), dtype=np.uint8)
-    for top, bottom, rows in _spans(height, side):
-        for left, right, columns in _spans(width, side):
-            part = segment(image[top:bottom, left:right])
-            mask[rows, columns] = part[
-                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-            ]
-    return mask
-
-
-def _spans(length: int, side: int) -> list[tuple[int, int, slice]]:
-    """Cut a length into tiles: (start, end, the part of it that this tile gives)."""
-    if length <= side:
-        return [(0, length, slice(0, length))]
-    margin = min(_MARGIN, side // 4)
-    starts = [*range(0, length - side, side - 2 * margin), length - side]
-    given = [0, *(start + margin for start in starts[1:]), length]
-    return [
-        (start, start + side, slice(given[place], given[place + 1]))
-        for place, start in enumerate(starts)
-    ]
+    def _scores(self, images: Numbers) -> Tensor:
+        given = normalize(_first_channels(images, self.device))
+        given = normalize(_first_channels(images, self.device))
+        scores: Tensor = self.trainable.model(given)["out"]
+        return scores
 
 
 def load(folder: Path, device: str = "cpu") -> Classifier | Segmenter | None:

@@ -12,7 +12,7 @@ from trainables.models.encoders import build_encoder
 from trainables.models.modules import Model
 from trainables.schemas.rotation import RotationConfig, RotationSchema
 from trainables.trainable import Batch, Trainable, classification_metrics, classification_sums
-from trainables.transforms.geometry import AUGMENTATIONS, normalize, rotate90
+from trainables.transforms.geometry import AUGMENTATIONS, rotate90
 
 
 class Rotation(RotationSchema, Trainable):
@@ -28,7 +28,7 @@ class Rotation(RotationSchema, Trainable):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         count, augment = AUGMENTATIONS[self.config.augment]
         draws = batch.uniform(1 + count)
-        images = augment(batch.images, draws[:, 1:])
+        images = augment(batch.images, draws[:, 1:], self.config.view_size)
         if self.config.rotations_per_image == 4:
             images, turns = _all_rotations(images)
         else:
@@ -37,7 +37,7 @@ class Rotation(RotationSchema, Trainable):
         return F.cross_entropy(model(images).float(), turns)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        images, turns = _all_rotations(normalize(batch.images))
+        images, turns = _all_rotations(self.shown(batch.images))
         return classification_sums(self.model(images), turns)
 
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:

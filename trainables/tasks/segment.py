@@ -1,5 +1,6 @@
 """Segments images: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on ResNet50."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,17 +14,26 @@ from trainables.models.segmentation import DeepLabV3, Fcn32s
 from trainables.monitoring.iou import class_iou, confusion, mean_iou
 from trainables.numerics.precision import constant
 from trainables.schemas.segment import SegmentConfig, SegmentSchema
-from trainables.trainable import Batch, Trainable
+from trainables.trainable import Batch, Trainable, only_class
 from trainables.transforms.geometry import normalize
-from trainables.transforms.image_and_mask import DRAWS, scaled_crop
+from trainables.transforms.image_and_mask import (
+    COLOR_DRAWS,
+    DRAWS,
+    jittered_crop,
+    mask_crop,
+    scaled_crop,
+)
+from trainables.transforms.windows import joined, joined_masks
 
+_LEAST = 1e-6  # keeps a batch in which nothing counts from 0 / 0
 _AUXILIARY = 0.4  # weight of the auxiliary loss (arXiv:1612.01105, section 4)
 
 
 class Segment(SegmentSchema, Trainable):
     """Minimizes the cross-entropy over the pixels that count.
 
-    It is averaged image by image, so that it does not depend on how a batch is shared out.
+    It is the mean over all of them in the global batch, with `class_weights` the weighted mean, as
+    torch's `cross_entropy`. The Dice loss is a mean over images.
     """
 
     EVALUATED = 8, 512
@@ -39,33 +49,75 @@ class Segment(SegmentSchema, Trainable):
         else:
             self.model, self.width = DeepLabV3(len(data.classes), data.channels), 2048
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def counted(self, batch: Batch) -> Tensor:
+        """Return the weight of the pixels of each training crop that count, (B,) float64."""
         low, high = self.config.scales
-        draws = batch.uniform(DRAWS)
-        images, masks = scaled_crop(batch.images, batch.labels, draws, self.side, (low, high))
+        masks = mask_crop(batch.labels, batch.uniform(DRAWS), self.side, (low, high))
+        return self._pixel_weights(masks).sum((1, 2), dtype=torch.float64)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        images, masks = self._crops(batch)
+        weights = self._pixel_weights(masks)
+        counted = batch.counted
+        if counted is None:
+            counted = weights.sum(dtype=torch.float64) / len(images)
         logits = model(images)
-        total = self._image_losses(logits["out"], masks).mean()
+        total = self._loss(logits["out"], masks, counted)
         if "aux" in logits:
-            total = total + _AUXILIARY * self._image_losses(logits["aux"], masks).mean()
+            total = total + _AUXILIARY * self._loss(logits["aux"], masks, counted)
         return total
 
+    def _crops(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the augmented pairs: (B, 3, side, side) normalized and (B, side, side) uint8."""
+        low, high = self.config.scales
+        pair, strength = (batch.images, batch.labels), self.config.color_jitter
+        if not strength:
+            return scaled_crop(*pair, batch.uniform(DRAWS), self.side, (low, high))
+        draws = batch.uniform(DRAWS + COLOR_DRAWS)
+        return jittered_crop(*pair, draws, (self.side, (low, high)), strength)
+
+    def _loss(self, logits: Tensor, masks: Tensor, counted: Tensor) -> Tensor:
+        """Return the loss of a part of a batch, a float32 scalar; 0 where no pixel of the whole
+        batch counts. counted: as in `Batch`."""
+        pixels = self._pixel_losses(logits, masks).sum() / len(masks)
+        loss = pixels / counted.clamp(min=_LEAST).float()
+        if self.config.dice:
+            loss = loss + self.config.dice * dice_loss(logits, masks).mean()
+        return loss
+
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.model(normalize(batch.images))["out"]
-        loss = self._image_losses(logits, batch.labels).double()
-        return {
-            "confusion": confusion(logits.argmax(1), batch.labels, len(self.classes)),
-            "loss": loss.sum(),
-            "count": torch.ones_like(loss).sum(),
+        """Sum over images at full resolution. One that lies in windows gets the mean of their
+        logits where they overlap."""
+        masks = batch.labels
+        if batch.places:
+            at_once = self.evaluated_at_once(masks.shape[-1])
+            parts = torch.split(batch.images, at_once)
+            pieces = (self.model(normalize(part))["out"] for part in parts)
+            logits, masks = joined(pieces, batch.places), joined_masks(masks, batch.places)
+        else:
+            logits = self.model(normalize(batch.images))["out"]
+        sums = {
+            "confusion": confusion(logits.argmax(1), masks, len(self.classes)),
+            "loss": self._pixel_losses(logits, masks).sum(dtype=torch.float64),
+            "count": self._pixel_weights(masks).sum(dtype=torch.float64),
         }
+        if self.config.dice:
+            dice = dice_loss(logits, masks).double()
+            sums |= {"dice": dice.sum(), "images": torch.ones_like(dice).sum()}
+        return sums
 
     def metrics(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """Return FIGURES, and the IoU of every class that is present as `iou/<class>`."""
         matrix = sums["confusion"]
         ious = dict(zip(self.classes, class_iou(matrix).tolist(), strict=True))
+        loss = float(sums["loss"]) / max(float(sums["count"]), _LEAST)
+        if self.config.dice:
+            loss += self.config.dice * float(sums["dice"]) / float(sums["images"])
+        hits, pixels = float(matrix.diagonal().sum()), float(matrix.sum())
         return {
-            "loss": float(sums["loss"]) / float(sums["count"]),
+            "loss": loss,
             "miou": mean_iou(matrix),
-            "accuracy": float(matrix.diagonal().sum()) / float(matrix.sum()),
+            "accuracy": hits / pixels if pixels else math.nan,
             **{f"iou/{name}": value for name, value in ious.items() if value == value},
         }
 
@@ -75,18 +127,23 @@ class Segment(SegmentSchema, Trainable):
             name for name, present in zip(self.classes, shown.tolist(), strict=True) if not present
         ]
 
-    def _image_losses(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Return the loss per image, 0 where no pixel counts: (B, K, H, W), (B, H, W) → (B,)."""
-        logits, counted = logits.float(), masks != IGNORED
-        targets = torch.where(counted, masks, 0).long()
-        weights = self.config.class_weights
-        weight = constant(tuple(weights), logits.device) if weights else None
-        pixels = F.cross_entropy(logits, targets, weight, reduction="none") * counted
-        shares = counted if weight is None else weight[targets] * counted
-        loss = pixels.sum((1, 2)) / shares.sum((1, 2)).clamp(min=1e-6)
-        if self.config.dice:
-            loss = loss + self.config.dice * dice_loss(logits, targets, counted)
-        return loss
+    def one_class(self, sums: Mapping[str, Tensor]) -> str:
+        return only_class(sums["confusion"].sum(0), self.classes)
+
+    def _pixel_weights(self, masks: Tensor) -> Tensor:
+        """Return the weight of each pixel in the loss, 0 where it does not count: (B, H, W)."""
+        counted = (masks != IGNORED).float()
+        if not self.config.class_weights:
+            return counted
+        weights = constant(tuple(self.config.class_weights), masks.device)
+        return weights[torch.where(masks != IGNORED, masks, 0).long()] * counted
+
+    def _pixel_losses(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Return the weighted cross-entropy of each pixel, 0 where it does not count: (B, K, H, W),
+        (B, H, W) → (B, H, W)."""
+        targets = torch.where(masks != IGNORED, masks, 0).long()
+        losses = F.cross_entropy(logits.float(), targets, reduction="none")
+        return losses * self._pixel_weights(masks)
 
 
 TRAINABLE = Segment
@@ -96,13 +153,14 @@ def _fcn32s(config: SegmentConfig, data: DataInfo) -> Fcn32s:
     return Fcn32s(len(data.classes), config.hidden, data.channels)
 
 
-def dice_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Return 1 - Dice of every image, the mean over the classes that it shows (arXiv:1606.04797,
     equation 3 without its squares).
 
-    logits: (B, K, H, W); targets: (B, H, W) int64 in [0, K); counted: (B, H, W) bool. Returns (B,),
-    0 where no pixel counts.
+    logits: (B, K, H, W); masks: (B, H, W) uint8 class ids. Returns (B,), 0 where no pixel counts.
     """
+    logits, counted = logits.float(), masks != IGNORED
+    targets = torch.where(counted, masks, 0).long()
     guess = logits.softmax(1) * counted[:, None]
     truth = F.one_hot(targets, logits.shape[1]).permute(0, 3, 1, 2) * counted[:, None]
     both, guessed, true = (values.sum((2, 3)) for values in (guess * truth, guess, truth))

@@ -83,7 +83,7 @@ def jitter(
             middle = 0.0 if operation is hue else 1.0
             values = middle + (2 * draws[:, number] - 1) * strengths[number]
             chosen = jittered & (order[:, place] == number)
-            changed = _replace(changed, chosen, operation, images, values)
+            changed = replace_rows(changed, chosen, operation, images, values)
         images = changed
     return images
 
@@ -123,7 +123,7 @@ def blur(images: Tensor, draws: Tensor, chance: float) -> Tensor:
     a tenth of the side. draws: (B, 2) uniforms in [0, 1), for the chance and for sigma.
     """
     sigma = (0.1 + 1.9 * draws[:, 1]) * (images.shape[-1] / 224)
-    return _replace(images.clone(), draws[:, 0] < chance, _blurred, images, sigma)
+    return replace_rows(images.clone(), draws[:, 0] < chance, _blurred, images, sigma)
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
     return planes.view(batch, channels, height, width)
 
 
-def _replace(
+def replace_rows(
     into: Tensor,
     chosen: Tensor,
     operation: Callable[[Tensor, Tensor], Tensor],

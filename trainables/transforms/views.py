@@ -1,13 +1,13 @@
 """Makes the two random views of an image that self-supervised learning compares.
 
-A view takes (B, 3, S, S) uint8, its uniforms (B, n) in [0, 1) and the smallest share of the area
-that its crop shows, and returns a normalized float batch of the same shape.
+A view takes (B, 3, S, S) uint8, its uniforms (B, n) in [0, 1), the smallest share of the area that
+its crop shows, and its side in px, None for S. It returns a normalized float batch.
 
 Images of other channels, (B, C, S, S) float that are normalized already, have no hue, saturation or
 gray, and no middle to solarize at: their views leave these out.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
@@ -21,35 +21,39 @@ from trainables.transforms.color import (
 )
 from trainables.transforms.geometry import CROP_DRAWS, flip, resized_crop, standardize
 
-View = Callable[[Tensor, Tensor, float], Tensor]
+
+class View(Protocol):
+    def __call__(
+        self, images: Tensor, draws: Tensor, least: float, side: int | None = None
+    ) -> Tensor: ...
+
+
 _CROP = CROP_DRAWS + 1  # draws of a resized crop and a flip
 
 
 def _of_bands(
-    images: Tensor,
-    draws: Tensor,
-    least: float,
-    strengths: tuple[float, float],
-    chances: tuple[float, float],
+    images: Tensor, draws: Tensor, strengths: tuple[float, float], chances: tuple[float, float]
 ) -> Tensor:
-    """Make a view of other channels. strengths: of brightness and contrast; chances: of the jitter
-    and of the blur, whose draws come last."""
-    images = flip(resized_crop(images, draws[:, :CROP_DRAWS], least), draws[:, CROP_DRAWS:_CROP])
+    """Make a view of other channels, cropped already. strengths: of brightness and contrast;
+    chances: of the jitter and of the blur, whose draws come last."""
     images = jitter_bands(images, draws[:, _CROP:], strengths, chances[0])
     return blur(images, draws[:, -3:-1], chances[1]) if chances[1] else images
 
 
-def _cropped(images: Tensor, draws: Tensor, least: float) -> Tensor:
-    """Crop, resize and flip. Returns float in [0, 1]."""
-    images = resized_crop(images.float() / 255, draws[:, :CROP_DRAWS], least)
-    return flip(images, draws[:, CROP_DRAWS:_CROP]).clamp(0, 1)
+def _cropped(images: Tensor, draws: Tensor, least: float, side: int | None = None) -> Tensor:
+    """Crop, resize and flip. Returns float in [0, 1], of other channels normalized."""
+    given = images if images.is_floating_point() else images.float() / 255
+    cropped = resized_crop(given, draws[:, :CROP_DRAWS], least, side)
+    cropped = flip(cropped, draws[:, CROP_DRAWS:_CROP])
+    return cropped if images.is_floating_point() else cropped.clamp(0, 1)
 
 
-def _report(images: Tensor, draws: Tensor, least: float) -> Tensor:
+def _report(images: Tensor, draws: Tensor, least: float, side: int | None = None) -> Tensor:
     """Make a view as in the report on Office-Home: resized crop, flip, color jitter of 0.2."""
+    cropped = _cropped(images, draws, least, side)
     if images.is_floating_point():
-        return _of_bands(images, draws, least, (0.2, 0.2), (1.0, 0.0))
-    images = _cropped(images, draws, least)
+        return _of_bands(cropped, draws, (0.2, 0.2), (1.0, 0.0))
+    images = cropped
     return standardize(jitter(images, draws[:, _CROP:], (0.2, 0.2, 0.2, 0.2), 1.0))
 
 
@@ -59,10 +63,11 @@ def _strong(strengths: tuple[float, float, float, float], blurred: float, solari
     strengths: of the jitter; blurred, solarized: their chances in [0, 1].
     """
 
-    def view(images: Tensor, draws: Tensor, least: float) -> Tensor:
+    def view(images: Tensor, draws: Tensor, least: float, side: int | None = None) -> Tensor:
+        cropped = _cropped(images, draws, least, side)
         if images.is_floating_point():
-            return _of_bands(images, draws, least, strengths[:2], (0.8, blurred))
-        images = _cropped(images, draws, least)
+            return _of_bands(cropped, draws, strengths[:2], (0.8, blurred))
+        images = cropped
         draws = draws[:, _CROP:]
         images = jitter(images, draws, strengths, 0.8)
         draws = draws[:, JITTER_DRAWS:]

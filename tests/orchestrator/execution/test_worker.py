@@ -312,6 +312,7 @@ def test_ranks_learn_what_one_process_learns(tasks: Tasks, tmp_path: Path, train
     ("trainable", "settings"),
     [
         ("classify", {"batch_size": 54}),
+        ("classify", {"batch_size": 54, "mixup": 0.4, "cutmix": 1.0, "erase": 0.5, "ema": 0.9}),
         ("byol", {**BYOL, "batch_size": 54}),
         ("byol", {**BYOL, "batch_size": 48, "accumulate": 2}),
     ],
@@ -329,7 +330,8 @@ def test_one_step_of_two_ranks_is_the_one_process_gradient(tasks, tmp_path, trai
     together = torch.load(tmp_path / "weights.pt", weights_only=True)
     moved = 0
     for name, value in after.items():
-        if name.endswith("num_batches_tracked"):
+        if name.endswith(("num_batches_tracked", "steps")):
+            assert torch.equal(together[name], value), name
             continue
         moved += int(not torch.equal(value, before[name]))
         theirs, mine = together[name] - before[name], value - before[name]

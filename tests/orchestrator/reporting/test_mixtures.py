@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.reporting.comparison import tables
 from orchestrator.reporting.exports import as_json
-from orchestrator.reporting.mixtures import mixture_words, mixtures
+from orchestrator.reporting.mixtures import mixture_words, mixtures, one_class_words
 from orchestrator.reporting.tables import as_markdown, as_text
 from tests.orchestrator.reporting.test_comparison import record, spec
 
@@ -76,3 +76,15 @@ def test_copies_that_are_kept_stand_below_the_table_of_their_data_set() -> None:
         {"table": "classify on digits", "caution": f"Data digits: {line}."}
     ]
     assert f"- Data digits: {line}." in as_markdown(made, "Why?", "s")
+
+
+def test_runs_that_predict_one_class_alone_are_named_below_their_table():
+    alone = {**CPU, "one_class": "photograph"}
+    table = made([alone, alone], [CPU, alone, CPU])
+    said = ["A predicts 'photograph' everywhere.", "B seed 1 predicts 'photograph' everywhere."]
+    assert one_class_words(table) == said
+    assert all(line in as_text([table]) for line in said)
+    values = {"photograph": ["A", "B seed 1"]}
+    assert as_json([table])["one_class"] == [{"table": "classify on digits", "values": values}]
+    fine = made([CPU], [CPU])
+    assert one_class_words(fine) == [] and as_json([fine])["one_class"] == []

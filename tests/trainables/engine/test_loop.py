@@ -182,3 +182,42 @@ def test_the_probe_before_training_is_of_the_initial_weights_and_changes_none(
     for name, value in seen.items():
         if not name.endswith("_collapsed"):
             assert second.history[0][name.replace("val/", "initial/")] == value
+
+
+def test_mixing_and_an_average_of_the_weights_resume_bit_for_bit(table: ImageTable) -> None:
+    given = config(mixup=0.2, cutmix=1.0, policy="randaugment", erase=0.25, ema=0.9)
+    whole, parted = InMemory(), InMemory()
+    fit(Classify, given, table, seed=1, checkpoints=whole)
+    for until in (1, 2):
+        train(
+            Training(Classify, given, table, parted, Options(seed=1)), lambda figures: None, until
+        )
+    fit(Classify, given, table, seed=1, checkpoints=parted)
+    weights, resumed = whole.states[3].weights, parted.states[3].weights
+    assert set(weights) == set(resumed)
+    assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
+    assert int(weights["steps"]) == 3 * (len(table.parts["train"]) // 16)
+    assert whole.result is not None and parted.result is not None
+    assert whole.result.test == parted.result.test
+
+
+def test_the_next_stage_starts_from_the_average(table: ImageTable) -> None:
+    checkpoints = InMemory()
+    fit(Classify, config(ema=0.9), table, checkpoints=checkpoints)
+    weights = checkpoints.states[3].weights
+    carried = {name for name in weights if name.startswith("encoder.")}
+    plain = Classify(config(), table.info).model.state_dict()
+    assert carried == {name for name in plain if name.startswith("encoder.")}
+    averaged = [n for n in carried if n.endswith("weight")]
+    assert not any(torch.equal(weights[n], weights[f"trained.{n}"]) for n in averaged)
+
+
+def test_a_result_says_that_one_class_is_predicted_everywhere(table: ImageTable) -> None:
+    """A step so small that a head of zeros with one bias stays one."""
+    given = config(epochs=1, lr=1e-9, train="head")
+    training = Training(Classify, given, table, InMemory(), Options(seed=1))
+    torch.nn.init.zeros_(training.trainable.model.head.weight)  # type: ignore[union-attr,arg-type]
+    training.trainable.model.head.bias.data[3] = 1.0  # type: ignore[union-attr,index]
+    train(training, lambda figures: None)
+    facts = training.finish().facts
+    assert facts["one_class"] == "3" and facts["warning"] == "predicts '3' everywhere"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ from hypothesis import strategies as st
 
 from trainables.data.datasets import DatasetConfig, read
 from trainables.loading import decoded_cache as cache
-from trainables.loading.batches import BatchStream, evaluation_steps, training_steps
+from trainables.loading.batches import (
+    BatchStream,
+    evaluation_steps,
+    training_steps,
+    with_partners,
+)
 from trainables.loading.image_table import ImageTable, open_table
 
 CPU = torch.device("cpu")
@@ -196,3 +202,15 @@ def test_waiting_for_input_is_counted() -> None:
     assert batches.waited == 0
     list(batches)
     assert batches.waited > 0
+
+
+def test_a_partner_depends_on_seed_epoch_and_sample_alone() -> None:
+    train = np.arange(100, 160)
+    rows, samples = train[::-1].copy(), replace(table(), parts={"train": train})
+    (paired,) = with_partners([rows], samples, 0, 1)
+    assert np.array_equal(paired[:60], rows) and set(paired[60:]) <= set(train)
+    assert len(set(paired[60:])) > 25  # of 60 drawn with replacement about 38 differ
+    _, mine = with_partners([rows[::2], rows[1::2]], samples, 0, 1)  # the second of two workers
+    assert np.array_equal(mine[30:], paired[61::2])
+    for other in ((1, 1), (0, 2)):
+        assert not np.array_equal(with_partners([rows], samples, *other)[0], paired)

@@ -482,10 +482,34 @@ def test_a_mask_with_a_fault_is_named_before_anything_is_trained(
     assert sum(len(rows) for rows in table.parts.values()) == 7
 
 
-def test_a_mask_is_never_made_smaller(tmp_path: Path) -> None:
+def test_a_larger_pair_lies_in_windows_and_no_pixel_is_lost(tmp_path: Path) -> None:
     folder = make_pairs(tmp_path / "data", side=10)
-    with pytest.raises(DataError, match="10x10 px are more than `size: 8`.* cut it into tiles"):
-        build_pairs(folder)
+    noise = np.random.default_rng(0).integers(0, 256, (10, 10, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "0001_sat.png")
+    Image.new("RGB", (5, 7)).save(folder / "0003_sat.png")
+    Image.new("RGB", (5, 7)).save(folder / "0003_mask.png")
+    source, _ = pairs(folder)
+    table = build_pairs(folder)
+    assert table.windows is not None and table.masks is not None
+    assert sorted(table.windows[:, 0].tolist()) == table.windows[:, 0].tolist()
+    shown = np.concatenate(list(table.parts.values()))
+    assert sorted(shown.tolist()) == list(range(len(table.images)))  # no row is in two parts
+    for part, rows in table.parts.items():
+        images = table.of_images(rows)
+        assert [int(table.windows[each[0], 0]) for each in images] == source.parts[part].tolist()
+    for index, name in enumerate(source.names):
+        rows = np.flatnonzero(table.windows[:, 0] == index)
+        small = name.startswith("0003")
+        assert len(rows) == (1 if small else 4)
+        assert {table.names[row] for row in rows} == {name}
+        assert source.masks is not None
+        image, ids = np.asarray(source.decode(index)), source.masks.decode(index)
+        for row, (top, left) in zip(rows, table.places(rows) or (), strict=True):
+            part = image[top : top + 8, left : left + 8].transpose(2, 0, 1)
+            assert np.array_equal(table.images[row][:, : part.shape[1], : part.shape[2]], part)
+            mask = table.masks[row]
+            assert np.array_equal(mask[: part.shape[1], : part.shape[2]],
+                                  ids[top : top + 8, left : left + 8])  # fmt: skip
 
 
 def test_without_labels_the_masks_are_forgotten(tmp_path: Path) -> None:

@@ -213,11 +213,10 @@ def test_pairs_that_do_not_fit_are_named_before_anything_is_decoded(tmp_path: Pa
     Image.new("RGB", (3, 2)).save(folder / "train/images/1.png")
     (line,) = errors(folder)
     assert "train/images/1.png (image has 3x2 px, its mask 3x1)" in line
-    wide = np.array([[0, 1] * 5], dtype=np.uint8)
+    wide = np.array([[0, 1] * 5], dtype=np.uint8)  # larger than the squares: it lies in windows
     Image.new("RGB", (10, 1)).save(folder / "train/images/1.png")
     Image.fromarray(wide).save(folder / "train/masks/1.png")
-    (line,) = errors(folder)
-    assert "train/images/1.png (10x1 px are more than `size: 8`" in line
+    assert errors(folder) == []
     assert errors(folder, trained_on=False) == []  # a producer sees images at their own size
 
 

@@ -9,8 +9,6 @@ from PIL import Image
 from trainables.pixels.images import (
     EXTENSIONS,
     UnreadableImage,
-    framed,
-    framed_mask,
     open_image,
     square,
 )
@@ -147,18 +145,3 @@ def test_square_enlarges_small_images_and_leaves_fitting_ones_alone() -> None:
 
 def test_square_of_a_hairline_stays_small() -> None:
     assert square(Image.new("RGB", (20_000, 1), "red"), 64).getpixel((63, 63)) == (255, 0, 0)
-
-
-def test_a_frame_holds_the_whole_image_as_it_is() -> None:
-    image = Image.fromarray(np.full((20, 40, 3), 200, dtype=np.uint8))
-    large = np.asarray(framed(image, 50))
-    assert (large[:20, :40] == 200).all() and large.sum() == 200 * 20 * 40 * 3
-    assert framed(image.crop((0, 0, 20, 20)), 20).size == (20, 20)
-
-
-def test_what_lies_beside_a_framed_mask_does_not_count() -> None:
-    ids = np.zeros((20, 40), dtype=np.uint8)
-    ids[:, 20:] = 7
-    framed_ids = framed_mask(ids, 50)
-    assert np.array_equal(framed_ids[:20, :40], ids)
-    assert (framed_ids[20:] == 255).all() and (framed_ids[:, 40:] == 255).all()

@@ -13,6 +13,7 @@ from trainables.dataset import DataInfo
 from trainables.tasks.classify import Classify
 from trainables.trainable import Batch
 from trainables.transforms.geometry import normalize
+from trainables.transforms.mixing import MIX_DRAWS, mix
 
 SIDE = 8
 CLASSES = ("a", "b", "c")
@@ -209,6 +210,18 @@ KEPT = {"train": "head", "augment": "none", "keep_features": True}
     [
         ({**KEPT, "augment": "flip"}, "needs features that do not change"),
         ({**KEPT, "train": "late"}, "needs features that do not change"),
+        *(
+            ({**KEPT, **changing}, f"do not change: remove {next(iter(changing))}")
+            for changing in (
+                {"color_jitter": 0.1},
+                {"policy": "randaugment"},
+                {"erase": 0.5},
+                {"mixup": 0.2},
+                {"cutmix": 1.0},
+                {"ema": 0.9},
+                {"view_size": 6},
+            )
+        ),
         ({"lr_sweep": [0.1]}, "set keep_features to true"),
         ({**KEPT, "lr_sweep": [0.1, 0.2, 0.1]}, "lists a learning rate twice"),
         ({**KEPT, "lr_sweep": [0.1], "clip_grad_norm": 1.0}, "bound the gradient of all heads"),
@@ -218,3 +231,134 @@ def test_what_cannot_be_done_on_kept_features_is_said(settings, said):
     with pytest.raises(ValueError, match=said):
         Classify.Config(dataset="d", **settings)
     assert Classify.Config(dataset="d", **KEPT, lr_sweep=[0.1, 0.2]).lr_sweep == [0.1, 0.2]
+
+
+def test_a_view_is_cut_from_the_larger_image_and_evaluation_takes_its_center() -> None:
+    model = Fixed([0.0, 0.0, 0.0])
+    trainable = classify(view_size=6, augment="crop")
+    trainable.loss(model, batch())
+    assert model.seen.shape == (8, 3, 6, 6)
+    trainable.model = model  # type: ignore[assignment]
+    trainable.evaluate(batch())
+    assert torch.equal(model.seen, normalize(batch().images[:, :, 1:7, 1:7]))
+    with pytest.raises(ValueError, match="view_size 9 is more than the 8 px of the images"):
+        Classify.check(classify(view_size=9).config, DataInfo(CLASSES, SIDE))
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"color_jitter": 0.4},
+    {"policy": "randaugment"},
+    {"policy": "trivialaugment"},
+    {"erase": 0.9},
+    {"color_jitter": 0.4, "policy": "randaugment", "operations": 1, "magnitude": 20, "erase": 0.5},
+]
+
+
+@pytest.mark.parametrize("settings", CHANGES)
+def test_more_changes_depend_on_seed_epoch_and_sample_alone(settings: dict[str, Any]) -> None:
+    trainable, whole = classify(**settings), batch()
+    seen = []
+    for given in (whole, whole.parts(3)[1], batch(2)):
+        model = Fixed([0.0, 0.0, 0.0])
+        trainable.loss(model, given)
+        seen.append(model.seen)
+    torch.testing.assert_close(seen[1], seen[0][3:6])
+    assert seen[0].shape == seen[2].shape and not torch.equal(seen[0], seen[2])
+    plain = Fixed([0.0, 0.0, 0.0])
+    classify().loss(plain, whole)
+    assert not torch.allclose(plain.seen, seen[0], atol=0.01)
+
+
+def test_colors_and_policies_are_for_rgb() -> None:
+    for settings in ({"color_jitter": 0.1}, {"policy": "randaugment"}):
+        with pytest.raises(ValueError, match="color_jitter and policy are for RGB, not for 4"):
+            Classify.check(classify(**settings).config, DataInfo(CLASSES, SIDE, 4))
+
+
+def with_others() -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (8, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    own = batch()
+    both = (torch.cat(pair) for pair in (
+        (own.images, images), (own.labels, torch.arange(1, 9) % 3), (own.indices, own.indices + 20)
+    ))  # fmt: skip
+    return Batch(*both, seed=0, epoch=1).with_partners()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1}])
+def test_the_loss_of_mixed_images_is_torchs_with_mixed_targets(
+    settings: dict[str, Any], smoothing: float
+) -> None:
+    trainable = classify(augment="none", label_smoothing=smoothing, **settings)
+    model, given = Fixed([2.0, 0.0, -1.0]), with_others()
+    assert trainable.MIXES and given.partners is not None
+    loss = trainable.loss(model, given)
+    draws = given.uniform(MIX_DRAWS)
+    images, others = normalize(given.images), normalize(given.partners.images)
+    both = (trainable.config.mixup, trainable.config.cutmix)
+    mixed, shares = mix(images, others, draws, *both)
+    assert torch.equal(model.seen, mixed) and not torch.equal(mixed, images)
+    ones = (
+        nn.functional.one_hot(each, 3).float() for each in (given.labels, given.partners.labels)
+    )
+    own, other = ones
+    targets = shares[:, None] * own + (1 - shares[:, None]) * other
+    logits = torch.tensor([2.0, 0.0, -1.0]).expand(8, -1)
+    wanted = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+    torch.testing.assert_close(loss, wanted)
+    parts = [trainable.loss(Fixed([2.0, 0.0, -1.0]), part) for part in given.parts(2)]
+    torch.testing.assert_close(sum(parts) / 2, loss)
+
+
+def test_the_average_of_the_weights_is_evaluated_and_handed_on() -> None:
+    trainable = classify(ema=0.9)
+    assert trainable.average is not None
+    trainable.encoder_loaded()
+    wanted = {name: value.clone() for name, value in trainable.model.state_dict().items()}
+    assert torch.equal(wanted["encoder.conv1.weight"], wanted["trained.encoder.conv1.weight"])
+    trainable.set_training(True)
+    learnt = [p for p in trainable.model.parameters() if p.requires_grad]
+    assert len(learnt) == len(list(trainable.average.trained.parameters()))
+    optimizer = torch.optim.SGD(learnt, lr=0.05)
+    for step in range(1, 13):
+        optimizer.zero_grad()
+        trainable.loss(trainable.model, batch(step)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        trainable.after_step(step / 12)
+        decay = min(0.9, (1 + step) / (10 + step))
+        for name, value in trainable.average.trained.state_dict().items():
+            if value.is_floating_point():
+                wanted[name] = decay * wanted[name] + (1 - decay) * value
+    found = trainable.model.state_dict()
+    for name in trainable.average.trained.state_dict():
+        if found[name].is_floating_point():
+            torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(found["encoder.conv1.weight"], found["trained.encoder.conv1.weight"])
+    trainable.set_training(False)
+    images = normalize(batch().images)
+    assert torch.equal(
+        trainable.model(images), trainable.model.head(trainable.model.encoder(images))
+    )
+
+
+@pytest.mark.parametrize("part", LEARNT)
+def test_with_an_average_the_same_parts_learn(part: str) -> None:
+    trainable = classify(ema=0.9, train=part)
+    trainable.encoder_loaded()
+    before = {name: value.clone() for name, value in trainable.model.state_dict().items()}
+    train(trainable)
+    after = trainable.model.state_dict()
+    trained = {
+        n for n in after if n.startswith("trained.") and not torch.equal(before[n], after[n])
+    }
+    assert trained == {n for n in after if n.startswith("trained.") and LEARNT[part](n[8:])}
+
+
+def test_a_model_that_predicts_one_class_alone_is_told() -> None:
+    trainable = classify()
+    trainable.model = Fixed([0.0, 3.0, 0.0])  # type: ignore[assignment]
+    sums = trainable.evaluate(batch())
+    assert sums["predicted"].tolist() == [0, 8, 0] and trainable.one_class(sums) == "b"
+    sums["predicted"][2] += 1
+    assert trainable.one_class(sums) == ""

@@ -13,7 +13,7 @@ from PIL import Image
 from trainables.dataset import DataInfo
 from trainables.loading.image_table import ImageTable
 from trainables.pixels import images as training
-from trainables.tasks import predictor
+from trainables.pixels.windows import windows
 from trainables.tasks.predictor import (
     MODEL,
     Classifier,
@@ -21,7 +21,6 @@ from trainables.tasks.predictor import (
     _load_pyfunc,
     describe_model,
     load,
-    tiled,
 )
 from trainables.tasks.registry import TRAINABLES
 from trainables.trainable import Trainable
@@ -222,57 +221,42 @@ def test_a_mere_pretraining_predicts_nothing(tmp_path: Path, kind: str) -> None:
     assert load(tmp_path) is None
 
 
-def box_mean(image: np.ndarray) -> np.ndarray:
-    """A segmentation that looks 2 px around each pixel."""
-    grey = np.pad(image[:, :, 0].astype(np.int64), 2)
-    total = sum(np.roll(grey, (y, x), (0, 1)) for y in range(-2, 3) for x in range(-2, 3))
-    return (total[2:-2, 2:-2] // 25).astype(np.uint8)
-
-
-@pytest.mark.parametrize("size", [(16, 16), (17, 16), (33, 40), (200, 15), (64, 131)])
-def test_tiles_give_what_the_whole_image_gives(size: tuple[int, int]) -> None:
-    image, seen = noise(*size, 3), []
-
-    def segment(part: np.ndarray) -> np.ndarray:
-        seen.append(part.shape[:2])
-        return box_mean(part)
-
-    assert np.array_equal(tiled(image, 16, segment), box_mean(image))
-    assert max(max(shape) for shape in seen) <= 16
-    assert min(map(min, seen)) == min(16, *size)  # every tile is as large as it can be
-
-
-def test_an_image_that_is_too_large_is_segmented_in_tiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("size", [(70, 100), (64, 65), (40, 200)])
+def test_a_larger_image_is_segmented_in_windows_whose_logits_are_averaged(
+    tmp_path: Path, size: tuple[int, int]
 ) -> None:
     kind = TRAINABLES["segment"]
     config = {"dataset": "t", "network": "fcn32s", "backbone": "vgg16", "hidden": 4}
     trainable = kind(kind.Config.model_validate(config), DataInfo(CLASSES, 64))
     torch.nn.init.normal_(trainable.model.score.weight, std=10)
     torch.save(trainable.model.state_dict(), tmp_path / "weights.pt")
-    described = describe_model("segment", trainable.config, table(CLASSES))
+    described = describe_model("segment", trainable.config, table(CLASSES)) | {"size": 64}
     (tmp_path / MODEL).write_text(json.dumps(described), encoding="utf-8")
-    model, image, shapes = load(tmp_path), waves(70, 100), []
-    whole = model.predict(image)
-    hook = lambda _, given: shapes.append(given[0].shape[2:])  # noqa: E731
-    model.trainable.model.register_forward_pre_hook(hook)
-    monkeypatch.setattr(predictor, "MOST_PIXELS", 5000)
-    monkeypatch.setattr(predictor, "_SIDES", (96, 64, 32))
-    tiles = model.predict(image)
-    assert tiles.shape == whole.shape == (1, 70, 100)
-    assert len(shapes) == 2 and all(max(shape) <= 96 for shape in shapes)
-    assert set(np.unique(tiles)) <= set(range(len(CLASSES)))
-    # memory that is short: smaller tiles, and where none fits the error comes out
-    shapes.clear()
+    model, image, shapes = load(tmp_path), waves(*size), []
+    trainable.set_training(False)
+    total, seen = np.zeros((len(CLASSES), 300, 300)), np.zeros((300, 300))
+    for top, left in windows(size[::-1], 64):  # one at a time, by hand
+        window = np.zeros((64, 64, 3), np.uint8)
+        part = image[top : top + 64, left : left + 64]
+        window[: part.shape[0], : part.shape[1]] = part
+        with torch.inference_mode():
+            given = normalize(torch.from_numpy(window).permute(2, 0, 1)[None])
+            total[:, top : top + 64, left : left + 64] += trainable.model(given)["out"][0].numpy()
+        seen[top : top + 64, left : left + 64] += 1
+    wanted = (total / seen.clip(1)).argmax(0)[: size[0], : size[1]]
+    (found,) = model.predict(image)
+    assert found.shape == size and (found == wanted).mean() > 0.999
+    assert len(np.unique(found)) > 1
 
+    # memory that is short: fewer windows at once, and where none fits the error comes out
     def short(_: Any, given: Any) -> None:
-        shapes.append(given[0].shape[2:])
-        if max(shapes[-1]) > most:
+        shapes.append(len(given[0]))
+        if len(given[0]) > most:
             raise torch.OutOfMemoryError("no memory left")
 
     model.trainable.model.register_forward_pre_hook(short)
-    most = 64
-    assert model.predict(image).shape == (1, 70, 100)
-    most = 16
+    most = 1
+    assert np.array_equal(model.predict(image)[0], found) and max(shapes) > 1
+    most = 0
     with pytest.raises(torch.OutOfMemoryError):
         model.predict(image)

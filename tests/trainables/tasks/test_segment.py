@@ -1,15 +1,24 @@
 """Segmentation: what is learnt, what does not count, the same figures however a batch is cut."""
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from trainables.dataset import IGNORED, DataInfo
+from trainables.engine.step import backward, with_counted
+from trainables.models.modules import Encoding
+from trainables.numerics.distributed import ALONE, World, data_parallel
 from trainables.tasks.segment import Segment, SegmentConfig, dice_loss
 from trainables.trainable import Batch
+from trainables.transforms.image_and_mask import scaled_crop
 
 SIDE, CLASSES = 16, ("ground", "roof")
 
@@ -45,6 +54,17 @@ class Painter(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return {"out": self.logits.expand(len(images), -1, -1, -1)}
+
+
+class Replay(nn.Module):
+    """In the place of a network: logits of its own for each image."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"out": self.logits}
 
 
 @pytest.mark.parametrize(
@@ -100,13 +120,14 @@ def test_ignored_pixels_change_nothing() -> None:
     assert int(found[0]["confusion"].sum()) == 4 * (SIDE - 5) * SIDE
 
 
-def test_a_mask_without_a_pixel_that_counts_has_loss_zero() -> None:
-    trainable = build(dice=1.0)
-    empty = torch.full((1, SIDE, SIDE), IGNORED, dtype=torch.uint8)
+@pytest.mark.parametrize("settings", [{}, {"dice": 1.0}, {"class_weights": [1.0, 3.0]}])
+def test_a_batch_without_a_pixel_that_counts_has_loss_zero(settings: dict[str, Any]) -> None:
+    trainable, nothing = build(**settings), batch()
+    nothing.labels.fill_(IGNORED)
     logits = torch.randn(1, 2, SIDE, SIDE, requires_grad=True)
-    loss = trainable._image_losses(logits, empty)
-    loss.sum().backward()
-    assert loss.tolist() == [0.0]
+    loss = trainable.loss(Painter(logits), nothing)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.tolist() == 0.0
     assert logits.grad is not None and not logits.grad.any()
 
 
@@ -120,31 +141,122 @@ def test_an_absent_class_is_left_out_of_the_figures() -> None:
     assert figures["iou/ground"] == figures["miou"] == figures["accuracy"] == 1.0
 
 
-@pytest.mark.parametrize("settings", [{}, {"class_weights": [1.0, 3.0]}, {"dice": 0.5}])
-def test_the_loss_of_a_batch_is_the_mean_of_its_parts(settings: dict[str, Any]) -> None:
-    trainable = build(**settings)
-    whole = batch(6)
-    whole.labels[0, :9] = IGNORED  # images with few pixels that count weigh as much as others
-    logits = torch.randn(6, 2, SIDE, SIDE)
-    each = trainable._image_losses(logits, whole.labels)
-    parts = [trainable._image_losses(logits[k : k + 1], whole.labels[k : k + 1]) for k in range(6)]
-    torch.testing.assert_close(each, torch.cat(parts))
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
+def test_the_loss_is_torchs_mean_over_all_pixels_of_the_batch(weights: list[float] | None) -> None:
+    """An image with few pixels that count has as much of the gradient as these pixels have."""
+    trainable, samples = build(class_weights=weights), batch(6)
+    samples.labels[0] = IGNORED
+    samples.labels[0, 0, :4] = 1
+    logits = torch.randn(6, 2, SIDE, SIDE, requires_grad=True)
+    given = scaled_crop(samples.images, samples.labels, samples.uniform(5), SIDE, (1.0, 1.0))[1]
+    wanted = nn.functional.cross_entropy(
+        logits, given.long(), weights and torch.tensor(weights), ignore_index=IGNORED
+    )
+    loss = trainable.loss(Replay(logits), samples)
+    torch.testing.assert_close(loss, wanted)
+    (theirs,) = torch.autograd.grad(wanted, logits)
+    (ours,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(ours, theirs)
+    if weights is None:
+        share = float(ours[0].abs().sum() / ours.abs().sum())
+        assert share < 4 * 4 / (4 + 5 * SIDE * SIDE)  # image by image it would be about a sixth
 
 
-def test_cross_entropy_is_torchs_own_where_all_pixels_count() -> None:
+def test_evaluation_is_torchs_mean_over_all_pixels_of_all_batches() -> None:
     weights = [1.0, 3.0]
-    trainable = build(class_weights=weights)
-    one, logits = batch(1), torch.randn(1, 2, SIDE, SIDE)
-    wanted = nn.functional.cross_entropy(logits, one.labels.long(), torch.tensor(weights))
-    torch.testing.assert_close(trainable._image_losses(logits, one.labels)[0], wanted)
+    trainable, samples = build(class_weights=weights), batch(6)
+    samples.labels[0, 1:] = IGNORED
+    logits = torch.randn(6, 2, SIDE, SIDE)
+    sums: dict[str, Tensor] = {}
+    for part in (slice(0, 2), slice(2, 6)):
+        trainable.model = Replay(logits[part])  # type: ignore[assignment]
+        piece = Batch(samples.images[part], samples.labels[part], samples.indices[part], 0, 1)
+        for name, value in trainable.evaluate(piece).items():
+            sums[name] = sums[name] + value if name in sums else value
+    wanted = nn.functional.cross_entropy(
+        logits, samples.labels.long(), torch.tensor(weights), ignore_index=IGNORED
+    )
+    assert trainable.metrics(sums)["loss"] == pytest.approx(float(wanted), rel=1e-6)
+
+
+class Tiny(Encoding):
+    """A network in the place of a large one, with an auxiliary output."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh()))
+        self.out, self.aux = nn.Conv2d(4, 2, 3, padding=1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.encoder(images)
+        return {"out": self.out(maps), "aux": self.aux(maps)}
+
+
+SHARED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "weighted": {"class_weights": [1.0, 3.0], "scales": [0.5, 1.5]},
+    "dice": {"dice": 0.5},
+}
+
+
+def step_of(case: str, world: World, parts: int) -> tuple[float, dict[str, Tensor]]:
+    """The loss and the gradients of a batch of five pairs, shared out over ranks and parts."""
+    with torch.device("meta"):
+        trainable = Segment(config(**SHARED[case]), DataInfo(CLASSES, SIDE))
+    torch.manual_seed(0)
+    trainable.model = Tiny()
+    trainable.set_training(True)
+    model = trainable.model if world.size == 1 else data_parallel(trainable.model)
+    whole = batch(5)
+    whole.labels[0], whole.labels[2, 4:] = IGNORED, IGNORED
+    rows = world.share(np.arange(5))
+    mine = Batch(whole.images[rows], whole.labels[rows], whole.indices[rows], 0, 1)
+    mine = with_counted(trainable, mine, world, 5)
+    weight = len(rows) * world.size / 5
+    loss = backward(trainable, model, mine, weight, parts, nullcontext) * len(rows)
+    gradients = {n: p.grad for n, p in trainable.model.named_parameters() if p.grad is not None}
+    return float(world.all_reduce_sum(loss)) / 5, gradients
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    world = World(rank, 2, torch.device("cpu"))
+    found = {(case, parts): step_of(case, world, parts) for case in SHARED for parts in (1, 2)}
+    if rank == 0:
+        torch.save(found, f"{folder}/found.pt")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_and_parts_have_the_loss_and_gradient_of_one_process(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    for case in SHARED:
+        wanted, gradients = step_of(case, ALONE, 1)
+        parted = step_of(case, ALONE, 3)
+        assert parted[0] == pytest.approx(wanted, rel=1e-5)
+        for loss, theirs in (parted, found[case, 1], found[case, 2]):
+            assert loss == pytest.approx(wanted, rel=1e-5)
+            assert set(theirs) == set(gradients)
+            for name, gradient in gradients.items():
+                size = float(gradient.norm())
+                assert float((theirs[name] - gradient).norm()) <= 1e-4 * size + 1e-7, (case, name)
+
+
+def test_colors_of_the_image_change_and_its_mask_does_not() -> None:
+    plain, colored = build(), build(color_jitter=0.5)
+    samples, before = batch(), plain._crops(batch())
+    after = colored._crops(samples)
+    assert torch.equal(after[1], before[1]) and not torch.allclose(after[0], before[0])
+    assert torch.equal(colored.counted(samples), plain.counted(samples))
+    with pytest.raises(ValueError, match="color_jitter is for RGB, not for 4 channels"):
+        Segment.check(colored.config, DataInfo(CLASSES, 64, 4))
 
 
 def test_dice_is_zero_for_a_perfect_guess_and_one_for_the_opposite() -> None:
-    wanted = batch(2).labels.long()
-    perfect = nn.functional.one_hot(wanted, 2).permute(0, 3, 1, 2) * 100.0
-    counted = torch.ones_like(wanted, dtype=torch.bool)
-    assert dice_loss(perfect, wanted, counted).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
-    assert dice_loss(-perfect, wanted, counted).tolist() == pytest.approx([1.0, 1.0], abs=1e-5)
+    wanted = batch(2).labels
+    perfect = nn.functional.one_hot(wanted.long(), 2).permute(0, 3, 1, 2) * 100.0
+    assert dice_loss(perfect, wanted).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+    assert dice_loss(-perfect, wanted).tolist() == pytest.approx([1.0, 1.0], abs=1e-5)
 
 
 def test_bright_and_dark_images_are_learnt_by_heart() -> None:
@@ -162,3 +274,9 @@ def test_bright_and_dark_images_are_learnt_by_heart() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
+
+
+def test_a_model_that_predicts_one_class_alone_is_told() -> None:
+    trainable = build()
+    assert trainable.one_class({"confusion": torch.tensor([[3, 0], [2, 0]])}) == "ground"
+    assert trainable.one_class({"confusion": torch.tensor([[3, 0], [2, 1]])}) == ""

@@ -82,7 +82,7 @@ def test_blur_equals_torchvisions_with_each_images_own_sigma():
 def test_only_the_chosen_images_change(images):
     values = torch.linspace(0.5, 1.5, 12)
     chosen = torch.arange(12) % 3 == 0
-    some = color._replace(images.clone(), chosen, color.brightness, images, values)
+    some = color.replace_rows(images.clone(), chosen, color.brightness, images, values)
     every = color.brightness(images, values)  # which is what a GPU computes
     assert torch.equal(some, torch.where(chosen.view(-1, 1, 1, 1), every, images))
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import CenterCrop, RandomResizedCrop
+from torchvision.transforms.v2 import functional as reference
 
 from trainables.numerics.randomness import uniform
 from trainables.transforms import geometry as transforms
@@ -226,3 +227,81 @@ def test_augmentation_is_the_same_where_the_model_runs_in_bfloat16(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         within = augment(images, draws_for(12, draws))
     assert torch.equal(within, augment(images, draws_for(12, draws)))
+
+
+@pytest.mark.parametrize(("size", "side"), [(256, 224), (9, 4), (10, 5), (8, 8)])
+def test_the_center_is_torchvisions(size: int, side: int) -> None:
+    images = noise(2, size, size)
+    assert torch.equal(transforms.center_crop(images, side), CenterCrop(side)(images))
+
+
+def test_a_crop_of_a_larger_image_is_anywhere_in_it() -> None:
+    images = noise(400, 12, 12)
+    draws = draws_for(400, 2)
+    draws[:2] = torch.tensor([[0.0, ALMOST_ONE], [ALMOST_ONE, 0.0]])
+    result = transforms.crop(images, draws, 9)
+    seen = set()
+    for image, cropped, (vertical, horizontal) in zip(images, result, draws.tolist(), strict=True):
+        top, left = int(vertical * 4), int(horizontal * 4)
+        assert torch.equal(cropped, image[:, top : top + 9, left : left + 9])
+        seen.add((top, left))
+    assert len(seen) == 16
+
+
+def draws_of(box: tuple[int, int, int, int], size: int) -> Tensor:
+    """The uniforms that draw a box (top, left, height, width) in px, one of area 0.08 to 1."""
+    top, left, height, width = box
+    area = (height * width / size**2 - 0.08) / 0.92
+    aspect = math.log(width / height) / math.log(4 / 3) / 2 + 0.5
+    down, across = (
+        place / (size - length) if length < size else 0.0
+        for place, length in ((top, height), (left, width))
+    )
+    return torch.tensor([[down, across, *[area, aspect] * 10]])
+
+
+@pytest.mark.parametrize(
+    ("box", "side"),
+    [
+        ((0, 0, 64, 64), 40),  # made smaller
+        ((7, 12, 48, 48), 20),
+        ((10, 3, 24, 30), 16),
+        ((30, 20, 20, 20), 48),  # made larger
+        ((5, 6, 40, 36), 38),  # smaller one way, larger the other
+    ],
+)
+def test_a_view_is_torchvisions_antialiased_crop_of_the_larger_image(
+    box: tuple[int, int, int, int], side: int
+) -> None:
+    images = noise(3, 64, 64).float()
+    result = transforms.resized_crop(images, draws_of(box, 64).expand(3, -1), 0.08, side)
+    wanted = reference.resized_crop(images, *box, [side, side], antialias=True)
+    # a box's edges are real numbers here: a pixel on its edge may just be out
+    assert float((result - wanted).abs().mean()) < 0.2
+    inner = (slice(None), slice(None), slice(2, -2), slice(2, -2))
+    torch.testing.assert_close(result[inner], wanted[inner], atol=0.05, rtol=0)
+
+
+def test_a_small_view_keeps_the_detail_of_the_file() -> None:
+    """8 % of the area at 224 px, cut from 256 px or from a thumbnail of 96 px: the larger file's
+    view has more than twice the detail of the thumbnail's."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 256, 256, generator=generator)
+    thumbnail = reference.resize(image, [96, 96], antialias=True)
+    part = torch.tensor([[0.4, 0.6, *[0.0, 0.5] * 10]])
+    detail = [
+        float(transforms.resized_crop(given, part, 0.08, 64).diff(dim=3).std())
+        for given in (image, thumbnail)
+    ]
+    assert detail[0] > 2 * detail[1]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_an_augmentation_gives_the_side_that_is_wanted(name: str) -> None:
+    draws, augment = AUGMENTATIONS[name]
+    images, given = noise(12, 16, 16), draws_for(12, draws)
+    assert augment(images, given, 9).shape == (12, 3, 9, 9)
+    assert torch.equal(augment(images, given, 16), augment(images, given))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = augment(images, given, 9)
+    assert torch.equal(within, augment(images, given, 9))

@@ -126,3 +126,14 @@ def test_no_view_of_other_channels_is_solarized_or_gray():
     assert torch.equal(view(images, draws, 0.08), view(images, moved, 0.08))
     moved[:, count - 3] = 0.0
     assert not torch.equal(view(images, draws, 0.08), view(images, moved, 0.08))
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_has_the_side_that_is_wanted(name):
+    for count, view in VIEWS[name]:
+        images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+        draws = torch.rand(4, count)
+        assert view(images, draws, 0.08, 20).shape == (4, 3, 20, 20)
+        assert torch.equal(view(images, draws, 0.08, 32), view(images, draws, 0.08))
+        bands = torch.randn(4, 5, 32, 32)
+        assert view(bands, draws, 0.08, 20).shape == (4, 5, 20, 20)
