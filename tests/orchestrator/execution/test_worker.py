@@ -259,10 +259,15 @@ def test_a_collapse_is_said_and_ends_the_run_if_asked_to(tasks: Tasks, caplog):
     """A predictor that hardly learns against a target that hardly moves, at a rate that kills."""
     settings = {**BYOL, "epochs": 2, "lr": 30.0, "target_momentum": 0.0}
     task = tasks.make("byol", **settings)
-    with pytest.raises(Unrecoverable, match=r"no epoch can be chosen.* in each of 2: lower lr"):
-        train(task, ALONE, lambda figures: None)
-    said = tasks.store.run(task.key).progress()["facts"]["warning"]
-    assert said.startswith("the embedding has collapsed by epoch")
+    train(task, ALONE, lambda figures: None)
+    result = tasks.store.run(task.key).result()
+    assert result["facts"]["warning"].startswith("the embedding has collapsed by epoch 2")
+    flat = [entry["val/embedding_collapsed"] for entry in result["history"]]
+    assert (flat, result["best_epoch"]) == ([0.0, 1.0], 1)
+    run = build_training(task, ALONE)
+    run.history = [result["history"][1]]
+    with pytest.raises(Unrecoverable, match=r"no epoch can be chosen.* in each of 1: lower lr"):
+        run.finish()
     task = tasks.make("byol", on_collapse="stop", **{**settings, "lr": 31.0})
     with pytest.raises(
         Unrecoverable, match="collapsed by epoch .*: lower lr or raise target_momentum"
