@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from ray.tune.search import Searcher
@@ -163,15 +164,16 @@ def test_a_trial_continues_as_it_is_when_the_checkpoint_of_the_better_one_is_dam
 
 
 def test_a_trial_that_copies_keeps_its_logs_and_its_attempt_number(tasks: Tasks):
-    store, donor, own = tasks.store, tasks.make(epochs=3), tasks.make(epochs=2)
+    store, own = tasks.store, tasks.make(epochs=2)
+    donor = replace(tasks.make(epochs=4), tested=False)  # as a trial: it keeps its optimizer
     train(donor, ALONE, lambda figures: None)
     store.run(own.key).begin_attempt()
     store.run(own.key).log_file(2, 0).write_text("of its own")
-    assert continue_from(store, "new", own.key, donor.key, 3)
+    assert continue_from(store, "new", own.key, donor.key, 4)
     assert store.run("new").attempt() == 2
     assert store.run("new").logs()[2, 0].read_text() == "of its own"
-    assert store.run("new").newest().epoch == 3
-    assert store.run("new").load(3).files == store.run(donor.key).load(3).files
+    assert store.run("new").newest().epoch == 4
+    assert store.run("new").load(4).files == store.run(donor.key).load(4).files
     assert not continue_from(store, "another", own.key, donor.key, 2)  # pruned
     assert not store.run("another").path.exists()
 
