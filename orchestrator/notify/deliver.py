@@ -29,9 +29,13 @@ _PAUSES = (0.0, 2.0, 10.0)  # before each try of this process
 def main(home: str) -> int:
     """Send what waits. Returns 0 where all is sent, else 1."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+    before = signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
     signal.alarm(_DEADLINE_SECONDS)
-    return 0 if all([deliver(path) for path in waiting(Path(home))]) else 1
+    try:
+        return 0 if all([deliver(path) for path in waiting(Path(home))]) else 1
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def deliver(path: Path) -> bool:
