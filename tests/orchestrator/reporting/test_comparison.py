@@ -266,6 +266,7 @@ def test_an_empty_comparison_says_so():
         "figures": [],
         "mixtures": [],
         "cautions": [],
+        "one_class": [],
     }
 
 

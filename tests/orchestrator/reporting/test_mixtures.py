@@ -75,7 +75,8 @@ def test_copies_that_are_kept_stand_below_the_table_of_their_data_set() -> None:
     assert as_json(made)["cautions"] == [
         {"table": "classify on digits", "caution": f"Data digits: {line}."}
     ]
-    assert f"- Data digits: {line}." in as_markdown(made, "Why?", "s")
+    escaped = line.replace("`", r"\`")
+    assert f"- Data digits: {escaped}." in as_markdown(made, "Why?", "s")
 
 
 def test_runs_that_predict_one_class_alone_are_named_below_their_table():
