@@ -366,7 +366,7 @@ def test_bands_are_three_from_1_and_limits_are_two(fault: dict[str, Any]) -> Non
 
 
 def test_bands_and_limits_are_for_files() -> None:
-    with pytest.raises(DataError, match="lie in no files: remove bands, limits and channels"):
+    with pytest.raises(DataError, match="lie in no files: remove bands, limits, channels and page"):
         read(DatasetConfig(type="digits", limits=[0, 16]), None)
 
 
