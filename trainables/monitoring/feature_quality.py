@@ -16,6 +16,7 @@ _RIDGE = 0.1  # penalty of the linear probe for each image of the bank
 _CHUNK = 1024  # queries at once: their similarities to all of the bank must fit in memory
 # isotropic features have a scaled spread of 1 and a rank of D; a point has 0 and 1
 _LEAST_SPREAD, _LEAST_RANK = 0.02, 1.5
+_FEW = 8  # images, whose rank says nothing
 
 
 @torch.no_grad()
@@ -103,9 +104,12 @@ def feature_spread(features: Tensor) -> tuple[float, float]:
     return std, math.exp(float(torch.special.entr(values / total).sum()))
 
 
-def collapsed(std: float, rank: float, width: int) -> bool:
+def collapsed(std: float, rank: float, width: int, images: int | None = None) -> bool:
     """Return whether features with this spread no longer distinguish images.
 
-    std, rank: as `feature_spread` returns them, NaN counts as collapsed; width: D.
+    std, rank: as `feature_spread` returns them, NaN counts as collapsed; width: D; images: how many
+    were measured, None: many. The rank of n images is at most n - 1, so of few it says nothing.
     """
-    return not (std * math.sqrt(width) >= _LEAST_SPREAD and rank >= _LEAST_RANK)
+    spread = std * math.sqrt(width) >= _LEAST_SPREAD
+    few = images is not None and images < _FEW
+    return not (spread and (few or rank >= _LEAST_RANK))

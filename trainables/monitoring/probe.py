@@ -81,13 +81,13 @@ def _interval(count: int) -> int:
 def _spread(trainable: Trainable, found: Tensor, world: World) -> dict[str, float]:
     """Return the spread of features (N, D), and of their projection if there is one."""
     std, rank = feature_spread(found)
-    flat = collapsed(std, rank, found.shape[1])
+    flat = collapsed(std, rank, found.shape[1], len(found))
     figures = {EMBEDDING_STD: std, EFFECTIVE_RANK: rank, EMBEDDING_COLLAPSED: float(flat)}
     trainable.set_training(False)
     projection = trainable.projected(found.to(world.device))
     if projection is not None:
         std, rank = feature_spread(projection.float().cpu())
-        flat = collapsed(std, rank, projection.shape[1])
+        flat = collapsed(std, rank, projection.shape[1], len(found))
         figures |= {PROJECTION_STD: std, PROJECTION_RANK: rank, PROJECTION_COLLAPSED: float(flat)}
     return figures
 

@@ -180,3 +180,12 @@ def test_the_linear_probe_is_not_a_number_or_refused_as_neighbors_are() -> None:
         linear_accuracy(features, labels, features[:0], labels[:0])
     features[3, 1] = math.inf
     assert math.isnan(linear_accuracy(features, labels, features, labels))
+
+
+def test_the_rank_of_few_images_says_nothing() -> None:
+    """Two images that differ have rank 1: they are a line, and no point."""
+    two = torch.eye(8)[:2]
+    std, rank = feature_spread(two)
+    assert rank == pytest.approx(1.0)
+    assert not collapsed(std, rank, 8, images=2) and collapsed(std, rank, 8, images=100)
+    assert collapsed(*feature_spread(torch.ones(2, 8)), 8, images=2)
