@@ -18,11 +18,11 @@ import tifffile
 from PIL import Image, ImageFile
 
 from tests.conftest import damage as spoil
+from trainables.contents import file_hashes
 from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
 from trainables.dataset import DataError
 from trainables.loading import decoded_cache as cache
-from trainables.loading import file_hashes
 from trainables.loading.image_table import ImageTable, open_table
 
 SPAWN = multiprocessing.get_context("spawn")
