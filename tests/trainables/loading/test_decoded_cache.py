@@ -487,7 +487,7 @@ def test_a_larger_pair_lies_in_windows_and_no_pixel_is_lost(tmp_path: Path) -> N
     noise = np.random.default_rng(0).integers(0, 256, (10, 10, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "0001_sat.png")
     Image.new("RGB", (5, 7)).save(folder / "0003_sat.png")
-    Image.new("RGB", (5, 7)).save(folder / "0003_mask.png")
+    Image.new("RGB", (5, 7), GRASS).save(folder / "0003_mask.png")
     source, _ = pairs(folder)
     table = build_pairs(folder)
     assert table.windows is not None and table.masks is not None
