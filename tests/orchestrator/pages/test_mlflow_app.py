@@ -1,6 +1,7 @@
 """MLflow's server without its assistant; and its pages in a browser, as the product leaves them."""
 
 import asyncio
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ from orchestrator.pages.addresses import run_address
 from orchestrator.pages.mlflow_app import WithoutAssistant
 from orchestrator.storage.home import Home
 from orchestrator.tracking.comparison_report import write_comparison
-from orchestrator.tracking.mlflow_client import TrackedRun, answer_page
+from orchestrator.tracking.mlflow_client import TrackedRun, answer_page, pictures_page
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import load
+from orchestrator.tracking.tags import Tag
 from tests.chromium import Page, page
 from tests.orchestrator.pages.studies import EPOCHS, LABELS, PLAN, finished_study
 from trainables.record_files import FEATURES, MAPS, mask_file
@@ -138,6 +140,28 @@ def test_nothing_that_is_opened_calls_elsewhere_or_offers_the_assistant(
         assert b'"disable_ui_telemetry":true' in answer.read().replace(b" ", b"")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{tracker.uri}/ajax-api/3.0/mlflow/assistant/config")
+
+
+@pytest.mark.slow
+def test_the_grid_shows_the_masks_of_three_epochs(
+    tracker: Tracker, tmp_path: Path, tab: Page
+) -> None:
+    submission, plan = study_with_masks(tracker, tmp_path)
+    tab.open(pictures_page(tracker.uri, submission, plan))
+    (run, *_) = tracker.reader.children(submission)
+    tab.wait_for(*(f"watched 1 {part}" for part in pictures.PARTS), run.tags[Tag.LABEL])
+    shown = "[...document.images].filter(i => i.src.includes('watched') && i.naturalWidth > 0)"
+    tab.wait_until(f"{shown}.length >= 3")  # the picture, its truth, its prediction
+    marks = "document.querySelectorAll('[role=slider]')"
+    tab.wait_until(f"{marks}.length >= 1")
+    assert int(tab.value(f"{marks}[0].getAttribute('aria-valuemax')")) == EPOCHS
+    before = tab.value(f"{shown}.map(i => i.src).join()")
+    tab.value(f"{marks}[0].focus()")
+    for epoch in range(2, EPOCHS + 1):
+        tab.press("ArrowRight")
+        tab.wait_until(f"{marks}[0].getAttribute('aria-valuenow') == '{epoch}'")
+        tab.wait_until(f"{shown}.map(i => i.src).join() != {json.dumps(before)}")
+        before = tab.value(f"{shown}.map(i => i.src).join()")
 
 
 def study_with_masks(tracker: Tracker, folder: Path) -> tuple[TrackedRun, dict[str, Any]]:

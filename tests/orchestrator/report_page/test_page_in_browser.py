@@ -13,7 +13,7 @@ import pytest
 from orchestrator.report_page.files import find_browser, write_pdf
 from orchestrator.report_page.store import write_report
 from orchestrator.tracking.mlflow_writer import Tracker
-from tests.browser import Page, page
+from tests.chromium import Page, page
 from tests.mlflow_server import mlflow_server
 from tests.orchestrator.report_page.submissions import HARMFUL, Sample, submit
 
