@@ -1,4 +1,4 @@
-"""What those who follow a driver are shown: what it tells, and how long its study still takes.
+"""Shows those who follow a driver what it tells, and how long its study still takes.
 
 What it tells (warnings, what waits and why, what starts again) is kept in a file of the home, so
 that it is heard within seconds, also while MLflow is away.
@@ -69,7 +69,8 @@ class Told:
 
 
 class News:
-    """What the driver tells, and whether MLflow answers: the last lines stand below the table."""
+    """Collects what the driver tells, and whether MLflow answers; the last lines stand below the
+    table."""
 
     def __init__(self, told: Told) -> None:
         self._told, self._away = told, False

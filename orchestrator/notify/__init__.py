@@ -1,1 +1,1 @@
-"""Messages about a study that is done, has failed, stalls or has collapsed: each is sent once."""
+"""Sends messages about a study that is done, has failed, stalls or has collapsed, each once."""

@@ -1,4 +1,4 @@
-"""One message, as its file in the home holds it.
+"""Reads and writes one message, as its file in the home holds it.
 
 <home>/notices/<id>.json     the message, where it goes, and what has been sent
 <home>/notices/<id>.lock     held by the process that sends it
@@ -21,8 +21,8 @@ WAITING, SENT, GIVEN_UP = "waiting", "sent", "given up"
 
 @dataclass(frozen=True)
 class Note:
-    """One message. id: names it; a receiver can tell by it that a message came twice. event: done,
-    failed, stalled or collapsed. channels: where it goes → `waiting`, `sent` or `given up`."""
+    """Holds one message. id: names it; a receiver can tell by it that a message came twice. event:
+    done, failed, stalled or collapsed. channels: where it goes → waiting, sent or given up."""
 
     id: str
     event: str

@@ -1,1 +1,1 @@
-"""What people see in the browser: views, addresses and notes of MLflow, and its server's pages."""
+"""Makes what people see in the browser: views, addresses, notes and server of MLflow's pages."""

@@ -54,7 +54,7 @@ class _Page(BaseHTTPRequestHandler):
 
 
 class Handover:
-    """One page that hands a token over. Use it as a context; `address` is free of secrets."""
+    """Serves one page that hands a token over. Use it in `with`; `address` is free of secrets."""
 
     def __init__(self, token: str, target: str) -> None:
         """target: the dashboard's address, to which the browser is sent. Raises ValueError where it

@@ -1,1 +1,1 @@
-"""The report of a submission: one HTML file that a reader understands without anything else."""
+"""Makes the report of a submission: one HTML file that explains itself."""

@@ -74,7 +74,7 @@ def _shortened(value: Any) -> Any:
 
 
 class Price(NamedTuple):
-    """What hardware costs and takes, as the settings give it; None where they do not.
+    """Holds what hardware costs and takes, as the settings give it; None where they do not.
 
     gpu_hour, cpu_hour, kwh: money; gpu_watts, cpu_watts: power of one GPU and of one CPU in use.
     """
@@ -88,7 +88,8 @@ class Price(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What training took. seconds: of all Runs added up; unknown: Runs of which it is not known."""
+    """Holds what training took. seconds: of all Runs added up; unknown: Runs of which it is
+    not known."""
 
     seconds: float = 0.0
     gpu_hours: float = 0.0

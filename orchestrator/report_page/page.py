@@ -68,8 +68,8 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Repeat:
-    """How to train the study again. steps: what to do, with a command or without; study_file: the
-    study as YAML, with its paths shortened; versions: of what it ran with."""
+    """Says how to train the study again. steps: what to do, with a command or without; study_file:
+    the study as YAML, with its paths shortened; versions: of what it ran with."""
 
     steps: tuple[Pair, ...]
     study_file: str
@@ -78,7 +78,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page says, in its order."""
+    """Holds all that the page says, in its order."""
 
     study: str
     question: str

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.planning.plan import json_digest
 from orchestrator.tracking.comparison_report import find_answer
-from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
+from orchestrator.tracking.mlflow_client import TrackedRun, text_if_there
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission
 from orchestrator.tracking.tags import Tag
@@ -80,15 +80,8 @@ def _stored(tracker: Tracker, tracked: TrackedRun, source: str) -> str | None:
     made_from, _, digest = tracked.tags.get(Tag.REPORT, "").partition(" ")
     if made_from != source:
         return None
-    try:
-        text = tracker.reader.text(tracked.run_id, FILE)
-    except TrackingError as error:
-        if error.answered:
-            return None
-        raise
-    except UnicodeDecodeError:  # it is made again
-        return None
-    return text if _digest(text) == digest else None
+    text = text_if_there(tracker.reader, tracked.run_id, FILE)
+    return text if text is not None and _digest(text) == digest else None
 
 
 def _digest(text: str) -> str:

@@ -17,9 +17,9 @@ from orchestrator.reporting.comparison import State
 from orchestrator.tracking.mlflow_client import (
     MlflowReader,
     TrackedRun,
-    TrackingError,
     answer_page,
     pictures_page,
+    text_if_there,
 )
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import (
@@ -165,15 +165,8 @@ def _stored(reader: MlflowReader, tracked: TrackedRun) -> Answer | None:
     digest = tracked.tags.get(Tag.COMPARISON)
     if not digest:
         return None
-    try:
-        text = reader.text(tracked.run_id, _FILE)
-    except TrackingError as error:
-        if error.answered:
-            return None
-        raise
-    except UnicodeDecodeError:  # it is made again
-        return None
-    return Answer(**json.loads(text)) if _digest(text) == digest else None
+    text = text_if_there(reader, tracked.run_id, _FILE)
+    return Answer(**json.loads(text)) if text and _digest(text) == digest else None
 
 
 def _digest(text: str) -> str:

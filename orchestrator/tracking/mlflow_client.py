@@ -295,3 +295,16 @@ def _is_newer(opening: TrackedRun, submission: TrackedRun | None) -> bool:
     """Tell whether a job is newer than that of a submission. A job's id begins with the study and
     its time."""
     return submission is None or opening.tags[Tag.JOB] > submission.tags.get(Tag.JOB, "")
+
+
+def text_if_there(reader: MlflowReader, run_id: str, file: str) -> str | None:
+    """Return a text artifact of a run; None where it is not there or is no text. Raises
+    TrackingError where the server does not answer."""
+    try:
+        return reader.text(run_id, file)
+    except TrackingError as error:
+        if error.answered:
+            return None
+        raise
+    except UnicodeDecodeError:
+        return None

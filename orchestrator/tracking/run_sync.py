@@ -82,7 +82,7 @@ class Children:
 
 
 class DataFacts:
-    """What the data sets of a submission hold, from its `data.json`; read when first needed."""
+    """Tells what the data sets of a submission hold, from its `data.json`, read when needed."""
 
     def __init__(self, tracker: Tracker, submission: TrackedRun) -> None:
         self._tracker, self._submission = tracker, submission

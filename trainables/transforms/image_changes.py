@@ -1,4 +1,4 @@
-"""All random changes of a training image of a classifier, in their order: geometry, colors, the
+"""Makes all random changes of a classifier's training image, in their order: geometry, colors, the
 operations of a policy, and what is erased."""
 
 from collections.abc import Callable

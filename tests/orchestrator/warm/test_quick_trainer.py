@@ -1,5 +1,8 @@
 """What Ray Train 2.60 puts around a fit, and what is left out of it here."""
 
+import subprocess
+import sys
+
 import ray.train
 from ray import cloudpickle
 from ray.train.torch import TorchTrainer
@@ -16,6 +19,14 @@ from orchestrator.warm.quick_trainer import (
     QuickTorchTrainer,
     named_controller,
 )
+
+READ = """
+import pathlib, sys
+from ray import cloudpickle
+made = cloudpickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+for kind in (made, made.worker_group_cls._worker_cls):
+    print(kind.__name__, "of", kind.__mro__[1].__name__)
+"""
 
 
 def callbacks(trainer: type[TorchTrainer]) -> list[type]:
@@ -34,11 +45,22 @@ def test_a_fit_has_rays_callbacks_but_for_two() -> None:
 def test_actors_are_called_by_the_title_of_the_fit() -> None:
     controller = named_controller("digits/late[lr=0.1]/0")
     assert controller.__name__ == "digits/late[lr=0.1]/0 controller"
-    sent = cloudpickle.loads(cloudpickle.dumps(controller))
-    assert sent is not controller  # by value: no other process can import it
-    assert sent.__mro__[1] is TrainController
-    assert sent.worker_group_cls._worker_cls.__name__ == "digits/late[lr=0.1]/0"
-    assert issubclass(sent.worker_group_cls._worker_cls, RayTrainWorker)
+    assert issubclass(controller, TrainController)
+    worker = controller.worker_group_cls._worker_cls
+    assert worker.__name__ == "digits/late[lr=0.1]/0"
+    assert issubclass(worker, RayTrainWorker)
+
+
+def test_the_named_classes_reach_another_process(tmp_path) -> None:
+    """By value: no other process can import them."""
+    file = tmp_path / "controller.pickle"
+    file.write_bytes(cloudpickle.dumps(named_controller("digits/late[lr=0.1]/0")))
+    read = [sys.executable, "-c", READ, str(file)]
+    said = subprocess.run(read, capture_output=True, text=True, check=True, timeout=120)
+    assert said.stdout.splitlines() == [
+        "digits/late[lr=0.1]/0 controller of TrainController",
+        "digits/late[lr=0.1]/0 of RayTrainWorker",
+    ]
 
 
 def test_rays_own_start_looks_the_controller_up_by_its_name() -> None:
