@@ -78,7 +78,10 @@ def _reason_of(error: Exception, job: Job) -> str:
         return str(error)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"{error}; free some space and submit again"
-    text = one_line(f"{type(error).__name__}: {error}", 300)
+    said = str(error).strip()
+    if "Traceback (most recent call last)" in said:  # Ray puts one into the message
+        said = said.splitlines()[-1]
+    text = one_line(f"{type(error).__name__}: {said}", 300)
     log.error("the driver fails", exc_info=error)
     file = Path(job.home) / "logs" / f"{job.job_id}.log"
     try:

@@ -4,8 +4,10 @@ Two tables decide, row by row: `CAUSES` what an attempt ended of, `DEATHS` what 
 died of. One test stands for every row.
 """
 
+import copy
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -228,6 +230,21 @@ def kernel_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Raise a RuntimeError with the type and the message of an exception that cannot be made anew
+    from its arguments, in place of it: other processes could not read it, and would name the
+    failure to read it as the cause."""
+    try:
+        yield
+    except Exception as error:
+        try:
+            copy.copy(error)
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
 
 
 def root_cause(error: BaseException) -> BaseException:

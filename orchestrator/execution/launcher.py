@@ -13,7 +13,13 @@ import ray.train.torch
 import torch
 
 from orchestrator.execution.batch_worker import produce
-from orchestrator.execution.failures import Ending, Outcome, kernel_kills, outcome_of
+from orchestrator.execution.failures import (
+    Ending,
+    Outcome,
+    kernel_kills,
+    outcome_of,
+    readable_errors,
+)
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.planning.placement import ResourceRequest
@@ -81,7 +87,8 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(_own_cpus())
     allow_tf32(str(task.config.get("precision", "auto")))
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    with recorded(Store(Path(task.store)).run(task.key).log_file(task.attempt, world.rank)):
+    log_file = Store(Path(task.store)).run(task.key).log_file(task.attempt, world.rank)
+    with readable_errors(), recorded(log_file):
         work = produce if task.trainable in PRODUCERS else train
         work(task, world, lambda metrics: ray.train.report(dict(metrics)))
 

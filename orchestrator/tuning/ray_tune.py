@@ -1,6 +1,8 @@
 """Connect Ray Tune with a search: give it the trials, and pass on what happens to them."""
 
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray.tune
@@ -8,8 +10,12 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
+from orchestrator.config.errors import one_line
 from orchestrator.storage.trial_log import Trial
 from orchestrator.tuning.trial_book import TrialBook
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")  # of Ray's tracebacks
+_CALL = re.compile(r"^  File .*\n(?:    .*\n)*", re.MULTILINE)  # one call of a traceback
 
 
 def keep_secrets() -> None:
@@ -104,4 +110,21 @@ class TrialEvents(ray.tune.Callback):  # type: ignore[misc]
         self._book.on_trial_restart(trial.config["trial"])
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        self._book.on_trial_error(trial.config["trial"], trial.get_pickled_error())
+        self._book.on_trial_error(trial.config["trial"], cause_of(Path(trial.error_file)))
+
+
+def cause_of(file: Path) -> str:
+    """Return in a line why a trial failed last, from the file that Ray Tune writes beside it.
+
+    Not from `get_pickled_error`: that reads a copy, which a thread of Ray Tune (2.60) may be making
+    just then, and an exception with a constructor of its own cannot be read back at all.
+    """
+    text = _COLOR.sub("", file.read_text(encoding="utf-8", errors="replace"))
+    *_, last = re.split(r"^Failure # \d+ .*\n", text, flags=re.MULTILINE)
+    *calls, said = _CALL.split(last)
+    if not calls:
+        _, _, detail = last.partition("Worker exit detail: ")
+        detail = detail.partition("Some common causes")[0]
+        return one_line(f"its process died: {' '.join(detail.split())}".rstrip(": "))
+    # below the last call: the type with its module, and a message of some lines
+    return one_line(re.sub(r"^(\w+\.)+", "", " ".join(said.split())))

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from orchestrator.execution.failures import one_line, root_cause
 from orchestrator.planning.run import Run
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.sampling.registry import SAMPLERS
@@ -133,8 +132,8 @@ class TrialBook:
         """Record that the process of a trial died and that Ray Tune starts another one."""
         self._running.discard(index)
 
-    def on_trial_error(self, index: int, error: BaseException | None) -> None:
-        """Record that Ray Tune gave a trial up.
+    def on_trial_error(self, index: int, cause: str) -> None:
+        """Record that Ray Tune gave a trial up. cause: what its process ended with.
 
         It does so at once when it gives a trial to a process that died while it was idle (Ray
         2.60). Such a trial is `lost`, and is tried again unless this is the `last` try.
@@ -145,7 +144,7 @@ class TrialBook:
             log.warning("%s seed %d: its process died before the trial began", trial.label, seed)
             self.lost.append(index)
             return
-        reason = ended[1] if ended else one_line(root_cause(error)) if error else "its process died"
+        reason = ended[1] if ended else cause
         log.error("%s seed %d: failed: %s", trial.label, seed, reason)
         trial = replace(trial, state="FAILED", reason=reason, ended=self.seconds)
         self._write(trial)

@@ -17,7 +17,7 @@ import ray.tune
 import torch
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from orchestrator.execution.failures import Ending
+from orchestrator.execution.failures import Ending, readable_errors
 from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import wait_for_room
 from orchestrator.execution.task import Task
@@ -68,10 +68,11 @@ def run_trial(config: Mapping[str, Any]) -> None:
     ended = store.run(task.key).ended(spec.job)
     if ended is not None:
         raise Unrecoverable(ended[1])
-    if task.until is not None:
-        _train_to_boundary(spec, task, store)
-    else:
-        _train_to_end(spec, task, store)
+    with readable_errors():
+        if task.until is not None:
+            _train_to_boundary(spec, task, store)
+        else:
+            _train_to_end(spec, task, store)
 
 
 def _train_to_end(spec: TrialSpec, task: Task, store: Store) -> None:

@@ -1,11 +1,18 @@
 """Why an attempt ended: what the Run did itself, who died and of what, or who lost whom."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 import ray.exceptions
 
-from orchestrator.execution.failures import Death, Ending, explain, outcome_of
+from orchestrator.execution.failures import (
+    Death,
+    Ending,
+    explain,
+    outcome_of,
+    readable_errors,
+)
 from orchestrator.execution.task import Task
 from orchestrator.storage.run_records import StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
@@ -159,3 +166,24 @@ def test_a_controller_that_ray_s_monitor_has_killed_ran_out_of_memory(task):
 def test_what_ends_a_controller_counts_as_its_own_kind_of_death(task, text, kind):
     error = ray.train.ControllerError(RuntimeError(text))
     assert outcome_of(error, task, 0).death is kind
+
+
+class OwnForm(Exception):
+    """As those of some libraries: it cannot be made anew from its arguments."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(f"{words} ({code})")
+
+
+def test_an_exception_that_no_other_process_can_read_is_told_by_its_words():
+    with pytest.raises(RuntimeError) as told, readable_errors():
+        raise OwnForm(7, "no such region")
+    sent = pickle.loads(pickle.dumps(told.value))
+    assert str(sent) == "OwnForm: no such region (7)"
+
+
+@pytest.mark.parametrize("error", [ValueError("a wrong rate"), Unrecoverable("not finite")])
+def test_any_other_exception_stays_what_it_is(error):
+    with pytest.raises(type(error)) as told, readable_errors():
+        raise error
+    assert told.value is error

@@ -199,7 +199,7 @@ def test_trials_at_the_boundary_take_no_slot(digits_home: Home):
     assert feed.suggest("second") is None
     tuner.book.on_epoch(0, 1, 0.5)
     assert feed.suggest("second")["trial"] == 1
-    tuner.book.on_trial_error(1, None)
+    tuner.book.on_trial_error(1, "its process died")
     assert feed.suggest("third")["trial"] == 2
     assert feed.all_drawn
     tuner.book.on_epoch(2, 1, 0.5)

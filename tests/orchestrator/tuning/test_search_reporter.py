@@ -32,12 +32,12 @@ def test_an_upstream_run_is_reported_when_a_trial_of_it_has_ended(
     assert sync.ends[good] == sync.ends[trials[0].label] == ("FINISHED", "", "finished")
     tuner.book.on_trial_start(1)
     assert sync.ends[good] == ("FINISHED", "", "finished")
-    tuner.book.on_trial_error(1, None)  # killed: its parent is whole for all that
+    tuner.book.on_trial_error(1, "its process died")  # killed: its parent is whole for all that
     assert sync.ends[good] == ("FINISHED", "", "finished")
     tuner.book.on_trial_start(2)
     with pytest.raises(Unrecoverable) as fault:
         run_trial(tuner.config_of(trials[2]))
-    tuner.book.on_trial_error(2, fault.value)
+    tuner.book.on_trial_error(2, str(fault.value))
     assert sync.ends[bad][0] == "FAILED"
     state, reason, _ = sync.ends[trials[2].label]
     assert (state, reason.startswith(f"{bad}: the loss is not finite")) == ("FAILED", True)
@@ -52,7 +52,7 @@ def test_an_upstream_run_is_killed_with_its_trial_and_followed_with_the_next(
     trial = tuner.book.draw(0)
     (parent, _) = tuner.planned.runs_of(trial.values)
     tuner.book.on_trial_start(0)
-    tuner.book.on_trial_error(0, RuntimeError("its process died"))
+    tuner.book.on_trial_error(0, "its process died")
     assert sync.ends[parent.label][0] == "KILLED"
     tuner.book.on_trial_start(0)
     assert sync.ends[parent.label] == ("RUNNING",)

@@ -21,7 +21,7 @@ def test_trials_are_written_down_as_they_end(digits_home: Home):
     assert best_configurations(tuner.book.store, tuner.planned) == []  # one is not tried yet
     tuner.book.draw(2)
     tuner.book.on_trial_start(2)
-    tuner.book.on_trial_error(2, RuntimeError("the third"))
+    tuner.book.on_trial_error(2, "the third")
     assert sync.ends[tuner.book.trials.all()[2].label] == ("FAILED", "the third", "")
     assert best_configurations(tuner.book.store, tuner.planned) == [found[0].values]
 
@@ -62,12 +62,12 @@ def test_a_trial_whose_process_died_before_it_began_is_left_for_another_try(digi
     form = {**SEARCH, "seed": 13}
     tuner, sync = open_search(digits_home, form, last=False)
     lost, struck, bad = [tuner.book.draw(index) for index in range(3)]
-    tuner.book.on_trial_error(0, RuntimeError("its actor is dead"))
+    tuner.book.on_trial_error(0, "its actor is dead")
     tuner.book.on_trial_start(1)
     tuner.book.on_trial_restart(1)
-    tuner.book.on_trial_error(1, RuntimeError("its actor is dead"))
+    tuner.book.on_trial_error(1, "its actor is dead")
     tuner.book.on_trial_start(2)
-    tuner.book.on_trial_error(2, RuntimeError("its own fault"))
+    tuner.book.on_trial_error(2, "its own fault")
     assert tuner.book.lost == [0, 1]
     assert sync.ends == {
         struck.label: ("RUNNING",),
@@ -75,9 +75,7 @@ def test_a_trial_whose_process_died_before_it_began_is_left_for_another_try(digi
     }
     again, sync = open_search(digits_home, form)
     assert again.book.draw(0) == lost
-    again.book.on_trial_error(
-        0, RuntimeError("its actor is dead")
-    )  # no later try of the submission follows
+    again.book.on_trial_error(0, "its actor is dead")  # no later try of the submission follows
     assert sync.ends == {lost.label: ("FAILED", "its actor is dead", "")}
 
 
@@ -104,7 +102,7 @@ def test_the_outcome_names_the_most_frequent_failure(digits_home: Home):
     for index in range(3):
         book.draw(index)
         book.on_trial_start(index)
-        book.on_trial_error(index, RuntimeError(f"out of memory in step {index}"))
+        book.on_trial_error(index, f"out of memory in step {index}")
     wanted = "no trial came to its end: out of memory in step 0 (3 of 3 trials)"
     assert book.outcome() == ("FAILED", wanted)
 
