@@ -1,5 +1,5 @@
-"""Write the notes that MLflow shows: the answer of a submission beside its run, and those of a
-study beside its experiment, the newest first."""
+"""Write the notes that MLflow shows: the answer of a submission beside its run, those of a study
+beside its experiment, the newest first, and how to serve a model beside the registered one."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -63,6 +63,30 @@ def _parts(note: str) -> tuple[str, dict[str, str]]:
         parts[last], _, below = parts[last].partition(_OWN)
         own.append(below.strip())
     return "\n\n".join(filter(None, own)), parts
+
+
+def serving_note(uri: str, model: str, about: str) -> str:
+    """Return how to serve a registered model and what to send to it. uri: of the MLflow server;
+    model: its address, such as `models:/digits.full@best`; about: what the model is."""
+    return f"""{about}
+
+Serve it where this project is installed:
+
+    MLFLOW_TRACKING_URI={uri} mlflow models serve -m {model} --env-manager local --port 5001
+
+Send pictures of any size as their pixels, (pictures, height, width, channels). Those of RGB are
+whole numbers from 0 to 255; those of other channels are the numbers of their files:
+
+    import numpy, requests
+    from PIL import Image
+
+    pixels = numpy.asarray(Image.open("new.jpg").convert("RGB"))
+    url, body = "http://127.0.0.1:5001/invocations", {{"inputs": [pixels.tolist()]}}
+    print(requests.post(url, json=body).json()["predictions"])
+
+A classifier answers with class and probabilities of each picture. A segmentation answers with a
+mask of each picture: for every pixel the place of its class, from 0.
+"""
 
 
 def shortened(markdown: str, length: int) -> str:

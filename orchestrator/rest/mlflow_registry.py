@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from orchestrator.pages.notes import serving_note
 from orchestrator.rest.mlflow_api import MlflowApi, TrackingError
 
 BEST = "best"  # the alias
@@ -39,7 +40,7 @@ class ModelRegistry:
             source=model["info"]["artifact_uri"],
             run_id=run_id,
             model_id=model_id,
-            description=about,
+            description=serving_note(self._api.uri, f"models:/{name}@{BEST}", about),
         )["model_version"]["version"]
         self._api.post("registered-models/alias", name=name, alias=BEST, version=version)
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _DATA = "data/checkpoint"  # where a model that predicts has its checkpoint
+_EXAMPLE_SIDE = 8  # px of the picture that MLflow shows as an example of what a model takes
 _MODEL = "model.json"  # describes the weights beside it (`trainables.tasks.predictor`)
 _MODEL_REQUIREMENTS = (
     "torch torchvision numpy pandas pillow tifffile imagecodecs pydantic scikit-learn".split()
@@ -290,6 +291,7 @@ def _save_pyfunc(files: ModelFiles, folder: Path, into: Path, description: "Mode
         code_paths=[str(files.code)],
         pip_requirements=_MODEL_REQUIREMENTS,
         signature=ModelSignature(inputs=Schema([image])),
+        input_example=np.zeros((1, _EXAMPLE_SIDE, _EXAMPLE_SIDE, channels), kind),
         mlflow_model=description,
     )
     description.model_size_bytes += files.weights.stat().st_size
