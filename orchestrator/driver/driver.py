@@ -95,7 +95,9 @@ def _reason_of(error: Exception, job: Job) -> str:
 def note_failure(job: Job, reason: str) -> None:
     """Write into MLflow why a driver ends: into its submission, or into a run of its own where none
     was opened."""
-    study, line = str(job.study["study"]), reason.splitlines()[0]
+    study = str(job.study["study"])
+    head, *details = (part.strip() for part in reason.splitlines())
+    line = f"{head}: {'; '.join(details)}" if details else head
     try:
         tracker = Tracker(job.tracking_uri)
         submission = tracker.reader.submission_of(study, job.job_id)
@@ -110,8 +112,11 @@ def note_failure(job: Job, reason: str) -> None:
             Tag.SUBMITTER: job.submitter or Home(Path(job.home)).name,
             Tag.REASON: line,
         }
+        begun = tracker.reader.submission_of(study, job.job_id, Kind.OPENING)
         experiment = tracker.writer.experiment(study)
-        run_id = tracker.writer.create_run(experiment, f"submission {job.job_id}", tags)
+        name = f"submission {job.job_id}"
+        run_id = begun.run_id if begun else tracker.writer.create_run(experiment, name, tags)
+        tracker.writer.set_tags(run_id, {Tag.REASON: line})
         tracker.writer.set_status(run_id, State.FAILED)
     except UserError as error:
         log.warning("MLflow has not heard why the driver ends: %s", error)

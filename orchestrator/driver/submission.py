@@ -89,14 +89,17 @@ def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) 
     newest = tracker.reader.newest_submission(study.name, submitter)
     wanted = (plan, home.name)
     is_same = newest and (newest.tags.get(Tag.PLAN), newest.tags.get(Tag.HOME)) == wanted
-    _kill_abandoned(tracker, study.name, home, [newest] if newest and is_same else [])
+    _kill_abandoned(tracker, study.name, home, job.job_id, [newest] if newest and is_same else [])
     if newest and is_same:
         return _reopen(tracker, newest, tags, prepared, home)
     tags |= {Tag.STUDY: study.name, Tag.PLAN: plan, Tag.KIND: Kind.OPENING}
     if job.git_commit:
         tags[Tag.GIT_COMMIT] = job.git_commit
     experiment = writer.experiment(study.name)
-    run_id = writer.create_run(experiment, f"submission {job.job_id}", tags)
+    # a try that MLflow has broken off goes on with its run
+    begun = tracker.reader.submission_of(study.name, job.job_id, Kind.OPENING)
+    name = f"submission {job.job_id}"
+    run_id = begun.run_id if begun else writer.create_run(experiment, name, tags)
     text = yaml.safe_dump(dict(study.mapping), sort_keys=False, allow_unicode=True)
     writer.log_text(run_id, text, "study.yaml")
     near = prepared.near_remarks(home, compute=True)
@@ -138,13 +141,14 @@ def _reopen(
 
 
 def _kill_abandoned(
-    tracker: Tracker, study: str, home: Home, except_for: Sequence[TrackedRun]
+    tracker: Tracker, study: str, home: Home, job: str, except_for: Sequence[TrackedRun]
 ) -> None:
-    """Set to KILLED what drivers of this home that have died left RUNNING."""
+    """Set to KILLED what drivers of this home that have died left RUNNING. job: of this driver."""
     for kind in (Kind.OPENING, Kind.SUBMISSION):
         for submission in tracker.reader.submissions(study, kind=kind):
             ours = submission.tags.get(Tag.HOME) == home.name
-            abandoned = ours and submission.status == State.RUNNING
+            own = submission.tags.get(Tag.JOB) == job
+            abandoned = ours and not own and submission.status == State.RUNNING
             if not abandoned or submission in except_for:
                 continue
             for run in tracker.reader.tree(submission):

@@ -106,10 +106,12 @@ class MlflowReader:
                 return run
         return None
 
-    def submission_of(self, study: str, job: str) -> TrackedRun | None:
+    def submission_of(
+        self, study: str, job: str, kind: Kind = Kind.SUBMISSION
+    ) -> TrackedRun | None:
         """Return the submission that a job works on; None before its driver has opened one, and
-        after another job has taken it over."""
-        query = f"{_has_kind(Kind.SUBMISSION)} and tags.`{PREFIX}{Tag.JOB}` = '{job}'"
+        after another job has taken it over. kind: OPENING for one whose plan is not stored yet."""
+        query = f"{_has_kind(kind)} and tags.`{PREFIX}{Tag.JOB}` = '{job}'"
         return next(self._submissions(study, query), None)
 
     def failed_opening(self, study: str, home: str) -> TrackedRun | None:

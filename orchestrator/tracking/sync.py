@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from orchestrator.planning.run import Run
+from orchestrator.rest.mlflow_api import INTERNAL
 from orchestrator.storage.run_log import TOLD
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
@@ -34,6 +35,7 @@ DRAIN_SECONDS = 600.0  # how long a driver waits for MLflow, which may take minu
 _PERIOD_SECONDS = 2.0  # between two readings of the store
 _WARNING_SECONDS = 30.0  # between two warnings that MLflow does not answer
 _MOST_REFUSALS = 3  # in a row; after as many, `stop` does not wait for that Run
+_MOST_FAILURES = 3  # of a server (500) in a row: a database that is busy for a moment is no refusal
 
 
 class MlflowSync:
@@ -194,13 +196,16 @@ class MlflowSync:
 
 def retry_mlflow(call: Callable[[], Answer]) -> Answer:
     """Repeat a call for some minutes while MLflow does not answer. Raises TrackingError after that,
-    or at once when MLflow refuses."""
-    deadline = time.monotonic() + DRAIN_SECONDS
+    or when MLflow refuses: at once, or where it has failed itself after the third time."""
+    deadline, failures = time.monotonic() + DRAIN_SECONDS, 0
     while True:
         try:
             return call()
         except TrackingError as error:
-            if error.answered or time.monotonic() > deadline:
+            failures += error.code == INTERNAL
+            refuses = error.answered and (error.code != INTERNAL or failures >= _MOST_FAILURES)
+            if refuses or time.monotonic() > deadline:
                 raise
-            log.warning("MLflow does not answer; it is tried again: %s", error)
+            what = "fails" if error.answered else "does not answer"
+            log.warning("MLflow %s; it is tried again: %s", what, error)
             time.sleep(_PERIOD_SECONDS)

@@ -45,6 +45,11 @@ def test_a_driver_that_is_refused_says_so_everywhere(
     assert reader.newest_submission("small", home.name) is None  # none that compare would show
 
 
+def _in_one_line(text: str) -> str:
+    head, *details = (line.strip() for line in text.splitlines())
+    return f"{head}: {'; '.join(details)}" if details else head
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -74,7 +79,7 @@ def test_every_error_of_a_driver_is_one_line(
     (found,) = errors_in(capsys.readouterr().err)
     assert said in found
     failed = Tracker(job.tracking_uri).reader.failed_opening("small", job.submitter)
-    assert failed is not None and failed.tags["reason"] == found.splitlines()[0]
+    assert failed is not None and failed.tags["reason"] == _in_one_line(found)
     if "details" in said:
         text = (Path(job.home) / "logs" / "small-2.log").read_text("utf-8")
         assert str(error) in text and "Traceback" in text
@@ -105,7 +110,7 @@ def test_the_reason_goes_into_the_submission_that_was_opened(job: Job) -> None:
     tags = {"kind": "submission", "job": job.job_id}
     run_id = tracker.writer.create_run(tracker.writer.experiment("small"), "x", tags)
     driver.note_failure(job, "too hot\n  details")
-    assert tracker.reader.run(run_id).tags["reason"] == "too hot"
+    assert tracker.reader.run(run_id).tags["reason"] == "too hot: details"
 
 
 def test_an_mlflow_that_does_not_answer_hides_no_reason(

@@ -8,15 +8,20 @@ from PIL import Image
 
 from orchestrator.config.errors import Refused
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.driver.submission import close_submission, log_plan
+from orchestrator.driver.submission import close_submission, log_plan, open_submission
+from orchestrator.execution.ray_jobs import Job
 from orchestrator.planning.plan import FORMAT
 from orchestrator.planning.prepare import prepare
 from orchestrator.reporting.comparison import State
-from orchestrator.storage.home import Home
-from orchestrator.tracking.mlflow_client import TrackedRun
+from orchestrator.storage.home import LOCAL, Home
+from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from tests.orchestrator.tracking.test_run_states import planned
 
+STUDY = {
+    "study": "broken", "question": "?", "data": {"digits": {"type": "digits", "limit": 60}},
+    "stages": {"full": {"trainable": "classify", "config": {"dataset": "digits"}}},
+}  # fmt: skip
 RUNS = (planned("A"), planned("B"))
 COMPARE = {"metric": "test/accuracy", "stages": ["A", "B"], "rows": "stage", "plots": []}
 
@@ -91,3 +96,28 @@ def test_what_the_data_holds_and_what_was_passed_over_is_stored(
         "'bed': give them one name if they mean the same\n"
         "data.mine: passed over: 3 .txt (not an image)"
     )
+
+
+def test_a_submission_that_was_broken_off_while_it_opened_goes_on_with_its_run(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each further try would leave a dead MLflow run otherwise."""
+    study = from_mapping(STUDY)
+    home = Home(tmp_path / "home").create()
+    prepared = prepare(study, None, home)
+    job = Job("job-1", study.mapping, "", None, str(home.root), LOCAL, tracker.uri, "", None)
+    log_text = tracker.writer.log_text
+    monkeypatch.setattr(tracker.writer, "log_text", _refuse)
+    for _ in range(2):
+        with pytest.raises(TrackingError):
+            open_submission(tracker, prepared, job, home)
+    monkeypatch.setattr(tracker.writer, "log_text", log_text)
+    opened = open_submission(tracker, prepared, job, home)
+    assert (opened.status, opened.tags["kind"]) == ("RUNNING", "submission")
+    experiment = tracker.writer.experiment(study.name)
+    runs = tracker.connection.api.client.search_runs([experiment])
+    assert [run.info.run_id for run in runs] == [opened.run_id]
+
+
+def _refuse(*_: object) -> None:
+    raise TrackingError("INTERNAL_ERROR: the bucket is away", answered=True, code="INTERNAL_ERROR")

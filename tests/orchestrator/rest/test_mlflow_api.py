@@ -58,7 +58,7 @@ def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
             500,
             b'{"error_code": "INTERNAL_ERROR", "message": "a\\nb"}',
             "^INTERNAL_ERROR: a b$",
-            False,
+            True,
         ),
         (400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "x"}', "_VALUE: x$", True),
         (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "x"}', "_EXIST: x$", True),

@@ -20,6 +20,7 @@ from orchestrator.tracking.sync import MlflowSync, retry_mlflow
 from orchestrator.tracking.tags import Kind
 from tests.conftest import ALONE, Tasks
 from tests.mlflow_server import mlflow_server
+from tests.orchestrator.rest.servers import Answers, web_server
 from tests.orchestrator.tracking.test_run_states import planned
 from trainables.record_files import MAPS
 from trainables.tasks.predictor import Classifier, load
@@ -179,6 +180,31 @@ def test_a_refused_call_is_not_repeated(tracker: Tracker) -> None:
     with pytest.raises(TrackingError) as error:
         retry_mlflow(call)
     assert error.value.answered and len(calls) == 1
+
+
+@pytest.mark.parametrize(("failures", "calls"), [(1, 2), (2, 3), (9, 3)])
+def test_a_server_that_fails_is_asked_three_times(
+    failures: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database may be busy for a moment; one that stays broken is a refusal."""
+    monkeypatch.setattr("orchestrator.tracking.sync._PERIOD_SECONDS", 0.0)
+    answers = Answers(500, b'{"error_code": "INTERNAL_ERROR", "message": "the bucket is away"}')
+    with web_server(answers) as uri:
+        reader = Tracker(uri).reader
+
+        def call() -> int:
+            if len(answers.asked) == failures:
+                answers.status, answers.body = 200, b'{"experiment": {}}'
+            reader._connection.experiment("x")
+            return 1
+
+        if failures < 3:
+            assert retry_mlflow(call) == 1
+        else:
+            with pytest.raises(TrackingError, match="the bucket is away") as error:
+                retry_mlflow(call)
+            assert error.value.answered
+    assert len(answers.asked) == calls
 
 
 def test_the_last_tags_of_a_submission_are_sent_before_the_end(
