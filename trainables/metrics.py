@@ -60,6 +60,10 @@ METRICS = {
         Metric("input_wait_fraction", "min", "", "share of time waiting for input"),
         Metric("skipped_steps", "min", "", "steps left out (float16)"),
         Metric("gpu_hours", "min", "h", "GPU hours"),
+        Metric("cpu_cores", "max", "cores", "CPU cores in use"),
+        Metric("memory_mb", "min", "MB", "memory"),
+        Metric("gpu_utilization", "max", "%", "time in which the GPU was busy"),
+        Metric("gpu_memory_mb", "min", "MB", "GPU memory"),
     )
 }
 # Follow from what a classifier predicts of each test image: a Run has them as `test/<name>`

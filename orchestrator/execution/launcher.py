@@ -22,6 +22,7 @@ from orchestrator.execution.failures import (
 )
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
+from orchestrator.meters.epoch_usage import measured
 from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.run_log import recorded
 from orchestrator.storage.run_records import Store
@@ -87,10 +88,15 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(_own_cpus())
     allow_tf32(str(task.config.get("precision", "auto")))
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    log_file = Store(Path(task.store)).run(task.key).log_file(task.attempt, world.rank)
-    with readable_errors(), recorded(log_file):
+    run = Store(Path(task.store)).run(task.key)
+    log_file, writer = run.log_file(task.attempt, world.rank), run.writer(task.attempt)
+    with (
+        readable_errors(),
+        recorded(log_file),
+        measured(writer, world, lambda metrics: ray.train.report(dict(metrics))) as report,
+    ):
         work = produce if task.trainable in PRODUCERS else train
-        work(task, world, lambda metrics: ray.train.report(dict(metrics)))
+        work(task, world, report)
 
 
 def _own_cpus() -> int:

@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
+from orchestrator.meters.usage_records import CPU, read_usage
 from orchestrator.pages.inputs import dataset_inputs
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
-from orchestrator.storage.run_records import Store
+from orchestrator.storage.run_records import RunFolder, Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import Epoch, Publisher
@@ -145,7 +146,7 @@ class RunSync:
         self._upstream_values, self._lineage = upstream_values or {}, lineage
         self._attempt = self._folder.attempt()
         self._tracked: TrackedRun | None = None
-        self._logged_epochs = 0
+        self._logged_epochs = self._logged_usage = 0
         self._stamps: dict[int, int] = {}  # see `MlflowWriter.log_epochs`
         self._progress_time = 0.0  # of the progress that MLflow has
 
@@ -213,6 +214,8 @@ class RunSync:
         self._logged_epochs = self._tracker.reader.last_epoch(child.run_id, metric)
         if self._lineage:  # the store has another trial's epochs up to there
             self._logged_epochs = max(self._logged_epochs, int(self._lineage[-1]["epoch"]))
+        sent = self._tracker.reader.last_epoch(child.run_id, CPU)
+        self._logged_usage = max(sent, self._logged_epochs if self._lineage else 0)
         if not (child.status == State.FINISHED and end):
             if child.tags.get(Tag.RUN_KEY) != run.key:
                 self._log_config(child.run_id)
@@ -269,24 +272,18 @@ class RunSync:
         progress = self._folder.progress()
         if progress and progress["attempt"] < self._attempt:
             progress = None
-        result, history = self._recorded(end, progress)
+        result, history = _recorded(self._folder, self._context.kind, end, progress)
         new = [epoch for epoch in history if epoch["epoch"] > self._logged_epochs]
-        if new:
-            self._tracker.writer.log_epochs(tracked.run_id, new, self._stamps)
-            self._logged_epochs = int(new[-1]["epoch"])
+        last = int(new[-1]["epoch"]) if new else self._logged_epochs
+        usage = _usage(self._folder, self._logged_usage, last)
+        if new or usage:
+            self._tracker.writer.log_epochs(tracked.run_id, [*new, *usage], self._stamps)
+            self._logged_epochs = last
+        if usage:
+            self._logged_usage = int(usage[-1]["epoch"])
         if progress and not result:
             self._send_progress(tracked.run_id, progress)
         return result, history
-
-    def _recorded(
-        self, end: RunEnd | None, progress: Mapping[str, Any] | None
-    ) -> tuple[dict[str, Any] | None, Sequence[Epoch]]:
-        """Read from the store the Run's result and its epochs so far."""
-        if end is not None and self._context.kind == Kind.TRIAL:
-            return None, self._folder.history()
-        finished = end is not None and end.state == State.FINISHED
-        result = self._folder.result() if finished else None
-        return result, result["history"] if result else progress["history"] if progress else []
 
     def _send_progress(self, run_id: str, progress: Mapping[str, Any]) -> None:
         """Send how far the running epoch is, as a tag that `status` reads."""
@@ -321,6 +318,23 @@ class RunSync:
         if end.reason:
             writer.set_tags(tracked.run_id, {Tag.REASON: end.reason})
         writer.set_status(tracked.run_id, end.state)
+
+
+def _recorded(
+    folder: RunFolder, kind: Kind, end: RunEnd | None, progress: Mapping[str, Any] | None
+) -> tuple[dict[str, Any] | None, Sequence[Epoch]]:
+    """Read from the store a Run's result and its epochs so far."""
+    if end is not None and kind == Kind.TRIAL:
+        return None, folder.history()
+    finished = end is not None and end.state == State.FINISHED
+    result = folder.result() if finished else None
+    return result, result["history"] if result else progress["history"] if progress else []
+
+
+def _usage(folder: RunFolder, after: int, last: int) -> Sequence[Epoch]:
+    """Return what processes took in the epochs after `after`, up to `last`: noted a bit later."""
+    entries = read_usage(folder) if after < last else []
+    return [entry for entry in entries if after < entry["epoch"] <= last]
 
 
 def _start_of(run: Run) -> dict[str, str]:

@@ -22,6 +22,7 @@ from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
+from orchestrator.meters.epoch_usage import measured
 from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.run_log import recorded
 from orchestrator.storage.run_records import Store
@@ -162,8 +163,12 @@ def _train_here(request: ResourceRequest, task: Task, store: Store, report: Repo
     torch.set_num_threads(request.cpus)
     allow_tf32(str(task.config.get("precision", "auto")))
     world = World(0, 1, torch.device("cuda" if request.gpus else "cpu"))
-    with recorded(store.run(task.key).log_file(task.attempt, 0)):
-        train(task, world, report)
+    run = store.run(task.key)
+    with (
+        recorded(run.log_file(task.attempt, 0)),
+        measured(run.writer(task.attempt), world, report) as measured_report,
+    ):
+        train(task, world, measured_report)
 
 
 def _train_in_workers(spec: TrialSpec, task: Task, reported: bool) -> None:

@@ -251,3 +251,14 @@ def test_two_homes_at_once_do_not_meet(command, other):
     assert command.status()["ray"]["address"] == mine["ray"]["address"]
     assert command.status()["mlflow"] == mine["mlflow"]
     assert other.status()["ray"]["address"] is None
+
+
+def test_mlflow_shows_what_the_processes_of_a_run_took_in_each_epoch(finished, command):
+    client = command.mlflow()
+    run_id = command.runs("tiny")["rotation"]["mlflow_run_id"]
+    for name, least, most in (("cpu_cores", 0.01, 64), ("memory_mb", 100, 1e5)):
+        points = client.get_metric_history(run_id, f"system/{name}")
+        assert [point.step for point in points] == [1, 2]
+        assert all(least < point.value < most for point in points), points
+    waits = client.get_metric_history(run_id, "system/input_wait_fraction")
+    assert [point.step for point in waits] == [1, 2]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.meters.usage_records import CPU, write_usage
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.run_records import Store
@@ -108,6 +109,33 @@ def test_a_run_that_is_sent_by_another_process_goes_on_after_its_last_epoch(
     second.advance()
     assert sent(context, second).run_id == sent(context, first).run_id
     assert steps(context, sent(context, second).run_id) == [1, 2, 3]
+
+
+def test_what_the_processes_took_is_sent_once_also_when_it_comes_later_than_its_epoch(
+    context: SyncContext,
+) -> None:
+    def note(*epochs: float) -> None:
+        folder = context.store.run(RUN.key)
+        entries = [{"epoch": epoch, CPU: epoch / 2} for epoch in epochs]
+        write_usage(folder.writer(folder.attempt()), entries)
+
+    def logged(run_id: str) -> list[tuple[int, float]]:
+        points = context.tracker.connection.api.client.get_metric_history(run_id, CPU)
+        return [(point.step, point.value) for point in points]
+
+    train(context, RUN, epochs=2)
+    note(1.0)
+    first = RunSync(context, RUN)
+    first.advance()
+    run_id = sent(context, first).run_id
+    assert logged(run_id) == [(1, 0.5)] and steps(context, run_id) == [1, 2]
+    note(1.0, 2.0, 3.0)  # the third is in no checkpoint yet, and may be trained again
+    first.advance()
+    assert logged(run_id) == [(1, 0.5), (2, 1.0)]
+    train(context, RUN, epochs=3)
+    for sync in (RunSync(context, RUN), RunSync(context, RUN)):
+        sync.advance()
+        assert logged(run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
 
 
 def test_a_close_that_mlflow_does_not_answer_is_repeated(
