@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
+from tests.integration.serving import ask, served
 from tests.trainables.tasks.test_sam import EVERYTHING, photograph, small_sam
 
 pytestmark = pytest.mark.slow
@@ -79,3 +81,16 @@ def test_a_picture_of_ones_own_gets_a_mask_of_its_size(small, command, tmp_path:
         assert overlay.size == (70, 50)
     refused = command.run("predict", "segmentation_digits/sam/0", given[1])
     assert refused.returncode == 1 and "has no model" in refused.stderr
+
+
+def test_the_best_model_is_served_and_answers_with_a_mask(small, command, tmp_path: Path):
+    uri = command.status()["mlflow"]["tracking_uri"]
+    client = MlflowClient(uri, registry_uri=uri)
+    version = client.get_model_version_by_alias("segmentation_digits.fcn32s", "best")
+    Image.fromarray(photograph(50, 70)).save(tmp_path / "new.jpg")
+    with served(version.description, tmp_path / "serve.log") as code:
+        (mask,) = ask(code, tmp_path)
+    given = ("segmentation_digits/fcn32s/0", str(tmp_path / "new.jpg"))
+    assert command.run("predict", *given, "--out", str(tmp_path)).returncode == 0
+    with Image.open(tmp_path / "new_mask.png") as expected:
+        assert np.array_equal(np.asarray(mask), np.asarray(expected))
