@@ -174,6 +174,7 @@ def _planned_json(item: PlannedRun) -> dict[str, Any]:
         "stage": run.stage,
         "label": run.label,
         "seed": run.seed,
+        "dataset": run.config["dataset"],
         "key": run.key,
         "parent": run.parent_label,
         "weights": run.weights,

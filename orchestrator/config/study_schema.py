@@ -273,6 +273,17 @@ class Stage:
     seeds: tuple[int, ...]
     search: Search | None = None  # finds its variants; until it ends, the one as written
 
+    @property
+    def trains(self) -> bool:
+        """Return whether it learns; a producer does not."""
+        return all(isinstance(v.config, TrainableConfig) for v in self.variants)
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Return the seeds of its Runs and of the trials of its search."""
+        trials = [self.search.trial_seed(self.seeds)] if self.search else []
+        return tuple(dict.fromkeys((*trials, *self.seeds)))
+
 
 @dataclass(frozen=True)
 class Study:

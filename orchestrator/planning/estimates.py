@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.planning.plan import UnknownPlan, from_plain
-from orchestrator.planning.run import Run
+from orchestrator.planning.run import Run, fold_of
 from orchestrator.storage.files import read_json
 from orchestrator.storage.run_records import ATTEMPT, DONE, Store
 
@@ -40,15 +40,19 @@ class Estimate:
 def kind_of(run: Run) -> str:
     """Name the kind of a Run: Runs of one kind take as long for an epoch.
 
-    It has trainable, data set and configuration. Decimal numbers, such as learning rates, and the
-    number of epochs are left out.
+    It has trainable, data set and configuration. Decimal numbers, such as learning rates, the
+    number of epochs and the fold that a Run tests are left out.
     """
+    fold = fold_of(str(run.config.get("dataset")))
     config = {
         name: value
         for name, value in run.config.items()
         if name != "epochs" and not isinstance(value, float)
     }
-    return json.dumps([run.trainable, run.dataset, config], sort_keys=True, default=str)
+    if fold:
+        config["dataset"] = fold.data
+    dataset = f"{fold.count} folds" if fold else run.dataset
+    return json.dumps([run.trainable, dataset, config], sort_keys=True, default=str)
 
 
 def epochs_of(run: Run) -> float:

@@ -30,8 +30,10 @@ from orchestrator.planning.plan import (
     plan_digest,
     plan_states,
     to_plain,
+    with_folds,
+    words_on_folds,
 )
-from orchestrator.planning.run import Inputs, Run
+from orchestrator.planning.run import Inputs, Run, by_written_name, written_name
 from orchestrator.planning.search_plan import (
     PlannedSearch,
     apply_winners,
@@ -86,10 +88,9 @@ class Prepared:
     @property
     def remarks(self) -> list[str]:
         """Return what a reader should know of the data sets and stages, a line each."""
-        lines = [
-            f"data.{name}: {line}" for name, item in self.data.items() for line in item.remarks
-        ]
-        return [*lines, *self.stage_remarks]
+        lines = by_written_name({name: item.remarks for name, item in self.data.items()})
+        said = [f"data.{name}: {line}" for name, listed in lines.items() for line in listed]
+        return [*said, *self.stage_remarks]
 
     @property
     def keys(self) -> dict[str, str]:
@@ -109,12 +110,12 @@ class Prepared:
     @property
     def cautions(self) -> dict[str, list[str]]:
         """Return data set → why its figures may be too good; without data sets that have none."""
-        return {name: list(item.cautions) for name, item in self.data.items() if item.cautions}
+        return by_written_name({name: item.cautions for name, item in self.data.items()})
 
     def near_remarks(self, home: Home, compute: bool = False) -> list[str]:
         """Return a warning for each part of a data set that looks nearly like training images, as
         far as images are decoded. compute: whether what is not known yet is looked for."""
-        found = near_remarks(self.study, self.data, home.cache, compute)
+        found = by_written_name(near_remarks(self.study, self.data, home.cache, compute))
         return [f"data.{name}: {line}" for name, lines in found.items() for line in lines]
 
 
@@ -127,6 +128,8 @@ def prepare(
     read, files in all.
     """
     store = Store(home.store)
+    on_folds, warnings = words_on_folds(study)
+    study = with_folds(study)
     data = read_data(study, data_root, home.cache, progress)
     study, notes = _settled(study, data)
     inputs = _inputs_of(study, data, home)
@@ -135,9 +138,10 @@ def prepare(
     study, runs, searches = _with_finished_searches(study, runs, inputs, store)
     fit, loaded = check_fit(study, data), check_weights(study, data)
     check_watched(study, runs, data)
-    remarks = tuple(dict.fromkeys((*fit, *loaded)))
+    remarks = tuple(dict.fromkeys((*warnings, *fit, *loaded)))
     previous = _previous_runs(home, study.name)
     planned = plan_states(runs, lambda key: stored_state(store, key), previous)
+    notes = (*on_folds, *notes)
     return Prepared(study, data, planned, searches, request_digest, remarks, notes)
 
 
@@ -259,6 +263,7 @@ def build_caches(
     """
     errors = ErrorList()
     folders: dict[str, Path] = {}
+    built: dict[str, Path] = {}  # data set as written → the cache of its first fold
     learned = trained_on(prepared.study)
     for name, item in prepared.data.items():
         config = prepared.study.data[name]
@@ -270,6 +275,7 @@ def build_caches(
                 if name not in learned:
                     continue
             cache = home.cache / item.fingerprint
+            first = built.setdefault(written_name(name), cache)
             if fault(cache) is None and (verified or {}).get(cache.name) == _build_id(cache):
                 folders[item.fingerprint] = cache
                 continue
@@ -279,9 +285,10 @@ def build_caches(
                 item.fingerprint,
                 home.cache,
                 lambda done, total, name=name: progress(name, done, total),  # type: ignore[misc]
+                first if first != cache else None,
             )
         except DataError as error:
-            errors.add(f"data.{name}", str(error))
+            errors.add(f"data.{written_name(name)}", str(error))
     if errors.lines:
         raise StudyError(prepared.study.name, errors.lines)
     return folders

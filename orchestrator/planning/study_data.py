@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator.config.errors import ErrorList, StudyError
 from orchestrator.config.study_schema import Stage, Study
-from orchestrator.planning.run import Run
+from orchestrator.planning.run import Run, data_of_seed, written_name
 from trainables.contents.copies import (
     KEPT,
     Settled,
@@ -98,25 +98,34 @@ def read_data(
                 settled = _settled(settled, config, errors, name)
             listed[name] = _Listed(config, hashes, settled, is_trained_on)
         except DataError as error:
-            errors.add(f"data.{name}", str(error))
+            errors.add(_key(name), str(error))
     data: dict[str, DataSet] = {}
     for name, item in _settled_between(study, listed, errors).items():
         try:
             manifest = cache / f"manifest-{_location_id(item.config, root)}.json"
             data[name] = _described(name, item, manifest, partial(progress, name))
             for line in _faults(data[name], item):
-                errors.add(f"data.{name}", line)
+                errors.add(_key(name), line)
         except DataError as error:
-            errors.add(f"data.{name}", str(error))
+            errors.add(_key(name), str(error))
     if errors.lines:
         raise StudyError(study.name, errors.lines)
     return data
 
 
+def _key(name: str) -> str:
+    """Return the key of the study file under which a data set stands."""
+    return f"data.{written_name(name)}"
+
+
 def trained_on(study: Study) -> set[str]:
     """Return the names of the data sets that a trainable learns from."""
-    stages = [stage for stage in study.stages if stage.trainable in TRAINABLE_SCHEMAS]
-    return {variant.config.dataset for stage in stages for variant in stage.variants}
+    return {
+        data_of_seed(name, seed)
+        for stage in study.stages
+        for name in _training_data(stage)
+        for seed in stage.all_seeds
+    }
 
 
 def _settled(found: Settled, config: DatasetConfig, errors: ErrorList, name: str) -> Settled:
@@ -126,7 +135,7 @@ def _settled(found: Settled, config: DatasetConfig, errors: ErrorList, name: str
     except DataError as error:
         warnings = [note for note in found.source.notes if note.startswith("warning: ")]
         for line in (str(error), *warnings):  # of a refused set no remarks are shown
-            errors.add(f"data.{name}", line)
+            errors.add(_key(name), line)
         return found
 
 
@@ -138,13 +147,16 @@ def _settled_between(
     Images are compared by content, whatever they are called. The data set that is trained on says
     what is done (`on_duplicates`). What is refused goes to the errors.
     """
-    settled, judges = dict(listed), dict[str, set[str]]()
+    settled, judges, refused = dict(listed), dict[str, set[str]](), set[tuple[str, ...]]()
     for stage, ancestor, own, theirs in _transfers(study, listed):
         child, parent = listed[own].settled, listed[theirs].settled
         for leak in leaks(child.source, child.contents, parent.source, parent.contents):
             choice = listed[theirs].config.on_duplicates
             if choice == "error":
-                errors.add(f"stages.{stage}.after", _refusal(leak, ancestor, own, theirs))
+                pair = (stage, ancestor, written_name(own), written_name(theirs))
+                if pair not in refused:  # of many folds one is said
+                    errors.add(f"stages.{stage}.after", _refusal(leak, ancestor, own, theirs))
+                refused.add(pair)
             elif choice == "drop":
                 judges.setdefault(theirs, set()).update(judging(child.source, child.contents))
             else:
@@ -155,18 +167,23 @@ def _settled_between(
             source = without_training_on(item.settled.source, contents, item.settled.contents)
             settled[name] = replace(item, settled=replace(item.settled, source=source))
         except DataError as error:
-            errors.add(f"data.{name}", str(error))
+            errors.add(_key(name), str(error))
     return settled
 
 
 def _transfers(study: Study, names: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
     """Yield each stage with each stage before it whose weights it gets and whose data is other: two
-    stages, and the names of their data sets."""
+    stages, and the names of their data sets. Of folds, those of one seed."""
     stages = {stage.name: stage for stage in study.stages}
     for stage in study.stages:
         ancestor = stage.after
         while ancestor is not None:
-            pairs = itertools.product(_training_data(stage), _training_data(stages[ancestor]))
+            written = itertools.product(_training_data(stage), _training_data(stages[ancestor]))
+            pairs = {
+                (data_of_seed(own, seed), data_of_seed(theirs, seed)): None
+                for own, theirs in written
+                for seed in stage.all_seeds
+            }
             for own, theirs in pairs:
                 if own != theirs and {own, theirs} <= set(names):
                     yield stage.name, ancestor, own, theirs
@@ -183,7 +200,7 @@ def _refusal(leak: Leak, ancestor: str, own: str, theirs: str) -> str:
     return (
         f"{ancestor!r} trains on {len(leak.pairs)} of the {leak.part} images of {own!r} "
         f"({pairs_text(leak.pairs)}): use one entry of `data` for both, or remove these images "
-        f"from {theirs!r}, or set `on_duplicates` in data.{theirs}: `drop` to leave them out of "
+        f"from {theirs!r}, or set `on_duplicates` in {_key(theirs)}: `drop` to leave them out of "
         "its training, or `keep`"
     )
 

@@ -49,7 +49,7 @@ def _sentence(gain: Gain) -> str:
     if gain.established:
         between = interval_text(metric, gain.test.interval, "+") if gain.test.interval else ""
         name = f"{difference.first.label} minus {difference.second.label}"
-        sure = f"; with {gain.test.n} seeds, {name} lies from {between}" if between else ""
+        sure = f"; with {difference.repeats}, {name} lies from {between}" if between else ""
         return f"{one.label} is better than {other.label} by {by} ({figure}): established{sure}."
     return (
         f"{one.label} is ahead of {other.label} by {by} ({figure}), but this is not established: "
@@ -67,12 +67,13 @@ def _doubt(gain: Gain) -> str:
     if test.n == 1:
         return "it was trained with one seed only"
     if test.interval is None:
-        return f"{test.n} seeds do not show it"
+        return f"{gain.difference.repeats} do not show it"
     between = interval_text(metric, test.interval, "+")
     name = f"{gain.difference.first.label} minus {gain.difference.second.label}"
     if test.interval.low <= 0 <= test.interval.high:
-        return f"with {test.n} seeds, {name} may be anything from {between}"
-    return f"with {test.n} seeds it holds alone ({name} {between}), but not among {gain.family}"
+        return f"with {gain.difference.repeats}, {name} may be anything from {between}"
+    over = gain.difference.repeats
+    return f"with {over} it holds alone ({name} {between}), but not among {gain.family}"
 
 
 def _best(table: Table) -> str:
@@ -116,11 +117,13 @@ def sureness(tables: Sequence[Table], note: str) -> tuple[str, ...]:
             "how much is not known."
         )
     elif counts:
+        varied = any(len(row.tested_folds) > 1 for table in tables for row in table.rows)
+        folds = ", and which fold of the images is the test" if varied else ""
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         said.append(
             f"Each configuration was trained with {many} seeds (random numbers that decide first "
-            "weights and order of images). A 95 % interval holds the means that these seeds do not "
-            "rule out; the wider it is, the less is known."
+            f"weights and order of images{folds}). A 95 % interval holds the means that these "
+            "seeds do not rule out; the wider it is, the less is known."
         )
     if any(group for group in gains(tables)):
         said.append(

@@ -14,12 +14,11 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
+from orchestrator.reporting.numbers import listed
 from orchestrator.statistics.images import ImageTest
-from orchestrator.statistics.intervals import Interval, mean_interval
+from orchestrator.statistics.intervals import Interval, mean_interval, overlap_of_folds
 from orchestrator.statistics.paired import PairedTest, paired_test
 from trainables.metrics import OF_PARTS, in_percent
-
-_LISTED = 8  # Runs that a note names; of more it says "and 3 more"
 
 
 class State(StrEnum):
@@ -49,12 +48,14 @@ class RunRecord:
     state: State
     run_id: str | None  # None: never started
     trainable: str
-    dataset: str  # fingerprint
+    dataset: str  # fingerprint; of folds one for all of them
     data_name: str  # what the study calls it
     metrics: Mapping[str, float]  # final values
     history: Mapping[str, Sequence[tuple[int, float]]]  # metric → (epoch, value), may be empty
     # what it ran on: precision, device, torch, workers, threads; and the number of its test images
     facts: Mapping[str, str] = field(default_factory=dict)
+    fold: int | None = None  # that it tests, where its seed says which
+    folds: int = 1  # of its data set
 
     @property
     def name(self) -> str:
@@ -134,7 +135,17 @@ class Row(Sample):
     def interval(self) -> Interval | None:
         """No metric is negative, and a share is 1 at most: the interval is cut to that."""
         within = Interval(0.0, 1.0 if in_percent(self.metric) else math.inf)
-        return mean_interval(self.values, within=within)
+        return mean_interval(self.values, within=within, overlap=self.overlap)
+
+    @property
+    def tested_folds(self) -> set[int]:
+        """Return the folds that its Runs test; empty where its data has none by seed."""
+        return {run.fold for run in self.runs if run.fold is not None}
+
+    @property
+    def overlap(self) -> float:
+        """Return `overlap_of_folds` where its Runs test more than one fold, else 0."""
+        return overlap_of_folds(self.runs[0].folds) if len(self.tested_folds) > 1 else 0.0
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -142,7 +153,7 @@ class Row(Sample):
 
     @property
     def difference(self) -> float | None:
-        """Return the mean minus reference, None where either is missing."""
+        """Mean minus reference, None where either is missing."""
         mean, reference = finite(self.mean), finite(self.reference)
         return None if mean is None or reference is None else mean - reference
 
@@ -185,8 +196,27 @@ class PairedDifference(Sample):
         """Test whether the two differ."""
         first, second = self.first.by_seed, self.second.by_seed
         return paired_test(
-            [first[seed] for seed in self.seeds], [second[seed] for seed in self.seeds]
+            [first[seed] for seed in self.seeds],
+            [second[seed] for seed in self.seeds],
+            self.overlap,
         )
+
+    @property
+    def overlap(self) -> float:
+        """Return what its test must know of folds, as `Row.overlap` does."""
+        return replace(self.first, runs=self._runs).overlap
+
+    @property
+    def repeats(self) -> str:
+        """Return what it is over: `3 seeds`, `5 folds` or `10 seeds and 5 folds`."""
+        tested = len({run.fold for run in self._runs})
+        if not self.overlap:
+            return f"{self.n} seeds"
+        return f"{tested} folds" if tested == self.n else f"{self.n} seeds and {tested} folds"
+
+    @property
+    def _runs(self) -> tuple[RunRecord, ...]:
+        return tuple(run for run in self.first.runs if run.seed in self.seeds)
 
     @property
     def interval(self) -> Interval | None:
@@ -279,9 +309,9 @@ def unfinished(runs: Iterable[RunRecord], spec: Comparison) -> str | None:
             lacking.append(f"{run.label} seed {run.seed}")
     parts = []
     if waiting:
-        parts.append(f"{len(waiting)} of {len(compared)} Runs not finished: {_listed(waiting)}")
+        parts.append(f"{len(waiting)} of {len(compared)} Runs not finished: {listed(waiting)}")
     if lacking:
-        parts.append(f"{len(lacking)} finished without {spec.metric}: {_listed(lacking)}")
+        parts.append(f"{len(lacking)} finished without {spec.metric}: {listed(lacking)}")
     return "; ".join(parts) or None
 
 
@@ -316,8 +346,3 @@ def _reporting(runs: Iterable[RunRecord], metric: str) -> tuple[RunRecord, ...]:
 def finite(value: float | None) -> float | None:
     """Return the value, or None where it is missing, infinite or not a number."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

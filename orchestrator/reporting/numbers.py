@@ -1,7 +1,11 @@
 """Writes figures, intervals and p-values as people read them."""
 
+from collections.abc import Sequence
+
 from orchestrator.statistics.intervals import Interval
 from trainables.metrics import in_percent
+
+_LISTED = 8  # names that a text lists; of more it says "and 3 more"
 
 
 def number(metric: str, value: float | None, sign: str = "") -> str:
@@ -38,3 +42,9 @@ def duration(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas; of more than eight the first ones, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

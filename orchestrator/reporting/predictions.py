@@ -106,19 +106,30 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def image_test(
-    metric: str, pairs: Mapping[int, tuple[Predictions, Predictions]]
+    metric: str,
+    pairs: Mapping[int, tuple[Predictions, Predictions]],
+    folds: Mapping[int, int | None] | None = None,
 ) -> ImageTest | None:
-    """Test two configurations over the test images. pairs: seed → both Runs' predictions.
+    """Test two configurations over the test images. pairs: seed → both Runs' predictions; folds:
+    seed → the fold that its Runs test, where the data set has folds.
 
     None for a metric that has no such test. Raises ValueError where the Runs of a pair, or two
-    pairs, were not tested on the same images.
+    pairs of one fold, were not tested on the same images.
     """
+    of_fold: dict[int | None, list[Predictions]] = {}
+    for seed, pair in pairs.items():
+        of_fold.setdefault((folds or {}).get(seed), []).extend(pair)
+    for same in of_fold.values():
+        if not all(same[0].same_test(other) for other in same[1:]):
+            raise ValueError("their Runs were not tested on the same images")
     all_of = [one for pair in pairs.values() for one in pair]
-    if not all_of or not all(all_of[0].same_test(other) for other in all_of[1:]):
-        raise ValueError("their Runs were not tested on the same images")
-    seeds = tuple(pairs)
+    seeds = tuple(sorted(pairs, key=lambda seed: list(of_fold).index((folds or {}).get(seed))))
+    pairs = {seed: pairs[seed] for seed in seeds}  # those of a fold follow each other
     if metric == "test/accuracy" and all(one.is_classification for one in all_of):
-        return share_test([(one.right, other.right) for one, other in pairs.values()], seeds)
+        answers = [(one.right, other.right) for one, other in pairs.values()]
+        return share_test(answers, seeds, [(folds or {}).get(seed) for seed in seeds])
+    if len(of_fold) > 1:
+        raise ValueError("each fold has other images, and the figure is one of a whole test")
     figure = _PIXEL_FIGURES.get(metric)
     if figure is None or any(one.is_classification for one in all_of):
         return None

@@ -16,6 +16,7 @@ from orchestrator.reporting.verdicts import (
     gains,
     image_words,
     verdict,
+    words_on_folds,
     words_on_searches,
     words_on_test_set,
 )
@@ -121,6 +122,7 @@ def printed_parts(tables: Sequence[Table]) -> list[Part]:
     for table, group in zip(tables, groups, strict=True):
         words = [
             *table.cautions,
+            *words_on_folds(table),
             *words_on_test_set(table),
             *words_on_searches(table),
             *one_class_words(table),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.reporting.comparison import PairedDifference, Table, finite
+from orchestrator.reporting.comparison import PairedDifference, Row, Table, finite
 from orchestrator.reporting.numbers import number, p_text
 from orchestrator.statistics.intervals import share_interval
 from orchestrator.statistics.multiple import holm
@@ -46,9 +46,15 @@ class Gain:
     @property
     def seeds_needed(self) -> int | None:
         """Return about how many seeds would show a difference that is not established; None where
-        that cannot be said, or for more than a thousand."""
+        that cannot be said, as of folds, or for more than a thousand."""
         test = self.test
-        if self.established or test.interval is None or test.mean is None or test.std is None:
+        if (
+            self.difference.overlap
+            or self.established
+            or test.interval is None
+            or test.mean is None
+            or test.std is None
+        ):
             return None
         needed = seeds_needed(test.mean, test.std, ALPHA / self.family)
         return None if needed is None else max(needed, test.n + 1)
@@ -94,7 +100,7 @@ def _amount(gain: Gain) -> str:
 
 def _conclusion(gain: Gain) -> str:
     test, metric = gain.test, gain.difference.metric
-    seeds = f"with {test.n} seeds"
+    seeds = f"with {gain.difference.repeats}"
     if test.interval is None and gain.better is None:
         return f" {seeds}: no seed differs."
     if test.interval is None:
@@ -109,7 +115,7 @@ def _conclusion(gain: Gain) -> str:
 
 
 def _needed(gain: Gain) -> str:
-    if gain.better is None:
+    if gain.better is None or gain.difference.overlap:  # more seeds make no new images
         return ""
     needed = gain.seeds_needed
     count = f"More than {MOST}" if needed is None else f"About {needed}"
@@ -180,7 +186,7 @@ def words_on_searches(table: Table) -> list[str]:
 
 def words_on_test_set(table: Table) -> list[str]:
     """Return how uncertain an accuracy is by the number of test images alone."""
-    counts = {run.facts.get("test_images", "") for row in table.rows for run in row.runs}
+    counts = {_tested_images(row) for row in table.rows if row.runs}
     means = [mean for row in table.rows if (mean := finite(row.mean)) is not None]
     row = table.rows[0]  # pixels of one image are not independent: no such error of a segmentation
     if (
@@ -189,10 +195,9 @@ def words_on_test_set(table: Table) -> list[str]:
         or (row.trainable, row.metric) != ("classify", "test/accuracy")
     ):
         return []
-    count = next(iter(counts))
-    if not count.isdigit() or not int(count):
+    if not (count := next(iter(counts))):
         return []
-    ends = [(mean, share_interval(mean * int(count), int(count))) for mean in means]
+    ends = [(mean, share_interval(mean * count, count)) for mean in means]
     most = max(max(mean - low, high - mean) for mean, (low, high) in ends)
     return [
         f"The test set has {count} images: which ones they are moves each accuracy by up to "
@@ -200,11 +205,48 @@ def words_on_test_set(table: Table) -> list[str]:
     ]
 
 
+def _tested_images(row: Row) -> int:
+    """Return the number of images that a row's Runs test, of all their folds together; 0 where it
+    is not known or where two Runs disagree."""
+    counts = {(run.fold, run.facts.get("test_images", "")) for run in row.runs}
+    if len({fold for fold, _ in counts}) < len(counts) or not all(n.isdigit() for _, n in counts):
+        return 0
+    return sum(int(number) for _, number in counts)
+
+
+def words_on_folds(table: Table) -> list[str]:
+    """Return what rows mean whose Runs test different folds."""
+    rows = [row for row in table.rows if row.overlap]
+    if not rows:
+        return []
+    said = [
+        "Each seed tests another fold of the data set, so a mean is over folds. The training sets "
+        "of two folds share images. The intervals and p allow for that (corrected resampled t, "
+        "Nadeau and Bengio 2003), which is an approximation."
+    ]
+    partly: dict[str, list[str]] = {}
+    for row in rows:
+        if len(row.tested_folds) < row.runs[0].folds:
+            of = f"{len(row.tested_folds)} of {row.runs[0].folds}"
+            partly.setdefault(of, []).append(row.label)
+    said += [
+        f"{', '.join(labels)}: {of} folds; the images of the others are not tested."
+        for of, labels in partly.items()
+    ]
+    if chosen := [row.label for row in rows if row.stage in table.searched]:
+        said.append(
+            f"{', '.join(chosen)}: the search chose by validation images of one fold, which other "
+            "folds test, so the mean may be too good."
+        )
+    return said
+
+
 def caveats(gains: Iterable[Gain]) -> list[str]:
     """Return what holds for the differences together, a sentence each."""
     tested = [gain for gain in gains if gain.p_holm is not None]
     said = []
-    if few := [gain.test.n for gain in tested if gain.test.n < LEAST_PAIRS]:
+    independent = [gain.test.n for gain in tested if not gain.difference.overlap]
+    if few := [n for n in independent if n < LEAST_PAIRS]:
         n = max(few)
         said.append(
             f"With fewer than {LEAST_PAIRS} seeds no sign-flip test, which assumes no "

@@ -48,28 +48,37 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * float(bdtr(min(only_first, only_second), count, 0.5)))
 
 
-def share_test(pairs: Sequence[tuple[Any, Any]], seeds: tuple[int, ...]) -> ImageTest:
+def share_test(
+    pairs: Sequence[tuple[Any, Any]], seeds: tuple[int, ...], tests: Sequence[object] | None = None
+) -> ImageTest:
     """Test the difference of two accuracies. pairs: of each seed, whether the first and the second
-    model have each image right, (N,) bool.
+    model have each image right, (N,) bool; tests: of each seed, which images these are, such as the
+    number of the fold, None where they are the same for all.
 
-    d(i) is the mean difference of an image over the pairs. The interval is mean ± 1.96 s / √N of d.
-    For one pair p is McNemar's. For several it is that of swapping all answers to an image between
-    the two: z = Σ d / √Σ d², of which McNemar's test is the case of one pair.
+    d(i) is the mean difference of an image over the pairs that have it, N counts all images. The
+    interval is mean ± 1.96 s / √N of d. Where each image has one pair p is McNemar's. Else it is
+    that of swapping all answers to an image between the two: z = Σ d / √Σ d², of which McNemar's
+    test is the case of one pair.
     """
     import numpy as np
 
-    firsts, seconds = (np.array([pair[place] for pair in pairs], dtype=bool) for place in (0, 1))
-    d = (firsts.astype(float) - seconds.astype(float)).mean(0)
+    of_test: dict[object, list[Any]] = {}  # the differences of its pairs, (N,) in -1, 0, 1
+    for (one, other), test in zip(pairs, tests or [None] * len(pairs), strict=True):
+        of_test.setdefault(test, []).append(np.asarray(one, float) - np.asarray(other, float))
+    d = np.concatenate([np.mean(differences, axis=0) for differences in of_test.values()])
+    single = all(len(differences) == 1 for differences in of_test.values())
     exact = tuple(
-        mcnemar(int((one & ~other).sum()), int((other & ~one).sum()))
-        for one, other in zip(firsts, seconds, strict=True)
+        mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
+        for differences in of_test.values()
+        for difference in differences
     )
     mean, n = float(d.mean()), len(d)
     spread = float(d.std(ddof=1)) if n > 1 else 1.0
     half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * spread / math.sqrt(n)
     norm = math.sqrt(float((d * d).sum()))
     z = abs(float(d.sum())) / norm if norm else 0.0
-    p = exact[0] if len(exact) == 1 else math.erfc(z / math.sqrt(2))
+    pooled = mcnemar(int((d > 0).sum()), int((d < 0).sum()))
+    p = pooled if single else math.erfc(z / math.sqrt(2))
     interval = Interval(max(-1.0, mean - half), min(1.0, mean + half))
     return ImageTest(n, seeds, mean, interval, p, exact)
 

@@ -36,11 +36,15 @@ class PairedTest:
     finite: bool
 
 
-def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+def paired_test(
+    first: Sequence[float], second: Sequence[float], overlap: float = 0.0
+) -> PairedTest:
     """Compare two sequences of equal length, pair by pair: Student's paired t test.
 
-    t = m √n / s of the differences, with n - 1 degrees of freedom (Student 1908). Where all
-    differences are equal (s = 0) t is undefined: no interval and no p.
+    t = m / (s √(1/n + overlap)) of the differences, with n - 1 degrees of freedom (Student 1908).
+    Where all differences are equal (s = 0) t is undefined: no interval and no p. overlap: 0 for
+    independent pairs, else as `intervals.overlap_of_folds` says: the corrected resampled t test.
+    Then there is no sign-flip test, which needs independent pairs.
     """
     differences = [one - other for one, other in zip(first, second, strict=True)]
     n = len(differences)
@@ -55,16 +59,17 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
     if all_equal([*differences, 0.0], scale):
         mean = 0.0  # but for rounding
     std = 0.0 if equal else std
-    interval = None if equal else mean_interval(differences)
-    p = None if equal else _t_test(mean, std, n)
-    flipped = sign_flip_p(differences) if n >= LEAST_PAIRS else None
+    interval = None if equal else mean_interval(differences, overlap=overlap)
+    p = None if equal else _t_test(mean, std * math.sqrt(1 / n + overlap), n - 1)
+    flipped = sign_flip_p(differences) if n >= LEAST_PAIRS and not overlap else None
     return PairedTest(n, mean, std, interval, p, flipped, equal, finite=True)
 
 
-def _t_test(mean: float, std: float, n: int) -> float:
+def _t_test(mean: float, error: float, freedom: int) -> float:
+    """error: standard error of the mean."""
     from scipy.special import stdtr
 
-    return float(2 * stdtr(n - 1, -abs(mean) * math.sqrt(n) / std))
+    return float(2 * stdtr(freedom, -abs(mean) / error))
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:

@@ -105,7 +105,8 @@ def _tested(difference: PairedDifference, kept: Mapping[str, Predictions]) -> Pa
             pairs[seed] = both[0], both[1]
     remark, tested = "", None
     try:
-        tested = image_test(difference.metric, pairs) if pairs else None
+        folds = {run.seed: run.fold for run in difference.first.runs}
+        tested = image_test(difference.metric, pairs, folds) if pairs else None
     except ValueError as error:
         remark = str(error)
     return replace(difference, images=tested, unkept=tuple(unkept), remark=remark)

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from orchestrator.planning.plan import from_plain, json_digest
-from orchestrator.planning.run import Run
+from orchestrator.planning.run import Run, fold_of
 from orchestrator.reporting.comparison import Comparison, RunRecord, State
 from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import MlflowWriter
@@ -257,6 +257,11 @@ def comparison(plan: Mapping[str, Any]) -> Comparison:
 
 def records(submission: Submission) -> list[RunRecord]:
     """Return the Runs with their last figures, without curves."""
+    folds = [fold_of(str(item.run.config["dataset"])) for item in submission.runs]
+    parts: dict[str, set[str]] = {}  # data set with folds → fingerprints of those that are tested
+    for item, fold in zip(submission.runs, folds, strict=True):
+        if fold:
+            parts.setdefault(fold.data, set()).add(item.run.dataset)
     return [
         RunRecord(
             stage=item.run.stage,
@@ -266,13 +271,15 @@ def records(submission: Submission) -> list[RunRecord]:
             state=item.state,
             run_id=item.run_id,
             trainable=item.run.trainable,
-            dataset=item.run.dataset,
-            data_name=str(item.run.config["dataset"]),
+            dataset=json_digest(sorted(parts[fold.data])) if fold else item.run.dataset,
+            data_name=fold.data if fold else str(item.run.config["dataset"]),
             metrics=item.tracked.metrics if item.tracked else {},
             history={},
             facts={name: fact for name in _FACTS if (fact := item.fact(name))},
+            fold=fold.number if fold else None,
+            folds=fold.count if fold else 1,
         )
-        for item in submission.runs
+        for item, fold in zip(submission.runs, folds, strict=True)
     ]
 
 

@@ -93,15 +93,18 @@ class _PlaceAndParts(Config):
         "such as a patient, are never in two parts; default: each image by itself",
     )
     folds: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="into how many folds all images are cut, of which `fold` is the test"
+        None,
+        description="into how many folds all images are cut: one is the test. Without `fold` that "
+        "of seed s is fold s mod `folds`, so as many seeds as folds are a whole cross-validation",
     )
     fold: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="the number of the fold that is the test, from 0"
+        None, description="the fold that every Run tests, from 0; default: one for each seed"
     )
 
 
 class DatasetConfig(_PlaceAndParts):
-    """Configures a data set, an entry under a study's `data:`. All Runs share its splits."""
+    """Configures a data set, an entry under a study's `data:`. All Runs share its splits,
+    except with folds by seed."""
 
     on_corrupt: Literal["fail", "skip"] = Field(
         "fail", description="what to do about images that cannot be read"
@@ -232,8 +235,8 @@ class DatasetConfig(_PlaceAndParts):
 
     @model_validator(mode="after")
     def _folds_fit(self) -> "DatasetConfig":
-        if (self.folds is None) != (self.fold is None):
-            raise ValueError("folds and fold belong together, such as `folds: 5, fold: 0`")
+        if self.folds is None and self.fold is not None:
+            raise ValueError("fold needs `folds`, such as `folds: 5, fold: 0`")
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} must be less than folds ({self.folds}): from 0 on")
         if self.split and self.split.column and self.type not in _LISTED:

@@ -82,6 +82,10 @@ def in_folds(
     Its copies do not move to another part, as those of other cuts may: that would mix groups.
     limit: most training images, validation included, or most of each part. Raises DataError.
     """
+    if config.folds is not None and config.fold is None:
+        raise DataError(
+            f"{config.folds} folds, and none is the test: give `fold`; in a study each seed has one"
+        )
     pattern = config.split.pattern if config.split else None
     groups = groups_by_pattern(source.names, pattern) if pattern else source.groups or None
     classes = source.classes if source.labelled else ()

@@ -12,24 +12,20 @@ import json
 import logging
 import os
 import shutil
-import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageFile
 
 from trainables.contents.copies import settle_copies
 from trainables.contents.file_hashes import as_remembered, remember
 from trainables.data.contract import Source
 from trainables.data.datasets import DatasetConfig, read
-from trainables.dataset import IGNORED, DataError, Indices, few
+from trainables.dataset import DataError, Indices, few
 from trainables.loading.band_statistics import standardize_file
+from trainables.loading.decoding import Progress, synced, write_images
 from trainables.loading.fingerprints import content_hashes, fingerprint
 from trainables.loading.image_table import (
     FORMAT,
@@ -46,22 +42,10 @@ from trainables.loading.mask_counts import (
     remembered_numbers,
     window_layout,
 )
-from trainables.pixels.bands import Bands, square_bands
-from trainables.pixels.images import (
-    UnreadableImage,
-    square,
-    unreadable_images,
-)
-from trainables.pixels.windows import cut_pair
+from trainables.pixels.images import unreadable_images
 
 log = logging.getLogger(__name__)
-_CHUNK_BYTES = 4 << 20
 _VERIFIED = "verified.json"  # of a cache: its files as they were when they were last read whole
-_AHEAD = 16  # chunks decoded before they are written, at most
-
-Progress = Callable[[int, int], None]  # images done, images in all
-Numbers = npt.NDArray[Any]
-Decoded = tuple[list[Numbers], dict[int, str]]
 
 
 def load_table(config: DatasetConfig, cache_folder: Path, root: Path | None = None) -> ImageTable:
@@ -88,11 +72,14 @@ def build(
     fingerprint: str,
     folder: Path,
     progress: Progress | None = None,
+    same_images: Path | None = None,
 ) -> Path:
     """Decode all images into folder/<fingerprint>, unless it is there and undamaged. Returns it.
 
-    progress: called with images done and all images. Raises DataError (unreadable images, too
-    little space) or OSError, and then leaves nothing behind.
+    progress: called with images done and all images. same_images: a folder that was built from the
+    same data set with other parts; what is decoded there is used, not decoded and stored again,
+    where it has the same images. Raises DataError (unreadable images, too little space) or OSError,
+    and then leaves nothing behind.
     """
     final, temporary = folder / fingerprint, folder / f"{fingerprint}.tmp"
     if _is_complete(final):
@@ -105,11 +92,14 @@ def build(
             shutil.rmtree(leftover, ignore_errors=True)
         layout = window_layout(source, config.side)
         rows = sum(map(len, layout))
-        _check_space(folder, rows * _bytes_of_a_pixel(source) * config.side**2)
+        if same_images is not None and not _has_images(same_images, source, layout):
+            same_images = None
+        if same_images is None:
+            _check_space(folder, rows * _bytes_of_a_pixel(source) * config.side**2)
         temporary.mkdir()
         try:
-            meta = _write_arrays(source, config, (temporary, layout), progress)
-            with _synced(temporary / "meta.json") as stream:
+            meta = _write_arrays(source, config, (temporary, layout), progress, same_images)
+            with synced(temporary / "meta.json") as stream:
                 stream.write(json.dumps(meta | {"fingerprint": fingerprint}, indent=1).encode())
             _sync(temporary)
             os.rename(temporary, final)
@@ -144,12 +134,19 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _write_arrays(
-    source: Source, config: DatasetConfig, into: tuple[Path, Layout], progress: Progress | None
+    source: Source,
+    config: DatasetConfig,
+    into: tuple[Path, Layout],
+    progress: Progress | None,
+    same_images: Path | None,
 ) -> dict[str, Any]:
     """Write and sync images, labels and parts. into: the folder, and the windows of each image.
     Returns their description for meta.json."""
     (folder, layout), size = into, config.side
-    errors = _write_images(source, size, into, progress)
+    if same_images is None:
+        errors = write_images(source, size, into, progress)
+    else:
+        errors = _link_images(source, same_images, folder)
     unreadable = {source.names[index]: reason for index, reason in errors.items()}
     if errors and config.on_corrupt == "fail":
         raise unreadable_images(unreadable)
@@ -169,7 +166,7 @@ def _write_arrays(
         places = np.array([place for places in layout for place in places], dtype=np.int64)
         arrays["windows"] = np.column_stack([image_of_row, places])
     for name, array in arrays.items():
-        with _synced(folder / f"{name}.npy") as stream:
+        with synced(folder / f"{name}.npy") as stream:
             np.save(stream, array)
     return {
         "format": FORMAT,
@@ -189,94 +186,23 @@ def _write_arrays(
     }
 
 
-def _write_images(
-    source: Source, size: int, into: tuple[Path, Layout], progress: Progress | None
-) -> dict[int, str]:
-    """Decode in threads, write images and masks in order. Returns index → reason of those that
-    cannot be read.
-
-    Written as a stream: on a memory map a full disk is a signal that kills the process.
-    """
-    (folder, layout), channels = into, source.reading.channels
-    rows, count = sum(map(len, layout)), len(source.names)
-    step = max(1, min(256, _CHUNK_BYTES // (channels * size**2)) * count // rows)
-    chunks = [range(i, min(i + step, count)) for i in range(0, count, step)]
-    shapes: dict[str, tuple[int, ...]] = {"images": (rows, channels, size, size)}
-    if source.masks is not None:
-        shapes["masks"] = (rows, size, size)
-    types = {"images": "|u1" if source.bands is None else "<f4", "masks": "|u1"}
-    errors: dict[int, str] = {}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_strict_pillow())
-        pool = stack.enter_context(ThreadPoolExecutor(_threads(source)))
-        streams = [
-            stack.enter_context(_array(folder / f"{name}.npy", shape, types[name]))
-            for name, shape in shapes.items()
-        ]
-        decoded = _in_order(pool, lambda chunk: _decode(source, size, chunk, layout), chunks)
-        for chunk, (arrays, unreadable) in zip(chunks, decoded, strict=True):
-            for stream, array in zip(streams, arrays, strict=True):
-                stream.write(array.tobytes())
-            errors |= unreadable
-            if progress is not None:
-                progress(chunk.stop, count)
-    return errors
+def _has_images(built: Path, source: Source, layout: Layout) -> bool:
+    """Return whether a folder holds what would be decoded. Channels other than RGB it never does:
+    they are normalized by the images of the training part."""
+    if source.bands is not None or fault(built) is not None:
+        return False
+    names = [name for name, places in zip(source.names, layout, strict=True) for _ in places]
+    return bool(json.loads((built / "meta.json").read_bytes())["names"] == names)
 
 
-def _threads(source: Source) -> int:
-    """Return the number of threads: one for tiny images, whose decoding is mostly Python code
-    (CIFAR-10 takes 1.6 times as long with two)."""
-    sample = source.files[:: max(1, len(source.files) // 100)]
-    size = sum(file.stat().st_size for file in sample) / max(1, len(sample))
-    return min(8, os.cpu_count() or 1) if size > 4096 else 1
-
-
-def _in_order(
-    pool: ThreadPoolExecutor,
-    work: Callable[[range], Decoded],
-    chunks: list[range],
-) -> Iterator[Decoded]:
-    """Work like pool.map, but only a few chunks ahead, so that memory stays bounded."""
-    waiting: deque[Future[Decoded]] = deque()
-    for chunk in chunks:
-        waiting.append(pool.submit(work, chunk))
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _decode(source: Source, size: int, chunk: Sequence[int], places: Layout) -> Decoded:
-    """Decode the images of a chunk. places: of the windows of every image.
-
-    Returns arrays and index → reason of unreadable images. The arrays are (rows, 3, size, size)
-    uint8 pixels, black where unreadable, or float32 numbers of all channels, NaN where there is no
-    image; and with masks (rows, size, size) class ids. An image has a row for each window.
-    """
-    rows = sum(len(places[index]) for index in chunk)
-    shape, plain = (rows, source.reading.channels, size, size), source.bands is None
-    pixels: Numbers = np.zeros(shape, np.uint8) if plain else np.full(shape, np.nan, np.float32)
-    ids = np.full((rows, size, size), IGNORED, dtype=np.uint8)
-    errors, row = {}, 0
-    for index in chunk:
-        here = slice(row, row + len(places[index]))
-        row = here.stop
-        try:
-            image = source.decode(index) if source.bands is None else source.bands(index)
-            if source.masks is None:
-                pixels[here] = _square(image, size).transpose(2, 0, 1)  # HWC → CHW
-            else:
-                mask = source.masks.decode(index)
-                cut_pair(image, mask, places[index], (pixels[here], ids[here]))
-        except UnreadableImage as error:
-            errors[index] = str(error)
-    return ([pixels] if source.masks is None else [pixels, ids]), errors
-
-
-def _square(image: Image.Image | Bands, size: int) -> Numbers:
-    if isinstance(image, Image.Image):
-        return np.asarray(square(image, size))
-    return square_bands(image, size)
+def _link_images(source: Source, built: Path, folder: Path) -> dict[int, str]:
+    """Give a folder the images and masks of another one, as hard links. Returns what
+    `write_images` does."""
+    for name in ("images", "masks") if source.masks is not None else ("images",):
+        os.link(built / f"{name}.npy", folder / f"{name}.npy")
+    skipped = json.loads((built / "meta.json").read_bytes())["skipped"]
+    numbers = {name: index for index, name in enumerate(source.names)} if skipped else {}
+    return {numbers[name]: reason for name, reason in skipped.items()}
 
 
 def _check_not_emptied(source: Source, parts: dict[str, Indices]) -> None:
@@ -306,36 +232,6 @@ def _locked(path: Path) -> Iterator[None]:
     with open(path, "ab") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def _strict_pillow() -> Iterator[None]:
-    """Make a truncated image an error, whatever the process has set, and silence warnings."""
-    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-@contextlib.contextmanager
-def _array(path: Path, shape: tuple[int, ...], kind: str) -> Iterator[BinaryIO]:
-    """Open a new .npy file with its header written. kind: NumPy's text for the type."""
-    with _synced(path) as stream:
-        header = {"descr": kind, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        yield stream
-
-
-@contextlib.contextmanager
-def _synced(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that is on the disk when the block ends."""
-    with open(path, "wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _sync(folder: Path) -> None:

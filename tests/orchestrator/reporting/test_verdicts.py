@@ -153,3 +153,48 @@ def test_every_registered_metric_has_a_direction_that_words_follow():
     for metric in METRICS.values():
         (line,) = said([3.0, 3.1, 3.2], [1.0, 1.2, 1.1], metric=f"val/{metric.name}")
         assert ("is ahead of" in line) == (metric.mode == "max"), metric
+
+
+def of_folds(folds, first, second, seeds=None, **facts):
+    runs = [
+        record(label, seed, value, fold=seed % folds, folds=folds, facts=facts)
+        for label, values in (("A", first), ("B", second))
+        for seed, value in zip(seeds or range(len(values)), values, strict=True)
+    ]
+    return tables(runs, replace(spec("test/accuracy"), differences=(("A", "B"),)))
+
+
+def test_folds_are_compared_by_the_corrected_test_and_said():
+    """Differences 1 to 5 points: see `test_five_folds_by_hand`. A has mean 53, s² 2.5 points²."""
+    first, second = [0.51, 0.52, 0.53, 0.54, 0.55], [0.50] * 5
+    made = of_folds(5, first, second, test_images="20")
+    text = " ".join(as_text(made).split())
+    assert "Each seed tests another fold of the data set, so a mean is over folds." in text
+    assert "corrected resampled t, Nadeau and Bengio 2003" in text
+    assert (
+        "A is ahead of B by 3.00 points; with 5 folds +0.06 to +5.94: established (p 0.047)."
+        in (text)
+    )
+    assert "A 53.00 50.06 to 55.94 5" in text
+    assert "The test set has 100 images" in text
+    assert "sign-flip" not in text and "would show it" not in text and "are not tested" not in text
+
+
+def test_folds_that_no_seed_tests_are_said_below_the_table():
+    made = of_folds(5, [0.5, 0.6, 0.5], [0.5, 0.5, 0.6], seeds=[0, 1, 6])
+    text = " ".join(as_text(made).split())
+    assert "A, B: 2 of 5 folds; the images of the others are not tested." in text
+    assert "with 3 seeds and 2 folds" in text
+
+
+def test_one_fold_with_several_seeds_is_compared_as_ever():
+    made = of_folds(3, FIRST, SECOND, seeds=[0, 3, 6])
+    ((gain,),) = gains(made)
+    assert verdict(gain) == said(FIRST, SECOND)[0]
+    assert "Each seed tests" not in as_text(made)
+
+
+def test_a_winner_of_a_search_was_chosen_by_images_that_folds_test():
+    (table,) = of_folds(3, FIRST, SECOND)
+    text = " ".join(as_text([replace(table, searched=("A",))]).split())
+    assert "A: the search chose by validation images of one fold" in text

@@ -53,6 +53,17 @@ def test_several_pairs_count_each_image_once() -> None:
     assert test.mcnemar == alone.mcnemar * 3
 
 
+def test_pairs_of_different_folds_count_all_their_images() -> None:
+    """Two halves of 100 images, tested by one pair each, are one pair on 100 images."""
+    one, other = answers(40, 25, 10, 25)
+    halves = [(one[part], other[part]) for part in (slice(50), slice(50, 100))]
+    test, whole = share_test(halves, (0, 1), [0, 1]), share_test([(one, other)], (0,))
+    assert (test.images, test.mean, test.p) == (100, whole.mean, whole.p)
+    assert test.interval == pytest.approx(whole.interval)
+    twice = share_test([*halves, *halves], (0, 1, 2, 3), [0, 1, 0, 1])
+    assert twice.images == 100 and twice.interval == pytest.approx(whole.interval)
+
+
 def test_equal_answers_differ_nowhere() -> None:
     one, _ = answers(10, 5, 0, 5)
     test = share_test([(one, one), (one, one)], (0, 1))

@@ -233,3 +233,19 @@ def test_a_name_that_several_runs_have_is_refused_with_their_keys(tracker: Track
     with pytest.raises(Refused, match=r"several Runs are called shared/A/0: .*A-0, other"):
         find_run(tracker.reader, "shared/A/0", "mine")
     assert find_run(tracker.reader, "other", "mine")[0] == "other"
+
+
+def test_runs_of_all_folds_are_of_one_data_set() -> None:
+    runs = [
+        planned(
+            "A", seed=seed, dataset=f"{seed}" * 16, config={"dataset": f"x[folds=2,fold={seed}]"}
+        )
+        for seed in (0, 1)
+    ]
+    runs.append(planned("B"))
+    tracked = TrackedRun("id", "FINISHED", {}, {}, "1")
+    found = records(Submission(tracked, {}, run_states(runs, []), ()))
+    assert [(r.fold, r.folds, r.data_name) for r in found] == [
+        (0, 2, "x"), (1, 2, "x"), (None, 1, "digits"),
+    ]  # fmt: skip
+    assert found[0].dataset == found[1].dataset != found[2].dataset == "f" * 16

@@ -181,13 +181,14 @@ def test_what_cannot_be_cut_is_refused_with_the_cure(tmp_path: Path) -> None:
         parts_of(own, split=SPLIT)
     with pytest.raises(DataError, match="has a test part of its own, and `folds` cuts it"):
         parts_of(own, folds=4, fold=0)
+    with pytest.raises(DataError, match="4 folds, and none is the test: give `fold`"):
+        parts_of(folder, split=SPLIT, folds=4)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"folds": 5}, "folds and fold belong together"),
-        ({"fold": 1}, "folds and fold belong together"),
+        ({"fold": 1}, "fold needs `folds`"),
         ({"folds": 5, "fold": 5}, r"fold 5 must be less than folds \(5\)"),
         ({"split": {"by": "group"}}, "needs `pattern`"),
         ({"split": {"by": "group", "pattern": "*_*"}}, "must have `{group}` once"),
