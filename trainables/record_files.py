@@ -1,4 +1,4 @@
-"""Names the files that a Run keeps to be drawn: features, masks, confusion, architecture."""
+"""Names the files that a Run keeps to be drawn: features, masks, views, confusion, architecture."""
 
 from pathlib import Path
 
@@ -28,6 +28,11 @@ def mask_file(epoch: int) -> str:
     return f"{FEATURES}/masks_{epoch:05d}.npz"
 
 
+def view_file(epoch: int) -> str:
+    """Return the file of an epoch's views of training images, relative to the folder of a Run."""
+    return f"{FEATURES}/views_{epoch:05d}.npz"
+
+
 def kept_features(folder: Path) -> dict[int, Path]:
     """Return epoch → file of features, ascending. folder: `FEATURES` of a Run."""
     return _by_epoch(folder, "epoch")
@@ -36,6 +41,17 @@ def kept_features(folder: Path) -> dict[int, Path]:
 def kept_masks(folder: Path) -> dict[int, Path]:
     """Return epoch → file of masks, ascending. folder: `FEATURES` of a Run."""
     return _by_epoch(folder, "masks")
+
+
+def kept_views(folder: Path) -> dict[int, Path]:
+    """Return epoch → file of views, ascending. folder: `FEATURES` of a Run."""
+    return _by_epoch(folder, "views")
+
+
+def epoch_files(folder: Path) -> list[Path]:
+    """Return the files that are drawn epoch by epoch while a Run trains: masks and views. folder:
+    `FEATURES` of a Run."""
+    return [*kept_masks(folder).values(), *kept_views(folder).values()]
 
 
 def _by_epoch(folder: Path, kind: str) -> dict[int, Path]:

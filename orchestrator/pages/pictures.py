@@ -8,6 +8,7 @@ from typing import Any
 FOLDER = "images"  # among a run's artifacts
 TAG = "mlflow.loggedImages"  # of a run that has such pictures
 TSNE = "t-SNE"
+VIEWS = "views"  # of a few training images, what a training without labels compares
 PARTS = ("image", "truth", "prediction")  # of a watched image
 _WATCHED = 3  # images that are watched where a study names none, as `watched_rows` chooses
 _MOST = 8  # watched images that the view shows
@@ -36,4 +37,6 @@ def picture_charts(plan: Mapping[str, Any]) -> dict[str, list[str]]:
               for number in range(1, most + 1)}  # fmt: skip
     if any("tsne_epochs" in run["config"] for run in plan["runs"]):
         charts["t-SNE of the validation images"] = [TSNE]
+    if any("views" in run["config"] for run in plan["runs"]):
+        charts["training images and their two views"] = [VIEWS]
     return charts

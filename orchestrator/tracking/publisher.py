@@ -23,7 +23,7 @@ from orchestrator.tracking.mlflow_writer import ModelFiles, Tracker
 from orchestrator.tracking.tags import Kind, Tag, current_names
 from trainables.engine.early_stopping import best_epoch
 from trainables.metrics import metric_of
-from trainables.record_files import MAPS, PREDICTIONS
+from trainables.record_files import MAPS, PREDICTIONS, epoch_files
 
 log = logging.getLogger(__name__)
 _HEAVY = (TRAINING, WEIGHTS)  # the others of a checkpoint are small
@@ -36,6 +36,7 @@ class Publisher:
 
     def __init__(self, tracker: Tracker, store: Store) -> None:
         self.tracker, self.store, self.render = tracker, store, RenderProcess()
+        self._drawn: dict[str, set[str]] = {}  # run id → files whose pictures were sent or damaged
 
     def origin(self, run: Run) -> str | None:
         """Return the id of the MLflow run under which a Run was trained; None where this server
@@ -107,6 +108,28 @@ class Publisher:
         if logs and tracked.tags.get(Tag.KIND) != Kind.REUSED:
             folder = next(iter(logs.values())).parent
             self.tracker.writer.log_files(tracked.run_id, folder, "logs")
+
+    def pictures(self, run: Run, tracked: TrackedRun) -> None:
+        """Send pictures of epochs that a training Run has recorded: masks and views. `figures`
+        writes the same files again, and the t-SNE maps, which need all epochs."""
+        folder = self.store.run(run.key).features()
+        if tracked.tags.get(Tag.KIND) == Kind.TRIAL:  # they go to the Run that continues it
+            return
+        drawn = self._drawn.setdefault(tracked.run_id, set())
+        if folder is None or not {path.name for path in epoch_files(folder)} - drawn:
+            return
+        # it loads numpy, which commands that only look need not
+        drawing = importlib.import_module("orchestrator.drawing.epoch_pictures")
+        with tempfile.TemporaryDirectory() as into:
+            try:
+                names = drawing.draw_new(folder, drawn, Path(into))
+            except (OSError, ValueError) as error:
+                log.warning("%s: no pictures while it trains: %s", run.name, error)
+                drawn |= {path.name for path in epoch_files(folder)}
+                return
+            self.tracker.writer.log_files(tracked.run_id, Path(into))
+        self.tracker.writer.pages.set_tag(tracked.run_id, pictures.TAG, "True")
+        drawn |= set(names)
 
     def figures(self, run: Run, tracked: TrackedRun) -> bool:
         """Send t-SNE, masks and diagram once another process has drawn them. Returns whether

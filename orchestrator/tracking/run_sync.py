@@ -283,6 +283,7 @@ class RunSync:
             self._logged_usage = int(usage[-1]["epoch"])
         if progress and not result:
             self._send_progress(tracked.run_id, progress)
+            self._context.publisher.pictures(self.run, tracked)
         return result, history
 
     def _send_progress(self, run_id: str, progress: Mapping[str, Any]) -> None:

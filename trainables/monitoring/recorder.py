@@ -1,6 +1,7 @@
 """Records what a Run has learned while it trains: probes of its features, features for t-SNE maps,
-masks of watched images, the blocks of its model, what it predicts of each test image. Arrays are
-kept beside the checkpoints; the render process of the orchestrator draws them."""
+masks of watched images, views of training images, the blocks of its model, what it predicts of each
+test image. Arrays are kept beside the checkpoints; the render process of the orchestrator draws
+them."""
 
 import json
 import logging
@@ -17,7 +18,7 @@ from trainables.metrics import COLLAPSES, initial
 from trainables.monitoring.architecture import architecture
 from trainables.monitoring.predictions import PredictionsDiffer, PredictionWatch, image_confusion
 from trainables.monitoring.probe import features, probe, spread, tsne_input, validation_features
-from trainables.monitoring.watched_masks import watched_in_table, watched_masks
+from trainables.monitoring.watched_images import training_views, watched_in_table, watched_masks
 from trainables.numerics.distributed import World
 from trainables.numerics.precision import Autocast
 from trainables.record_files import (
@@ -26,6 +27,7 @@ from trainables.record_files import (
     PREDICTIONS,
     feature_file,
     mask_file,
+    view_file,
 )
 from trainables.trainable import Trainable
 from trainables.training_config import TrainableConfig
@@ -71,6 +73,8 @@ class Recorder:
         probed = bool(interval) and (epoch == 1 or last or epoch % interval == 0)
         if trainable.WATCHED and epoch in (1, (config.epochs + 1) // 2):
             self._keep_masks(epoch)
+        if trainable.INPUTS == 2 and (epoch == 1 or epoch in config.tsne_epochs):
+            self._keep_views(epoch)
         if kept or probed:
             seen = validation_features(*self._subject, self._world, self._autocast)
             if kept:
@@ -149,3 +153,9 @@ class Recorder:
             rows = watched_in_table(table, trainable.watched)
             arrays = watched_masks(trainable, table, rows, self._world.device, self._autocast)
             self._keep(mask_file(epoch), arrays)
+
+    def _keep_views(self, epoch: int) -> None:
+        """Record what the model compares of a few training images, on rank 0 alone."""
+        if self._world.rank == 0:
+            arrays = training_views(*self._subject, epoch, self._world.device)
+            self._keep(view_file(epoch), arrays)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.meters.usage_records import CPU, write_usage
+from orchestrator.pages.pictures import FOLDER, VIEWS, files_of
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.run_records import Store
@@ -23,7 +24,9 @@ from orchestrator.tracking.run_sync import (
     identity,
 )
 from orchestrator.tracking.tags import Kind
+from tests.orchestrator.drawing.test_epoch_pictures import keep
 from tests.orchestrator.tracking.test_run_states import planned
+from trainables.record_files import mask_file, view_file
 
 RUN = planned("A", key="a" * 20)
 
@@ -136,6 +139,25 @@ def test_what_the_processes_took_is_sent_once_also_when_it_comes_later_than_its_
     for sync in (RunSync(context, RUN), RunSync(context, RUN)):
         sync.advance()
         assert logged(run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
+
+
+def test_pictures_of_an_epoch_are_in_mlflow_while_the_run_trains(context: SyncContext) -> None:
+    train(context, RUN, epochs=1)
+    keep(context.store.run(RUN.key), view_file(1))
+    sync = RunSync(context, RUN)
+    sync.advance()
+    tracked = sent(context, sync)
+    assert tracked.status == "RUNNING"
+    shown = {f"{FOLDER}/{name}" for name in files_of(VIEWS, 1)}
+    assert set(context.tracker.reader.files(tracked.run_id, FOLDER)) == shown
+    tags = context.tracker.connection.api.client.get_run(tracked.run_id).data.tags
+    assert tags["mlflow.loggedImages"] == "True"
+    train(context, RUN, epochs=2)
+    keep(context.store.run(RUN.key), view_file(2))
+    (context.store.run(RUN.key).path / mask_file(2)).write_bytes(b"no archive")
+    sync.advance()
+    assert set(context.tracker.reader.files(tracked.run_id, FOLDER)) == shown
+    assert steps(context, tracked.run_id) == [1, 2]
 
 
 def test_a_close_that_mlflow_does_not_answer_is_repeated(

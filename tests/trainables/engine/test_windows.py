@@ -15,7 +15,7 @@ from trainables.loading.decoded_cache import load_table
 from trainables.loading.image_table import ImageTable
 from trainables.models.modules import Encoding
 from trainables.monitoring.predictions import PredictionWatch
-from trainables.monitoring.watched_masks import watched_in_table, watched_masks
+from trainables.monitoring.watched_images import watched_in_table, watched_masks
 from trainables.numerics.distributed import ALONE, World
 from trainables.tasks.segment import Segment
 from trainables.transforms.geometry import normalize

@@ -1,10 +1,12 @@
-"""Predicts the masks of the images that are watched while a segmentation trains."""
+"""Looks at a few images while a Run trains: the masks that a segmentation predicts of those that
+are watched, and the views of training images that a training without labels compares."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainables.data.watched import watched_rows
 from trainables.dataset import Indices
@@ -12,8 +14,10 @@ from trainables.layouts.mask_pairs import pair_name
 from trainables.loading.image_table import ImageTable
 from trainables.numerics.precision import Autocast
 from trainables.pixels.bands import preview
-from trainables.trainable import Trainable
-from trainables.transforms.geometry import normalize
+from trainables.trainable import Batch, Trainable
+from trainables.transforms.geometry import normalize, unstandardize
+
+_VIEWED = 8  # training images whose views are shown
 
 
 def watched_in_table(table: ImageTable, wanted: Sequence[str]) -> Indices:
@@ -68,3 +72,36 @@ def watched_masks(
         "classes": np.array(table.classes, dtype=str),
         "colours": np.array(table.colours, dtype=np.uint8).reshape(-1, 3),
     }
+
+
+@torch.inference_mode()
+def training_views(
+    trainable: Trainable, table: ImageTable, epoch: int, device: torch.device
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the first training images as an epoch would show them to a model of two inputs. They
+    are augmented as in training, with draws of seed 0.
+
+    Returns `images` (N, S, S, 3), `one` and `two` (N, V, V, 3), uint8 RGB.
+    """
+    rows = np.sort(table.parts["train"])[:_VIEWED]
+    pixels = torch.from_numpy(np.array(table.images[rows])).to(device)
+    indices = torch.from_numpy(rows.astype(np.int64)).to(device)
+    shown: list[Tensor] = []
+
+    def model(*views: Tensor) -> Tensor:
+        """Take the place of the model, and keep what it is given."""
+        shown.extend(views)
+        return torch.zeros(len(rows), device=device)
+
+    batch = Batch(pixels, torch.zeros_like(indices), indices, 0, epoch)
+    trainable.loss(model, batch)  # type: ignore[arg-type]
+    one, two = (_as_pictures(view) for view in shown)
+    return {"images": _shown(table.images[rows].transpose(0, 2, 3, 1)), "one": one, "two": two}
+
+
+def _as_pictures(view: Tensor) -> np.ndarray[Any, Any]:
+    """Return normalized images (N, C, V, V) as (N, V, V, 3) uint8 RGB."""
+    if view.shape[1] != 3:
+        return _shown(view.float().cpu().numpy().transpose(0, 2, 3, 1))
+    pixels = (unstandardize(view.float()) * 255).round().clamp(0, 255).to(torch.uint8)
+    return np.asarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
