@@ -20,6 +20,7 @@ IMAGENET_WEIGHTS = {
 
 
 _LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
+_MOST_NAMES = 3  # of classes that a message lists
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,8 @@ def read_state_file(path: Path) -> dict[str, Tensor]:
         with open(path, "rb", opener=only_files) as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        what = (
-            _kind_of(path) or type(error).__name__
-        )  # not its text: it advises to execute the file
+        # not the text of the error: it advises to execute the file
+        what = _kind_of(path) or _objects_in(path) or type(error).__name__
         raise WeightsError(
             f"{path} is no state-dict file ({what}): write one with torch.save(model.state_dict())"
         ) from error
@@ -116,6 +116,17 @@ def _kind_of(path: Path) -> str:
     if first[8:9] == b"{" and int.from_bytes(first[:8], "little") < _LONGEST_HEADER:
         return "safetensors"
     return ""
+
+
+def _objects_in(path: Path) -> str:
+    """Name the classes of objects other than tensors in a file of torch.save; empty if unknown."""
+    try:
+        with open(path, "rb", opener=only_files) as file:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # a file of another form, or one that is cut: there is nothing to name
+        return ""
+    shown = ", ".join(sorted(names)[:_MOST_NAMES]) + (" ..." if len(names) > _MOST_NAMES else "")
+    return f"it holds objects beside tensors: {shown}" if names else ""
 
 
 def check_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:

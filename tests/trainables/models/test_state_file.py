@@ -1,5 +1,6 @@
 """Weights are checked without torch as torch would check them, and nothing in a file is run."""
 
+import argparse
 import os
 import zipfile
 from collections.abc import Callable
@@ -137,6 +138,14 @@ def test_vggs_convolutions_in_the_order_of_keras_are_refused_with_the_cure(tmp_p
 def test_files_of_other_programs_are_named(tmp_path: Path, content: bytes, kind: str) -> None:
     (tmp_path / "a.pt").write_bytes(content)
     assert f"a.pt is no state-dict file ({kind}): " in same_verdict(tmp_path / "a.pt", SHAPES)
+
+
+def test_objects_beside_the_tensors_are_named(tmp_path: Path, state: State) -> None:
+    torch.save({"args": argparse.Namespace(lr=0.1), "state_dict": state}, tmp_path / "a.pth")
+    said = same_verdict(tmp_path / "a.pth", SHAPES)
+    assert "a.pth is no state-dict file (it holds objects beside tensors: argparse.Namesp" in said
+    torch.save(torch.nn.Sequential(torch.nn.ReLU()), tmp_path / "whole.pt")
+    assert "objects beside tensors: torch.nn.mod" in same_verdict(tmp_path / "whole.pt", SHAPES)
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 no archive"])
