@@ -86,7 +86,8 @@ class Case:
         _images(folder)
         _scenes(folder)
         _list(folder)
-        for name in self.folders:
+        # pipes last: to write into one waits for its reader
+        for name in sorted(self.folders, key=lambda name: name.endswith("of a pipe")):
             FOLDERS[name](folder)
         if self.weights != "none":
             torch.save(WEIGHTS[self.weights](), folder / "w.pt")
@@ -127,6 +128,11 @@ def _socket(folder: Path) -> None:
     os.chdir(here)
 
 
+def _pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
 def _sparse(folder: Path) -> None:
     with open(folder / "images" / "a" / "sparse.png", "wb") as file:
         file.truncate(2**40)
@@ -160,13 +166,11 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
     "list of bytes": lambda f: (f / "list.csv").write_bytes(b"filename,label\n\xff\0,\x1b\n"),
     "list out": lambda f: (f / "list.csv").write_text("filename,label\n../x.png,a\n/etc/x,b\n"),
     "list open": lambda f: (f / "list.csv").write_text('filename,label\n"a.png,a\n'),
-    "list of a pipe": lambda f: ((f / "list.csv").unlink(), os.mkfifo(f / "list.csv")),
+    "list of a pipe": lambda f: _pipe(f / "list.csv"),
     "no table": lambda f: (f / "scenes" / "classes.csv").unlink(),
     "bad table": lambda f: (f / "scenes" / "classes.csv").write_text("id,name\n0,a\n0,b\nx,\n"),
-    "table of a pipe": lambda f: ((f / "scenes" / "classes.csv").unlink(),
-                                  os.mkfifo(f / "scenes" / "classes.csv")),
-    "mask of a pipe": lambda f: ((f / "scenes" / "masks" / "0.png").unlink(),
-                                 os.mkfifo(f / "scenes" / "masks" / "0.png")),
+    "table of a pipe": lambda f: _pipe(f / "scenes" / "classes.csv"),
+    "mask of a pipe": lambda f: _pipe(f / "scenes" / "masks" / "0.png"),
     "mask too small": lambda f: _picture(f / "scenes" / "masks" / "0.png", (4, 4), "L"),
     "mask of all": lambda f: _picture(f / "scenes" / "masks" / "1.png", mode="L"),
     "no masks": lambda f: os.rename(f / "scenes" / "masks", f / "scenes" / "gone"),
