@@ -16,7 +16,7 @@ import ray
 import ray.train
 import ray.train.torch
 
-from orchestrator.execution.processes import tells_of_memory
+from orchestrator.execution.processes import memory_in_words, tells_of_memory
 from orchestrator.execution.task import Task
 from orchestrator.storage.run_log import fatal_signal
 from orchestrator.storage.run_records import RunFolder, StaleWriter, Store
@@ -33,6 +33,7 @@ _LOST_CONTACT = (
     "DistBackendError",
     "NCCL",
 )  # in what torch.distributed says of a dead peer
+_LESS_MEMORY = "take a smaller `batch_size`, or train fewer Runs at once (`cpus_per_worker`)"
 
 
 class Ending(StrEnum):
@@ -157,13 +158,13 @@ DEATHS: tuple[tuple[Callable[[Failure], object], Death, Callable[[Failure], str]
     (
         _is_out_of_memory,
         Death.MEMORY,
-        lambda f: f"was killed: out of memory ({f.message})",
+        lambda f: f"was killed: out of memory ({memory_in_words(str(f.cause))}); {_LESS_MEMORY}",
     ),
     (_lost_its_node, Death.NODE, lambda f: f"was lost with its node ({f.message})"),
     (
         _kernel_has_killed,
         Death.MEMORY,
-        lambda f: "was killed by the kernel: out of memory (SIGKILL)",
+        lambda f: f"was killed by the kernel: out of memory (SIGKILL); {_LESS_MEMORY}",
     ),
     (
         lambda f: True,
@@ -192,7 +193,7 @@ def outcome_of(error: BaseException, task: Task, oom_kills: int) -> Outcome:
     if isinstance(root_cause(error), ray.exceptions.OutOfMemoryError) or tells_of_memory(
         str(error)
     ):
-        reason = f"its controller was killed: out of memory ({one_line(error)})"
+        reason = f"its controller was killed: out of memory ({memory_in_words(str(error))})"
         return Outcome(Ending.KILLED, reason, Death.MEMORY)
     kind = next((kind for holds, kind in CONTROLLER_DEATHS if holds(str(error))), Death.CRASH)
     if isinstance(error, ray.exceptions.RayError):

@@ -22,6 +22,8 @@ _GRACE_SECONDS = 8.0
 _OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST_PORT, _DRAWN = 15_000, 50
 _NO_MEMORY = re.compile(r"low on memory|out.?of.?memory|\bOOM\b|memory usage threshold", re.I)
+# of Ray 2.60's message
+_MEMORY_USED = re.compile(r"was ([\d.]+) ?GB used / ([\d.]+) ?GB limit")
 
 
 class Identity(TypedDict):
@@ -52,6 +54,15 @@ class Record(TypedDict):
 def tells_of_memory(message: str) -> bool:
     """Return whether a message of Ray says that its memory monitor has killed a process."""
     return _NO_MEMORY.search(message) is not None
+
+
+def memory_in_words(message: str, length: int = 500) -> str:
+    """Return how full a node was when Ray's memory monitor killed a process, from its message; or
+    the message itself, cut, where it does not tell."""
+    found = _MEMORY_USED.search(message)
+    if found is None:
+        return " ".join(message.split())[:length]
+    return f"{found[1]} of {found[2]} GB of its node were used"
 
 
 class Outliving(subprocess.Popen[bytes]):

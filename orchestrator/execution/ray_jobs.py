@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestrator.config.errors import one_line
 from orchestrator.config.mlflow_settings import trouble_at
-from orchestrator.execution.processes import tells_of_memory
+from orchestrator.execution.processes import memory_in_words, tells_of_memory
 from orchestrator.execution.services import RayService, ServiceError, login
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.rest.ray_api import RayApi, RayApiError
@@ -158,7 +158,7 @@ class Jobs:
             return f"its driver ended: {errors[0].splitlines()[0]}"
         message, code = self.message(job_id), self.exit_status(job_id)
         if tells_of_memory(message):
-            return f"its driver was killed: out of memory ({one_line(message, 200)})"
+            return f"its driver was killed: out of memory ({memory_in_words(message, 200)})"
         number = -code if code and code < 0 else code - 128 if code and code > 128 else 0
         if number in set(signal.Signals):
             return f"its driver was killed ({signal.Signals(number).name})"

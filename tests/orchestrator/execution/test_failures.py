@@ -9,6 +9,7 @@ import ray.exceptions
 from orchestrator.execution.failures import (
     Death,
     Ending,
+    Outcome,
     explain,
     outcome_of,
     readable_errors,
@@ -68,6 +69,22 @@ def test_a_death_is_told_with_what_is_known_of_it(task, message, reason):
     assert outcome.state is Ending.KILLED and reason in outcome.reason
 
 
+LOW = """3 worker(s) were killed due to the node running low on memory.
+Memory on the node (IP: 192.0.2.2, ID: accf61) was 22.25GB used / 23.54GB limit (0.945018)
+OOM kill reason: Memory usage 24033812480B exceeded threshold of 24012257280B
+"""  # as Ray 2.60 says it
+
+
+def test_how_full_the_node_was_is_told_in_a_few_words(task):
+    outcome = explain({0: ray.exceptions.OutOfMemoryError(LOW)}, task, 0)
+    assert outcome == Outcome(
+        Ending.KILLED,
+        "worker 0 was killed: out of memory (22.25 of 23.54 GB of its node were used); take a "
+        "smaller `batch_size`, or train fewer Runs at once (`cpus_per_worker`)",
+        Death.MEMORY,
+    )
+
+
 def test_a_crash_is_told_with_its_signal_from_the_log(task):
     log = Store(Path(task.store)).run(KEY).log_file(1, 0)
     log.write_text("INFO epoch 1\nFatal Python error: Segmentation fault\n\nThread 0x1:\n")
@@ -107,7 +124,7 @@ class WorkerGroupStartupTimeoutError(Exception):
         (ray.exceptions.WorkerCrashedError(), "was killed from outside", Death.CRASH),
         (
             ray.exceptions.OutOfMemoryError("too much"),
-            "was killed: out of memory (too much)",
+            "was killed: out of memory (too much); take a smaller `batch_size`",
             Death.MEMORY,
         ),
         (ray.exceptions.NodeDiedError("gone"), "was lost with its node", Death.NODE),
