@@ -44,8 +44,8 @@ ARROWS: dict[str, set[str]] = {
         "planning", "notify", "storage", "config",
     },
     "orchestrator.driver": {
-        "tuning", "execution", "report_page", "tracking", "reporting", "planning", "notify",
-        "storage", "config", "warm",
+        "tuning", "execution", "report_page", "tracking", "reporting", "planning", "meters",
+        "notify", "storage", "config", "warm",
     },
     "orchestrator.notify": {"storage", "config"},
     "orchestrator.report_page": {
@@ -126,6 +126,7 @@ DOORS = {
         "tuning.schedulers",
         "tuning.trial_worker",
         "execution.failures",
+        "meters.gauges",
         "execution.launcher",
         "execution.ray_jobs",
         "execution.resources",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
 from orchestrator.config.errors import Refused
-from orchestrator.config.mlflow_settings import read_settings
+from orchestrator.config.mlflow_settings import read_own_settings, read_settings
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.garbage_collector import clean as clean_home
 from orchestrator.execution import services
@@ -20,14 +20,18 @@ from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import find_newest
 from orchestrator.tracking.tags import Tag
 
+SCRAPED = "prom_metrics_service_discovery.json"  # Ray writes it: addresses of its metrics
 _HANDOVER_SECONDS = 60.0  # that a browser may take to start
 
 
 def up(options: argparse.Namespace) -> int:
     """Start Ray and MLflow on this machine if they do not run yet, and print their addresses."""
     home = find_home(options.home).create()
-    running = services.start(home, read_settings(options.mlflow), MESSAGES.print)
+    settings, own = read_settings(options.mlflow), read_own_settings(options.mlflow)
+    running = services.start(home, settings, MESSAGES.print, gauges=own.gauges)
     show_services(running, Terminal(highlight=False))
+    if own.gauges:
+        say(f"Prometheus     {home.ray_temp / SCRAPED}")
     return 0
 
 

@@ -115,6 +115,7 @@ def _job(
         submitter=home.name,
         price=as_plain(own.price),
         notify=as_plain(own.notify) if own.notify else {},
+        gauges=own.gauges,
         dashboard=running.ray.dashboard_url,
     )
 
@@ -124,7 +125,8 @@ def _start_services(
 ) -> _Running:
     """Start Ray and MLflow on this machine; with `--address` only MLflow. Raises Refused."""
     if options.address is None:
-        running = services.start(home, settings, out.print)
+        own = read_own_settings(options.mlflow)
+        running = services.start(home, settings, out.print, gauges=own.gauges)
         if running.ray is None or running.mlflow_uri is None:
             raise Refused("Ray or MLflow did not start: see their logs in the home", 1)
         return _Running(running.ray, running.mlflow_uri)

@@ -180,6 +180,12 @@ class OwnSettings(Config):
         default=PriceSettings(), description="what hardware and energy cost, for reports"
     )
 
+    gauges: bool = Field(
+        default=False,
+        description="whether Prometheus may read how far studies are, at a port of Ray that asks "
+        "for no token; holds from the next start of Ray on",
+    )
+
 
 def read_own_settings(file: str | None) -> OwnSettings:
     """Read orchestrator.yaml beside `--mlflow FILE`, else that of the working folder, else take the

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -27,6 +28,7 @@ from orchestrator.driver.submission import close_submission, log_plan, open_subm
 from orchestrator.driver.watch import Watch
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.execution.resources import cluster_nodes, machines
+from orchestrator.meters.gauges import Standing, StudyGauges
 from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.placement import Node, at_once, request_of
@@ -194,12 +196,23 @@ def _connect() -> None:
 
 
 def _start_watch(job: Job, home: Home, scheduler: Scheduler) -> Watch:
-    """Begin to tell of Runs that fail, stall or collapse, where the study or the settings ask."""
+    """Begin to tell of Runs that fail, stall or collapse, where the study or the settings ask, and
+    to set gauges, where the settings do."""
     notifier = notifier_of(job)
     notifier.remember()
     watch = Watch(Store(home.store), notifier, job.job_id)
     watch.start(scheduler)
+    if job.gauges:
+        StudyGauges(
+            str(job.study["study"]), Store(home.store), partial(_standing, scheduler)
+        ).start()
     return watch
+
+
+def _standing(scheduler: Scheduler) -> Standing:
+    keys = [run.key for run in scheduler.prepared.runs]
+    running = [item.run.key for item in list(scheduler.running.values())]
+    return Standing(keys, running, dict(scheduler.states))
 
 
 def _note_machines(

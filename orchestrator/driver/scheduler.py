@@ -48,13 +48,13 @@ class Scheduler:
         self.home, self.sync, self.store = home, sync, Store(home.store)
         self._study = prepared.study.name
         self.states: dict[str, State] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
+        self.running: dict[Future[State | None], PlannedRun] = {}  # what trains now
         self._owners: dict[str, str] = {}  # key → the process that trains it, as last logged
 
     def run(self, slots: int) -> dict[str, State]:
         """Train what the plan has left. Returns how every Run ended, those of earlier calls too.
         slots: how many Runs may train at once."""
-        waiting = self._planned()
-        running: dict[Future[State | None], PlannedRun] = {}
+        waiting, running = self._planned(), self.running
         with ThreadPoolExecutor(max_workers=max(1, slots)) as pool:
             while waiting or running:
                 waiting = [item for item in waiting if not self._skip(item)]

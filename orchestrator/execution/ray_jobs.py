@@ -53,6 +53,7 @@ class Job:
     submitter: str = ""  # name of the home whose command sends it
     price: Mapping[str, Any] = field(default_factory=dict)  # `price:` of orchestrator.yaml
     notify: Mapping[str, Any] = field(default_factory=dict)  # `notify:` of it
+    gauges: bool = False  # `gauges:` of it
 
 
 @dataclass(frozen=True)

@@ -87,15 +87,16 @@ def start(
     settings: MlflowSettings,
     say: Callable[[str], None],
     only: Sequence[str] = ("ray", "mlflow"),
+    gauges: bool = False,
 ) -> Services:
-    """Find what runs, start what does not, and wait until it answers. Raises ServiceError."""
+    """Start what does not run, Ray with metrics if `gauges`; wait for it. Raises ServiceError."""
     with locked(home.services_lock):
         found = find(home, settings)
         record = _known_services(home)
         starters = {}
         if found.ray is None and "ray" in only:
             say("starting Ray ...")
-            starters["ray"] = partial(_start_ray, home)
+            starters["ray"] = partial(_start_ray, home, gauges)
         if found.mlflow_uri is None and settings.tracking_uri is None:
             say("starting MLflow ...")
             port = record.get("mlflow", {}).get("port")
@@ -218,7 +219,7 @@ def login(ray: RayService) -> dict[str, str]:
     return {"Authorization": f"Bearer {ray.token_path.read_text(encoding='utf-8').strip()}"}
 
 
-def _start_ray(home: Home) -> Started:
+def _start_ray(home: Home, gauges: bool) -> Started:
     if not home.ray_token.is_file() or not home.ray_token.stat().st_size:
         home.ray_token.unlink(missing_ok=True)
         write_secret(home.ray_token, secrets.token_hex(32))
@@ -241,7 +242,7 @@ def _start_ray(home: Home) -> Started:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
         "RAY_USAGE_STATS_ENABLED": "0",  # as --disable-usage-stats sets it a little later
-        "RAY_enable_metrics_collection": "0",  # Prometheus' port would answer without the token
+        "RAY_enable_metrics_collection": str(int(gauges)),  # its port asks for no token
         "AUTOSCALER_METRIC_PORT": str(scaling),  # numbers to read; the same for every head, else
         "DASHBOARD_METRIC_PORT": str(dashboard),
         **JOB_SETTINGS,
