@@ -25,6 +25,7 @@ from trainables.engine.checkpoints import Report
 from trainables.numerics.distributed import World
 
 _PERIOD_SECONDS = 5.0
+_WRITE_SECONDS = 1.0  # at least between two epochs that are written; the last one is at the end
 _MB = 1e6
 
 
@@ -34,19 +35,26 @@ def measured(writer: RunWriter, world: World, report: Report) -> Iterator[Report
     place of `report`, on every rank."""
     meter = Meter(world)
     entries = read_usage(writer.run) if world.rank == 0 else []
+    written = 0.0  # when
 
     def note_and_report(figures: Mapping[str, float]) -> None:
+        nonlocal written
         epoch = int(figures["epoch"])
-        usage = {"epoch": float(epoch), **total(world.all_gather(meter.end_epoch()))}
+        figures_of_all = total(world.all_gather(meter.end_epoch()))
+        usage = {"epoch": float(epoch), "time": time.time(), **figures_of_all}
         if world.rank == 0:
             entries[:] = [entry for entry in entries if entry["epoch"] < epoch]
             entries.append(usage)
-            write_usage(writer, entries)
+            if time.monotonic() - written > _WRITE_SECONDS:
+                write_usage(writer, entries)
+                written = time.monotonic()
         report(figures)
 
     meter.start()
     try:
         yield note_and_report
+        if entries:
+            write_usage(writer, entries)
     finally:
         meter.stop()
 

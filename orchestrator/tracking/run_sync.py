@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.meters.usage_records import CPU, read_usage
+from orchestrator.meters.usage_records import CPU, new_usage
 from orchestrator.pages.inputs import dataset_inputs
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
@@ -275,7 +275,7 @@ class RunSync:
         result, history = _recorded(self._folder, self._context.kind, end, progress)
         new = [epoch for epoch in history if epoch["epoch"] > self._logged_epochs]
         last = int(new[-1]["epoch"]) if new else self._logged_epochs
-        usage = _usage(self._folder, self._logged_usage, last)
+        usage = new_usage(self._folder, self._logged_usage, last, self._stamps)
         if new or usage:
             self._tracker.writer.log_epochs(tracked.run_id, [*new, *usage], self._stamps)
             self._logged_epochs = last
@@ -330,12 +330,6 @@ def _recorded(
     finished = end is not None and end.state == State.FINISHED
     result = folder.result() if finished else None
     return result, result["history"] if result else progress["history"] if progress else []
-
-
-def _usage(folder: RunFolder, after: int, last: int) -> Sequence[Epoch]:
-    """Return what processes took in the epochs after `after`, up to `last`: noted a bit later."""
-    entries = read_usage(folder) if after < last else []
-    return [entry for entry in entries if after < entry["epoch"] <= last]
 
 
 def _start_of(run: Run) -> dict[str, str]:

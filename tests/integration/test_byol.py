@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from orchestrator.pages.pictures import VIEWS, files_of
 from orchestrator.storage.run_records import Store
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,8 @@ def test_mlflow_shows_curves_probes_and_maps(small, command):
         names = {item.path.removeprefix("plots/") for item in found}
         maps = {f"tsne_epoch{n}.{kind}" for n in (1, last) for kind in ("png", "html")}
         assert maps | {"loss.png"} <= names
+    pictures = {item.path for item in client.list_artifacts(run_id, "images")}
+    assert {f"images/{name}" for name in files_of(VIEWS, 1)} <= pictures
     models = client.search_logged_models([client.get_run(run_id).info.experiment_id])
     assert {"byol-best", "E-best"} <= {model.name for model in models}
 

@@ -101,7 +101,9 @@ def test_a_run_that_goes_on_replaces_what_it_trains_again(tmp_path: Path) -> Non
         report({"epoch": 2.0})
     usage = read_usage(run)
     assert [entry["epoch"] for entry in usage] == [1, 2]
-    assert usage[0] == {"epoch": 1, CPU: 0.0} and usage[1].keys() == {"epoch", CPU, MEMORY}
+    assert usage[0] == {"epoch": 1, CPU: 0.0}
+    assert usage[1].keys() == {"epoch", "time", CPU, MEMORY}
+    assert usage[1]["time"] == pytest.approx(time.time(), abs=60)
     with pytest.raises(StaleWriter):
         write_usage(stale, [])
     assert read_usage(run) == usage

@@ -119,12 +119,12 @@ def test_what_the_processes_took_is_sent_once_also_when_it_comes_later_than_its_
 ) -> None:
     def note(*epochs: float) -> None:
         folder = context.store.run(RUN.key)
-        entries = [{"epoch": epoch, CPU: epoch / 2} for epoch in epochs]
+        entries = [{"epoch": epoch, "time": 7 + epoch, CPU: epoch / 2} for epoch in epochs]
         write_usage(folder.writer(folder.attempt()), entries)
 
     def logged(run_id: str) -> list[tuple[int, float]]:
         points = context.tracker.connection.api.client.get_metric_history(run_id, CPU)
-        return [(point.step, point.value) for point in points]
+        return sorted((point.step, point.value) for point in points)
 
     train(context, RUN, epochs=2)
     note(1.0)
@@ -139,6 +139,10 @@ def test_what_the_processes_took_is_sent_once_also_when_it_comes_later_than_its_
     for sync in (RunSync(context, RUN), RunSync(context, RUN)):
         sync.advance()
         assert logged(run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
+    client = context.tracker.connection.api.client
+    times = {p.step: p.timestamp for p in client.get_metric_history(run_id, CPU)}
+    assert (times[1], times[3]) == (8000, 10000)  # when the epochs ended, not when they were sent
+    assert [point.key for point in client.get_metric_history(run_id, "time")] == []
 
 
 def test_pictures_of_an_epoch_are_in_mlflow_while_the_run_trains(context: SyncContext) -> None:
