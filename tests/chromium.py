@@ -87,6 +87,10 @@ class Page:
             self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
                        windowsVirtualKeyCode=codes[key])  # fmt: skip
 
+    def write(self, text: str) -> None:
+        """Write a text where the focus is."""
+        self._call("Input.insertText", text=text)
+
     def picture(self, file: Path) -> None:
         """Write what the window shows as a PNG file."""
         answer = self._call("Page.captureScreenshot", format="png")
