@@ -219,7 +219,7 @@ def login(ray: RayService) -> dict[str, str]:
     return {"Authorization": f"Bearer {ray.token_path.read_text(encoding='utf-8').strip()}"}
 
 
-def _start_ray(home: Home, gauges: bool) -> Started:
+def _start_ray(home: Home, gauges: bool = False) -> Started:
     if not home.ray_token.is_file() or not home.ray_token.stat().st_size:
         home.ray_token.unlink(missing_ok=True)
         write_secret(home.ray_token, secrets.token_hex(32))
