@@ -36,7 +36,7 @@ COMMANDS = {
     ),
     "compare": ("status", "study format json", "print the table that answers the study's question"),
     "report": ("runs", "study out_file form", "write a study's report as one file to be sent"),
-    "stop": ("runs", "study", "stop a study; submit it again to go on"),
+    "stop": ("runs", "study any_home", "stop a study; submit it again to go on"),
     "logs": ("runs", "run", "print the log of a Run, also of a failed one"),
     "predict": (
         "predict",
@@ -59,6 +59,8 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
                       "help": "change a value of the study, such as stages.x.config.epochs=5"}),
     "data": ("--data", {"metavar": "DIR", "help": "folder of the data sets"}),
     "address": ("--address", {"metavar": "URL", "help": "dashboard of another Ray cluster"}),
+    "any_home": ("--any-home", {"action": "store_true",
+                                "help": "also a study that another home has submitted"}),
     "ray": ("--ray", {"action": "store_true", "help": "the Ray dashboard, logged in"}),
     "run": ("run", {"metavar": "RUN",
                     "help": "study/label/seed, the start of a key, or an MLflow run id"}),

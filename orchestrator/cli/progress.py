@@ -118,6 +118,8 @@ def _current(
         news.mlflow_is_away(error)
         return before
     news.mlflow_answers()
+    if found is not None:
+        news.hear(found.tracked.tags.get(Tag.NEWS, ""))
     return found
 
 

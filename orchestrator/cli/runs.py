@@ -11,14 +11,15 @@ from orchestrator.cli.console import MESSAGES, say
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_own_settings, read_settings
 from orchestrator.config.yaml_loader import study_name
-from orchestrator.driver.reconcile import jobs_of, reconcile
+from orchestrator.driver.reconcile import ending, is_silent, jobs_of, reconcile, silence
 from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Jobs
+from orchestrator.execution.services import RayService
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.report_page.files import FORMS, write_file, write_pdf
 from orchestrator.report_page.store import report_of, write_report
 from orchestrator.reporting.comparison import State
-from orchestrator.storage.home import find_home
+from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.storage.run_log import named_logs
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.comparison_report import find_answer
@@ -61,22 +62,24 @@ def stop(options: argparse.Namespace) -> int:
     home, study = find_home(options.home), study_name(options.study)
     services_up = services.find(home, read_settings(options.mlflow))
     tracker = Tracker(services_up.mlflow_uri, home.artifacts) if services_up.mlflow_uri else None
-    submission = newest(tracker.reader, study, home.name) if tracker else None
+    submission, owner = _to_be_stopped(tracker, study, home, options.any_home)
     ray = services_up.ray
     jobs = jobs_of(submission, ray) if submission else ray and Jobs(ray)
     if not jobs:
-        raise Refused(f"the Ray cluster of {study} does not answer: nothing was stopped", 1)
-    running = jobs.running(study, home)
-    if running:
-        jobs.stop(running.job_id)
+        if tracker and submission and _is_lost(submission):
+            why = ending(submission, ray)
+            reconcile(tracker, home, submission, why)
+            say(f"{study} is marked as ended: {why}; submit it again to go on")
+            return 0
+        raise Refused(_unreachable(study, submission, ray), 1)
+    job_id = _running_job(jobs, study, home, submission, owner)
+    if job_id:
+        jobs.stop(job_id)
     elif tracker and submission is None:
-        _, owner = newest_of_any(tracker.reader, study, home.name)
-        if owner:
-            raise Refused(f"study {study} was submitted by home {owner}: stop it from there", 1)
         raise Refused(f"study {study} was never submitted to {services_up.mlflow_uri}", 1)
     if tracker and submission:
         # the job may have opened a new one
-        last = newest(tracker.reader, study, home.name) or submission
+        last = newest(tracker.reader, study, owner or home.name) or submission
         last = reconcile(tracker, home, last, jobs.ending(last.tracked.tags[Tag.JOB]))
         done = sum(item.state == State.FINISHED for item in last.runs)
         MESSAGES.print(f"{done} of {len(last.runs)} Runs are done")
@@ -84,8 +87,52 @@ def stop(options: argparse.Namespace) -> int:
             MESSAGES.print(
                 f"{search.ended} of {search.spec['count']} trials of {search.name} have ended"
             )
-    say(f"stopped {study}: submit it again to go on" if running else f"{study} was not running")
+    say(f"stopped {study}: submit it again to go on" if job_id else f"{study} was not running")
     return 0
+
+
+def _to_be_stopped(
+    tracker: Tracker | None, study: str, home: Home, any_home: bool
+) -> tuple[Submission | None, str]:
+    """Return a home's submission of a study; of another home, with its name, where the home has
+    none and `--any-home` allows it. Raises Refused where it would have to."""
+    if tracker is None:
+        return None, ""
+    if own := newest(tracker.reader, study, home.name):
+        return own, ""
+    submission, owner = newest_of_any(tracker.reader, study, home.name)
+    if submission is None:
+        return None, ""
+    if submission.tracked.tags.get(Tag.CLUSTER, LOCAL) == LOCAL:
+        raise Refused(f"study {study} runs on the machine of home {owner}: stop it there", 1)
+    if not any_home:
+        raise Refused(
+            f"study {study} was submitted by home {owner}: `stop {study} --any-home` stops it", 1
+        )
+    return submission, owner
+
+
+def _running_job(
+    jobs: Jobs, study: str, home: Home, submission: Submission | None, owner: str
+) -> str:
+    """Return the id of a study's job that has not ended; empty where there is none."""
+    if not owner and (running := jobs.running(study, home)):
+        return running.job_id
+    job = submission.tracked.tags[Tag.JOB] if submission else ""
+    return job if job and jobs.alive(job) else ""
+
+
+def _is_lost(submission: Submission) -> bool:
+    """Return whether the driver is on a cluster that is gone: it does not answer, and the driver
+    has given no sign of life for long, or never did."""
+    elsewhere = submission.tracked.tags.get(Tag.CLUSTER, LOCAL) != LOCAL
+    return elsewhere and (silence(submission) is None or is_silent(submission))
+
+
+def _unreachable(study: str, submission: Submission | None, ray: RayService | None) -> str:
+    if submission is None or submission.tracked.tags.get(Tag.CLUSTER, LOCAL) == LOCAL:
+        return f"the Ray cluster of {study} does not answer: nothing was stopped"
+    return f"{study} was not stopped: {ending(submission, ray)}"
 
 
 def logs(options: argparse.Namespace) -> int:
@@ -100,11 +147,24 @@ def logs(options: argparse.Namespace) -> int:
         if not files and run_id:  # trained on another machine
             files = named_logs(tracker.reader.download(run_id, "logs", Path(folder)))
         if not files:
-            raise Refused(f"no logs yet for {options.run}: it has not started", 1)
+            raise Refused(_no_logs(tracker.reader, options.run, run_id), 1)
         for (attempt, rank), path in files.items():
             say(f"==> attempt {attempt}, rank {rank} <==")
             say(path.read_text(encoding="utf-8", errors="replace"))
     return 0
+
+
+def _no_logs(reader: MlflowReader, name: str, run_id: str | None) -> str:
+    """Return why a Run has no logs that this machine can read."""
+    run = reader.run(run_id) if run_id else None
+    if run is None or run.status == "SCHEDULED":
+        return f"no logs yet for {name}: it has not started"
+    if run.status == State.RUNNING:
+        return (
+            f"no logs yet for {name}: it trains on another machine (attempt "
+            f"{run.tags.get(Tag.ATTEMPT, '1')}), which sends its log to MLflow when it ends"
+        )
+    return f"no logs for {name}: MLflow has none, and its home is on another machine"
 
 
 class Named(NamedTuple):

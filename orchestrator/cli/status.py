@@ -116,6 +116,12 @@ class _Listed:
     others: Mapping[str, TrackedRun]  # home → its newest submission, without the one above
     failure: str = ""  # why a newer submit of this home ended before it had a plan
 
+    @property
+    def waits(self) -> str:
+        """Return what its driver waits for on the cluster; empty when it does not."""
+        running = self.tracked.status == State.RUNNING
+        return self.tracked.tags.get(Tag.WAITS, "") if running else ""
+
     @classmethod
     def of(
         cls,
@@ -163,9 +169,13 @@ def _show_study(submission: Submission, uri: str, console: Console) -> None:
 def _show_name(item: _Listed, uri: str, console: Console) -> None:
     """Print which study it is, where its answer is, and what else is known of its submissions."""
     whose = f"  (of home {item.owner})" if item.owner else ""
-    title = Text.assemble((item.study, "bold"), " ", item.tracked.status, whose)
+    waits = item.waits
+    state = "WAITING" if waits else item.tracked.status
+    title = Text.assemble((item.study, "bold"), " ", state, whose)
     console.print()
     console.print(title, soft_wrap=True)
+    if waits:
+        console.print(Text(waits, "yellow"), soft_wrap=True)
     # in one piece, to be copied
     console.print(answer_page(uri, item.tracked), soft_wrap=True, markup=False)
     for owner, tracked in item.others.items():
@@ -284,6 +294,7 @@ def _status_json(running: Services, listed: Sequence[_Listed]) -> dict[str, Any]
                 "state": item.tracked.status,
                 "home": item.owner or None,
                 "failure": item.failure or None,
+                "waits": item.waits or None,
                 "address": answer_page(str(running.mlflow_uri), item.tracked),
                 "other_homes": {owner: run.status for owner, run in item.others.items()},
                 "runs": item.runs,

@@ -113,6 +113,7 @@ def _job(
         tree=tree_version(),
         git_commit=git_commit(),
         submitter=home.name,
+        home_is_shared=True,
         price=as_plain(own.price),
         notify=as_plain(own.notify) if own.notify else {},
         gauges=own.gauges,

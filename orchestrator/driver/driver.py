@@ -6,11 +6,12 @@ python -m orchestrator.driver.driver job.json
 import json
 import logging
 import os
+import platform
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,18 +26,18 @@ from orchestrator.driver.followed import Teller
 from orchestrator.driver.registry import register_best
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
-from orchestrator.driver.watch import Watch
+from orchestrator.driver.watch import Heartbeat, Watch
 from orchestrator.execution.ray_jobs import Job
-from orchestrator.execution.resources import cluster_nodes, machines
+from orchestrator.execution.resources import cluster_nodes, machines, wait_for_nodes
 from orchestrator.meters.gauges import Standing, StudyGauges
 from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.code_version import tree_version
-from orchestrator.planning.placement import Node, at_once, request_of
+from orchestrator.planning.placement import Node, ResourceRequest, at_once, request_of
 from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import NO_ROOM, Busy, locked
-from orchestrator.storage.home import Home
+from orchestrator.storage.home import LOCAL, Home
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -128,46 +129,94 @@ def run(job: Job) -> int:
     """Make the plan where the data is, and train what it has. Returns the exit status."""
     if job.tree != tree_version():
         raise Refused("driver and command run different code: install the same on both", 1)
-    home = Home(Path(job.home)).create()
+    home = _home_of(job).create()
     study = from_mapping(job.study)
+    patient = job.cluster != LOCAL  # the nodes of a cluster come and go
     with _only_driver(home, study.name), _told(home.events(job.job_id)):
         _connect()
         with locked(home.planning, shared=True):
             prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
-            nodes = cluster_nodes()
-            request = request_of(study.resources, nodes)
+            # a machine does not grow: what does not fit is said before anything is stored
+            request = None if patient else request_of(study.resources, cluster_nodes())
             tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
             tracker = Tracker(job.tracking_uri, home.artifacts)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
             store_plan(prepared, home)
-        facts: dict[str, str] = {Tag.STUDY: study.name}
-        if job.git_commit:
-            facts[Tag.GIT_COMMIT] = job.git_commit
-        sync = MlflowSync(tracker, Store(home.store), submission, facts)
-        scheduler = Scheduler(prepared, request, tables, home, sync, job.job_id)
-        searches = SearchRunner(tracker, submission, facts)
-        sync.start()
-        watch = _start_watch(job, home, scheduler)
-        try:
-            slots = at_once(request, nodes)
-            _note_machines(tracker, submission, slots, nodes)
-            scheduler.run(slots)
-            while planned := next_search(scheduler, searches):
-                context = SearchContext(home, request, slots, tables, job.job_id,
-                                study.resources.max_failures.crash)  # fmt: skip
-                already_done = planned.stage.name not in scheduler.prepared.pending
-                searches.run(planned, context, already_done)
-                with locked(home.planning, shared=True):
-                    scheduler.prepared = replan(study, job, home, tracker, submission)
-                scheduler.run(slots)
-        finally:
-            watch.stop()
-            sent = sync.stop(DRAIN_SECONDS) and searches.sent
-        status = close_submission(
-            tracker, submission, _ends(scheduler, searches), sent, job.price, watch.notifier
+        facts = {str(Tag.STUDY): study.name}
+        facts |= {str(Tag.GIT_COMMIT): job.git_commit} if job.git_commit else {}
+        with _heartbeat(tracker, submission, home.events(job.job_id)) as heart:
+            request = request or wait_for_nodes(study.resources, heart.waits)
+            sync = MlflowSync(tracker, Store(home.store), submission, facts)
+            scheduler = Scheduler(prepared, request, tables, home, sync, job.job_id)
+            scheduler.patient = patient
+            searches = SearchRunner(tracker, submission, facts)
+            sync.start()
+            watch = _start_watch(job, home, scheduler)
+            try:
+                _note_machines(tracker, submission, _slots(request), cluster_nodes())
+                context = partial(_search_context, scheduler, study)
+                again = partial(replan, study, job, home, tracker, submission)
+                _train(scheduler, searches, context, again)
+            finally:
+                watch.stop()
+                sent = sync.stop(DRAIN_SECONDS) and searches.sent
+            ends = _ends(scheduler, searches)
+            status = close_submission(tracker, submission, ends, sent, job.price, watch.notifier)
+            register_best(tracker, Store(home.store), submission)
+            return status
+
+
+def _train(
+    scheduler: Scheduler,
+    searches: SearchRunner,
+    context: Callable[[], SearchContext],
+    again: Callable[[], Prepared],
+) -> None:
+    """Train all Runs and searches of a plan. again: makes the plan again after a search."""
+    slots = partial(_slots, scheduler.request)
+    scheduler.run(slots)
+    while planned := next_search(scheduler, searches):
+        pending = scheduler.prepared.pending
+        searches.run(planned, context(), planned.stage.name not in pending)
+        scheduler.prepared = again()
+        scheduler.run(slots)
+
+
+def _search_context(scheduler: Scheduler, study: Study) -> SearchContext:
+    """Return what a search that begins now needs to know."""
+    slots, crashes = _slots(scheduler.request), study.resources.max_failures.crash
+    home, tables = scheduler.home, scheduler.tables
+    return SearchContext(home, scheduler.request, slots, tables, scheduler.job, crashes)
+
+
+def _slots(request: ResourceRequest) -> int:
+    """Return how many Runs the cluster holds now."""
+    return at_once(request, cluster_nodes())
+
+
+def _home_of(job: Job) -> Home:
+    """Return the job's home. Raises Refused where it is that of the command, and this host does not
+    see it: an empty one in its place would know of no Run."""
+    home = Home(Path(job.home))
+    if job.home_is_shared and home.name != job.submitter:
+        raise Refused(
+            f"host {platform.node()} of the cluster does not see the home {home.root} of the "
+            "command: put it on a folder that all hosts share (--home), or give the cluster a home "
+            "in clusters.yaml",
+            1,
         )
-        register_best(tracker, Store(home.store), submission)
-        return status
+    return home
+
+
+@contextmanager
+def _heartbeat(tracker: Tracker, submission: TrackedRun, events: Path) -> Iterator[Heartbeat]:
+    """Let MLflow know in the block that the driver lives."""
+    heart = Heartbeat(partial(tracker.writer.set_tags, submission.run_id), events)
+    heart.start()
+    try:
+        yield heart
+    finally:
+        heart.stop()
 
 
 @contextmanager
@@ -240,8 +289,9 @@ def replan(
     study: Study, job: Job, home: Home, tracker: Tracker, submission: TrackedRun
 ) -> Prepared:
     """Make the plan again, now with the values that a search has found, and store it."""
-    prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
-    store_plan(prepared, home)
+    with locked(home.planning, shared=True):
+        prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
+        store_plan(prepared, home)
     near = prepared.near_remarks(home)
     place = (tracker.writer, submission.experiment_id, submission.run_id)
     retry_mlflow(lambda: log_plan(*place, prepared, near))

@@ -9,6 +9,7 @@ from orchestrator.execution.services import RayService, ServiceError
 from orchestrator.notify.notifier import Notifier
 from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
+from orchestrator.reporting.numbers import duration
 from orchestrator.storage.files import Busy, locked
 from orchestrator.storage.home import LOCAL, Home
 from orchestrator.storage.run_records import Store
@@ -27,26 +28,48 @@ from orchestrator.tracking.tags import Tag, owner_of
 
 _LOCK_SECONDS = 5.0  # how long another process may reconcile the same study
 _POLL_SECONDS = 0.3
+_SILENCE_SECONDS = 120.0  # after which a driver that gives no sign of life is taken for dead
 
 
 def is_alive(submission: Submission, home: Home, home_ray: RayService | None) -> bool:
     """Tell whether the submission's job waits or runs. home_ray: the home's own cluster, if it
     answers.
 
-    A job of another home, or of a cluster that does not answer, may be running: it counts as alive.
+    A job of another home, or of a cluster that does not answer, may be running: it counts as alive
+    as long as its driver gives signs of life.
     """
     tags = submission.tracked.tags
     cluster = tags.get(Tag.CLUSTER, LOCAL)
     if cluster == LOCAL and owner_of(tags, home.name) != home.name:
         return True
     jobs = jobs_of(submission, home_ray)
-    return jobs.alive(tags[Tag.JOB]) if jobs else cluster != LOCAL
+    if jobs:
+        return jobs.alive(tags[Tag.JOB])
+    return cluster != LOCAL and not is_silent(submission)
+
+
+def is_silent(submission: Submission) -> bool:
+    """Return whether a driver that gave signs of life gives none any more."""
+    seconds = silence(submission)
+    return seconds is not None and seconds > _SILENCE_SECONDS
+
+
+def silence(submission: Submission) -> float | None:
+    """Return how many seconds ago MLflow heard of the driver, by the clocks of both machines; None
+    where it never did, as with drivers of earlier versions."""
+    heard = submission.tracked.tags.get(Tag.HEARTBEAT)
+    return None if heard is None else max(0.0, time.time() - float(heard))
 
 
 def ending(submission: Submission, home_ray: RayService | None) -> str:
     """Say why a submission that is not alive has ended."""
-    jobs = jobs_of(submission, home_ray)
-    return jobs.ending(submission.tracked.tags[Tag.JOB]) if jobs else "the Ray head is gone"
+    if jobs := jobs_of(submission, home_ray):
+        return jobs.ending(submission.tracked.tags[Tag.JOB])
+    cluster, seconds = submission.tracked.tags.get(Tag.CLUSTER, LOCAL), silence(submission)
+    if cluster == LOCAL:
+        return "the Ray head is gone"
+    heard = f", and its driver was last heard of {duration(seconds)} ago" if seconds else ""
+    return f"its cluster at {cluster} does not answer{heard}"
 
 
 def jobs_of(submission: Submission, home_ray: RayService | None) -> Jobs | None:
@@ -65,17 +88,18 @@ def reconcile(tracker: Tracker, home: Home, submission: Submission, why: str) ->
     without a process become KILLED. why: how the job ended. Returns the submission as it is then.
 
     Nothing is changed while a driver of the study lives, which holds the study's lock, whatever the
-    cluster says of its job; nor for a submission of another home, whose store and locks are
-    elsewhere.
+    cluster says of its job. Of a submission whose store and locks are elsewhere, what has not ended
+    in MLflow becomes KILLED; its next submit sends what that store has.
     """
+    if submission.tracked.tags.get(Tag.HOME, home.name) != home.name:
+        return _reconcile_elsewhere(tracker, submission, why)
     study, job = str(submission.plan["study"]), submission.tracked.tags[Tag.JOB]
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
             with locked(home.driver_lock(study), wait=False):
                 last = _again(tracker, submission)
-                tags = last.tracked.tags
-                if tags.get(Tag.HOME, home.name) == home.name and tags[Tag.JOB] == job:
+                if last.tracked.tags[Tag.JOB] == job:
                     last = _reconcile(tracker, Store(home.store), last, why)
                 return last
         except Busy:
@@ -87,6 +111,17 @@ def reconcile(tracker: Tracker, home: Home, submission: Submission, why: str) ->
 def _again(tracker: Tracker, submission: Submission) -> Submission:
     """Read a submission again."""
     return load(tracker.reader, tracker.reader.run(submission.tracked.run_id))
+
+
+def _reconcile_elsewhere(tracker: Tracker, submission: Submission, why: str) -> Submission:
+    last = _again(tracker, submission)
+    tags = last.tracked.tags
+    if last.tracked.status != State.RUNNING or tags[Tag.JOB] != submission.tracked.tags[Tag.JOB]:
+        return last
+    killed = f"{tags.get(Tag.REASON) or why}; submit the study again and it goes on"
+    for run in tracker.reader.tree(last.tracked):
+        tracker.writer.kill_if_open(run, killed)
+    return _again(tracker, last)
 
 
 def _reconcile(tracker: Tracker, store: Store, submission: Submission, why: str) -> Submission:

@@ -3,7 +3,7 @@ trains the same, and when the cluster has room."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,7 @@ class Scheduler:
         """request: what every Run gets; tables: fingerprint → folder of the decoded images; job: id
         of this Ray job."""
         self.job = job
+        self.patient = False  # as in `wait_for_room`
         self.prepared, self.request, self.tables = prepared, request, tables
         self.home, self.sync, self.store = home, sync, Store(home.store)
         self._study = prepared.study.name
@@ -51,15 +52,16 @@ class Scheduler:
         self.running: dict[Future[State | None], PlannedRun] = {}  # what trains now
         self._owners: dict[str, str] = {}  # key → the process that trains it, as last logged
 
-    def run(self, slots: int) -> dict[str, State]:
+    def run(self, slots: Callable[[], int]) -> dict[str, State]:
         """Train what the plan has left. Returns how every Run ended, those of earlier calls too.
-        slots: how many Runs may train at once."""
+        slots: how many Runs may train at once, which changes as nodes come and go."""
         waiting, running = self._planned(), self.running
-        with ThreadPoolExecutor(max_workers=max(1, slots)) as pool:
+        with ThreadPoolExecutor(max_workers=max(1, len(waiting))) as pool:
             while waiting or running:
+                most = max(1, slots())
                 waiting = [item for item in waiting if not self._skip(item)]
                 for item in [item for item in waiting if self._is_ready(item.run)]:
-                    if len(running) < slots and (lock := self._acquire(item.run)):
+                    if len(running) < most and (lock := self._acquire(item.run)):
                         waiting.remove(item)
                         running[pool.submit(self._train, item.run, lock)] = item
                 done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -170,7 +172,7 @@ class Scheduler:
         folder = self.store.run(run.key)
         retries = Retries(folder, self.prepared.study.resources.max_failures)
         while True:
-            if not wait_for_room(self.request, run.name):
+            if not wait_for_room(self.request, run.name, self.patient):
                 lost = "the cluster has lost a node that it needs"
                 return Outcome(Ending.KILLED, lost, Death.NODE), folder.attempt()
             attempt = folder.begin_attempt()

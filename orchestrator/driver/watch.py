@@ -1,10 +1,11 @@
 """Watch the Runs of a submission from a thread of its own, and tell of those that fail, stall or
-collapse."""
+collapse; and let MLflow know that the driver lives."""
 
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from orchestrator.notify.notifier import Notifier
@@ -12,11 +13,15 @@ from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import duration
 from orchestrator.storage.run_records import ATTEMPT, PROGRESS, RunFolder, Store
+from orchestrator.tracking.mlflow_client import TrackingError
 from orchestrator.tracking.run_states import Submission
 from orchestrator.tracking.tags import Tag
 
 log = logging.getLogger("orchestrator")
 _PERIOD_SECONDS = 5.0
+_BEAT_SECONDS = 30.0  # between two signs of life
+_NEWS = 8  # events that MLflow has
+_NEWS_LENGTH = 4000  # letters of them
 _LISTED = 5  # Runs that the message of a study's end names
 _COLLAPSED = "collapsed"  # in the warning of a Run: see `trainables.monitoring.collapse`
 
@@ -35,6 +40,62 @@ def tell_end(notifier: Notifier, submission: Submission, reason: str) -> None:
               if item.state in (State.FAILED, State.KILLED)][:_LISTED]  # fmt: skip
     text = "\n".join(filter(None, [f"{counts}.", reason, *failed]))
     notifier.tell("failed", job, f"{study} has not finished", text)
+
+
+class Heartbeat:
+    """Lets MLflow know that the driver lives, what it tells, and what it waits for: commands on
+    other machines see no file of the home. Nothing waits for it or fails by it."""
+
+    def __init__(self, send: Callable[[Mapping[str, str]], object], events: Path) -> None:
+        """send: sets tags of the submission; events: the file of what the driver tells."""
+        self._send, self._events = send, events
+        self._stop = threading.Event()
+        self._tags: dict[str, str] = {Tag.WAITS: ""}
+        self._sent: dict[str, str] = {}
+        self._next = 0.0
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what is left to be told, and end."""
+        self._stop.set()
+        self._thread.join()
+
+    def waits(self, text: str) -> None:
+        """Tell what the driver waits for; empty when it does not."""
+        self._tags = {Tag.WAITS: text}
+
+    def _loop(self) -> None:
+        ended = False
+        while not ended:
+            self.beat()
+            ended = self._stop.wait(_PERIOD_SECONDS)
+        self.beat()
+
+    def beat(self) -> None:
+        """Send what is new, and a sign of life where the last one is old."""
+        told = {**self._tags, Tag.NEWS: self._news()}
+        if told == self._sent and time.monotonic() < self._next:
+            return
+        try:
+            self._send({**told, Tag.HEARTBEAT: f"{time.time():.0f}"})
+        except TrackingError as error:
+            log.debug("MLflow has not heard of the driver: %s", error)
+            return
+        self._sent, self._next = told, time.monotonic() + _BEAT_SECONDS
+
+    def _news(self) -> str:
+        """Return the last events, as lines of JSON."""
+        try:
+            lines = self._events.read_text(encoding="utf-8").splitlines()[-_NEWS:]
+        except OSError:  # nothing was told yet
+            return ""
+        while lines and sum(map(len, lines)) > _NEWS_LENGTH:
+            lines.pop(0)
+        return "\n".join(lines)
 
 
 class Planned(Protocol):

@@ -1,7 +1,9 @@
 """Launch one attempt of a Run on Ray Train, and return how it ended."""
 
 import logging
+import platform
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,11 +29,13 @@ from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.run_log import recorded
 from orchestrator.storage.run_records import Store
 from orchestrator.warm.quick_trainer import QuickTorchTrainer
+from trainables.engine.checkpoints import Unrecoverable
 from trainables.numerics.distributed import World
 from trainables.numerics.tf32 import allow_tf32
 from trainables.tasks.registry import PRODUCERS
 
 log = logging.getLogger("orchestrator")
+_SIGHT_SECONDS = 5.0  # after which a shared folder shows what another host has made
 _START_FAILURES = 3  # of a minute each, then a worker group without room gives up
 
 
@@ -88,6 +92,7 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(_own_cpus())
     allow_tf32(str(task.config.get("precision", "auto")))
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    check_home(task)
     run = Store(Path(task.store)).run(task.key)
     log_file, writer = run.log_file(task.attempt, world.rank), run.writer(task.attempt)
     with (
@@ -97,6 +102,21 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
     ):
         work = produce if task.trainable in PRODUCERS else train
         work(task, world, report)
+
+
+def check_home(task: Task) -> None:
+    """Raise Unrecoverable where this host does not see the home in which the driver has begun the
+    attempt: it would look for images and weights in an empty one."""
+    folder = Store(Path(task.store)).run(task.key).path
+    deadline = time.monotonic() + _SIGHT_SECONDS
+    while not folder.is_dir():
+        if time.monotonic() > deadline:
+            raise Unrecoverable(
+                f"host {platform.node()} does not see the home {Path(task.store).parent} of the "
+                "driver: mount it there under the same path on every node, or choose one that is "
+                "(--home, or `home` in clusters.yaml)"
+            )
+        time.sleep(0.2)
 
 
 def _own_cpus() -> int:

@@ -51,6 +51,7 @@ class Job:
     page: str = ""  # address of its submissions in MLflow
     dashboard: str = ""  # address of the cluster's dashboard, as the command reaches it
     submitter: str = ""  # name of the home whose command sends it
+    home_is_shared: bool = False  # whether `home` is that of the command, which the cluster shares
     price: Mapping[str, Any] = field(default_factory=dict)  # `price:` of orchestrator.yaml
     notify: Mapping[str, Any] = field(default_factory=dict)  # `notify:` of it
     gauges: bool = False  # `gauges:` of it

@@ -6,27 +6,38 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray
 import ray.train
 import ray.train.torch
 from ray._private.state import available_resources_per_node
-from ray.util import remove_placement_group
+from ray.util import placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 from ray.util.state import list_actors, list_jobs, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
 from orchestrator.execution.failures import one_line
-from orchestrator.planning.placement import Node, ResourceRequest, at_once
+from orchestrator.planning.placement import (
+    DoesNotFit,
+    Node,
+    ResourceRequest,
+    at_once,
+    request_of,
+)
 from orchestrator.storage.run_log import TOLD
+
+if TYPE_CHECKING:  # workers import this file, and the study schema loads all data sets
+    from orchestrator.config.study_schema import Resources
 
 log = logging.getLogger("orchestrator")
 _POLL_SECONDS = 1.0
 _ORPHAN_CHECK_SECONDS = 15.0  # between two checks of all placement groups of the cluster
 _ORPHAN_SECONDS = 75.0  # a living controller gives up a start after 60
 _LOST_NODE_SECONDS = 600.0  # how long a node that a Run needs may be away
+_DEMAND = "orchestrator: a Run waits for nodes"  # name of the placement groups that ask for them
 _MOST_LISTED = 10_000  # actors and placement groups that Ray is asked for
 
 
@@ -66,12 +77,70 @@ def has_room(request: ResourceRequest) -> bool:
     return at_once(request, free) > 0
 
 
-def wait_for_room(request: ResourceRequest, name: str) -> bool:
+class Demand:
+    """Asks a cluster for nodes while a Run waits for them: an autoscaler starts nodes for placement
+    groups that have no place."""
+
+    def __init__(self) -> None:
+        self._group: PlacementGroup | None = None
+
+    def set(self, request: ResourceRequest | None) -> None:
+        """Ask for what a Run needs; None: ask no more. A placement group that has got its place
+        would keep it from the Run."""
+        if request is None and self._group is not None:
+            remove_placement_group(self._group)
+            self._group = None
+        elif request is not None and self._group is None:
+            each = {"CPU": float(request.cpus)}
+            each |= {"GPU": request.gpus} if request.gpus else {}
+            self._group = placement_group([each] * request.workers, name=_DEMAND)
+
+
+def wait_for_nodes(resources: "Resources", note: Callable[[str], None]) -> ResourceRequest:
+    """Wait until a cluster has the nodes that one Run needs. Returns what a Run gets. note: is told
+    what is waited for, and `` when it is there."""
+    demand, said = Demand(), ""
+    try:
+        while True:
+            try:
+                request = request_of(resources, cluster_nodes())
+            except DoesNotFit as error:
+                if said != (said := f"waits for nodes: {error.shortage}"):
+                    log.info("%s", said, extra=TOLD)
+                    note(said)
+                demand.set(_least(resources))
+                time.sleep(_POLL_SECONDS)
+                continue
+            if said:
+                note("")
+            return request
+    finally:
+        demand.set(None)
+
+
+def _least(resources: "Resources") -> ResourceRequest:
+    """Return what a Run needs at least, where `auto` would take what nodes have."""
+    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
+    return ResourceRequest(
+        resources.workers, 1 if cpus == "auto" else cpus, 0.0 if gpus == "auto" else gpus
+    )
+
+
+def wait_for_room(request: ResourceRequest, name: str, patient: bool = False) -> bool:
     """Wait while other studies use what a Run needs. Returns whether there is room now; False when
     the cluster has become too small and stays so.
 
-    name: of what waits, for the log.
+    name: of what waits, for the log; patient: wait for nodes as long as it takes, and ask for them:
+    those of a cluster come and go.
     """
+    demand = Demand()
+    try:
+        return _wait_for_room(request, name, demand if patient else None)
+    finally:
+        demand.set(None)
+
+
+def _wait_for_room(request: ResourceRequest, name: str, demand: Demand | None) -> bool:
     last_fit, last_check, orphans = time.monotonic(), 0.0, OrphanedGroups()
     lost = False  # what the Run needs
     while not has_room(request):
@@ -87,8 +156,10 @@ def wait_for_room(request: ResourceRequest, name: str) -> bool:
             log.info("%s: the cluster %s", name, words, extra=TOLD)
         if fits:
             last_fit = time.monotonic()
-        elif time.monotonic() - last_fit > _LOST_NODE_SECONDS:
+        elif demand is None and time.monotonic() - last_fit > _LOST_NODE_SECONDS:
             return False
+        if demand is not None:
+            demand.set(None if fits else request)
         time.sleep(_POLL_SECONDS)
     return True
 
@@ -116,7 +187,7 @@ class OrphanedGroups:
         for group in groups:
             name = group.placement_group_id
             of_ended_job = group.creator_job_id in ended and not group.is_detached
-            candidate = of_ended_job or group.creator_job_id == job
+            candidate = of_ended_job or (group.creator_job_id == job and group.name != _DEMAND)
             if not candidate or group.state == "REMOVED" or name in used:
                 self._since.pop(name, None)
                 continue

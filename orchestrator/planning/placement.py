@@ -16,7 +16,13 @@ _GPU = re.compile(r"nvidia\d+")
 
 
 class DoesNotFit(UserError):
-    """A Run asks for more than the cluster has; one line that names both and what to lower."""
+    """A Run asks for more than the cluster has; one line that names both and what to lower.
+    shortage: the same without what to lower."""
+
+    def __init__(self, shortage: str) -> None:
+        self.shortage = shortage
+        lower = "lower resources.workers, cpus_per_worker or gpus_per_worker"
+        super().__init__(f"{shortage}: {lower}")
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,7 @@ def request_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest
         has = " + ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "nothing"
         raise DoesNotFit(
             f"a Run asks for {request.workers} workers with {request.cpus} CPUs and "
-            f"{request.gpus:g} GPUs each; the cluster has {has}: lower resources.workers, "
-            "cpus_per_worker or gpus_per_worker"
+            f"{request.gpus:g} GPUs each; the cluster has {has}"
         )
     return request
 

@@ -45,6 +45,9 @@ class Tag(StrEnum):
     DATA_REMARKS = (
         "data_remarks"  # of its data sets and stages: warnings, what was passed over; see data.json
     )
+    HEARTBEAT = "heartbeat"  # Unix time (s) at which its driver was alive, by the driver's clock
+    NEWS = "news"  # the last events that its driver has told, a line of JSON each
+    WAITS = "waits"  # what it waits for on the cluster; empty when it does not
     AT_ONCE = "at_once"  # how many of its Runs the cluster holds at once
     MACHINES = "machines"  # of the cluster: how many, their CPUs and GPUs, the model of the CPU
     VERSIONS = "versions"  # of this product, Python, Ray and MLflow, as its driver has them

@@ -22,7 +22,7 @@ FLAGS = {
     "status": "[STUDY], --json, --watch",
     "compare": "STUDY, --format FORM, --json",
     "report": "STUDY, --out FILE, --format FORM",
-    "stop": "STUDY",
+    "stop": "STUDY, --any-home",
     "logs": "RUN",
     "predict": "RUN, IMAGE, --out DIR",
     "clean": "--dry-run",

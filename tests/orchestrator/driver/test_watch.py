@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.config.mlflow_settings import NotifySettings
-from orchestrator.driver.watch import Watch, tell_end
+from orchestrator.driver.followed import Told
+from orchestrator.driver.watch import Heartbeat, Watch, tell_end
 from orchestrator.notify.note import FOLDER, read_note
 from orchestrator.notify.notifier import Notifier
 from orchestrator.reporting.comparison import State
@@ -140,3 +141,32 @@ def test_the_thread_looks_a_last_time_when_it_is_stopped(tmp_path: Path) -> None
     assert [event for event, _, _ in notes(tmp_path)] == ["failed"]
     kept = json.loads(next((tmp_path / FOLDER).glob("*.json")).read_text("utf-8"))
     assert kept["settings"]["webhook"] == ["HOOK"]
+
+
+def test_what_a_driver_tells_reaches_other_machines(tmp_path: Path) -> None:
+    tags: dict[str, str] = {}
+    heart = Heartbeat(tags.update, tmp_path / "job.events")
+    heart.beat()
+    assert abs(float(tags["heartbeat"]) - time.time()) < 10 and tags["waits"] == ""
+    event = {"time": time.time(), "text": "a seed 0: killed worker 1 was lost with its node"}
+    (tmp_path / "job.events").write_text(json.dumps(event) + "\n", "utf-8")
+    heart.waits("waits for nodes")
+    heart.beat()
+    assert tags["waits"] == "waits for nodes"
+    told = Told(tmp_path / "elsewhere" / "job.events")
+    told.hear(tags["news"])
+    (line,) = told.new()
+    assert line.endswith(event["text"])
+    told.hear(tags["news"])
+    assert told.new() == []
+
+
+def test_mlflow_is_not_asked_where_nothing_is_new(tmp_path: Path) -> None:
+    sent: list[object] = []
+    heart = Heartbeat(sent.append, tmp_path / "job.events")
+    heart.beat()
+    heart.beat()
+    assert len(sent) == 1
+    heart.waits("waits for nodes")
+    heart.beat()
+    assert len(sent) == 2

@@ -4,12 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from orchestrator.config.study_schema import Resources
 from orchestrator.execution import resources
 from orchestrator.execution.resources import OrphanedGroups
+from orchestrator.planning.placement import Node, ResourceRequest
 
 GROUPS = {  # name → creator's job, state, detached
     "pending": ("ours", "PENDING", False),
     "used": ("ours", "CREATED", False),
+    "demand": ("ours", "PENDING", False),  # of a Run that waits for nodes
     "gone": ("ours", "REMOVED", False),
     "others": ("theirs", "CREATED", False),
     "left": ("ended", "CREATED", False),
@@ -23,7 +26,13 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the groups that were removed from a cluster with GROUPS."""
     names = {name.encode().hex(): name for name in GROUPS}
     groups = [
-        SimpleNamespace(placement_group_id=i, creator_job_id=job, state=state, is_detached=detached)
+        SimpleNamespace(
+            placement_group_id=i,
+            creator_job_id=job,
+            state=state,
+            is_detached=detached,
+            name=resources._DEMAND if names[i] == "demand" else "",
+        )
         for i, (job, state, detached) in zip(names, GROUPS.values(), strict=True)
     ]
     actors = [SimpleNamespace(placement_group_id=b"used".hex(), state="ALIVE")]
@@ -56,3 +65,58 @@ def test_what_waits_longer_than_a_start_may_take_is_removed(
     monkeypatch.setattr(resources.time, "monotonic", lambda: later)
     orphans.remove()
     assert removed == ["pending", "left"]
+
+
+class Asked:
+    """A cluster whose nodes come one by one, and the placement groups that were asked of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *nodes: list[Node]) -> None:
+        self.nodes, self.groups = list(nodes), list[list[dict[str, float]]]()
+        self.removed = 0
+        monkeypatch.setattr(resources, "cluster_nodes", self._look)
+        monkeypatch.setattr(resources, "has_room", lambda request: not self.nodes[1:])
+        monkeypatch.setattr(resources, "placement_group", self._ask)
+        monkeypatch.setattr(resources, "remove_placement_group", self._remove)
+        monkeypatch.setattr(resources, "_POLL_SECONDS", 0.0)
+        monkeypatch.setattr(resources.OrphanedGroups, "remove", lambda self: None)
+
+    def _look(self) -> list[Node]:
+        return self.nodes.pop(0) if self.nodes[1:] else self.nodes[0]
+
+    def _ask(self, bundles: list[dict[str, float]], name: str) -> list[dict[str, float]]:
+        self.groups.append(bundles)
+        return bundles
+
+    def _remove(self, group: object) -> None:
+        self.removed += 1
+
+
+HEAD, NODE = Node(0, 0), Node(1, 0)
+
+
+def test_a_study_waits_for_the_nodes_of_a_cluster_and_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Asked(monkeypatch, [HEAD], [HEAD, NODE], [HEAD, NODE, NODE])
+    said: list[str] = []
+    request = resources.wait_for_nodes(Resources(workers=2, cpus_per_worker=1), said.append)
+    assert (request.workers, request.cpus) == (2, 1)
+    assert cluster.groups == [[{"CPU": 1.0}] * 2] and cluster.removed == 1
+    assert said == [
+        "waits for nodes: a Run asks for 2 workers with 1 CPUs and 0 GPUs each; the cluster has "
+        "0 CPUs, 0 GPUs",
+        "waits for nodes: a Run asks for 2 workers with 1 CPUs and 0 GPUs each; the cluster has "
+        "0 CPUs, 0 GPUs + 1 CPUs, 0 GPUs",
+        "",
+    ]
+
+
+def test_a_run_waits_for_nodes_only_where_they_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "_LOST_NODE_SECONDS", 0.0)
+    request = ResourceRequest(1, 1, 0.0)
+    cluster = Asked(monkeypatch, [HEAD], [HEAD], [HEAD, NODE], [HEAD, NODE])
+    assert resources.wait_for_room(request, "a seed 0", patient=True)
+    assert len(cluster.groups) == cluster.removed == 1
+    cluster = Asked(monkeypatch, [HEAD], [HEAD])
+    assert not resources.wait_for_room(request, "a seed 0")
+    assert cluster.groups == []
