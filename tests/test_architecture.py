@@ -40,13 +40,14 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator": set(),
     "orchestrator.__main__": {"cli"},
     "orchestrator.cli": {
-        "driver", "execution", "report_page", "tracking", "pages", "drawing", "reporting",
-        "planning", "notify", "storage", "config",
+        "driver", "clusters", "execution", "report_page", "tracking", "pages", "drawing",
+        "reporting", "planning", "notify", "storage", "config",
     },
     "orchestrator.driver": {
         "tuning", "execution", "report_page", "tracking", "reporting", "planning", "meters",
         "notify", "storage", "config", "warm",
     },
+    "orchestrator.clusters": {"execution", "rest", "config"},
     "orchestrator.notify": {"storage", "config"},
     "orchestrator.report_page": {
         "tracking", "plots", "drawing", "reporting", "planning", "config",
@@ -121,6 +122,7 @@ DOORS = {
     },
     "ray": {
         "driver.driver",
+        "clusters.check_job",
         "tuning.tuner",
         "tuning.ray_tune",
         "tuning.schedulers",

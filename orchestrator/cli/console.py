@@ -1,5 +1,6 @@
 """Prints what several commands share: messages, service addresses, tables that fit the terminal."""
 
+import argparse
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,9 @@ from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableT
 from rich.segment import Segment
 from rich.text import Text
 
+from orchestrator.clusters.settings import choose_cluster, with_mlflow
 from orchestrator.config.errors import printable
+from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
 
 if TYPE_CHECKING:  # what asks for services takes a third of a second to load
     from orchestrator.execution.services import Services
@@ -46,6 +49,12 @@ _INDENT = "    "  # of lines that belong to the row above
 def say(text: str) -> None:
     """Print a text to standard output; what would command the terminal is shown as text."""
     print(printable(text))
+
+
+def settings_of(options: argparse.Namespace) -> MlflowSettings:
+    """Return the settings of MLflow: of the cluster that `--cluster` names, else of mlflow.yaml."""
+    cluster = choose_cluster(getattr(options, "cluster", None), options.mlflow)
+    return with_mlflow(read_settings(options.mlflow), cluster)
 
 
 def show_services(services: "Services", out: Console) -> None:

@@ -27,22 +27,31 @@ from orchestrator.storage.home import HomeError, find_home
 # Command → module of this package (imported when called: torch takes seconds, and `status` needs
 # none), flags out of _FLAGS, help text. The module has a function of the command's name.
 COMMANDS = {
-    "submit": ("submit", "study set data address json", "run what is not done, then compare"),
-    "plan": ("plan", "study set data json", "show what submit would run; start nothing"),
+    "submit": (
+        "submit",
+        "study set data address cluster json",
+        "run what is not done, then compare",
+    ),
+    "plan": ("plan", "study set data cluster json", "show what submit would run; start nothing"),
     "status": (
         "status",
-        "study? json watch",
+        "study? cluster json watch",
         "show the state of every study, or all details of one",
     ),
-    "compare": ("status", "study format json", "print the table that answers the study's question"),
+    "compare": (
+        "status",
+        "study cluster format json",
+        "print the table that answers the study's question",
+    ),
     "report": ("runs", "study out_file form", "write a study's report as one file to be sent"),
-    "stop": ("runs", "study any_home", "stop a study; submit it again to go on"),
-    "logs": ("runs", "run", "print the log of a Run, also of a failed one"),
+    "stop": ("runs", "study cluster any_home", "stop a study; submit it again to go on"),
+    "logs": ("runs", "run cluster", "print the log of a Run, also of a failed one"),
     "predict": (
         "predict",
         "run images out",
         "predict images with the model of a Run",
     ),
+    "check": ("submit", "study? set data address cluster", "look at the hosts of a cluster"),
     "clean": ("services", "dry_run", "remove stored files that no study's newest plan needs"),
     "up": ("services", "", "start Ray and MLflow on this machine, if they do not run yet"),
     "down": ("services", "", "stop the Ray and MLflow that belong to this home"),
@@ -59,6 +68,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
                       "help": "change a value of the study, such as stages.x.config.epochs=5"}),
     "data": ("--data", {"metavar": "DIR", "help": "folder of the data sets"}),
     "address": ("--address", {"metavar": "URL", "help": "dashboard of another Ray cluster"}),
+    "cluster": ("--cluster", {"metavar": "NAME", "help": "a cluster of clusters.yaml"}),
     "any_home": ("--any-home", {"action": "store_true",
                                 "help": "also a study that another home has submitted"}),
     "ray": ("--ray", {"action": "store_true", "help": "the Ray dashboard, logged in"}),

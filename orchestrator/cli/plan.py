@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row, Terminal, say
+from orchestrator.clusters.settings import choose_cluster, missing_resources
 from orchestrator.config.errors import Refused, one_line, printable, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
@@ -39,6 +40,7 @@ _REST_OF_LINE = "\x1b[K"  # erases it
 
 def plan(options: argparse.Namespace) -> int:
     """Show what `submit` would run; start nothing."""
+    options = _as_seen_here(options)
     prepared = prepare_study(options, read_study(options))
     if options.json:
         say(json.dumps([_planned_json(item) for item in prepared.planned], indent=1))
@@ -47,6 +49,24 @@ def plan(options: argparse.Namespace) -> int:
     show_remarks(prepared)
     show_near(prepared.near_remarks(find_home(options.home)))
     return 0
+
+
+def _as_seen_here(options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options with home and data of the cluster that `--cluster` names. Raises Refused
+    where this machine does not see them."""
+    cluster = choose_cluster(options.cluster, options.mlflow)
+    if cluster is None:
+        return options
+    given = vars(options) | {"home": cluster.home or options.home}
+    given["data"] = options.data or cluster.data
+    for name in ("home", "data"):
+        if given[name] != getattr(options, name) and not os.path.isdir(given[name]):
+            raise Refused(
+                f"this machine does not see the {name} of --cluster {options.cluster} "
+                f"({given[name]}): `submit` makes the plan there",
+                2,
+            )
+    return argparse.Namespace(**given)
 
 
 def data(options: argparse.Namespace) -> int:
@@ -123,8 +143,12 @@ def _indented(rows: Iterable[Row]) -> list[Row]:
 
 
 def read_study(options: argparse.Namespace) -> Study:
-    """Read the study of the command line; print a warning for each old key in it."""
+    """Read the study of the command line; print a warning for each old key in it. Of resources
+    that it does not set, those of the cluster count that `--cluster` names."""
     study = read(options.study, options.set)
+    cluster = choose_cluster(getattr(options, "cluster", None), options.mlflow)
+    if more := missing_resources(cluster, study.mapping):
+        study = read(options.study, [*options.set, *more])
     for line in study.warnings:
         MESSAGES.print(f"warning: {line}", markup=False)
     return study

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.cli.console import MESSAGES, say
+from orchestrator.cli.console import MESSAGES, say, settings_of
 from orchestrator.config.errors import Refused
-from orchestrator.config.mlflow_settings import read_own_settings, read_settings
+from orchestrator.config.mlflow_settings import read_own_settings
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.reconcile import ending, is_silent, jobs_of, reconcile, silence
 from orchestrator.execution import services
@@ -35,7 +35,7 @@ _MOST_NAMES = 8  # names of Runs in an error
 
 def report(options: argparse.Namespace) -> int:
     """Write the report of a study as a file: a page, a PDF of it, or its tables for LaTeX."""
-    home, settings = find_home(options.home).create(), read_settings(options.mlflow)
+    home, settings = find_home(options.home).create(), settings_of(options)
     prices = as_plain(read_own_settings(options.mlflow).price)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker, study = Tracker(str(uri)), study_name(options.study)
@@ -60,7 +60,7 @@ def report(options: argparse.Namespace) -> int:
 def stop(options: argparse.Namespace) -> int:
     """Stop a study's job. Its checkpoints stay, and submitting it again goes on from them."""
     home, study = find_home(options.home), study_name(options.study)
-    services_up = services.find(home, read_settings(options.mlflow))
+    services_up = services.find(home, settings_of(options))
     tracker = Tracker(services_up.mlflow_uri, home.artifacts) if services_up.mlflow_uri else None
     submission, owner = _to_be_stopped(tracker, study, home, options.any_home)
     ray = services_up.ray
@@ -138,7 +138,7 @@ def _unreachable(study: str, submission: Submission | None, ray: RayService | No
 def logs(options: argparse.Namespace) -> int:
     """Print a Run's log of every attempt and every worker, also of a Run that has failed."""
     home = find_home(options.home).create()
-    settings = read_settings(options.mlflow)
+    settings = settings_of(options)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker, store = Tracker(str(uri)), Store(home.store)
     key, run_id = find_run(tracker.reader, options.run, home.name)

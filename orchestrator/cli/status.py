@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 from typing_extensions import TypedDict
 
-from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
+from orchestrator.cli.console import MESSAGES, Terminal, say, settings_of, show_services
 from orchestrator.cli.progress import (
     best_trial,
     finished_table,
@@ -19,7 +19,6 @@ from orchestrator.cli.progress import (
     progress_table,
 )
 from orchestrator.config.errors import Refused
-from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.followed import epochs_done
 from orchestrator.driver.reconcile import ending, is_alive, jobs_of, reconcile
@@ -55,7 +54,7 @@ log = logging.getLogger(__name__)
 
 def status(options: argparse.Namespace) -> int:
     """Show the state of every study, or all details of one, from MLflow."""
-    home, settings = find_home(options.home), read_settings(options.mlflow)
+    home, settings = find_home(options.home), settings_of(options)
     running = services.find(home, settings)
     name = study_name(options.study) if options.study else None
     listed = _reconciled(home, running, name, details=bool(name and not options.json))
@@ -188,7 +187,7 @@ def _show_name(item: _Listed, uri: str, console: Console) -> None:
 
 def compare(options: argparse.Namespace) -> int:
     """Print the table that answers the study's question, and store it with its figures."""
-    home, settings = find_home(options.home).create(), read_settings(options.mlflow)
+    home, settings = find_home(options.home).create(), settings_of(options)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
     tracked, owner = find_newest(tracker.reader, study_name(options.study), home.name)

@@ -8,11 +8,12 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
-from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
+from orchestrator.cli.console import MESSAGES, Terminal, say, settings_of, show_services
 from orchestrator.cli.plan import (
     data_root,
     prepare_study,
@@ -22,13 +23,14 @@ from orchestrator.cli.plan import (
     show_remarks,
 )
 from orchestrator.cli.progress import best_trial, follow
+from orchestrator.clusters.check import Checked, NotReady, check_cluster
+from orchestrator.clusters.settings import choose_cluster
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import (
     MlflowSettings,
     check_address,
     is_loopback,
     read_own_settings,
-    read_settings,
 )
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.reconcile import ending, is_alive, reconcile
@@ -49,6 +51,7 @@ from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, load, newest
 from orchestrator.tracking.tags import Tag
 from trainables.config import as_plain
+from trainables.schemas.registry import PRODUCER_SCHEMAS
 
 
 class _Running(NamedTuple):
@@ -61,8 +64,9 @@ class _Running(NamedTuple):
 def submit(options: argparse.Namespace) -> int:
     """Run what is not done yet, follow it until the study ends, and print the comparison."""
     out = MESSAGES if options.json else Terminal(highlight=False)
+    options = _on_cluster(options)
     study = read_study(options)
-    settings = read_settings(options.mlflow)
+    settings = settings_of(options)
     home = find_home(options.home).create()
     send_waiting(home.root)
     with locked(home.planning, shared=True):  # `clean` waits until the plan is stored
@@ -76,6 +80,10 @@ def submit(options: argparse.Namespace) -> int:
         running = _start_services(options, settings, home, out)
         show_services(Services(running.ray, running.mlflow_uri), out)
         jobs = Jobs(running.ray)
+        if not running.ray.local:
+            checked = _check(options, study, running, jobs, home)
+            if checked.faults:
+                raise NotReady(running.ray.dashboard_url, checked.faults)
         tracker = Tracker(running.mlflow_uri, home.artifacts)
         # a second `submit` of the study waits here, then follows the job of the first
         with locked(home.root / f".submitting-{study.name}.lock"):
@@ -93,6 +101,58 @@ def submit(options: argparse.Namespace) -> int:
     return _watch(options, study.name, home, jobs, tracker, job_id)
 
 
+def check(options: argparse.Namespace) -> int:
+    """Look at every host of a cluster, and print what each has and what is wrong."""
+    options = _on_cluster(options)
+    if options.address is None:
+        raise Refused("check looks at a cluster: give --cluster NAME or --address URL", 2)
+    study = read_study(options) if options.study else None
+    home = find_home(options.home).create()
+    running = _start_services(options, settings_of(options), home, MESSAGES)
+    checked = _check(options, study, running, Jobs(running.ray), home)
+    for line in checked.hosts:
+        say(line)
+    if checked.faults:
+        raise NotReady(running.ray.dashboard_url, checked.faults)
+    say(f"all {len(checked.hosts)} hosts can do what is needed ({checked.seconds:.0f} s)")
+    return 0
+
+
+def _check(
+    options: argparse.Namespace, study: Study | None, running: _Running, jobs: Jobs, home: Home
+) -> Checked:
+    """Look at the hosts of a cluster. study: whose data they shall have; None: that of --data."""
+    root = _data_root(options)
+    paths = [root] if study is None else [item.path or root for item in study.data.values()]
+    named = list(dict.fromkeys(path for path in paths if path))
+    stages = study.stages if study is not None else ()
+    produces = any(stage.trainable in PRODUCER_SCHEMAS for stage in stages)
+    return check_cluster(jobs, _job_home(options, home), running.mlflow_uri, named, produces)
+
+
+def _on_cluster(options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options with what clusters.yaml says of the cluster that `--cluster` names."""
+    cluster = choose_cluster(options.cluster, options.mlflow)
+    if cluster is None:
+        return options
+    if options.address is not None:
+        raise Refused("--address and --cluster name two clusters: give one of them", 2)
+    given = {"address": cluster.ray, "job_home": cluster.home, "job_data": cluster.data}
+    return argparse.Namespace(**vars(options) | given)
+
+
+def _job_home(options: argparse.Namespace, home: Home) -> tuple[Path, bool]:
+    """Return the folder of state that a job uses, and whether it is the command's own home."""
+    own = getattr(options, "job_home", None)
+    return (Path(own), False) if own else (home.root, True)
+
+
+def _data_root(options: argparse.Namespace) -> str | None:
+    """Return the folder of the data sets, as the job sees it."""
+    there = None if options.data else getattr(options, "job_data", None)
+    return there or data_root(options)
+
+
 def _job(
     options: argparse.Namespace,
     study: Study,
@@ -106,14 +166,14 @@ def _job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
         plan=prepared.request_digest if prepared else _plan_digest(study, options),
-        data_root=data_root(options),
-        home=str(home.root),
+        data_root=_data_root(options),
+        home=str(_job_home(options, home)[0]),
         cluster=LOCAL if running.ray.local else running.ray.dashboard_url,
         tracking_uri=running.mlflow_uri,
         tree=tree_version(),
         git_commit=git_commit(),
         submitter=home.name,
-        home_is_shared=True,
+        home_is_shared=_job_home(options, home)[1],
         price=as_plain(own.price),
         notify=as_plain(own.notify) if own.notify else {},
         gauges=own.gauges,
@@ -151,7 +211,8 @@ def _start_services(
 def _plan_digest(study: Study, options: argparse.Namespace) -> str:
     """Return the digest that stands for the plan where only the cluster has the data to make
     one."""
-    text = json.dumps([dict(study.mapping), options.data], sort_keys=True, default=str)
+    data = _data_root(options) if options.cluster else options.data
+    text = json.dumps([dict(study.mapping), data], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

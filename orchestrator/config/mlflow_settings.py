@@ -187,13 +187,54 @@ class OwnSettings(Config):
     )
 
 
+AbsolutePath = Annotated[str, Field(pattern=r"^/")]
+
+
+class TokenSource(Config):
+    """Says where the token of a cluster is. The token itself never stands in a file of settings."""
+
+    env: EnvironmentName | None = Field(default=None, description="variable that holds the token")
+    file: str | None = Field(default=None, description="file that holds nothing but the token")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "TokenSource":
+        if (self.env is None) == (self.file is None):
+            raise ValueError("needs one of `env:` and `file:`")
+        return self
+
+
+class ClusterSettings(Config):
+    """The keys of one cluster in clusters.yaml, under its name."""
+
+    ray: str = Field(description="address of the Ray dashboard, such as http://HEAD:8265")
+    token: TokenSource | None = Field(None, description="of Ray; default: RAY_AUTH_TOKEN, if any")
+    mlflow: str | None = Field(
+        None, description="MLflow that all its hosts reach; default: that of mlflow.yaml"
+    )
+    home: AbsolutePath | None = Field(None, description="of all its hosts; default: --home")
+    data: AbsolutePath | None = Field(None, description="folder of the data sets; default: --data")
+    resources: dict[Literal["workers", "cpus_per_worker", "gpus_per_worker"], Any] = Field(
+        default={}, description="keys of `resources` for studies that do not set them"
+    )
+
+    @field_validator("ray", "mlflow", mode="before")
+    @classmethod
+    def _is_an_address(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if "@" in value:  # not repeated here: it goes into jobs and messages
+            raise ValueError("must be an address without user and password (no '@')")
+        check_address(value)
+        return value.rstrip("/")
+
+
 def read_own_settings(file: str | None) -> OwnSettings:
     """Read orchestrator.yaml beside `--mlflow FILE`, else that of the working folder, else take the
     defaults. Raises StudyError."""
     path = Path(file or FILE).parent / NEIGHBOUR
     if not os.path.lexists(path):
         return OwnSettings()
-    return _read(path, OwnSettings)
+    return read_file(path, OwnSettings)
 
 
 def read_settings(file: str | None) -> MlflowSettings:
@@ -204,10 +245,10 @@ def read_settings(file: str | None) -> MlflowSettings:
     path = Path(file or FILE)
     if file is None and not os.path.lexists(path):
         return MlflowSettings()
-    return _read(path, MlflowSettings).below(path.absolute().parent)
+    return read_file(path, MlflowSettings).below(path.absolute().parent)
 
 
-def _read(path: Path, form: type[AnyConfig]) -> AnyConfig:
+def read_file(path: Path, form: type[AnyConfig]) -> AnyConfig:
     """Read a file of settings. Raises StudyError."""
     try:
         mapping = read_mapping(path)

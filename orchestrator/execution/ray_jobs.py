@@ -31,7 +31,7 @@ _STOP_SECONDS = 60.0
 _AGENT_SECONDS = 300.0
 _NO_AGENT = "No available agent"  # how Ray 2.60 says that it is not ready to start jobs
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")  # as a traceback ends, and no line of a log
-_DRIVER = "orchestrator/warm/start_module.py orchestrator.driver.driver"
+_START = "orchestrator/warm/start_module.py"
 
 
 @dataclass(frozen=True)
@@ -76,26 +76,38 @@ class Jobs:
 
     def submit(self, job: Job) -> None:
         """Send the code and the job; return at once."""
+        metadata = {
+            "study": str(job.study["study"]),
+            "question": str(job.study.get("question") or "").strip(),
+            "mlflow": job.page,
+            "plan": job.plan,
+            "home": job.home,
+            "submitter": job.submitter,
+        }
+        self.send("orchestrator.driver.driver", "job.json", asdict(job), job.job_id, metadata)
+
+    def send(
+        self,
+        module: str,
+        file: str,
+        content: Mapping[str, Any],
+        job_id: str,
+        metadata: dict[str, str],
+    ) -> None:
+        """Send the code and a job that runs a module of it; return at once. file: name of the JSON
+        file with the content, which the module is called with."""
         python = sys.executable if self.ray.local else "python"
         environment = JOB_SETTINGS | (ONE_MACHINE if self.ray.local else {})
         with tempfile.TemporaryDirectory() as folder:
             for package in PACKAGES:
                 ignore = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(package, Path(folder) / package.name, ignore=ignore)
-            text = json.dumps(asdict(job))
-            (Path(folder) / "job.json").write_text(text, encoding="utf-8")
+            (Path(folder) / file).write_text(json.dumps(content), encoding="utf-8")
             self._submit_when_ready(
-                entrypoint=f"{shlex.quote(python)} -P {_DRIVER} job.json",
-                submission_id=job.job_id,
+                entrypoint=f"{shlex.quote(python)} -P {_START} {module} {file}",
+                submission_id=job_id,
                 runtime_env={"working_dir": folder, "env_vars": environment},
-                metadata={
-                    "study": str(job.study["study"]),
-                    "question": str(job.study.get("question") or "").strip(),
-                    "mlflow": job.page,
-                    "plan": job.plan,
-                    "home": job.home,
-                    "submitter": job.submitter,
-                },
+                metadata=metadata,
             )
 
     def _submit_when_ready(self, **request: Any) -> None:
@@ -125,10 +137,10 @@ class Jobs:
         """Return the job of a home's study that has not ended; None where there is none."""
         for item in self._jobs():
             meta = item.get("metadata") or {}
-            # two machines may have homes at the same path
-            owner = meta.get("submitter") or home.name
-            asked = (meta.get("study"), meta.get("home"), owner)
-            if asked == (study, str(home.root), home.name) and item.get("status") not in ENDED:
+            # the home of the job may lie on the cluster, and homes of two machines at one path
+            owner = meta.get("submitter") or (meta.get("home") == str(home.root) and home.name)
+            asked = (meta.get("study"), owner)
+            if asked == (study, home.name) and item.get("status") not in ENDED:
                 return RunningJob(str(item.get("submission_id")), meta.get("plan", ""))
         return None
 

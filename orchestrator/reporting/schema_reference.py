@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.config.mlflow_settings import (
+    ClusterSettings,
     MailSettings,
     MlflowSettings,
     NotifySettings,
     OwnSettings,
     PriceSettings,
+    TokenSource,
 )
 from orchestrator.config.search_schema import Search, Then
 from orchestrator.config.study_schema import (
@@ -58,6 +60,8 @@ _SETTINGS: dict[str, type[Config]] = {
     "mlflow": MlflowSettings,
     "orchestrator": OwnSettings,
     "price": PriceSettings,
+    "cluster": ClusterSettings,
+    "token": TokenSource,
 }
 _NAMES = {m.__name__: name for name, m in {**_STUDY_CLASSES, **_SETTINGS}.items()}
 _WIDTH, _INDENT = 80, " " * 22
@@ -273,7 +277,8 @@ def markdown() -> str:
     for name in PRODUCER_SCHEMAS:
         parts += _own_part(every[name], keys_of(ProducerConfig))
     for name, title in (("mlflow", "`mlflow.yaml`"), ("orchestrator", "`orchestrator.yaml`"),
-                        ("price", "`price`")):  # fmt: skip
+                        ("price", "`price`"), ("cluster", "`clusters.yaml`"),
+                        ("token", "`token`")):  # fmt: skip
         parts += [f"## {title}", every[name].about, _table(every[name].keys)]
     return "\n\n".join(parts) + "\n"
 

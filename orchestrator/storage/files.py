@@ -121,13 +121,20 @@ def replace_folder(new: Path, final: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the files of a folder, and its own entries, to the disk."""
-    for path in [*(p for p in folder.iterdir() if p.is_file()), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Flush the files of a folder, and its own entries, to the disk. A file that another thread
+    has renamed meanwhile, such as a temporary one, needs no flush under its old name."""
+    for path in (p for p in folder.iterdir() if p.is_file()):
+        with suppress(FileNotFoundError):
+            _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Busy(Exception):

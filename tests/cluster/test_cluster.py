@@ -20,7 +20,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     except NoHosts as error:
         pytest.skip(str(error))
     work: Path = tmp_path_factory.mktemp("cluster")
-    with cluster(work) as found:
+    with cluster(work, late=1) as found:
         yield found
     assert [name for name, host in found.hosts.items() if host.is_up] == []
 

@@ -17,14 +17,15 @@ from trainables.data.datasets import DATASETS
 
 EVERYWHERE = "--home DIR, --mlflow FILE"
 FLAGS = {
-    "submit": "STUDY, --set KEY=VALUE, --data DIR, --address URL, --json",
-    "plan": "STUDY, --set KEY=VALUE, --data DIR, --json",
-    "status": "[STUDY], --json, --watch",
-    "compare": "STUDY, --format FORM, --json",
+    "submit": "STUDY, --set KEY=VALUE, --data DIR, --address URL, --cluster NAME, --json",
+    "plan": "STUDY, --set KEY=VALUE, --data DIR, --cluster NAME, --json",
+    "status": "[STUDY], --cluster NAME, --json, --watch",
+    "compare": "STUDY, --cluster NAME, --format FORM, --json",
     "report": "STUDY, --out FILE, --format FORM",
-    "stop": "STUDY, --any-home",
-    "logs": "RUN",
+    "stop": "STUDY, --cluster NAME, --any-home",
+    "logs": "RUN, --cluster NAME",
     "predict": "RUN, IMAGE, --out DIR",
+    "check": "[STUDY], --set KEY=VALUE, --data DIR, --address URL, --cluster NAME",
     "clean": "--dry-run",
     "up": "",
     "down": "",

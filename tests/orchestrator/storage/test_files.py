@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from orchestrator.storage.files import (
     read_json,
     replace_folder,
     replacing,
+    sync_folder,
     temporary_folder,
     write_json,
 )
@@ -224,3 +226,23 @@ def test_a_pipe_or_a_folder_in_place_of_a_file_is_damaged_and_not_waited_for(
         "(it is a folder)",
         "(it is a device, not a file)",
     ]
+
+
+def test_a_file_that_is_renamed_while_its_folder_is_synced_ends_nothing(tmp_path: Path) -> None:
+    """A checkpoint is written by one thread while another one reports progress beside it."""
+    over = threading.Event()
+
+    def report() -> None:
+        while not over.is_set():
+            with replacing(tmp_path / "progress.json", 1) as temporary:
+                temporary.write_text("{}", encoding="utf-8")
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    try:
+        for _ in range(300):
+            sync_folder(tmp_path)
+    finally:
+        over.set()
+        thread.join()
+    assert [file.name for file in tmp_path.iterdir()] == ["progress.json"]
