@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from orchestrator.config.errors import ErrorList, suggestion
-from orchestrator.config.study_schema import MOST_RUNS, NAME, StudyFile, Variants
+from orchestrator.config.study_schema import MOST_RUNS, NAME, Seeds, StudyFile, Variants
 from trainables.data.datasets import DATASETS, DatasetConfig
 from trainables.metrics import KNN, LINEAR, OF_PARTS, OF_PREDICTIONS
 from trainables.schemas.producer import ProducerConfig
@@ -110,7 +110,8 @@ def _check_weight_files(file: StudyFile, errors: ErrorList) -> None:
 
 
 def _check_seeds(file: StudyFile, errors: ErrorList) -> None:
-    written = [("seeds", file.seeds)]
+    seeds = file.seeds.values if isinstance(file.seeds, Seeds) else file.seeds
+    written = [("seeds", seeds)]
     written += [(f"stages.{name}.seeds", s.seeds) for name, s in file.stages.items() if s.seeds]
     for key, seeds in written:
         if len(set(seeds)) < len(seeds):

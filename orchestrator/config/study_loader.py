@@ -126,7 +126,8 @@ def _stage(name: str, file: StudyFile, variants: tuple[Variant, ...]) -> Stage:
     if path is not None:
         after, update = None, {"weights": path}
         variants = tuple(Variant(v.values, v.config.model_copy(update=update)) for v in variants)
-    return Stage(name, stage.task, after, variants, file.seeds_of(name), stage.search)
+    seeds, vary = file.seeds_of(name), file.vary
+    return Stage(name, stage.task, after, variants, seeds, stage.search, vary)
 
 
 def _long_form(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.search_schema import Search, Seed
@@ -16,6 +16,7 @@ from trainables.schemas.producer import ProducerConfig
 from trainables.training_config import TrainableConfig
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+VARIED = ("init", "order")  # what seeds draw where a study does not say it
 MOST_RUNS = 100_000  # of a study; more would take hours to plan, and years to train
 
 
@@ -165,6 +166,22 @@ class StageFile(Config):
         return str(self.trainable or self.producer)
 
 
+class Seeds(Config):
+    """Says which seeds there are, and what they draw. What they do not draw is that of seed 0."""
+
+    values: Annotated[list[Seed], Field(min_length=1)] = Field(
+        [0], description="one Run of every configuration for each seed"
+    )
+    vary: Annotated[list[Literal["init", "order"]], Field(min_length=1)] = Field(
+        ["init", "order"],
+        description="init: the first weights; order: the order of images, augmentation and dropout",
+    )
+
+
+def _form_of_seeds(value: Any) -> str:
+    return "mapping" if isinstance(value, Mapping | Seeds) else "list"
+
+
 class StudyFile(Config):
     """The top level of a study file."""
 
@@ -177,8 +194,13 @@ class StudyFile(Config):
     stages: Annotated[dict[str, StageFile], Field(min_length=1)] = Field(
         description="name → stage: what is trained, and from which weights"
     )
-    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
-        [0], description="one Run of every configuration for each seed"
+    seeds: Annotated[
+        Annotated[list[Seed], Field(min_length=1), Tag("list")] | Annotated[Seeds, Tag("mapping")],
+        Discriminator(_form_of_seeds),
+    ] = Field(
+        [0],
+        description="one Run of every configuration for each seed; a mapping says also what seeds "
+        "draw: `{values: [0, 1, 2], vary: [init]}`",
     )
     compare: CompareSpec = Field(CompareSpec(), description="the comparison at the end")
     notify: NotifySettings | None = Field(
@@ -196,11 +218,18 @@ class StudyFile(Config):
         """Return the seeds of a stage's Runs; of a searched stage those of the Runs after its
         search."""
         stage = self.stages[name]
+        seeds = self.seeds.values if isinstance(self.seeds, Seeds) else self.seeds
         if stage.producer is not None:  # nothing in it is random
-            return (self.seeds[0],)
+            return (seeds[0],)
         then = stage.search.then if stage.search else None
         own = then.seeds if then else stage.seeds
-        return tuple(self.seeds if own is None else own)
+        return tuple(seeds if own is None else own)
+
+    @property
+    def vary(self) -> tuple[str, ...]:
+        """Return what the seeds draw, in one order however it is written."""
+        vary = self.seeds.vary if isinstance(self.seeds, Seeds) else VARIED
+        return tuple(what for what in VARIED if what in vary)
 
     def seeds_needed_by(self, name: str) -> set[int]:
         """Return the seeds that a stage needs its parent to have."""
@@ -272,6 +301,7 @@ class Stage:
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     search: Search | None = None  # finds its variants; until it ends, the one as written
+    vary: tuple[str, ...] = VARIED  # what the seed of a Run draws
 
     @property
     def trains(self) -> bool:

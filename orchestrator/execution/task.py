@@ -27,6 +27,7 @@ class Task:
     trainable: str
     config: Mapping[str, Any]
     seed: int
+    vary: tuple[str, ...]  # what the seed draws: `init`, `order`
     table: str  # folder of the decoded images, or a producer's list of files
     store: str
     parent: str | None  # key
@@ -35,6 +36,10 @@ class Task:
     parent_epoch: int | None = None  # of a parent that was not tested; None: its best epoch
     gpus: float = 1.0  # of each worker, where it has any
     until: int | None = None  # the epoch after which a trial of a population stops for the others
+
+    def drawn(self, what: str) -> int:
+        """Return the seed of its draws of `init` or `order`: its own, or 0."""
+        return self.seed if what in self.vary else 0
 
     @classmethod
     def of(cls, run: "Run", table: Path, store: Path, attempt: int = 0, **options: Any) -> "Task":
@@ -46,6 +51,7 @@ class Task:
             trainable=run.trainable,
             config=run.config,
             seed=run.seed,
+            vary=run.vary,
             table=str(table),
             store=str(store),
             parent=run.parent,

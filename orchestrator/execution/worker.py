@@ -67,7 +67,7 @@ def _build(task: Task, world: World) -> tuple[Training, "StoredCheckpoints"]:
     model = describe_model(task.trainable, config, table)
     start = partial(_load_parent, task=task) if task.parent is not None else None
     kept = Path(task.table) / "features"  # it goes when the decoded images go
-    options = Options(task.seed, world, start, task.gpus, kept)
+    options = Options(task.drawn("order"), world, start, task.gpus, kept, task.drawn("init"))
     stored = StoredCheckpoints(task, world, model, config.checkpoint_every)
     return Training(kind, config, table, stored, options), stored
 

@@ -14,4 +14,16 @@ FORMER: dict[str, tuple[str, ...]] = {
     "45e8f23349dc7f15ffe115575e39c87d5907050405bcbd341770cc433e808a0d": (
         "01a4740fc8875cd79221e62139b2d05d27d8025ca41cbc9af802ad2e87906db4",
     ),
+    # orchestrator.execution.task: two seeds, which are equal by default
+    "0b69ee7c7d6d0ab5a5de0272695ac5dfc70594704fd0bf95106ca63d767e5b91": (
+        "0f3dab3b1a4a2abc119206a536348a29ec77d8319b20fb2f778fd2d0560d337b",
+    ),
+    # trainables.engine.loop: two seeds, which are equal by default
+    "4f50f3e63ea29c85cf57174483838d2004bd8b66e0321b70439a13de13c51383": (
+        "93cb6ac5235c810a3a487e7f9d8fdf27b720470a0344c79743799f7536b5ec20",
+    ),
+    # orchestrator.execution.worker: two seeds, which are equal by default
+    "e51e24b56635d928ed6174f8d078b32db6c7173b292944c7f50910824d09a9e7": (
+        "cc22e9992c2bc012e422cfd75864c9d9d5c603a6a56a60638e200a39c414bc0f",
+    ),
 }

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from orchestrator.config.errors import UserError
-from orchestrator.planning.run import Fold, Inputs, Run, Texts, label_texts, make_run
+from orchestrator.planning.run import VARIED, Fold, Inputs, Run, Texts, label_texts, make_run
 from trainables.config import as_plain
 
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
@@ -193,6 +193,7 @@ def plan_digest(study: "Study", runs: Sequence[Run], inputs: Inputs) -> str:
             "trainable": stage.trainable,
             "after": stage.after,
             "seeds": stage.seeds,
+            **({"vary": stage.vary} if stage.vary != VARIED else {}),
             "variants": [
                 {
                     "values": variant.values,
@@ -251,8 +252,14 @@ def to_plain(
         "compare": study.compare.model_dump(mode="json"),
         "reference": dict(study.reference),
         "searches": searches,
-        "runs": [dict(vars(run)) for run in runs],
+        "runs": [_plain_run(run) for run in runs],
     }
+
+
+def _plain_run(run: Run) -> dict[str, Any]:
+    """Return a Run as JSON-ready data; without what its seed varies where that is as ever."""
+    plain = dict(vars(run)) | {"vary": list(run.vary)}
+    return plain if run.vary != VARIED else {k: v for k, v in plain.items() if k != "vary"}
 
 
 def _parent_of(study: "Study", name: str) -> str | None:
@@ -276,10 +283,12 @@ def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:
             f"the stored plan of study {plan.get('study')} is damaged ({key}: {first['msg']}): "
             "submit the study again"
         ) from error
-    return tuple(Run(**run) for run in plan["runs"])
+    return tuple(Run(**run | {"vary": tuple(run.get("vary", VARIED))}) for run in plan["runs"])
 
 
-_StoredRun = TypedDict("_StoredRun", get_type_hints(Run))  # type: ignore[misc]
+_StoredRun = TypedDict(  # type: ignore[misc]
+    "_StoredRun", get_type_hints(Run) | {"vary": NotRequired[tuple[str, ...]]}
+)
 
 
 class _StoredComparison(TypedDict):

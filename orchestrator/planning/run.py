@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a s
 Values = tuple[tuple[str, Any], ...]
 Texts = tuple[tuple[str, str], ...]  # values as a label shows them
 _MOST_LETTERS = 200  # of one value in a label; MLflow takes no tag of more than 8,000
+VARIED = ("init", "order")  # what a seed draws where a study does not say it
 _FOLD = re.compile(r"(.*)\[folds=([0-9]+),fold=([0-9]+)\]", re.DOTALL)
 
 
@@ -95,6 +96,7 @@ class Run:
     dataset: str  # fingerprint of its data set
     weights: str | None  # sha256 of the state-dict file it starts from
     code: str
+    vary: tuple[str, ...] = VARIED  # what its seed draws; of the rest it has the draws of seed 0
 
     @property
     def name(self) -> str:
@@ -124,6 +126,7 @@ def make_run(
     """Build a Run and its key. texts: the values of the stage's grid, for the label; config:
     whole."""
     config = config | {"dataset": data_of_seed(config["dataset"], seed)}
+    init, order = (seed if what in stage.vary else 0 for what in ("init", "order"))
     weights = inputs.weights.get(config["weights"])
     select, predicts, artifacts = inputs.facts[stage.trainable](config)
     not_deciding = () if artifacts else _only_looks(config, select)  # else they decide
@@ -135,7 +138,7 @@ def make_run(
         "config": hashed,
         "dataset": inputs.fingerprints[config["dataset"]],
         "weights": weights,
-        "seed": seed,
+        "seed": init if init == order else {"init": init, "order": order},
         "parent": parent.key if parent else None,
         "code": inputs.code(stage.trainable, config),
     }
@@ -155,6 +158,7 @@ def make_run(
         dataset=str(parts["dataset"]),
         weights=weights,
         code=str(parts["code"]),
+        vary=stage.vary,
     )
 
 

@@ -70,7 +70,8 @@ def _selected_stages(written: Sequence[Stage], winners: Sequence[Mapping[str, An
         parts = [values_of(values, "" if own else stage.name) for values in winners]
         variants = tuple(Variant(_label_values(p, parts), config_of(stage, p)) for p in parts)
         name = stage.name if own else found_name(stage.name, searched.name)
-        stages.append(Stage(name, stage.trainable, after, variants, searched.seeds))
+        found = replace(stage, name=name, after=after, variants=variants, search=None)
+        stages.append(replace(found, seeds=searched.seeds))
         after = name
     return stages
 

@@ -117,13 +117,11 @@ def sureness(tables: Sequence[Table], note: str) -> tuple[str, ...]:
             "how much is not known."
         )
     elif counts:
-        varied = any(len(row.tested_folds) > 1 for table in tables for row in table.rows)
-        folds = ", and which fold of the images is the test" if varied else ""
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         said.append(
-            f"Each configuration was trained with {many} seeds (random numbers that decide first "
-            f"weights and order of images{folds}). A 95 % interval holds the means that these "
-            "seeds do not rule out; the wider it is, the less is known."
+            f"Each configuration was trained with {many} seeds (random numbers that decide "
+            f"{_drawn(tables)}). A 95 % interval holds the means that these seeds do not rule out; "
+            "the wider it is, the less is known."
         )
     if any(group for group in gains(tables)):
         said.append(
@@ -133,3 +131,13 @@ def sureness(tables: Sequence[Table], note: str) -> tuple[str, ...]:
     if note:
         said.append(f"Not counted: {note}.")
     return tuple(said)
+
+
+def _drawn(tables: Sequence[Table]) -> str:
+    """Return what the seeds decide: `first weights and order of images`."""
+    runs = [run for table in tables for row in table.rows for run in row.runs]
+    names = {"init": "first weights", "order": "order of images"}
+    said = [name for what, name in names.items() if any(what in run.vary for run in runs)]
+    if any(len(row.tested_folds) > 1 for table in tables for row in table.rows):
+        said.append("which fold of the images is the test")
+    return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)

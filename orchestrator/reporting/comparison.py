@@ -56,6 +56,7 @@ class RunRecord:
     facts: Mapping[str, str] = field(default_factory=dict)
     fold: int | None = None  # that it tests, where its seed says which
     folds: int = 1  # of its data set
+    vary: tuple[str, ...] = ("init", "order")  # what its seed draws
 
     @property
     def name(self) -> str:

@@ -27,6 +27,7 @@ from orchestrator.config.study_schema import (
     CompareSpec,
     MaxFailures,
     Resources,
+    Seeds,
     StageFile,
     StudyFile,
 )
@@ -42,6 +43,7 @@ GROUPS = ("study file", "trainables", "producers", "data set types", "settings")
 _STUDY_CLASSES: dict[str, type[Config]] = {
     "study": StudyFile,
     "data": DatasetConfig,
+    "seeds": Seeds,
     "resources": Resources,
     "max_failures": MaxFailures,
     "stage": StageFile,
@@ -181,8 +183,8 @@ def _type(schema: Mapping[str, Any]) -> str:
     """Return the type of a value in words, from its JSON schema."""
     if "$ref" in schema:
         return f"mapping (see `{_NAMES[schema['$ref'].rpartition('/')[2]]}`)"
-    if "anyOf" in schema:
-        parts = [part for part in schema["anyOf"] if part.get("type") != "null"]
+    if either := schema.get("anyOf", schema.get("oneOf")):
+        parts = [part for part in either if part.get("type") != "null"]
         return " or ".join(map(_type, parts))
     choices = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
     if choices:
@@ -206,7 +208,8 @@ def _plural(word: str, schema: Mapping[str, Any]) -> str:
 
 def _range(schema: Mapping[str, Any]) -> str:
     """Return the limits of a number, or of the numbers in a list; empty where there are none."""
-    for part in (*schema.get("anyOf", ()), *filter(None, [schema.get("items")])):
+    either = schema.get("anyOf", schema.get("oneOf", ()))
+    for part in (*either, *filter(None, [schema.get("items")])):
         if isinstance(part, Mapping) and (limits := _range(part)):
             return limits
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

@@ -18,6 +18,7 @@ from orchestrator.reporting.verdicts import (
     verdict,
     words_on_folds,
     words_on_searches,
+    words_on_seeds,
     words_on_test_set,
 )
 from trainables.metrics import METRICS, in_percent, metric_of
@@ -122,6 +123,7 @@ def printed_parts(tables: Sequence[Table]) -> list[Part]:
     for table, group in zip(tables, groups, strict=True):
         words = [
             *table.cautions,
+            *words_on_seeds(table),
             *words_on_folds(table),
             *words_on_test_set(table),
             *words_on_searches(table),

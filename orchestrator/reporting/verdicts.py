@@ -214,6 +214,18 @@ def _tested_images(row: Row) -> int:
     return sum(int(number) for _, number in counts)
 
 
+def words_on_seeds(table: Table) -> list[str]:
+    """Return what the seeds of a table draw, where they do not draw all."""
+    drawn = {run.vary for row in table.rows for run in row.runs}
+    said: dict[tuple[str, ...], str] = {
+        ("init",): "The seeds vary the first weights alone. The order of images, augmentation and "
+        "dropout are those of seed 0, so the spread says nothing about them.",
+        ("order",): "The seeds vary the order of images, augmentation and dropout alone. The first "
+        "weights are those of seed 0, so the spread says nothing about them.",
+    }
+    return [said[vary] for vary in sorted(drawn & said.keys())]
+
+
 def words_on_folds(table: Table) -> list[str]:
     """Return what rows mean whose Runs test different folds."""
     rows = [row for row in table.rows if row.overlap]

@@ -278,6 +278,7 @@ def records(submission: Submission) -> list[RunRecord]:
             facts={name: fact for name in _FACTS if (fact := item.fact(name))},
             fold=fold.number if fold else None,
             folds=fold.count if fold else 1,
+            vary=item.run.vary,
         )
         for item, fold in zip(submission.runs, folds, strict=True)
     ]

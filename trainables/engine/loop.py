@@ -65,9 +65,9 @@ _FINITE_CHECK = 50  # steps between two checks of a GPU's losses; on a CPU every
 class Options:
     """Says how a training is run, beside its configuration.
 
-    seed: decides initialization, order and augmentation; world: this rank; start: loads the first
-    weights into the encoder, None: those that `config.weights` names; gpus: GPUs per rank;
-    features: folder where features of frozen encoders are kept, None: in memory alone.
+    seed: decides order, augmentation and dropout; init_seed: decides initialization, None: `seed`;
+    world: this rank; start: loads the first weights of the encoder, None: as `config.weights` says;
+    gpus: GPUs per rank; features: folder of kept features of frozen encoders, None: in memory.
     """
 
     seed: int = 0
@@ -75,6 +75,7 @@ class Options:
     start: Start | None = None
     gpus: float = 1.0
     features: Path | None = None
+    init_seed: int | None = None
 
 
 def fit(
@@ -84,11 +85,10 @@ def fit(
     seed: int = 0,
     checkpoints: Checkpoints | None = None,
 ) -> Result:
-    """Train and test in this process alone; resume from the newest checkpoint if there is one.
+    """Train and test in this process; resume from the newest checkpoint if there is one.
 
-    config: a `kind.Config`; table: the decoded images; checkpoints: where the state is kept, None
-    keeps it in memory. Trains on the GPU if torch finds one. Raises Unrecoverable where another try
-    would fail too, such as a loss that is not finite.
+    config: a `kind.Config`; table: the decoded images; checkpoints: where the state is kept, None:
+    in memory. Trains on the GPU if there is one. Raises Unrecoverable where another try would fail.
     """
     world = World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     options = Options(seed, world)
@@ -127,12 +127,12 @@ class Training:
         checkpoints: Checkpoints,
         options: Options,
     ) -> None:
-        """Build the model and load its first weights. Raises Unrecoverable if they do not
-        fit, ValueError where the configuration does not fit the data."""
+        """Build the model. Raises Unrecoverable if weights, ValueError if data do not fit."""
         config = kind.settled(config, table.labelled)
         self.config, self.table, self.checkpoints = config, table, checkpoints
         self.seed, self.world, self.options = options.seed, options.world, options
-        torch.manual_seed(derived_seed("initialisation", self.seed))
+        first = self.seed if options.init_seed is None else options.init_seed
+        torch.manual_seed(derived_seed("initialisation", first))
         self.trainable = kind(config, table.info)
         start = options.start or partial(initialize, config=config)
         try:

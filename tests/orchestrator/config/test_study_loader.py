@@ -168,6 +168,29 @@ def test_a_grid_that_is_no_list_is_an_error_of_its_key(value: str) -> None:
     assert {line.partition(": ")[0] for line in found} == {"stages.A.grid.lr"}
 
 
+@pytest.mark.parametrize(
+    ("seeds", "line"),
+    [
+        ("{values: [-1]}", "seeds.values[0]: input should be greater than or equal to 0, not -1"),
+        ("{values: [1, 1]}", "seeds: lists a seed twice: [1, 1]"),
+        ("{values: [0], vary: []}", "seeds.vary: list should have at least 1 item"),
+        ("{vary: [weights]}", "seeds.vary[0]: input should be 'init' or 'order', not 'weights'"),
+        ("{vari: [init]}", "seeds.vari: unknown key (did you mean 'vary'?)"),
+        ("3", "seeds: input should be a valid list, not 3"),
+    ],
+)
+def test_what_is_wrong_with_seeds_is_one_line(seeds: str, line: str) -> None:
+    (found,) = errors(changed(f"seeds={seeds}"))
+    assert found.startswith(line)
+
+
+def test_seeds_may_say_what_they_vary() -> None:
+    written = from_mapping(changed("seeds={values: [0, 2], vary: [order]}"))
+    assert {(stage.seeds, stage.vary) for stage in written.stages} == {((0, 2), ("order",))}
+    plain = from_mapping(changed("seeds=[0, 2]"))
+    assert {(stage.seeds, stage.vary) for stage in plain.stages} == {((0, 2), ("init", "order"))}
+
+
 @pytest.mark.parametrize("key", ["study", "data", "stages"])
 def test_a_missing_key_is_named(key: str) -> None:
     mapping = changed()

@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.config.study_schema import Variant
+from orchestrator.config.study_schema import VARIED, Variant
 from orchestrator.config.yaml_loader import apply_setting
+from orchestrator.execution.task import Task
+from orchestrator.planning import run as planning_run
 from orchestrator.planning.plan import (
     FORMAT,
     UnknownPlan,
@@ -381,3 +383,29 @@ def test_a_run_that_the_last_plan_has_under_another_label_is_found_by_its_key() 
     renamed = replace(now, label="P[old]")
     (planned,) = plan_states([now], lambda key: ("new", ""), [stranger, renamed])
     assert planned.why == "not started yet"
+
+
+def test_seeds_draw_what_the_study_says() -> None:
+    """Seed 0 is the same Run whatever seeds vary, and what they do not vary is that of seed 0."""
+    both, written = plan("seeds=[0, 1]"), plan("seeds={values: [0, 1], vary: [order, init]}")
+    init, order = (plan(f"seeds={{values: [0, 1], vary: [{w}]}}") for w in ("init", "order"))
+    assert [run.key for run in both] == [run.key for run in written]
+    firsts = [{run.key for run in runs if run.seed == 0} for runs in (both, init, order)]
+    assert firsts[0] == firsts[1] == firsts[2]
+    seconds = [{run.key for run in runs if run.seed == 1} for runs in (both, init, order)]
+    assert len(set.union(*seconds)) == 6
+    tasks = [Task.of(runs[1], Path("t"), Path("s")) for runs in (both, init, order)]
+    drawn = [(task.drawn("init"), task.drawn("order")) for task in tasks]
+    assert drawn == [(1, 1), (1, 0), (0, 1)]
+    assert VARIED == planning_run.VARIED
+
+
+def test_a_stored_plan_says_what_seeds_draw_where_it_is_not_both() -> None:
+    mapping = {**STUDY, "seeds": {"values": [0, 1], "vary": ["init"]}}
+    study = from_mapping(mapping)
+    runs = make_plan(study, INPUTS)
+    plain = json.loads(json.dumps(to_plain(study, runs)))
+    assert [run["vary"] for run in plain["runs"]] == [["init"]] * 4
+    assert from_plain(plain) == runs
+    assert all("vary" not in run for run in to_plain(from_mapping(STUDY), plan())["runs"])
+    assert plan_digest(study, runs, INPUTS) != plan_digest(study, plan("seeds=[0, 1]"), INPUTS)

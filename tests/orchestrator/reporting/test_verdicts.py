@@ -198,3 +198,14 @@ def test_a_winner_of_a_search_was_chosen_by_images_that_folds_test():
     (table,) = of_folds(3, FIRST, SECOND)
     text = " ".join(as_text([replace(table, searched=("A",))]).split())
     assert "A: the search chose by validation images of one fold" in text
+
+
+@pytest.mark.parametrize(("vary", "words"), [
+    (("init",), "The seeds vary the first weights alone."),
+    (("order",), "The seeds vary the order of images, augmentation and dropout alone."),
+    (("init", "order"), ""),
+])  # fmt: skip
+def test_a_table_says_what_its_seeds_vary(vary, words):
+    runs = [record("A", seed, 0.5 + seed / 100, vary=vary) for seed in range(3)]
+    text = " ".join(as_text(tables(runs, spec("test/accuracy"))).split())
+    assert words in text and ("The seeds vary" in text) == bool(words)

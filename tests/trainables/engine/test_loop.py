@@ -92,6 +92,27 @@ def test_another_seed_trains_another_model(trained: InMemory, table: ImageTable)
     assert other.history[0]["train/loss"] != trained.result.history[0]["train/loss"]
 
 
+def test_initialization_and_order_may_have_seeds_of_their_own(table: ImageTable) -> None:
+    """The first weights are those of `init_seed`, all other draws those of `seed`."""
+
+    def training(seed: int, init_seed: int | None) -> Training:
+        options = Options(seed=seed, init_seed=init_seed)
+        return Training(Classify, config(epochs=1), table, InMemory(), options)
+
+    def state(one: Training) -> list[torch.Tensor]:
+        return [value.clone() for value in one.trainable.model.state_dict().values()]
+
+    def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+        return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+    plain, mixed, swapped = training(1, None), training(0, 1), training(1, 0)
+    assert equal(state(plain), state(mixed)) and not equal(state(plain), state(swapped))
+    same = training(1, 1)
+    for one in (plain, mixed, same):
+        train(one, lambda entry: None)
+    assert equal(state(plain), state(same)) and not equal(state(plain), state(mixed))
+
+
 def test_a_learning_rate_that_is_too_high_is_unrecoverable_and_says_what_to_do(
     table: ImageTable,
 ) -> None:
