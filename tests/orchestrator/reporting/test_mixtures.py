@@ -89,3 +89,17 @@ def test_runs_that_predict_one_class_alone_are_named_below_their_table():
     assert as_json([table])["one_class"] == [{"table": "classify on digits", "values": values}]
     fine = made([CPU], [CPU])
     assert one_class_words(fine) == [] and as_json([fine])["one_class"] == []
+
+
+@pytest.mark.parametrize(
+    ("trainable", "metric"), [("classify", "test/accuracy"), ("segment", "test/miou")]
+)
+def test_a_winner_of_a_search_that_predicts_one_class_is_named(trainable: str, metric: str) -> None:
+    """Of a classifier and of a segmentation, beside the stage as it is written."""
+    facts = {**CPU, "one_class": "photograph"}
+    runs = [
+        record("A[lr=0.1]", 0, 0.5, trainable=trainable, metrics={metric: 0.5}, facts=facts),
+        record("A_default", 0, 0.4, trainable=trainable, metrics={metric: 0.4}, facts=CPU),
+    ]
+    made = tables(runs, replace(spec(metric), searched=("A",)))
+    assert "A[lr=0.1] predicts 'photograph' everywhere." in as_text(made)
