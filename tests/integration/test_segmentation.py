@@ -17,12 +17,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def small(command, tmp_path_factory) -> dict:
-    """Its Runs by label, once it has finished; fewer images than the study itself, and a stage
-    more."""
+    """Its Runs by label, once it has finished; fewer images than the study itself, less work for
+    each, and a stage more."""
     weights = small_sam(tmp_path_factory.mktemp("sam") / "small.pth")
     config = {"dataset": "scenes", "images": "watched", "weights": str(weights), **EVERYTHING}
     stage = json.dumps({"producer": "sam", "config": config})
-    change = ("--set", "data.scenes.limit=16", "--set", f"stages.sam={stage}")
+    settings = ("data.scenes.limit=16", "stages.fcn32s.config.padding=layer6", f"stages.sam={stage}")
+    change = [word for setting in settings for word in ("--set", setting)]
     result = command.run("submit", "segmentation_digits", *change)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "test IoU of each class (%)" in result.stdout

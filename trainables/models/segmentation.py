@@ -13,14 +13,19 @@ from trainables.models.encoders import widened
 from trainables.models.modules import Encoding
 
 _PAD = 100  # px around the image before the first convolution (arXiv:1411.4038 and its models)
-STRIDE, _KERNEL, _OFFSET = 32, 64, 19  # of FCN-32s: upsampling, and where the image begins in it
+STRIDE, _KERNEL = 32, 64  # of FCN-32s: upsampling
+_OFFSETS = {"image": 19, "layer6": 16}  # where the image begins in what is upsampled, by padding
 
 
 class Fcn32s(Encoding):
     """Fully convolutional VGG16 with one prediction at stride 32 (arXiv:1411.4038, section 4)."""
 
-    def __init__(self, classes: int, hidden: int, channels: int = 3) -> None:
-        super().__init__(VggEncoder(hidden, channels))
+    def __init__(
+        self, classes: int, hidden: int, channels: int = 3, padding: str = "image"
+    ) -> None:
+        """hidden, padding: as in `VggEncoder`."""
+        super().__init__(VggEncoder(hidden, channels, padding))
+        self.offset = _OFFSETS[padding]
         self.score = nn.Conv2d(hidden, classes, 1)
         nn.init.zeros_(self.score.weight)  # as in the paper: no class is likelier at the start
         assert self.score.bias is not None
@@ -31,15 +36,18 @@ class Fcn32s(Encoding):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         height, width = images.shape[2:]
         scores = self.upscore(self.score(self.encoder(images)))
-        rows, columns = slice(_OFFSET, _OFFSET + height), slice(_OFFSET, _OFFSET + width)
-        return {"out": scores[:, :, rows, columns]}
+        return {"out": scores[:, :, self.offset :, self.offset :][:, :, :height, :width]}
 
 
 class VggEncoder(nn.Module):
     """VGG16's features, and its fully connected layers 6 and 7 as convolutions: (B, 3, H, W) →
-    (B, hidden, ~H/32, ~W/32). hidden: 4096 is VGG16's own, which torchvision's weights fit."""
+    (B, hidden, ~H/32, ~W/32). hidden: 4096 is VGG16's own, which torchvision's weights fit.
 
-    def __init__(self, hidden: int, channels: int = 3) -> None:
+    padding: `image` puts 100 px of zeros around it, as in the paper; `layer6` puts 3 around the
+    input of that layer, which is a small part of the work where images are small.
+    """
+
+    def __init__(self, hidden: int, channels: int = 3, padding: str = "image") -> None:
         super().__init__()
         from torchvision.models import vgg16  # seconds to load: only who builds a model pays
 
@@ -49,9 +57,11 @@ class VggEncoder(nn.Module):
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
                 layer.ceil_mode = True  # as in the paper's models, which round up
-        self.features[0].padding = (_PAD, _PAD)
+        if padding == "image":
+            self.features[0].padding = (_PAD, _PAD)
+        around = 3 if padding == "layer6" else 0
         self.classifier = nn.Sequential(
-            nn.Conv2d(512, hidden, 7), nn.ReLU(inplace=True), nn.Dropout(),
+            nn.Conv2d(512, hidden, 7, padding=around), nn.ReLU(inplace=True), nn.Dropout(),
             nn.Conv2d(hidden, hidden, 1), nn.ReLU(inplace=True), nn.Dropout(),
         )  # fmt: skip
 

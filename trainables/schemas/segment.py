@@ -20,6 +20,11 @@ class SegmentConfig(TrainableConfig):
         "resnet50", description="the network below: vgg16 for fcn32s, resnet50 for deeplabv3"
     )
     hidden: PositiveInt = Field(4096, description="fcn32s: channels of layers 6 and 7")
+    padding: Literal["image", "layer6"] = Field(
+        "image",
+        description="fcn32s: where zeros are added; image: 100 px around it, as in the paper; "
+        "layer6: around the input of that layer, much less work where images are small",
+    )
     batch_size: Annotated[int, Field(ge=2)] = Field(
         8, description="images per step, over all workers"
     )

@@ -150,7 +150,7 @@ TRAINABLE = Segment
 
 
 def _fcn32s(config: SegmentConfig, data: DataInfo) -> Fcn32s:
-    return Fcn32s(len(data.classes), config.hidden, data.channels)
+    return Fcn32s(len(data.classes), config.hidden, data.channels, config.padding)
 
 
 def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:

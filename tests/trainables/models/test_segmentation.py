@@ -11,9 +11,10 @@ from trainables.models.segmentation import DeepLabV3, Fcn32s, bilinear
 from trainables.models.weights import WeightsError, load_encoder
 
 
+@pytest.mark.parametrize("padding", ["image", "layer6"])
 @pytest.mark.parametrize("shape", [(32, 32), (33, 65), (64, 40)])
-def test_fcn32s_gives_every_pixel_a_score_at_any_size(shape: tuple[int, int]) -> None:
-    net = Fcn32s(classes=3, hidden=8).eval()
+def test_fcn32s_gives_every_pixel_a_score_at_any_size(shape: tuple[int, int], padding: str) -> None:
+    net = Fcn32s(classes=3, hidden=8, padding=padding).eval()
     with torch.inference_mode():
         assert net(torch.zeros(1, 3, *shape))["out"].shape == (1, 3, *shape)
 
@@ -32,10 +33,11 @@ def test_fcn32s_starts_without_an_opinion_and_upsamples_bilinearly() -> None:
     torch.testing.assert_close(inside[:, :, 2:-2, 2:-2], wanted[:, :, 2:-2, 2:-2])
 
 
-def test_a_shift_by_the_stride_shifts_what_fcn32s_says() -> None:
-    """The paper's offset: a prediction stands over what it was made from."""
+@pytest.mark.parametrize("padding", ["image", "layer6"])
+def test_a_shift_by_the_stride_shifts_what_fcn32s_says(padding: str) -> None:
+    """The paper's offset, and ours: a prediction stands over what it was made from."""
     torch.manual_seed(0)
-    net = Fcn32s(classes=2, hidden=8).eval()
+    net = Fcn32s(classes=2, hidden=8, padding=padding).eval()
     nn.init.normal_(net.score.weight)
     image = torch.zeros(1, 3, 160, 160)
     image[:, :, 64:96, 64:96] = torch.randn(1, 3, 32, 32)
