@@ -22,7 +22,11 @@ def small(command, tmp_path_factory) -> dict:
     weights = small_sam(tmp_path_factory.mktemp("sam") / "small.pth")
     config = {"dataset": "scenes", "images": "watched", "weights": str(weights), **EVERYTHING}
     stage = json.dumps({"producer": "sam", "config": config})
-    settings = ("data.scenes.limit=16", "stages.fcn32s.config.padding=layer6", f"stages.sam={stage}")
+    settings = (
+        "data.scenes.limit=16",
+        "stages.fcn32s.config.padding=layer6",
+        f"stages.sam={stage}",
+    )
     change = [word for setting in settings for word in ("--set", setting)]
     result = command.run("submit", "segmentation_digits", *change)
     assert result.returncode == 0, result.stdout + result.stderr
