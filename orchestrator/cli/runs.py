@@ -3,6 +3,7 @@ ask for a Run. They load no torch."""
 
 import argparse
 import logging
+import re
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from orchestrator.planning.plan import UnknownPlan
 from orchestrator.report_page.files import FORMS, write_file, write_pdf
 from orchestrator.report_page.store import report_of, write_report
 from orchestrator.reporting.comparison import State
+from orchestrator.rest.mlflow_api import NOT_FOUND, TrackingError
 from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.storage.run_log import named_logs
 from orchestrator.storage.run_records import Store
@@ -31,6 +33,7 @@ from trainables.config import as_plain
 
 log = logging.getLogger(__name__)
 _MOST_NAMES = 8  # names of Runs in an error
+_ID_DIGITS = 32  # of an MLflow run's id
 
 
 def report(options: argparse.Namespace) -> int:
@@ -178,13 +181,26 @@ class Named(NamedTuple):
 
 def find_run(reader: MlflowReader, name: str, home: str) -> tuple[str, str | None]:
     """Return key and MLflow run of a Run or a trial: of the home's newest submissions, else of
-    those of others.
+    those of others, else, by key or id, of earlier submissions.
 
     name: `study/label/seed`, the beginning of a key, or an MLflow run's id; home: the home's name.
     Raises Refused where no Run or several have that name.
     """
     if "/" in name:
         return _find_by_label(reader, name, home)
+    ids = _in_newest(reader, name, home)
+    if not ids and re.fullmatch("[0-9a-f]+", name):
+        ids = _in_earlier(reader, name)
+    if len(ids) > 1:
+        raise Refused(f"{name} is the beginning of several keys: {', '.join(ids)}", 1)
+    if not ids:
+        raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
+    return next(iter(ids.items()))
+
+
+def _in_newest(reader: MlflowReader, name: str, home: str) -> dict[str, str | None]:
+    """Return key → MLflow run of the Runs and trials of newest submissions with this beginning of
+    a key, or this id of an MLflow run."""
     ids: dict[str, str | None] = {}  # key → MLflow run
     newest_ones = reader.newest_submissions(home).values()
     own = [by_home[home] for by_home in newest_ones if home in by_home]
@@ -198,11 +214,25 @@ def find_run(reader: MlflowReader, name: str, home: str) -> tuple[str, str | Non
         for item in runs:
             if name and (item.key.startswith(name) or item.run_id == name):
                 ids[item.key] = ids.get(item.key) or item.run_id
-    if len(ids) > 1:
-        raise Refused(f"{name} is the beginning of several keys: {', '.join(ids)}", 1)
-    if not ids:
-        raise Refused(f"no Run {name}: give study/label/seed, a key or an MLflow run id", 1)
-    return next(iter(ids.items()))
+    return ids
+
+
+def _in_earlier(reader: MlflowReader, name: str) -> dict[str, str | None]:
+    """Return key → MLflow run as `_in_newest`, of all submissions: a run that has finished, else
+    the newest. name: hexadecimal digits."""
+    found = reader.with_key(name)
+    if len(name) == _ID_DIGITS:
+        try:
+            run = reader.run(name)
+        except TrackingError as error:
+            if error.code != NOT_FOUND:
+                raise
+        else:
+            found += [run] if Tag.RUN_KEY in run.tags else []
+    ids: dict[str, str | None] = {}
+    for run in sorted(found, key=lambda run: run.status != State.FINISHED):
+        ids.setdefault(run.tags[Tag.RUN_KEY], run.run_id)
+    return ids
 
 
 def _find_by_label(reader: MlflowReader, name: str, home: str) -> tuple[str, str | None]:

@@ -173,6 +173,17 @@ class MlflowReader:
         )
         return bool(answer.get("runs"))
 
+    def with_key(self, beginning: str) -> list[TrackedRun]:
+        """Return the Runs and trials of all submissions whose key begins so, the newest first.
+        beginning: hexadecimal digits."""
+        experiments = self._entries("experiments/search", "experiments", {"max_results": PAGE})
+        query = f"tags.`{PREFIX}{Tag.RUN_KEY}` LIKE '{beginning}%'"
+        return self._search(
+            [str(item["experiment_id"]) for item in experiments],
+            query,
+            "attributes.start_time DESC",
+        )
+
     def _search(self, experiments: Sequence[str], query: str, *order: str) -> list[TrackedRun]:
         return list(self._pages(experiments, query, PAGE, *order))
 

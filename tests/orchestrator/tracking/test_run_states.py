@@ -216,6 +216,24 @@ def test_submissions_of_homes_that_share_a_server_do_not_mix(tracker: Tracker) -
     assert find_run(reader, "b" * 5, "mine")[0] == theirs.key
 
 
+def test_runs_of_earlier_submissions_are_found_by_key_and_by_id(tracker: Tracker) -> None:
+    reader = tracker.reader
+    first = submit(tracker, "mine", "job-1", replace(A, key="c1" * 10))
+    submit(tracker, "mine", "job-2", replace(A, key="c2" * 10))
+    (run,) = reader.children(reader.run(first))
+    assert find_run(reader, "c1c1", "mine") == ("c1" * 10, run.run_id)
+    assert find_run(reader, run.run_id, "mine") == ("c1" * 10, run.run_id)
+    again = submit(tracker, "mine", "job-3", replace(A, key="c1" * 10))
+    submit(tracker, "mine", "job-4", replace(A, key="c2" * 10))
+    (newer,) = reader.children(reader.run(again))
+    assert find_run(reader, "c1c1", "mine") == ("c1" * 10, newer.run_id)
+    tracker.writer.set_status(run.run_id, "FINISHED")
+    assert find_run(reader, "c1c1", "mine") == ("c1" * 10, run.run_id)  # it has a model
+    for unknown in (first, "f" * 32, "c3", "C1", "%", "c1' or 'a'='a"):
+        with pytest.raises(Refused, match="no Run "):
+            find_run(reader, unknown, "mine")
+
+
 def test_a_job_on_a_shared_cluster_belongs_to_the_home_that_sent_it(tracker: Tracker) -> None:
     there = {"cluster": "http://cluster:8265"}
     submit(tracker, "cluster", "job-1", A, submitter="laptop", **there)
