@@ -20,12 +20,11 @@ from orchestrator.planning.plan import UnknownPlan
 from orchestrator.report_page.files import FORMS, write_file, write_pdf
 from orchestrator.report_page.store import report_of, write_report
 from orchestrator.reporting.comparison import State
-from orchestrator.rest.mlflow_api import NOT_FOUND, TrackingError
 from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.storage.run_log import named_logs
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.comparison_report import find_answer
-from orchestrator.tracking.mlflow_client import MlflowReader
+from orchestrator.tracking.mlflow_client import MlflowReader, runs_named
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, load, newest, newest_of_any
 from orchestrator.tracking.tags import Tag
@@ -33,7 +32,6 @@ from trainables.config import as_plain
 
 log = logging.getLogger(__name__)
 _MOST_NAMES = 8  # names of Runs in an error
-_ID_DIGITS = 32  # of an MLflow run's id
 
 
 def report(options: argparse.Namespace) -> int:
@@ -190,7 +188,8 @@ def find_run(reader: MlflowReader, name: str, home: str) -> tuple[str, str | Non
         return _find_by_label(reader, name, home)
     ids = _in_newest(reader, name, home)
     if not ids and re.fullmatch("[0-9a-f]+", name):
-        ids = _in_earlier(reader, name)
+        for run in runs_named(reader, name):
+            ids.setdefault(run.tags[Tag.RUN_KEY], run.run_id)
     if len(ids) > 1:
         raise Refused(f"{name} is the beginning of several keys: {', '.join(ids)}", 1)
     if not ids:
@@ -214,24 +213,6 @@ def _in_newest(reader: MlflowReader, name: str, home: str) -> dict[str, str | No
         for item in runs:
             if name and (item.key.startswith(name) or item.run_id == name):
                 ids[item.key] = ids.get(item.key) or item.run_id
-    return ids
-
-
-def _in_earlier(reader: MlflowReader, name: str) -> dict[str, str | None]:
-    """Return key → MLflow run as `_in_newest`, of all submissions: a run that has finished, else
-    the newest. name: hexadecimal digits."""
-    found = reader.with_key(name)
-    if len(name) == _ID_DIGITS:
-        try:
-            run = reader.run(name)
-        except TrackingError as error:
-            if error.code != NOT_FOUND:
-                raise
-        else:
-            found += [run] if Tag.RUN_KEY in run.tags else []
-    ids: dict[str, str | None] = {}
-    for run in sorted(found, key=lambda run: run.status != State.FINISHED):
-        ids.setdefault(run.tags[Tag.RUN_KEY], run.run_id)
     return ids
 
 

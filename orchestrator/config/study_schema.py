@@ -63,6 +63,13 @@ class Resources(Config):
         "checkpoint between the deaths: a whole number for every kind of death, or one for each",
     )
 
+    stall_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=120.0,
+        description="minutes without progress after which the processes of a Run end, and it "
+        "starts again from its newest checkpoint; counted as a crash. Each trained batch is "
+        "progress; evaluation and tests are not",
+    )
+
     @field_validator("max_failures", mode="before")
     @classmethod
     def _of_every_kind(cls, value: Any) -> Any:

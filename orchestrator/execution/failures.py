@@ -18,7 +18,7 @@ import ray.train.torch
 
 from orchestrator.execution.processes import memory_in_words, tells_of_memory
 from orchestrator.execution.task import Task
-from orchestrator.storage.run_log import fatal_signal
+from orchestrator.storage.run_log import fatal_signal, stall
 from orchestrator.storage.run_records import RunFolder, StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
 
@@ -86,6 +86,10 @@ class Failure:
         return Store(Path(self.task.store)).run(self.task.key)
 
     @property
+    def stall(self) -> str | None:
+        return stall(self.run.log_file(self.task.attempt, self.rank))
+
+    @property
     def fatal_signal(self) -> str | None:
         return fatal_signal(self.run.log_file(self.task.attempt, self.rank))
 
@@ -150,6 +154,11 @@ CAUSES: tuple[tuple[Rule, ...], ...] = (
 
 # What a worker process died of.
 DEATHS: tuple[tuple[Callable[[Failure], object], Death, Callable[[Failure], str]], ...] = (
+    (
+        lambda f: f.stall,
+        Death.CRASH,
+        lambda f: f"ended itself: {f.stall} (its log says where it hung)",
+    ),
     (
         lambda f: f.fatal_signal,
         Death.CRASH,

@@ -1,10 +1,14 @@
 """Launch one attempt of a Run on Ray Train, and return how it ended."""
 
+import faulthandler
 import logging
+import os
 import platform
 import shutil
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +30,8 @@ from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.meters.epoch_usage import measured
 from orchestrator.planning.placement import ResourceRequest
-from orchestrator.storage.run_log import recorded
-from orchestrator.storage.run_records import Store
+from orchestrator.storage.run_log import STALLED, recorded
+from orchestrator.storage.run_records import PROGRESS, RunFolder, Store
 from orchestrator.warm.quick_trainer import QuickTorchTrainer
 from trainables.engine.checkpoints import Unrecoverable
 from trainables.numerics.distributed import World
@@ -36,6 +40,7 @@ from trainables.tasks.registry import PRODUCERS
 
 log = logging.getLogger("orchestrator")
 _SIGHT_SECONDS = 5.0  # after which a shared folder shows what another host has made
+_LOOK_SECONDS = 1.0  # between two looks for progress
 _START_FAILURES = 3  # of a minute each, then a worker group without room gives up
 
 
@@ -53,7 +58,7 @@ def launch(
     shutil.rmtree(storage / name, ignore_errors=True)  # Ray Train would resume from it
     trainer = QuickTorchTrainer(
         train_on_ray,
-        train_loop_config=asdict(task),
+        train_loop_config={"task": asdict(task), "stall_seconds": request.stall_seconds},
         title=title or f"{task.label}/{task.seed}",
         scaling_config=ray.train.ScalingConfig(
             num_workers=request.workers,
@@ -87,17 +92,25 @@ def launch(
 
 
 def train_on_ray(config: Mapping[str, Any]) -> None:
-    """Train on one rank: what every worker process runs."""
-    context, task = ray.train.get_context(), Task(**config)
+    """Train on one rank: what every worker process runs. config: the task as plain data, and
+    seconds without progress after which the process ends (None: never)."""
+    context, task = ray.train.get_context(), Task(**config["task"])
     torch.set_num_threads(_own_cpus())
     allow_tf32(str(task.config.get("precision", "auto")))
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     check_home(task)
     run = Store(Path(task.store)).run(task.key)
     log_file, writer = run.log_file(task.attempt, world.rank), run.writer(task.attempt)
+
+    def tell(reason: str) -> None:
+        with log_file.open("a", encoding="utf-8") as file:
+            faulthandler.dump_traceback(file)  # where each thread hangs
+            file.write(f"{STALLED}{reason}\n")
+
     with (
         readable_errors(),
         recorded(log_file),
+        ended_when_stalled(run, config["stall_seconds"], tell),
         measured(writer, world, lambda metrics: ray.train.report(dict(metrics))) as report,
     ):
         work = produce if task.trainable in PRODUCERS else train
@@ -117,6 +130,46 @@ def check_home(task: Task) -> None:
                 "(--home, or `home` in clusters.yaml)"
             )
         time.sleep(0.2)
+
+
+@contextmanager
+def ended_when_stalled(
+    run: RunFolder, seconds: float | None, tell: Callable[[str], object]
+) -> Iterator[None]:
+    """End this process when a Run makes no progress for too long.
+
+    Progress is a change of the Run's progress file: no clock of another host is asked. tell: is
+    given the reason before the process ends.
+    """
+    if seconds is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        seen, since = _progress_stamp(run), time.monotonic()
+        while not over.wait(min(_LOOK_SECONDS, seconds)):
+            stamp = _progress_stamp(run)
+            if stamp != seen:
+                seen, since = stamp, time.monotonic()
+            elif time.monotonic() - since > seconds:
+                tell(f"no progress for {seconds / 60:g} minutes")
+                os._exit(1)
+
+    threading.Thread(target=watch, name="stall watchdog", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _progress_stamp(run: RunFolder) -> tuple[int, int] | None:
+    """Return what changes with every report of progress; None before the first."""
+    try:
+        status = (run.path / PROGRESS).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _own_cpus() -> int:

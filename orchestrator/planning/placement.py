@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,13 @@ class Node:
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """Says what a Run gets: a number of workers, and the CPUs and GPUs of each."""
+    """Says what a Run gets: a number of workers, and the CPUs and GPUs of each. stall_seconds: how
+    long it may make no progress; None: as long as it takes."""
 
     workers: int
     cpus: int
     gpus: float
+    stall_seconds: float | None = field(default=None, compare=False)
 
 
 def request_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest:
@@ -51,7 +53,7 @@ def request_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest
     cpus = resources.cpus_per_worker
     if cpus == "auto":
         cpus = _equal_cpus(resources.workers, gpus, usable)
-    request = ResourceRequest(resources.workers, cpus, gpus)
+    request = ResourceRequest(resources.workers, cpus, gpus, 60.0 * resources.stall_minutes)
     if at_once(request, nodes) < 1:
         has = " + ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "nothing"
         raise DoesNotFit(

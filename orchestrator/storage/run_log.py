@@ -26,6 +26,8 @@ _OTHER = "ray"  # the package whose messages are not the Run's
 _LOG = re.compile(r"attempt_(\d+)_rank_(\d+)\.log")
 TOLD = {"told": True}  # `log.info(..., extra=TOLD)`: those who follow the driver read it too
 _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
+STALLED = "the process ends itself: "  # begins the last line of one that has stalled
+_STALLED = re.compile(f"^{STALLED}(.+)$", re.MULTILINE)
 _TAIL_BYTES = 200_000  # the stacks of many threads may follow the cause
 
 
@@ -59,6 +61,13 @@ def fatal_signal(path: Path) -> str | None:
     """Return the last fatal error that a log tells of, such as `Segmentation fault`."""
     errors = _FATAL.findall(tail(path))
     return str(errors[-1]) if errors else None
+
+
+def stall(path: Path) -> str | None:
+    """Return why a process ended itself, such as `no progress for 120 minutes`; None where it did
+    not."""
+    reasons = _STALLED.findall(tail(path))
+    return str(reasons[-1]) if reasons else None
 
 
 def tail(path: Path) -> str:

@@ -22,6 +22,7 @@ from orchestrator.tracking.tags import PARENT_RUN, PREFIX, Kind, Tag, from_mlflo
 
 OPEN = ("SCHEDULED", "RUNNING")  # the statuses of a run that has not ended
 PAGE = 1000  # entries in one call
+_ID_DIGITS = 32  # of an MLflow run's id
 _FEW = 20  # submissions in one call: the one that is looked for is mostly the first
 
 
@@ -173,17 +174,6 @@ class MlflowReader:
         )
         return bool(answer.get("runs"))
 
-    def with_key(self, beginning: str) -> list[TrackedRun]:
-        """Return the Runs and trials of all submissions whose key begins so, the newest first.
-        beginning: hexadecimal digits."""
-        experiments = self._entries("experiments/search", "experiments", {"max_results": PAGE})
-        query = f"tags.`{PREFIX}{Tag.RUN_KEY}` LIKE '{beginning}%'"
-        return self._search(
-            [str(item["experiment_id"]) for item in experiments],
-            query,
-            "attributes.start_time DESC",
-        )
-
     def _search(self, experiments: Sequence[str], query: str, *order: str) -> list[TrackedRun]:
         return list(self._pages(experiments, query, PAGE, *order))
 
@@ -321,3 +311,21 @@ def text_if_there(reader: MlflowReader, run_id: str, file: str) -> str | None:
         raise
     except UnicodeDecodeError:
         return None
+
+
+def runs_named(reader: MlflowReader, name: str) -> list[TrackedRun]:
+    """Return the Runs and trials of all submissions with this beginning of a key, or this id of an
+    MLflow run; those that have finished come first, then the newest. name: hexadecimal digits."""
+    experiments = reader._entries("experiments/search", "experiments", {"max_results": PAGE})
+    query = f"tags.`{PREFIX}{Tag.RUN_KEY}` LIKE '{name}%'"
+    numbers = [str(item["experiment_id"]) for item in experiments]
+    found = reader._search(numbers, query, "attributes.start_time DESC")
+    if len(name) == _ID_DIGITS:
+        try:
+            run = reader.run(name)
+        except TrackingError as error:
+            if error.code != NOT_FOUND:
+                raise
+        else:
+            found += [run] if Tag.RUN_KEY in run.tags else []
+    return sorted(found, key=lambda run: run.status != "FINISHED")

@@ -4,8 +4,6 @@ Ray Tune gets the figures of every epoch and may stop the trial after any of the
 """
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ import torch
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.execution.failures import Ending, readable_errors
-from orchestrator.execution.launcher import launch
+from orchestrator.execution.launcher import ended_when_stalled, launch
 from orchestrator.execution.resources import wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
@@ -141,7 +139,11 @@ def _report(figures: Mapping[str, float]) -> None:
 def _train(spec: TrialSpec, task: Task, store: Store, reported: bool) -> None:
     """Train a task. reported: whether Ray Tune gets the figures of every epoch."""
     task = replace(task, attempt=store.run(task.key).begin_attempt())
-    with _stall_watchdog(spec, task, store):
+
+    def tell(reason: str) -> None:
+        store.run(task.key).writer(task.attempt).end("FAILED", reason, spec.job)
+
+    with ended_when_stalled(store.run(task.key), spec.stall_seconds, tell):
         try:
             if spec.request.workers == 1:
                 _train_here(spec.request, task, store, _report if reported else _ignore)
@@ -205,22 +207,3 @@ def _is_stalled(spec: TrialSpec, task: Task, store: Store, since: float) -> bool
     which nothing counts."""
     progress = store.run(task.key).progress() or {}
     return time.time() - max(since, float(progress.get("time", 0.0))) > spec.stall_seconds
-
-
-@contextmanager
-def _stall_watchdog(spec: TrialSpec, task: Task, store: Store) -> Iterator[None]:
-    """End this process when the Run that it trains makes no progress for too long."""
-    over, since = threading.Event(), time.time()
-
-    def watch() -> None:
-        while not over.wait(min(_POLL_SECONDS, spec.stall_seconds)):
-            if _is_stalled(spec, task, store, since):
-                reason = f"no progress for {spec.stall_seconds / 60:g} minutes"
-                store.run(task.key).writer(task.attempt).end("FAILED", reason, spec.job)
-                os._exit(1)
-
-    threading.Thread(target=watch, name="watchdog", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()

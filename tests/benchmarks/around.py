@@ -39,8 +39,11 @@ def _measure(folder: Path, table: Path, turns: int) -> list[Line]:
 
     def run() -> float:
         key = f"run{next(numbers)}"
-        task = Task(key, store.run(key).begin_attempt(), "bench", "classify", CONFIG, 0, str(table),
-                    str(store.root), None, None)  # fmt: skip
+        task = Task(
+            key=key, attempt=store.run(key).begin_attempt(), label="bench", trainable="classify",
+            config=CONFIG, seed=0, vary=("init", "order"), table=str(table),
+            store=str(store.root), parent=None, parent_label=None,
+        )  # fmt: skip
         started = time.time()
         outcome = launch(task, SHARE, folder / "ray_train")
         ended = time.time()

@@ -39,8 +39,11 @@ def training(images: int = IMAGES, **values: object) -> Iterator[Training]:
         make_photographs(folder / "images", images, SIDE)
         path = build_table(folder / "images", SIDE, folder / "cache")
         store = Store(folder / "store")
-        task = Task("key", store.run("key").begin_attempt(), "bench", "classify",
-                    {**CONFIG, **values}, 0, str(path), str(store.root), None, None)  # fmt: skip
+        task = Task(
+            key="key", attempt=store.run("key").begin_attempt(), label="bench",
+            trainable="classify", config={**CONFIG, **values}, seed=0, vary=("init", "order"),
+            table=str(path), store=str(store.root), parent=None, parent_label=None,
+        )  # fmt: skip
         yield build_training(task, World(0, 1, device))
 
 

@@ -15,6 +15,7 @@ from orchestrator.execution.failures import (
     readable_errors,
 )
 from orchestrator.execution.task import Task
+from orchestrator.storage.run_log import STALLED
 from orchestrator.storage.run_records import StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
 
@@ -23,7 +24,10 @@ KEY = "0123456789abcdef0123"
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
-    return Task(KEY, 1, "late", "classify", {}, 0, "", str(tmp_path), None, None)
+    return Task(
+        key=KEY, attempt=1, label="late", trainable="classify", config={}, seed=0,
+        vary=("init", "order"), table="", store=str(tmp_path), parent=None, parent_label=None,
+    )  # fmt: skip
 
 
 def died(message: str = "") -> ray.exceptions.ActorDiedError:
@@ -91,6 +95,16 @@ def test_a_crash_is_told_with_its_signal_from_the_log(task):
     assert explain({0: died()}, task, 0).reason == (
         "worker 0 crashed: Segmentation fault (see its log)"
     )
+
+
+def test_a_process_that_ended_itself_is_told_with_its_reason(task):
+    log = Store(Path(task.store)).run(KEY).log_file(1, 0)
+    log.write_text(f"INFO epoch 1\n{STALLED}no progress for 120 minutes\n")
+    outcome = explain({0: died()}, task, 0)
+    assert outcome.reason == (
+        "worker 0 ended itself: no progress for 120 minutes (its log says where it hung)"
+    )
+    assert (outcome.state, outcome.death) == (Ending.KILLED, Death.CRASH)
 
 
 def test_the_kernel_is_named_when_it_killed_something_on_this_machine(task, monkeypatch):
