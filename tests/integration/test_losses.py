@@ -60,6 +60,28 @@ def test_the_life_of_a_study_that_is_submitted_twice_stopped_and_submitted_again
         assert "==> attempt 2, rank 0 <==" in command.ask("logs", name).stdout
 
 
+def test_a_run_that_hangs_ends_itself_and_goes_on(command):
+    """A worker that is frozen holds up the other one, as a network that is gone would."""
+    study = command.study("hangs", epochs=80, lr=0.017, form=ALONE)
+    settings = ("--set", "resources.workers=2", "--set", "resources.stall_minutes=0.5")
+    follower = command.start("submit", study, *settings)
+    key = command.training(study, *settings)
+    run = Store(command.home / "store").run(key)
+    first = run.progress()["pid"]
+    titles = {p.pid: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
+    workers = {pid for pid, title in titles.items() if title.startswith("ray::hangs/full/0")}
+    (other,) = [psutil.Process(pid) for pid in workers - {first} if "controller" not in titles[pid]]
+    other.suspend()
+    out, err = follower.communicate(timeout=HANGS)
+    assert follower.returncode == 0, out + err
+    assert "worker 0 ended itself: no progress for 0.5 minutes" in out + err
+    log = run.log_file(1, 0).read_text()
+    assert "the process ends itself: no progress for 0.5 minutes" in log
+    assert "most recent call first" in log  # where it hung
+    assert command.runs("hangs")["full"]["state"] == "FINISHED"
+    assert not other.is_running()
+
+
 def test_two_studies_at_once_train_what_they_share_once(command):
     # other epochs than elsewhere, so that no study has trained them yet
     change = ("--set", "stages.rotation.config.epochs=3", "--set", "stages.full.config.lr=0.02")
