@@ -78,6 +78,8 @@ def data(options: argparse.Namespace) -> int:
     prepared = prepare_study(options, read_study(options))
     for name, item in prepared.data.items():
         parts = ", ".join(f"{part} {len(rows)}" for part, rows in item.source.parts.items())
+        if item.whole:
+            parts = f"{len(item.source.names)} images, none held out: a producer works on all"
         count = len(item.source.classes)
         classes = f"{count} classes" if count else "no labels"
         classes += " of pixels" if item.source.masks else ""

@@ -40,6 +40,7 @@ from trainables.loading.near_tables import near_lines
 from trainables.models.matching import WeightsError
 from trainables.models.state_file import check_file
 from trainables.pixels.images import unreadable_images
+from trainables.schemas.producer import ProducerConfig
 from trainables.schemas.registry import TRAINABLE_SCHEMAS
 from trainables.training_config import TrainableConfig, check_batch
 
@@ -49,14 +50,15 @@ _NO_RGB = "a producer needs RGB: name a data set without `channels`, with three 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of a study: its images and splits, the fingerprint of its content, and what its
-    masks hold, if it has any. cautions: why figures of it may be too good, a line each."""
+    """A data set of a study: its images and splits, the fingerprint of its content, and what masks
+    hold. cautions: why figures may be too good; whole: nothing is held out, for producers alone."""
 
     name: str
     source: Source
     fingerprint: str
     masks: MaskCounts | None = None
     cautions: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def remarks(self) -> list[str]:
@@ -86,10 +88,11 @@ def read_data(
     """
     errors = ErrorList()
     listed: dict[str, _Listed] = {}
+    whole = _for_producers_alone(study)
     for name, config in study.data.items():
         try:
             manifest = cache / f"manifest-{_location_id(config, root)}.json"
-            is_trained_on = name in trained_on(study)
+            is_trained_on = name not in whole  # also what no stage uses: `data` describes it
             numbers = remembered_numbers(manifest, partial(progress, name))
             source = read(config, root, is_trained_on, numbers)
             hashes = content_hashes(source, manifest, partial(progress, name))
@@ -126,6 +129,12 @@ def trained_on(study: Study) -> set[str]:
         for name in _training_data(stage)
         for seed in stage.all_seeds
     }
+
+
+def _for_producers_alone(study: Study) -> set[str]:
+    configs = [variant.config for stage in study.stages for variant in stage.variants]
+    produced = {config.dataset for config in configs if isinstance(config, ProducerConfig)}
+    return produced - trained_on(study)
 
 
 def _settled(found: Settled, config: DatasetConfig, errors: ErrorList, name: str) -> Settled:
@@ -222,7 +231,7 @@ def _described(
     source = item.settled.source
     key = fingerprint(source, item.config, manifest, item.hashes, progress)
     masks = count_masks(source, manifest, progress) if source.masks else None
-    return DataSet(name, source, key, masks, item.settled.cautions)
+    return DataSet(name, source, key, masks, item.settled.cautions, not item.trained_on)
 
 
 def _faults(data: DataSet, item: _Listed) -> list[str]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from orchestrator.cli.main import COMMANDS, _parser, main
 from orchestrator.config.yaml_loader import built_in_studies
+from tests.trainables.tasks.test_sam import small_sam
 from trainables.data.datasets import DATASETS
 
 EVERYWHERE = "--home DIR, --mlflow FILE"
@@ -241,6 +242,25 @@ def test_data_counts_the_pixels_of_masks_by_class_and_part(
     assert first.startswith("mine: 2 classes of pixels; train 7, val 1, test 2; ")
     assert sky.split() == ["sky", "0", "3,584", "(50.0%)", "512", "(50.0%)", "1,024", "(50.0%)"]
     assert tree.split()[:4] == ["tree", "1", "3,584", "(50.0%)"]
+
+
+def test_data_cuts_what_no_stage_uses_and_says_what_producers_get(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_masks(tmp_path, (0, 1))
+    study = tmp_path / "two.yaml"
+    mine = "{type: mask_folders, path: set, size: 32}"
+    study.write_text(
+        "study: two\nquestion: What lies there?\n"
+        f"data: {{digits: digits, unused: {mine}, all: {mine}}}\n"
+        "stages:\n  a: {trainable: classify, config: {dataset: digits, epochs: 1}}\n"
+        "  b: {producer: sam, config: {dataset: all, weights: w.pth, model: any}}\n"
+    )
+    small_sam(tmp_path / "w.pth")
+    assert main(["data", str(study)]) == 0
+    said = capsys.readouterr().out
+    assert "unused: 2 classes of pixels; train 7, val 1, test 2; " in said
+    assert "all: 2 classes of pixels; 10 images, none held out: a producer works on all; " in said
 
 
 @pytest.mark.parametrize("command", ["data", "plan"])
