@@ -1,4 +1,5 @@
-"""Plays each situation of a cluster once, on hosts made of network namespaces."""
+"""Plays the shorter situations of a cluster, on hosts made of network namespaces. The others take
+minutes each: `python -m tests.cluster` plays all."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,11 @@ from tests.cluster.services import Cluster, cluster
 from tests.cluster.situations import SITUATIONS
 
 pytestmark = pytest.mark.slow
+SHORT = (
+    "two_workers_on_two_nodes",
+    "commands_on_another_machine",
+    "a_home_that_a_node_does_not_see",
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +31,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     assert [name for name, host in found.hosts.items() if host.is_up] == []
 
 
-@pytest.mark.parametrize("name", SITUATIONS)
+@pytest.mark.parametrize("name", SHORT)
 def test_situation(made: Cluster, name: str) -> None:
     SITUATIONS[name](made)
