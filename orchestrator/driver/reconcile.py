@@ -88,10 +88,14 @@ def reconcile(tracker: Tracker, home: Home, submission: Submission, why: str) ->
     without a process become KILLED. why: how the job ended. Returns the submission as it is then.
 
     Nothing is changed while a driver of the study lives, which holds the study's lock, whatever the
-    cluster says of its job. Of a submission whose store and locks are elsewhere, what has not ended
+    cluster says of its job; nor for a submission to another home's own cluster, of which nothing is
+    known here. Of a submission to a cluster whose store and locks are elsewhere, what has not ended
     in MLflow becomes KILLED; its next submit sends what that store has.
     """
-    if submission.tracked.tags.get(Tag.HOME, home.name) != home.name:
+    tags = submission.tracked.tags
+    if tags.get(Tag.HOME, home.name) != home.name:
+        if tags.get(Tag.CLUSTER, LOCAL) == LOCAL:
+            return _again(tracker, submission)
         return _reconcile_elsewhere(tracker, submission, why)
     study, job = str(submission.plan["study"]), submission.tracked.tags[Tag.JOB]
     deadline = time.monotonic() + _LOCK_SECONDS

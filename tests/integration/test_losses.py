@@ -201,12 +201,12 @@ def _mapping(name: str, epochs: int = 1) -> dict:
 
 
 def _opened(
-    server: Tracker, home: Home, name: str, epochs: int = 1
+    server: Tracker, home: Home, name: str, epochs: int = 1, job_id: str = "gone"
 ) -> tuple[MlflowSync, Run, Store]:
     """A submission of one Run, which MLflow has as RUNNING."""
     study = from_mapping(_mapping(name, epochs))
     prepared = prepare(study, None, home)
-    job = Job("gone", study.mapping, "", None, str(home.root), LOCAL, server.uri, "", None)
+    job = Job(job_id, study.mapping, "", None, str(home.root), LOCAL, server.uri, "", None)
     store, (run,) = Store(home.store), prepared.runs
     submission = open_submission(server, prepared, job, home)
     sync = MlflowSync(server, store, submission, {"study": name})
@@ -313,7 +313,7 @@ def test_what_a_driver_left_half_made_is_made_whole(server, home, study):
 
 def test_the_submission_of_another_plan_closes_what_was_left_running(server, home, study):
     sync, _, _ = _opened(server, home, study)
-    _opened(server, home, study, epochs=2)
+    _opened(server, home, study, epochs=2, job_id="next")
     states = {run.run_id: run.status for run in server.reader.submissions(study)}
     assert sorted(states.values()) == ["KILLED", "RUNNING"]
     assert states[sync.submission.run_id] == "KILLED"
