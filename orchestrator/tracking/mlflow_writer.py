@@ -120,15 +120,19 @@ class MlflowWriter:
     ) -> None:
         """Log the metrics of epochs: each entry holds `epoch` and its metrics; step = epoch.
 
-        stamps: epoch → time in ms, filled here. A call without an answer may have been carried out,
-        so it is sent again with the same stamps: MLflow then keeps each metric once.
+        stamps: epoch → time in ms, filled here, never later than that of a later epoch. A call
+        without an answer may have been carried out, so it is sent again with the same stamps:
+        MLflow then keeps each metric once.
         """
         now = _now()
+        for epoch in sorted((int(entry["epoch"]) for entry in epochs), reverse=True):
+            later = (stamp for other, stamp in stamps.items() if other > epoch)
+            stamps.setdefault(epoch, min(later, default=now))
         metrics = [
             {
                 "key": name,
                 "value": _number(float(value)),
-                "timestamp": stamps.setdefault(epoch, now),
+                "timestamp": stamps[epoch],
                 "step": epoch,
             }
             for entry in epochs

@@ -1,6 +1,7 @@
 """What happens to studies on a cluster of several hosts, and what must be true then."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -52,10 +53,13 @@ def state(cluster: Cluster, study: str, *options: str) -> dict[str, Any]:
     return dict(found)
 
 
-def training(cluster: Cluster, study: str, epochs: int = 1) -> None:
-    """Wait until the study's Run has trained so many epochs."""
+def training(
+    cluster: Cluster, study: str, following: "subprocess.Popen[str]", epochs: int = 1
+) -> None:
+    """Wait until the study's Run has trained so many epochs. following: its `submit`."""
 
     def reached() -> bool:
+        assert following.poll() is None, following.communicate()
         runs = state(cluster, study, *another_home(cluster)).get("runs") or [{"epoch": 0}]
         return int(runs[0]["epoch"] or 0) >= epochs
 
@@ -85,7 +89,7 @@ def commands_on_another_machine(cluster: Cluster) -> None:
     following = cluster.person_starts(
         "submit", study, *shared(cluster), "--address", cluster.ray_url
     )
-    training(cluster, "long")
+    training(cluster, "long", following)
     other = another_home(cluster)
     assert "RUNNING" in cluster.person("status", "long", *other).stdout
     assert "it trains on another machine" in cluster.person("logs", "long/full/0", *other).stderr
@@ -162,7 +166,7 @@ def a_head_that_is_gone(cluster: Cluster) -> None:
     following = cluster.person_starts(
         "submit", study, *shared(cluster), "--address", cluster.ray_url
     )
-    training(cluster, "orphan")
+    training(cluster, "orphan", following)
     cluster.hosts["head"].kill()
     out, err = following.communicate(timeout=_ENDS_SECONDS)
     assert following.returncode == 1 and "submit the study again" in err, out + err

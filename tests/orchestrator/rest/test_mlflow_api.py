@@ -97,6 +97,16 @@ def test_every_number_comes_back(mlflow_uri: str, value: float) -> None:
     assert tracker.reader.run(run_id).tags == {"kind": ""}
 
 
+def test_no_epoch_is_later_than_one_after_it(mlflow_uri: str) -> None:
+    """As with a trial that copies the first epoch of another one, and knows when its own ended."""
+    tracker, stamps = Tracker(mlflow_uri), {2: 1000}
+    run_id = tracker.writer.create_run(tracker.writer.experiment("x"), "x", {"kind": ""})
+    tracker.writer.log_epochs(run_id, [{"epoch": epoch, "a": 0.5} for epoch in (1, 2, 3)], stamps)
+    points = tracker.connection.api.client.get_metric_history(run_id, "a")
+    assert [point.step for point in points] == [1, 2, 3]
+    assert (stamps[1], stamps[2]) == (1000, 1000) and stamps[3] > 1_700_000_000_000
+
+
 def test_more_than_a_page_of_runs_and_more_than_a_call_of_tags(
     mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
