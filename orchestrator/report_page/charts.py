@@ -40,9 +40,9 @@ def intervals_chart(table: Table) -> Chart | None:
     parts += _vertical_axis_lines(metric, ticks, x, height - 44)
     for place, row in enumerate(rows):
         parts += _interval_row(row, x, 14 + 34 * place)
-    legend = "◆ mean   ├─┤ 95 % interval   ○ one seed"
+    legend = "◆ mean\u2003├─┤ 95 % interval\u2003○ one seed"
     if any(row.reference is not None for row in rows):
-        legend += "   × reference"
+        legend += "\u2003× reference"
     parts.append(_text(_LEFT, height - 4, legend, "small"))
     about = "; ".join(_interval_words(row) for row in rows)
     more = len(table.rows) - len(rows)
@@ -115,7 +115,8 @@ def pairs_chart(difference: PairedDifference) -> Chart | None:
         parts.append(_mark("circle", 96, y(before), "c0" if ahead else "c1", 3.5))
         parts.append(_mark("circle", 268, y(after), "c0" if ahead else "c1", 3.5))
         if len(pairs) <= _MOST_SEEDS:
-            parts.append(_text(278, place + 4, f"seed {seed}", "small"))
+            parts.append(_path(f"M272 {y(after):.1f}L281 {place:.1f}", "grid"))
+            parts.append(_text(284, place + 4, f"seed {seed}", "small"))
     parts.append(_text(96, 218, _short(second.label, 26), "label", "middle"))
     parts.append(_text(268, 218, _short(first.label, 26), "label", "middle"))
     parts.append(_text(_LEFT, 240, f"solid: {_short(first.label, 26)} is better with this seed",
@@ -153,7 +154,8 @@ def curves_chart(panel: "Panel") -> Chart | None:
     epochs = [epoch for line in lines for epoch in line.epochs]
     ticks = _ticks(*_ends(values))
     first, last = min(epochs), max(epochs)
-    x, y = _scale((first, max(last, first + 1)), 52, 342), _scale(ticks, 180, 10)
+    span = (first, last) if last > first else (first - 1, first + 1)
+    x, y = _scale(span, 52, 342), _scale(ticks, 180, 10)
     parts = _horizontal_axis_lines(panel.metric, ticks, y, 342)
     for epoch in sorted({first, (first + last) // 2, last}):
         parts.append(_text(x(epoch), 196, str(epoch), "small", "middle"))
@@ -207,7 +209,13 @@ def _curve(
         known = [(e, c) for e, c in zip(line.epochs, columns, strict=True) if c]
         edge = [(x(e), y(max(c))) for e, c in known] + [(x(e), y(min(c))) for e, c in known[::-1]]
         outline = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
-        parts.append(f'<polygon class="band f{place % 7}" points="{outline}"/>')
+        if len(known) == 1:  # a band has no width there
+            (a, top), (_, bottom) = edge
+            points = [(a + 14 * place, b) for a, b in points]  # bars stand side by side
+            parts.append(_path(f"M{a + 14 * place:.1f} {top:.1f}V{bottom:.1f}",
+                               f"line c{place % 7}"))  # fmt: skip
+        else:
+            parts.append(f'<polygon class="band f{place % 7}" points="{outline}"/>')
     path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
     parts.append(f'<path class="line c{place % 7}" d="{path}"{_dash(place)}/>')
     every = max(1, len(points) // 6)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from orchestrator.planning.run import Run
+from orchestrator.planning.run import Run, written_name
 from orchestrator.report_page.page import DataFacts, Grid, Pair, Repeat
 from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import duration
@@ -36,7 +36,7 @@ def data_facts(
 
 
 def _config_of(study: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    config = study.get("data", {}).get(name, {})
+    config = study.get("data", {}).get(written_name(name), {})
     return {"type": config} if isinstance(config, str) else config
 
 
@@ -148,11 +148,15 @@ def cost_grid(submission: Submission, price: Price) -> Grid:
 def _cost_row(stage: str, used: Usage, price: Price) -> tuple[str, ...]:
     kwh = (used.gpu_hours * (price.gpu_watts or 0) + used.cpu_hours * (price.cpu_watts or 0)) / 1000
     row = [stage, str(used.runs), duration(used.seconds) if used.seconds else "-",
-           f"{used.gpu_hours:.2f}", f"{used.cpu_hours:.2f}"]  # fmt: skip
+           _hours(used.gpu_hours), _hours(used.cpu_hours)]  # fmt: skip
     row += [f"{kwh:.3f}"] * _has_power(price)
     money = used.gpu_hours * (price.gpu_hour or 0) + used.cpu_hours * (price.cpu_hour or 0)
     row += [f"{money + kwh * (price.kwh or 0):.2f}"] * _has_price(price)
     return tuple(row)
+
+
+def _hours(value: float) -> str:
+    return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
 
 
 def _has_power(price: Price) -> bool:
@@ -219,15 +223,16 @@ def repeat(submission: Submission, study: Mapping[str, Any]) -> Repeat:
     types = [_config_of(study, key) for key in study.get("data", {})]
     folders = any("path" not in config and config.get("type") not in _BUILT_IN for config in types)
     steps = [
-        Pair("Get the code of this commit", f"git checkout {commit}")
+        Pair("In a clone of the project, get the code of this commit", f"git checkout {commit}")
         if commit
         else Pair("Get the same code: it was no git checkout, so no commit is known", ""),
         Pair("Install it with the tested versions", "python -m pip install -c constraints.txt ."),
-        Pair(f"Save the study file below as {name}.yaml. Paths in it are cut to their last name: "
-             "put those files beside it", ""),
-        Pair("See what would be trained, then train it",
+        Pair(f"Save the study file below as {name}.yaml" + (". Its paths are cut to their last "
+             "name: put those files beside it" if _shortened(study) != study else ""), ""),
+        Pair("See what would be trained; this trains nothing",
              f"python -m orchestrator plan {name}.yaml{' --data DIR' if folders else ''}"),
-        Pair("", f"python -m orchestrator submit {name}.yaml{' --data DIR' if folders else ''}"),
+        Pair("Train it, which prints the table of this page",
+             f"python -m orchestrator submit {name}.yaml{' --data DIR' if folders else ''}"),
     ]  # fmt: skip
     versions = [Pair("commit", commit or "not known")]
     torch = _counted(item.fact(Tag.TORCH) for item in submission.runs)
@@ -236,5 +241,6 @@ def repeat(submission: Submission, study: Mapping[str, Any]) -> Repeat:
         versions.append(Pair(software, version))
     versions += [Pair("torch", torch)] if torch else []
     versions.append(Pair("MLflow run of this submission", submission.tracked.run_id))
+    versions += [Pair("Ray job", tags[Tag.JOB])] if Tag.JOB in tags else []
     text = yaml.safe_dump(_shortened(study), sort_keys=False, allow_unicode=True) if study else ""
     return Repeat(tuple(steps), text, tuple(versions))

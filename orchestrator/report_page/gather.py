@@ -30,7 +30,6 @@ from orchestrator.reporting.tables import printed_parts
 from orchestrator.tracking.comparison_data import ComparisonData, compared_tables
 from orchestrator.tracking.mlflow_client import MlflowReader, TrackingError, wall_seconds
 from orchestrator.tracking.run_states import Submission, comparison, records, with_curves
-from orchestrator.tracking.tags import Tag
 
 _MOST_PAIRS = 12  # differences whose seeds are drawn
 
@@ -78,8 +77,6 @@ def _state(submission: Submission) -> str:
     if submission.searches:
         done = sum(item.state == State.FINISHED for item in submission.searches)
         parts.append(f"{done} of {len(submission.searches)} searches finished")
-    job = submission.tracked.tags.get(Tag.JOB, "")
-    parts += [f"job {job}"] if job else []
     return f"{'; '.join(parts)}; page made on {time.strftime('%Y-%m-%d %H:%M %Z')}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from orchestrator.planning.run import Run
+from orchestrator.planning.run import Run, written_name
 from orchestrator.report_page.page import Grid
 from trainables.config import Config
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
@@ -27,7 +27,7 @@ def _recipe(stage: str, runs: Sequence[Run]) -> Grid:
     schema = _schema(runs[0].trainable)
     rows = []
     for name in dict.fromkeys(name for run in runs for name in run.config):
-        values = {_shown(run.config.get(name)): None for run in runs}
+        values = {_shown(_written(name, run)): None for run in runs}
         default = _default(schema, name)
         if list(values) != [default]:
             rows.append((name, _listed(list(values)), default))
@@ -40,6 +40,12 @@ def _recipe(stage: str, runs: Sequence[Run]) -> Grid:
     about = f"{first.trainable}, starts from {start}; seeds {seeds}."
     said = "What is not listed has its default value."
     return Grid(stage, ("key", "value", "default"), tuple(rows), (about, said))
+
+
+def _written(name: str, run: Run) -> Any:
+    """Return a value as the study has it: a data set without the fold of a Run."""
+    value = run.config.get(name)
+    return written_name(str(value)) if name == "dataset" else value
 
 
 def _stage_of(run: Run) -> str:
@@ -61,7 +67,7 @@ def _default(schema: type[Config] | None, name: str) -> str:
         return "not known"
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
-        return "must be set"
+        return "none, it must be set"
     plain = value.model_dump(mode="json") if isinstance(value, Config) else value
     return _shown(plain)
 

@@ -71,7 +71,11 @@ def _doubt(gain: Gain) -> str:
     between = interval_text(metric, test.interval, "+")
     name = f"{gain.difference.first.label} minus {gain.difference.second.label}"
     if test.interval.low <= 0 <= test.interval.high:
-        return f"with {gain.difference.repeats}, {name} may be anything from {between}"
+        unit = " points" if in_percent(metric) else ""
+        return (
+            f"with {gain.difference.repeats}, the 95 % interval of {name} is {between}{unit}, "
+            "which holds both a gain and a loss"
+        )
     over = gain.difference.repeats
     return f"with {over} it holds alone ({name} {between}), but not among {gain.family}"
 
@@ -120,13 +124,13 @@ def sureness(tables: Sequence[Table], note: str) -> tuple[str, ...]:
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         said.append(
             f"Each configuration was trained with {many} seeds (random numbers that decide "
-            f"{_drawn(tables)}). A 95 % interval holds the means that these seeds do not rule out; "
-            "the wider it is, the less is known."
+            f"{_drawn(tables)}). A 95 % interval is the range of means that fit these results; the "
+            "wider it is, the less is known."
         )
     if any(group for group in gains(tables)):
         said.append(
-            "A difference is called established where its p-value, corrected for the number of "
-            "differences tested, is below 0.05. Not established does not mean equal."
+            "A difference is called established where its p-value is below 0.05; of several "
+            "differences, after a correction for their number. Not established does not mean equal."
         )
     if note:
         said.append(f"Not counted: {note}.")

@@ -179,7 +179,7 @@ def _image_part(table: Table, group: Sequence[Gain]) -> list[Part]:
             lines.append([labels, mean, interval, p_text(test.p), *counts])
     if len(lines) == 1 and not words:
         return []
-    title = f"{table.title}: the same, paired over test images"
+    title = f"{table.title}: these trained models, compared over test images"
     return [Part(title, lines if len(lines) > 1 else [], words)]
 
 

@@ -149,16 +149,16 @@ def image_words(group: Sequence[Gain]) -> list[str]:
     tested = [gain for gain in group if gain.difference.images is not None]
     if tested:
         said.append(
-            "Paired over test images: about these trained models and images such as these. Whether "
-            "another training would differ as well, only seeds tell."
+            "This holds for these trained models alone, on images such as these. Whether another "
+            "training would give the same, only the difference over seeds tells."
         )
     for gain in tested:
         test, difference = gain.difference.images, gain.difference
         if test is not None and len(test.mcnemar) > 1:
             ps = zip(test.seeds, test.mcnemar, strict=True)
-            listed = ", ".join(f"seed {seed} {p_text(p)}" for seed, p in list(ps)[:8])
+            listed = ", ".join(f"seed {seed}: p {p_text(p)}" for seed, p in list(ps)[:8])
             names = f"{difference.first.label} - {difference.second.label}"
-            said.append(f"{names}, McNemar's exact p: {listed}.")
+            said.append(f"{names}, by McNemar's exact test of each seed: {listed}.")
     for gain in group:
         if gain.difference.remark:
             names = f"{gain.difference.first.label} and {gain.difference.second.label}"
@@ -200,9 +200,14 @@ def words_on_test_set(table: Table) -> list[str]:
     ends = [(mean, share_interval(mean * count, count)) for mean in means]
     most = max(max(mean - low, high - mean) for mean, (low, high) in ends)
     return [
-        f"The test set has {count} images: which ones they are moves each accuracy by up to "
-        f"{100 * most:.1f} points (95 %, binomial), beside the spread over seeds."
+        f"{_test_set(table)} {count:,} images: others of as many could change each accuracy by up "
+        f"to {100 * most:.1f} points (95 %, binomial), in addition to the spread over seeds."
     ]
+
+
+def _test_set(table: Table) -> str:
+    folds = max(len(row.tested_folds) for row in table.rows)
+    return f"The test sets of {folds} folds have together" if folds > 1 else "The test set has"
 
 
 def _tested_images(row: Row) -> int:
@@ -232,8 +237,8 @@ def words_on_folds(table: Table) -> list[str]:
     if not rows:
         return []
     said = [
-        "Each seed tests another fold of the data set, so a mean is over folds. The training sets "
-        "of two folds share images. The intervals and p allow for that (corrected resampled t, "
+        "Each seed tests another fold of the data set, so each mean is over folds. The training "
+        "sets of two folds share images. The intervals and p allow for that (corrected resampled t, "
         "Nadeau and Bengio 2003), which is an approximation."
     ]
     partly: dict[str, list[str]] = {}
