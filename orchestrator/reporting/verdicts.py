@@ -238,8 +238,8 @@ def words_on_folds(table: Table) -> list[str]:
         return []
     said = [
         "Each seed tests another fold of the data set, so each mean is over folds. The training "
-        "sets of two folds share images. The intervals and p allow for that (corrected resampled t, "
-        "Nadeau and Bengio 2003), which is an approximation."
+        "sets of two folds share images. The intervals and p allow for that (corrected resampled "
+        "t, Nadeau and Bengio 2003), which is an approximation."
     ]
     partly: dict[str, list[str]] = {}
     for row in rows:

@@ -124,10 +124,7 @@ class MlflowWriter:
         without an answer may have been carried out, so it is sent again with the same stamps:
         MLflow then keeps each metric once.
         """
-        now = _now()
-        for epoch in sorted((int(entry["epoch"]) for entry in epochs), reverse=True):
-            later = (stamp for other, stamp in stamps.items() if other > epoch)
-            stamps.setdefault(epoch, min(later, default=now))
+        _stamp(sorted({int(entry["epoch"]) for entry in epochs}), stamps)
         metrics = [
             {
                 "key": name,
@@ -335,3 +332,15 @@ def _user() -> str:
 def _now() -> int:
     """Return the time in ms."""
     return int(time.time() * 1000)
+
+
+def _stamp(epochs: Sequence[int], stamps: dict[int, int]) -> None:
+    """Give epochs (ascending) times in ms, where they have none, so that no epoch is later than the
+    one after it."""
+    now = _now()
+    for epoch in reversed(epochs):
+        later = (stamp for other, stamp in stamps.items() if other > epoch)
+        stamps.setdefault(epoch, min(later, default=now))
+    for epoch in epochs:
+        earlier = (stamp for other, stamp in stamps.items() if other < epoch)
+        stamps[epoch] = max(stamps[epoch], max(earlier, default=0))

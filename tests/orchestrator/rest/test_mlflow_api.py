@@ -83,6 +83,32 @@ def test_a_proxy_that_answers_in_place_of_the_server_is_named(
             MlflowApi("http://mlflow.invalid:5000").get("runs/get", run_id="r")
 
 
+NOW = 1_700_000_000_000  # ms, long ago
+
+
+@pytest.mark.parametrize(
+    ("known", "stamped"),
+    [
+        ({2: 1000}, [1000, 1000, NOW, NOW]),  # the first epoch was copied from another trial
+        ({1: 1000, 4: 900}, [1000, 1000, 1000, 1000]),  # the first was sent late
+        ({1: 1000, 2: 2000, 3: 3000, 4: 4000}, [1000, 2000, 3000, 4000]),
+    ],
+)
+def test_no_epoch_is_later_than_the_one_after_it(
+    mlflow_uri: str, known: dict[int, int], stamped: list[int]
+) -> None:
+    tracker, stamps = Tracker(mlflow_uri), dict(known)
+    run_id = tracker.writer.create_run(tracker.writer.experiment("x"), "x", {"kind": ""})
+    epochs = [{"epoch": epoch, "a": 0.5} for epoch in (1, 2, 3, 4)]
+    tracker.writer.log_epochs(run_id, epochs, stamps)
+    points = tracker.connection.api.client.get_metric_history(run_id, "a")
+    assert [point.step for point in points] == [1, 2, 3, 4]
+    assert [min(point.timestamp, NOW) for point in points] == stamped
+    sent = dict(stamps)
+    tracker.writer.log_epochs(run_id, epochs, stamps)
+    assert stamps == sent
+
+
 @pytest.mark.parametrize("value", [1.5, float("nan"), float("inf"), float("-inf"), 0.0])
 def test_every_number_comes_back(mlflow_uri: str, value: float) -> None:
     tracker = Tracker(mlflow_uri)
@@ -95,16 +121,6 @@ def test_every_number_comes_back(mlflow_uri: str, value: float) -> None:
     assert repr(tracker.reader.run(run_id).metrics) == repr(theirs)
     assert math.isinf(value) or repr(theirs) == repr({"a": value})
     assert tracker.reader.run(run_id).tags == {"kind": ""}
-
-
-def test_no_epoch_is_later_than_one_after_it(mlflow_uri: str) -> None:
-    """As with a trial that copies the first epoch of another one, and knows when its own ended."""
-    tracker, stamps = Tracker(mlflow_uri), {2: 1000}
-    run_id = tracker.writer.create_run(tracker.writer.experiment("x"), "x", {"kind": ""})
-    tracker.writer.log_epochs(run_id, [{"epoch": epoch, "a": 0.5} for epoch in (1, 2, 3)], stamps)
-    points = tracker.connection.api.client.get_metric_history(run_id, "a")
-    assert [point.step for point in points] == [1, 2, 3]
-    assert (stamps[1], stamps[2]) == (1000, 1000) and stamps[3] > 1_700_000_000_000
 
 
 def test_more_than_a_page_of_runs_and_more_than_a_call_of_tags(
