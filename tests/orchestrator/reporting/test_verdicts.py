@@ -169,14 +169,14 @@ def test_folds_are_compared_by_the_corrected_test_and_said():
     first, second = [0.51, 0.52, 0.53, 0.54, 0.55], [0.50] * 5
     made = of_folds(5, first, second, test_images="20")
     text = " ".join(as_text(made).split())
-    assert "Each seed tests another fold of the data set, so a mean is over folds." in text
+    assert "Each seed tests another fold of the data set, so each mean is over folds." in text
     assert "corrected resampled t, Nadeau and Bengio 2003" in text
     assert (
         "A is ahead of B by 3.00 points; with 5 folds +0.06 to +5.94: established (p 0.047)."
         in (text)
     )
     assert "A 53.00 50.06 to 55.94 5" in text
-    assert "The test set has 100 images" in text
+    assert "The test sets of 5 folds have together 100 images" in text
     assert "sign-flip" not in text and "would show it" not in text and "are not tested" not in text
 
 
