@@ -8,8 +8,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ def main(path: str) -> int:
 
 
 def find(nodes: list[Mapping[str, Any]], wanted: Wanted) -> list[Finding]:
-    """Return what was found on each host, the driver's first."""
+    """Return what was found on each host, the driver's first. A host that leaves the cluster
+    meanwhile has no part in it any more, and is left out."""
     kind = ray.remote(num_cpus=0)(Probe)
     probes: dict[str, Any] = {}
     found: dict[str, Finding] = {}
@@ -88,26 +89,42 @@ def find(nodes: list[Mapping[str, Any]], wanted: Wanted) -> list[Finding]:
             ports[name] = ray.get(asked[name], timeout=_SECONDS)
             found[name] = Finding(host=host, gpus=gpus)
         except ray.exceptions.RayError as error:
+            if _has_left(name):
+                continue
             why = f"starts no task ({' '.join(str(error).split())[:200]}): see its Ray logs"
             found[name] = Finding(host=host, gpus=gpus, error=why)
     looks = {name: probes[name].look.remote(wanted, name) for name in ports}
     for name, answer in looks.items():
-        seen: Finding = ray.get(answer)
-        seen["host"], seen["gpus"] = found[name]["host"], found[name]["gpus"]
-        found[name] = seen
-    for name in ports:
-        found[name]["clock"] = _ahead(probes[name])
-        sign = Path(wanted["home"]) / wanted["sign"] / name
-        if not found[name].get("home") and not sign.is_file():
-            found[name]["home"] = ELSEWHERE
-    places = {
-        node["NodeID"]: (found[node["NodeID"]]["host"], node["NodeManagerAddress"])
-        for node in nodes
-    }
-    for name in ports:
-        others = [(*places[other], port) for other, port in ports.items() if other != name]
-        found[name]["unreached"] = ray.get(probes[name].unreached.remote(others))
-    return [found[node["NodeID"]] for node in nodes]
+        with _unless_it_left(name, found):
+            seen: Finding = ray.get(answer)
+            seen["host"], seen["gpus"] = found[name]["host"], found[name]["gpus"]
+            seen["clock"] = _ahead(probes[name])
+            found[name] = seen
+            sign = Path(wanted["home"]) / wanted["sign"] / name
+            if not seen.get("home") and not sign.is_file():
+                seen["home"] = ELSEWHERE
+    addresses = {str(node["NodeID"]): str(node["NodeManagerAddress"]) for node in nodes}
+    for name in [name for name in ports if name in found]:
+        others = [(found[other]["host"], addresses[other], port)
+                  for other, port in ports.items() if other != name and other in found]  # fmt: skip
+        with _unless_it_left(name, found):
+            found[name]["unreached"] = ray.get(probes[name].unreached.remote(others))
+    return [found[node["NodeID"]] for node in nodes if node["NodeID"] in found]
+
+
+@contextmanager
+def _unless_it_left(name: str, found: dict[str, Finding]) -> Iterator[None]:
+    """Leave a host out of what was found, where the block fails since it has left the cluster."""
+    try:
+        yield
+    except ray.exceptions.RayError:
+        if not _has_left(name):
+            raise
+        del found[name]
+
+
+def _has_left(name: str) -> bool:
+    return not any(node["NodeID"] == name and node["Alive"] for node in ray.nodes())
 
 
 def _ahead(probe: Any) -> float:

@@ -130,7 +130,10 @@ def test_both_kinds_of_test_stand_side_by_side_and_say_what_they_are():
     assert "A - B, by McNemar's exact test of each seed: seed 0: p 0.1, seed 1: p 0.04." in joined
     assert "Not tested over images: B seed 1. No predictions are kept of Runs that" in joined
     # Wilson at 0.455 and 241: 0.3935 to 0.5181; at 0.51: 0.4471 to 0.5725
-    assert "The test set has 241 images: others of as many could change each accuracy by up to" in joined
+    assert (
+        "The test set has 241 images: others of as many could change each accuracy by up to"
+        in joined
+    )
     assert "6.3 points (95 %, binomial)" in joined
     assert max(map(len, text.splitlines())) <= 80
     (gain,) = as_json([replace(made, differences=(told,))])["gains"]
