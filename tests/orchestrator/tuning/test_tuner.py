@@ -9,7 +9,8 @@ def test_the_process_of_a_trial_gets_its_run_and_its_resources(digits_home: Home
     trial = tuner.book.draw(0)
     config = tuner.config_of(trial)
     assert (config["trial"], config["epochs"], config["upstream"]) == (0, None, [])
-    assert config["request"] == {"workers": 1, "cpus": 1, "gpus": 0.0}
+    request = {"workers": 1, "cpus": 1, "gpus": 0.0, "stall_seconds": None}
+    assert config["request"] == request
     assert config["stall_seconds"] == 120.0
     task = config["task"]
     assert (task["key"], task["label"], task["seed"]) == (trial.key, trial.label, 31)
