@@ -35,8 +35,10 @@ def test_seeds_are_folds_from_the_plan_to_the_comparison(command, tmp_path: Path
     result = command.run("submit", study)
     assert result.returncode == 0, result.stdout + result.stderr
     shown = " ".join(command.ask("compare", "folds").stdout.split())
-    assert "Each seed tests another fold of the data set, so a mean is over folds." in shown
-    assert "The test set has 1797 images" in shown and "with 3 folds" in shown
+    assert "Each seed tests another fold of the data set, so each mean is over folds." in shown
+    assert (
+        "The test sets of 3 folds have together 1,797 images" in shown and "with 3 folds" in shown
+    )
     compared = json.loads(command.ask("compare", "folds", "--json").stdout)
     assert [(row["label"], row["n"]) for row in compared["rows"]] == [("tuned", 3), ("scratch", 3)]
     (gain,) = compared["gains"]
