@@ -74,8 +74,8 @@ def test_ctrl_c_is_one_line_also_while_modules_load(tmp_path: Path, delay: float
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=600)
-    if process.returncode == 0:  # it was faster
-        assert out.startswith("digits  ")
+    if process.returncode in (0, -signal.SIGINT):  # it was faster, or Python was ending it
+        assert out.startswith("digits  ") and err == ""
     else:
         assert (process.returncode, err) == (130, "interrupted\n")
 
