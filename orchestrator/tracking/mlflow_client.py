@@ -219,9 +219,10 @@ class MlflowReader:
         points = answer.get("metrics", ())
         return sorted({int(p.get("step", 0)): float(p.get("value", 0)) for p in points}.items())
 
-    def last_epoch(self, run_id: str, metric: str) -> int:
-        """Return the last epoch of a metric that MLflow has; 0 when it has none."""
-        return max((epoch for epoch, _ in self.history(run_id, metric)), default=0)
+    def stamps(self, run_id: str, metric: str) -> dict[int, int]:
+        """Return the epochs of a metric that MLflow has → their times in ms."""
+        answer = self._api.get("metrics/get-history", run_id=run_id, metric_key=metric)
+        return {int(p.get("step", 0)): int(p["timestamp"]) for p in answer.get("metrics", ())}
 
     # --- artifacts -----------------------------------------------------------------------------
 

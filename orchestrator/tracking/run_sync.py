@@ -211,10 +211,11 @@ class RunSync:
         """Go on with the MLflow run that the Run has."""
         run, writer = self.run, self._tracker.writer
         metric = run.select if run.artifacts else LOSS
-        self._logged_epochs = self._tracker.reader.last_epoch(child.run_id, metric)
+        logged = self._tracker.reader.stamps(child.run_id, metric)
+        self._logged_epochs, self._stamps = max(logged, default=0), {**self._stamps, **logged}
         if self._lineage:  # the store has another trial's epochs up to there
             self._logged_epochs = max(self._logged_epochs, int(self._lineage[-1]["epoch"]))
-        sent = self._tracker.reader.last_epoch(child.run_id, CPU)
+        sent = max(self._tracker.reader.stamps(child.run_id, CPU), default=0)
         self._logged_usage = max(sent, self._logged_epochs if self._lineage else 0)
         if not (child.status == State.FINISHED and end):
             if child.tags.get(Tag.RUN_KEY) != run.key:

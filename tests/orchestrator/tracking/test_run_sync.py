@@ -1,6 +1,7 @@
 """One Run on its way to MLflow: its phases, and that nothing is sent twice or lost."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,9 +118,12 @@ def test_a_run_that_is_sent_by_another_process_goes_on_after_its_last_epoch(
 def test_what_the_processes_took_is_sent_once_also_when_it_comes_later_than_its_epoch(
     context: SyncContext,
 ) -> None:
+    began = int(time.time())
+
     def note(*epochs: float) -> None:
         folder = context.store.run(RUN.key)
-        entries = [{"epoch": epoch, "time": 7 + epoch, CPU: epoch / 2} for epoch in epochs]
+        ended = {epoch: began + 100 * epoch for epoch in epochs}
+        entries = [{"epoch": epoch, "time": ended[epoch], CPU: epoch / 2} for epoch in epochs]
         write_usage(folder.writer(folder.attempt()), entries)
 
     def logged(run_id: str) -> list[tuple[int, float]]:
@@ -141,7 +145,9 @@ def test_what_the_processes_took_is_sent_once_also_when_it_comes_later_than_its_
         assert logged(run_id) == [(1, 0.5), (2, 1.0), (3, 1.5)]
     client = context.tracker.connection.api.client
     times = {p.step: p.timestamp for p in client.get_metric_history(run_id, CPU)}
-    assert (times[1], times[3]) == (8000, 10000)  # when the epochs ended, not when they were sent
+    # when the epochs ended, not when they were sent; of the second that is not known in time
+    assert (times[1], times[3]) == (1000 * (began + 100), 1000 * (began + 300))
+    assert times[1] <= times[2] <= times[3]
     assert [point.key for point in client.get_metric_history(run_id, "time")] == []
 
 
