@@ -21,11 +21,11 @@ _POLL_SECONDS = 0.3
 
 
 class CheckFailed(UserError):
-    """The hosts of a cluster could not be looked at; says why."""
+    """Says why the hosts of a cluster could not be looked at."""
 
 
 class NotReady(UserError):
-    """Hosts of a cluster cannot do what a study needs: a line for each fault."""
+    """Lists why hosts of a cluster cannot do what a study needs: a line for each fault."""
 
     status = 2
 

@@ -234,7 +234,7 @@ def read_own_settings(file: str | None) -> OwnSettings:
     path = Path(file or FILE).parent / NEIGHBOUR
     if not os.path.lexists(path):
         return OwnSettings()
-    return read_file(path, OwnSettings)
+    return _read(path, OwnSettings)
 
 
 def read_settings(file: str | None) -> MlflowSettings:
@@ -245,10 +245,10 @@ def read_settings(file: str | None) -> MlflowSettings:
     path = Path(file or FILE)
     if file is None and not os.path.lexists(path):
         return MlflowSettings()
-    return read_file(path, MlflowSettings).below(path.absolute().parent)
+    return _read(path, MlflowSettings).below(path.absolute().parent)
 
 
-def read_file(path: Path, form: type[AnyConfig]) -> AnyConfig:
+def _read(path: Path, form: type[AnyConfig]) -> AnyConfig:
     """Read a file of settings. Raises StudyError."""
     try:
         mapping = read_mapping(path)

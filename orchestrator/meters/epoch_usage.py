@@ -60,8 +60,8 @@ def measured(writer: RunWriter, world: World, report: Report) -> Iterator[Report
 
 
 class Meter:
-    """What this process and those below it take: of CPU the mean of an epoch, of memory the most,
-    and of the GPU the mean of what was seen."""
+    """Measures what this process and those below it take: of CPU the mean of an epoch, of memory
+    the most, and of the GPU the mean of what was seen."""
 
     def __init__(self, world: World) -> None:
         self._processes = ProcessUsage()
@@ -77,7 +77,7 @@ class Meter:
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """End the thread."""
         self._stop.set()
         self._thread.join()
 

@@ -21,7 +21,7 @@ RUNS, EPOCHS, SPEED = "orchestrator_runs", "orchestrator_epochs", "orchestrator_
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a study is: keys of its Runs, those that train now, and how others have ended."""
+    """Says how far a study is: keys of its Runs, those that train now, how others have ended."""
 
     keys: Collection[str]
     running: Collection[str]
@@ -30,7 +30,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the gauges show. epochs: of all Runs, also of those that were trained before;
+    """Holds what the gauges show. epochs: of all Runs, also of those that were trained before;
     images_per_s: of all Runs that train now, together."""
 
     runs: Mapping[str, int]  # each of STATES → how many Runs

@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 
 class GpuUsage:
-    """The GPU that this process trains on."""
+    """Reads the GPU that this process trains on."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -8,7 +8,7 @@ SCAN_SECONDS = 5.0  # between two searches for processes below: one takes some m
 
 
 class ProcessUsage:
-    """This process and all below it."""
+    """Reads what this process and all below it take."""
 
     def __init__(self, scan_seconds: float = SCAN_SECONDS) -> None:
         self._process, self._scan_seconds = psutil.Process(), scan_seconds

@@ -1,4 +1,4 @@
-"""The file of a Run that says what its processes took of their machines in each epoch:
+"""Reads and writes the file of a Run that says what its processes took in each epoch:
 
 <store>/<key>/usage.json    {"epochs": [{"epoch": 1, "time": ..., "system/cpu_cores": 1.9}, ...]}
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,17 +161,20 @@ class Host:
 def end(process: "subprocess.Popen[str]") -> None:
     """End a command of a host with all that it has started."""
     if process.poll() is None:
-        try:
-            family = psutil.Process(process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            family = []
-        for member in family:
-            try:
-                member.kill()
-            except psutil.NoSuchProcess:
-                continue
+        _kill_family(process.pid)
         process.kill()
         process.wait(30)
+
+
+def _kill_family(pid: int) -> list[psutil.Process]:
+    """Kill all processes below one. Returns them."""
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):  # it has ended just now
+        family = psutil.Process(pid).children(recursive=True)
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    return family
 
 
 def _in_network(process: int, *command: str) -> None:
@@ -221,12 +224,7 @@ def _wire(host: Host, switch: int) -> None:
 def end_tree(process: "subprocess.Popen[bytes]") -> None:
     """End a host's first process, and with it every process of the host."""
     if process.poll() is None:
-        family = psutil.Process(process.pid).children(recursive=True)
-        for member in family:
-            try:
-                member.kill()
-            except psutil.NoSuchProcess:
-                continue
+        family = _kill_family(process.pid)
         process.kill()
         psutil.wait_procs(family, 30)
     process.wait(30)

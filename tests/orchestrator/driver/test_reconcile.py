@@ -27,7 +27,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 @pytest.fixture
-def tracker(mlflow_uri: str) -> Tracker:
+def tracker(mlflow_uri: str, tmp_path: Path) -> Tracker:
+    """The server that commands ask, too."""
+    (tmp_path / "mlflow.yaml").write_text(f"tracking_uri: {mlflow_uri}\n")
     return Tracker(mlflow_uri)
 
 
@@ -75,9 +77,8 @@ def test_one_that_is_silent_is_gone_whoever_looks(tracker: Tracker, home: Home) 
 
 
 def test_stop_ends_what_is_lost_and_nothing_else(
-    tracker: Tracker, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tracker: Tracker, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mlflow.yaml").write_text(f"tracking_uri: {tracker.uri}\n")
     submitted(tracker, home.name, heartbeat=seconds_ago(20))
     assert main(["stop", "small"]) == 1
     assert "small was not stopped: its cluster at" in capsys.readouterr().err
@@ -90,9 +91,8 @@ def test_stop_ends_what_is_lost_and_nothing_else(
 
 
 def test_a_study_of_another_home_is_stopped_only_where_one_says_so(
-    tracker: Tracker, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tracker: Tracker, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mlflow.yaml").write_text(f"tracking_uri: {tracker.uri}\n")
     submitted(tracker, "desk:/home/me", heartbeat=seconds_ago(600))
     assert main(["stop", "small"]) == 1
     assert "was submitted by home desk:/home/me: `stop small --any-home`" in capsys.readouterr().err
@@ -104,9 +104,8 @@ def test_a_study_of_another_home_is_stopped_only_where_one_says_so(
 
 
 def test_logs_of_a_run_that_trains_elsewhere_are_said_to_come(
-    tracker: Tracker, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tracker: Tracker, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mlflow.yaml").write_text(f"tracking_uri: {tracker.uri}\n")
     submitted(tracker, "desk:/home/me", heartbeat=seconds_ago(20))
     assert main(["logs", "small/A/0"]) == 1
     assert "it trains on another machine (attempt 1)" in capsys.readouterr().err
