@@ -204,7 +204,7 @@ class TokenSource(Config):
 
 
 class ClusterSettings(Config):
-    """The keys of one cluster in clusters.yaml, under its name."""
+    """Describes one cluster in clusters.yaml, under its name."""
 
     ray: str = Field(description="address of the Ray dashboard, such as http://HEAD:8265")
     token: TokenSource | None = Field(None, description="of Ray; default: RAY_AUTH_TOKEN, if any")

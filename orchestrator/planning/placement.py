@@ -16,8 +16,8 @@ _GPU = re.compile(r"nvidia\d+")
 
 
 class DoesNotFit(UserError):
-    """A Run asks for more than the cluster has; one line that names both and what to lower.
-    shortage: the same without what to lower."""
+    """Says that a Run asks for more than the cluster has, and what to lower. shortage: the same
+    without what to lower."""
 
     def __init__(self, shortage: str) -> None:
         self.shortage = shortage

@@ -26,7 +26,7 @@ _FOLD = re.compile(r"(.*)\[folds=([0-9]+),fold=([0-9]+)\]", re.DOTALL)
 
 @dataclass(frozen=True)
 class Fold:
-    """One of the folds into which a data set is cut: its number, from 0, is the test's."""
+    """Names one of the folds into which a data set is cut: its number, from 0, is the test's."""
 
     data: str  # what the study calls the data set
     count: int

@@ -50,8 +50,8 @@ _NO_RGB = "a producer needs RGB: name a data set without `channels`, with three 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of a study: its images and splits, the fingerprint of its content, and what masks
-    hold. cautions: why figures may be too good; whole: nothing is held out, for producers alone."""
+    """Holds a data set: images and splits, the fingerprint of its content, what its masks have.
+    cautions: why figures may be too good; whole: nothing is held out, for producers alone."""
 
     name: str
     source: Source

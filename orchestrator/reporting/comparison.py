@@ -154,7 +154,7 @@ class Row(Sample):
 
     @property
     def difference(self) -> float | None:
-        """Mean minus reference, None where either is missing."""
+        """Return the mean minus reference, None where either is missing."""
         mean, reference = finite(self.mean), finite(self.reference)
         return None if mean is None or reference is None else mean - reference
 
