@@ -34,6 +34,8 @@ from orchestrator.warm.request import (  # noqa: E402
     send,
 )
 
+sys.path.pop(0)  # a job brings its own code; where libraries lie the product may lie too
+
 ONE_THREAD = {  # a fork keeps no thread but its own: none may have begun before
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",

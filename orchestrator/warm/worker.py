@@ -11,7 +11,6 @@ from pathlib import Path
 from orchestrator.warm.ids import draw_anew
 from orchestrator.warm.request import FORK_SECONDS, GO, Request
 
-ROOT = str(Path(__file__).resolve().parents[2])  # where this file's own package was found
 _kept: list[socket.socket] = []  # who has asked sees its end when this process ends
 
 
@@ -43,9 +42,8 @@ def settle(request: Request) -> None:
     os.environ.update(request.environment)
     os.chdir(request.folder)
     os.umask(request.umask)
-    folders = request.environment.get("PYTHONPATH", "").split(os.pathsep)
-    new = [folder for folder in folders if folder and folder not in sys.path]
-    sys.path[:] = new + [folder for folder in sys.path if folder != ROOT]
+    asked = list(filter(None, request.environment.get("PYTHONPATH", "").split(os.pathsep)))
+    sys.path[:] = asked + [folder for folder in sys.path if folder not in asked]
 
 
 def forget_own_package() -> None:

@@ -5,12 +5,12 @@ prints, reads YAML and speaks HTTP."""
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tests.benchmarks.turns import Line, ratio, shown
+from tests.installed import installed_python, without_checkout
 from tests.integration.command import ALONE, Command
 
 LEAST = ("-c", "import requests, rich.console, yaml")
@@ -61,9 +61,9 @@ def cost(command: Command, words: tuple[str, ...]) -> tuple[float, float]:
     """Return wall and CPU seconds of a Python with these arguments."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *words],
+        [installed_python(), *words],
         cwd=command.folder,
-        env=os.environ | command.environment,
+        env=without_checkout() | command.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -18,6 +17,7 @@ from mlflow import MlflowClient
 from orchestrator.cli.main import main
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
+from tests.installed import installed_python, without_checkout
 
 STUDY = """
 study: {name}
@@ -54,11 +54,11 @@ stages:
 
 
 class Command:
-    """The command line with one home and one working folder."""
+    """The command line of the installed product, with one home and one working folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
-        self.environment: dict[str, str] = {"PYTHONPATH": str(Path(__file__).parents[2])}
+        self.environment: dict[str, str] = {}
 
     def study(self, name: str, epochs: int = 1, lr: float = 0.01, form: str = STUDY) -> str:
         """A file with a study of a name: three Runs, or one if its form is ALONE."""
@@ -67,10 +67,10 @@ class Command:
         return str(path)
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "orchestrator", *arguments, "--home", str(self.home)]
+        command = [installed_python(), "-m", "orchestrator", *arguments, "--home", str(self.home)]
         return subprocess.Popen(
             command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | self.environment,
+            env=without_checkout() | self.environment,
             # a shell starts background jobs with SIGINT ignored, which this would inherit
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip

@@ -1,13 +1,12 @@
 """What a browser shows of the Ray dashboard, opened as `open STUDY --ray` opens it."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.chromium import Page, page
+from tests.installed import installed_python, without_checkout
 
 pytestmark = pytest.mark.slow
 
@@ -18,11 +17,15 @@ _CLASS = "[...document.querySelectorAll('label')].find(l => l.innerText == 'Clas
 @pytest.fixture
 def dashboard(finished, command) -> Iterator[Page]:
     """A tab that the page of `open tiny --ray` has logged in."""
-    line = [sys.executable, "-m", "orchestrator", "open", "tiny", "--ray", "--home", command.home]
+    line = [installed_python(), "-m", "orchestrator", "open", "tiny", "--ray"]
     settings = {**command.environment, "BROWSER": "true", "PYTHONUNBUFFERED": "1"}
     with page() as tab:
         with subprocess.Popen(
-            line, cwd=command.folder, env=os.environ | settings, text=True, stdout=subprocess.PIPE
+            [*line, "--home", command.home],
+            cwd=command.folder,
+            env=without_checkout() | settings,
+            text=True,
+            stdout=subprocess.PIPE,
         ) as process:
             assert process.stdout is not None
             tab.open(process.stdout.readline().strip())

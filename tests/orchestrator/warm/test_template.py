@@ -1,5 +1,6 @@
 """Workers and modules that are forked from a template are as good as new ones, and nothing leaks
-between them.
+between them. The template is that of an installed product: a checkout has a folder of its own, an
+installed one lies among the libraries.
 
 Ray's worker script is a small script here, which writes down what it finds; so is a module.
 """
@@ -19,14 +20,16 @@ import psutil
 import pytest
 
 from orchestrator.planning.code_version import PACKAGES
-from orchestrator.warm import start_module, start_worker, template
+from orchestrator.warm import template
 from orchestrator.warm.request import RAY_SETUP, SOCKET, WANTED
+from tests.installed import installed_packages, installed_python
 
 WORKER = """
 import json, os, random, signal, sys, threading, time
 import numpy, torch, ray
 import orchestrator.execution.worker as ours
 import ray.util.placement_group
+import jinja2  # lies beside the product; no template has loaded it
 facts = {
     "pid": os.getpid(), "argv": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ),
     "random": random.random(), "numpy": numpy.random.rand(), "torch": torch.rand(1).item(),
@@ -70,6 +73,11 @@ LEAST_SECONDS = 300.0  # that a busy machine is given
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
+def _program(name: str) -> str:
+    """The installed product's file of the room `warm`."""
+    return str(installed_packages() / "orchestrator" / "warm" / f"{name}.py")
+
+
 def facts_at(path: Path) -> dict[str, Any]:
     """What a worker has written, as soon as it has."""
     deadline = time.monotonic() + LEAST_SECONDS
@@ -96,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def node(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A template and its socket."""
     path = folder / "warm"
-    command = [sys.executable, "-P", template.__file__, str(path), str(os.getpid())]
+    command = [installed_python(), "-P", _program("template"), str(path), str(os.getpid())]
     log = (folder / "log").open("wb")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RAY_"))}
     environment["ORCHESTRATOR_OF_THE_TEMPLATE"] = "1"
@@ -129,7 +137,7 @@ def start(node: tuple[subprocess.Popen[bytes], Path], folder: Path) -> Iterator[
             "OMP_NUM_THREADS": "1",
         }
         process = subprocess.Popen(
-            [sys.executable, start_worker.__file__, *script, "--language=PYTHON",
+            [installed_python(), _program("start_worker"), *script, "--language=PYTHON",
              f"--serialized-runtime-env-context={json.dumps(context)}"],
             env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **ours},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -150,7 +158,7 @@ def begin(node: tuple[subprocess.Popen[bytes], Path], folder: Path) -> Iterator[
 
     def run(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-P", start_module.__file__, "module", *arguments],
+            [installed_python(), "-P", _program("start_module"), "module", *arguments],
             env={"PATH": os.environ["PATH"], "FOR": "it", SOCKET: str(node[1]), **variables},
             cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
