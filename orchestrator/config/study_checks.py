@@ -109,6 +109,17 @@ def _check_weight_files(file: StudyFile, errors: ErrorList) -> None:
             )
 
 
+def _check_varied_split(file: StudyFile, errors: ErrorList) -> None:
+    """Folds are cut once, so that each image is tested once: seeds cannot draw others."""
+    for name, config in file.data.items():
+        if "split" in file.vary and config.folds is not None:
+            errors.add(
+                f"data.{name}.folds",
+                "folds are the same for all seeds, and seeds.vary has `split`, which gives each "
+                "seed another cut: keep one of both",
+            )
+
+
 def _check_seeds(file: StudyFile, errors: ErrorList) -> None:
     seeds = file.seeds.values if isinstance(file.seeds, Seeds) else file.seeds
     written = [("seeds", seeds)]
@@ -116,6 +127,7 @@ def _check_seeds(file: StudyFile, errors: ErrorList) -> None:
     for key, seeds in written:
         if len(set(seeds)) < len(seeds):
             errors.add(key, f"lists a seed twice: {seeds}")
+    _check_varied_split(file, errors)
     for name, stage in file.stages.items():
         if stage.after in file.stages:
             missing = file.seeds_needed_by(name) - set(file.seeds_of(stage.after))

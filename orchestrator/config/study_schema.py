@@ -17,6 +17,7 @@ from trainables.training_config import TrainableConfig
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VARIED = ("init", "order")  # what seeds draw where a study does not say it
+_CAN_VARY = (*VARIED, "split")  # what they can draw, in the order in which plans have it
 MOST_RUNS = 100_000  # of a study; more would take hours to plan, and years to train
 
 
@@ -179,9 +180,10 @@ class Seeds(Config):
     values: Annotated[list[Seed], Field(min_length=1)] = Field(
         [0], description="one Run of every configuration for each seed"
     )
-    vary: Annotated[list[Literal["init", "order"]], Field(min_length=1)] = Field(
+    vary: Annotated[list[Literal["init", "order", "split"]], Field(min_length=1)] = Field(
         ["init", "order"],
-        description="init: the first weights; order: the order of images, augmentation and dropout",
+        description="init: the first weights; order: the order of images, augmentation and "
+        "dropout; split: how images are cut into train, val and test, with `split_seed` + seed",
     )
 
 
@@ -236,7 +238,7 @@ class StudyFile(Config):
     def vary(self) -> tuple[str, ...]:
         """Return what the seeds draw, in one order however it is written."""
         vary = self.seeds.vary if isinstance(self.seeds, Seeds) else VARIED
-        return tuple(what for what in VARIED if what in vary)
+        return tuple(what for what in _CAN_VARY if what in vary)
 
     def seeds_needed_by(self, name: str) -> set[int]:
         """Return the seeds that a stage needs its parent to have."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.planning.plan import UnknownPlan, from_plain
-from orchestrator.planning.run import Run, fold_of
+from orchestrator.planning.run import Run
 from orchestrator.storage.files import read_json
 from orchestrator.storage.run_records import ATTEMPT, DONE, Store
+from orchestrator.study_data.seed_cuts import cut_of
 
 log = logging.getLogger(__name__)
 _ENOUGH = 20  # finished Runs of a kind: a store may have thousands
@@ -41,17 +42,17 @@ def kind_of(run: Run) -> str:
     """Name the kind of a Run: Runs of one kind take as long for an epoch.
 
     It has trainable, data set and configuration. Decimal numbers, such as learning rates, the
-    number of epochs and the fold that a Run tests are left out.
+    number of epochs and the fold or split of a Run are left out.
     """
-    fold = fold_of(str(run.config.get("dataset")))
+    cut = cut_of(str(run.config.get("dataset")))
     config = {
         name: value
         for name, value in run.config.items()
         if name != "epochs" and not isinstance(value, float)
     }
-    if fold:
-        config["dataset"] = fold.data
-    dataset = f"{fold.count} folds" if fold else run.dataset
+    if cut:
+        config["dataset"] = cut.data
+    dataset = f"{cut.folds or ''} {cut.kind}s" if cut else run.dataset
     return json.dumps([run.trainable, dataset, config], sort_keys=True, default=str)
 
 

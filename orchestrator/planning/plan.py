@@ -7,19 +7,18 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from orchestrator.config.errors import UserError
-from orchestrator.planning.run import VARIED, Fold, Inputs, Run, Texts, label_texts, make_run
+from orchestrator.planning.run import VARIED, Inputs, Run, Texts, label_texts, make_run
 from trainables.config import as_plain
 
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
-    from orchestrator.config.study_schema import Stage, Study, Variant
-    from trainables.data.datasets import DatasetConfig
+    from orchestrator.config.study_schema import Stage, Study
 
 FORMAT = 2  # of plan.json; a change of Run changes it
 State = Literal["new", "done", "resumable"]
@@ -47,71 +46,6 @@ def make_plan(study: "Study", inputs: Inputs) -> tuple[Run, ...]:
         order = {label: place for place, label in enumerate(dict.fromkeys(r.label for r in runs))}
         runs_of[stage.name] = sorted(runs, key=lambda run: order[run.label])
     return tuple(run for runs in runs_of.values() for run in runs)
-
-
-def with_folds(study: "Study") -> "Study":
-    """Return a study in which each fold that a seed tests is a data set of its own.
-
-    A stage names the fold of its first seed; `make_run` gives each Run that of its own seed.
-    """
-    counts = _folds_by_seed(study)
-    seeds = {seed for stage in study.stages for seed in stage.all_seeds}
-    data: dict[str, DatasetConfig] = {}
-    for name, config in study.data.items():
-        tested = sorted({seed % counts[name] for seed in seeds}) if name in counts else []
-        for fold in (Fold(name, counts[name], number) for number in tested):
-            data[fold.name] = config.model_copy(update={"fold": fold.number})
-        if not tested:
-            data[name] = config
-    stages = tuple(
-        replace(stage, variants=tuple(_in_fold(v, stage, counts) for v in stage.variants))
-        for stage in study.stages
-    )
-    return replace(study, data=data, stages=stages) if counts else study
-
-
-def _in_fold(variant: "Variant", stage: "Stage", counts: Mapping[str, int]) -> "Variant":
-    """Return a variant on the fold of its stage's first seed. counts: as in `_folds_by_seed`."""
-    name = variant.config.dataset
-    if name not in counts:
-        return variant
-    fold = Fold(name, counts[name], 0).of_seed(stage.all_seeds[0])
-    return replace(variant, config=variant.config.model_copy(update={"dataset": fold.name}))
-
-
-def words_on_folds(study: "Study") -> tuple[list[str], list[str]]:
-    """Return what a reader of the plan should know of folds by seed, and warnings, a line each.
-    study: before `with_folds`."""
-    said, warnings = [], []
-    for name, count in _folds_by_seed(study).items():
-        said.append(
-            f"{name}: the Run of seed s tests fold s mod {count}, and learns from the others"
-        )
-        lacking: dict[int, list[str]] = {}  # folds that are tested → stages
-        for stage in study.stages:
-            if name not in {variant.config.dataset for variant in stage.variants}:
-                continue
-            covered = len({seed % count for seed in stage.seeds})
-            if covered < count and stage.trains:
-                lacking.setdefault(covered, []).append(stage.name)
-            if stage.search is not None:
-                warnings.append(
-                    f"warning: data.{name}: the search of {stage.name} chooses by one fold's "
-                    "validation images, which are in the test of other folds: what it chooses may "
-                    "look too good there"
-                )
-        for covered, stages in lacking.items():
-            warnings.append(
-                f"warning: data.{name}: the seeds of {', '.join(stages)} cover {covered} of "
-                f"{count} folds: a whole cross-validation needs {count} seeds, such as 0 to "
-                f"{count - 1}"
-            )
-    return said, warnings
-
-
-def _folds_by_seed(study: "Study") -> dict[str, int]:
-    """Return data set → number of its folds, where the seed says which one is the test."""
-    return {n: c.folds for n, c in study.data.items() if c.folds is not None and c.fold is None}
 
 
 def _points(stage: "Stage") -> list[tuple[Texts, dict[str, Any]]]:
@@ -318,6 +252,7 @@ class _StoredPlan(TypedDict):
     reference: NotRequired[dict[str, float]]
     searches: NotRequired[list[_StoredSearch]]
     cautions: NotRequired[dict[str, list[str]]]  # data set → why its figures may be too good
+    splits: NotRequired[dict[str, float]]  # `seed_cuts.test_ratios`, where seeds vary the split
     runs: list[_StoredRun]
 
 

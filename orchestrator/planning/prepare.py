@@ -30,31 +30,30 @@ from orchestrator.planning.plan import (
     plan_digest,
     plan_states,
     to_plain,
-    with_folds,
-    words_on_folds,
 )
-from orchestrator.planning.run import Inputs, Run, by_written_name, written_name
+from orchestrator.planning.run import Inputs, Run
 from orchestrator.planning.search_plan import (
     PlannedSearch,
     apply_winners,
     pending_stages,
     plan_searches,
 )
-from orchestrator.planning.study_data import (
-    DataSet,
-    Progress,
-    check_fit,
-    check_watched,
-    check_weights,
-    near_remarks,
-    read_data,
-    trained_on,
-)
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home
 from orchestrator.storage.manifest import finished_images
 from orchestrator.storage.run_records import Store
 from orchestrator.storage.trial_log import Trials, ranked
+from orchestrator.study_data.checks import check_fit, check_watched, check_weights
+from orchestrator.study_data.data_sets import DataSet, trained_on
+from orchestrator.study_data.reading import Progress, read_data
+from orchestrator.study_data.seed_cuts import (
+    by_written_name,
+    with_cuts,
+    words_on_cuts,
+    words_on_splits,
+    written_name,
+)
+from orchestrator.study_data.transfers import near_remarks
 from trainables.dataset import DataError
 from trainables.loading.decoded_cache import build
 from trainables.loading.image_files import needs_table, write_image_list
@@ -124,12 +123,11 @@ def prepare(
 ) -> Prepared:
     """Read the data and make the plan. Nothing is decoded or trained. Raises StudyError.
 
-    data_root: the folder of `--data`, if any; progress: called with the name of a data set, files
-    read, files in all.
+    data_root: that of `--data`; progress: called with a data set's name, files read, files in all.
     """
     store = Store(home.store)
-    on_folds, warnings = words_on_folds(study)
-    study = with_folds(study)
+    on_cuts, warnings = words_on_cuts(study)
+    study = with_cuts(study)
     data = read_data(study, data_root, home.cache, progress)
     study, notes = _settled(study, data)
     inputs = _inputs_of(study, data, home)
@@ -137,11 +135,11 @@ def prepare(
     request_digest = plan_digest(study, runs, inputs)
     study, runs, searches = _with_finished_searches(study, runs, inputs, store)
     fit, loaded = check_fit(study, data), check_weights(study, data)
-    check_watched(study, runs, data)
+    check_watched(study, ((run.stage, run.config) for run in runs), data)
     remarks = tuple(dict.fromkeys((*warnings, *fit, *loaded)))
     previous = _previous_runs(home, study.name)
     planned = plan_states(runs, lambda key: stored_state(store, key), previous)
-    notes = (*on_folds, *notes)
+    notes = (*on_cuts, *words_on_splits(data), *notes)
     return Prepared(study, data, planned, searches, request_digest, remarks, notes)
 
 

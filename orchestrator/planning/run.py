@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from orchestrator.study_data.seed_cuts import data_of_seed
 from trainables.config import ONLY_LOOKS
 from trainables.metrics import KNN, LINEAR
 
@@ -21,58 +21,6 @@ Values = tuple[tuple[str, Any], ...]
 Texts = tuple[tuple[str, str], ...]  # values as a label shows them
 _MOST_LETTERS = 200  # of one value in a label; MLflow takes no tag of more than 8,000
 VARIED = ("init", "order")  # what a seed draws where a study does not say it
-_FOLD = re.compile(r"(.*)\[folds=([0-9]+),fold=([0-9]+)\]", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Names one of the folds into which a data set is cut: its number, from 0, is the test's."""
-
-    data: str  # what the study calls the data set
-    count: int
-    number: int
-
-    @property
-    def name(self) -> str:
-        """Return what stands in a Run's configuration: `digits[folds=5,fold=2]`."""
-        return f"{self.data}[folds={self.count},fold={self.number}]"
-
-    def of_seed(self, seed: int) -> "Fold":
-        """Return the fold that the Run of a seed tests."""
-        return replace(self, number=seed % self.count)
-
-
-def fold_of(name: str) -> Fold | None:
-    """Return the fold that a data set's name says; None where it is no fold by seed."""
-    match = _FOLD.fullmatch(name)
-    return Fold(match[1], int(match[2]), int(match[3])) if match else None
-
-
-def written_name(name: str) -> str:
-    """Return what the study calls a data set, without the fold."""
-    fold = fold_of(name)
-    return fold.data if fold else name
-
-
-def data_of_seed(name: str, seed: int) -> str:
-    """Return the name of the data that the Run of a seed gets. name: with any of its folds."""
-    fold = fold_of(name)
-    return fold.of_seed(seed).name if fold else name
-
-
-def by_written_name(lines: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Return data set, as the study calls it → lines on it. lines: of each data set, with folds. A
-    line that holds for some folds only begins with the first of them."""
-    folds = Counter(map(written_name, lines))
-    known = Counter((written_name(n), line) for n, listed in lines.items() for line in set(listed))
-    joined: dict[str, dict[str, None]] = {}
-    for name, listed in lines.items():
-        fold, written = fold_of(name), written_name(name)
-        for line in listed:
-            whole = fold is None or known[written, line] == folds[written]
-            text = line if whole or fold is None else f"fold {fold.number}: {line}"
-            joined.setdefault(written, {})[text] = None
-    return {name: list(texts) for name, texts in joined.items()}
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from matplotlib.ticker import PercentFormatter
 
 from orchestrator.drawing.style import COLORS, axis_label, label_styles, stacked_axes, wrapped
 from orchestrator.plots.contract import Plot, PlotData
-from orchestrator.reporting.comparison import Row, Table, finite
+from orchestrator.reporting.comparison import Row, Table
 from orchestrator.reporting.numbers import number
+from orchestrator.reporting.sample import finite
 from orchestrator.reporting.tables import shown
 from trainables.metrics import in_percent
 

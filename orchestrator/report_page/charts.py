@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.drawing.style import axis_label
 from orchestrator.report_page.page import Chart
-from orchestrator.reporting.comparison import PairedDifference, Row, Table, finite
+from orchestrator.reporting.comparison import PairedDifference, Row, Table
 from orchestrator.reporting.numbers import interval_text, number
+from orchestrator.reporting.sample import finite
 from trainables.metrics import in_percent, metric_of
 
 if TYPE_CHECKING:  # it loads matplotlib

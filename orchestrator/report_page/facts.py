@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from orchestrator.planning.run import Run, written_name
+from orchestrator.planning.run import Run
 from orchestrator.report_page.page import DataFacts, Grid, Pair, Repeat
 from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import duration
+from orchestrator.study_data.seed_cuts import written_name
 from orchestrator.tracking.run_states import RunState, SearchState, Submission
 from orchestrator.tracking.tags import Kind, Tag
 from trainables.data.datasets import DATASETS

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from orchestrator.planning.run import Run, written_name
+from orchestrator.planning.run import Run
 from orchestrator.report_page.page import Grid
+from orchestrator.study_data.seed_cuts import written_name
 from trainables.config import Config
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 

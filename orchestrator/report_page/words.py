@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from orchestrator.reporting.comparison import Row, Table, finite
+from orchestrator.reporting.comparison import Row, Table
 from orchestrator.reporting.numbers import interval_text, number
+from orchestrator.reporting.sample import finite
 from orchestrator.reporting.verdicts import Gain, gains, verdict
 from trainables.metrics import in_percent, metric_of
 
@@ -144,4 +145,6 @@ def _drawn(tables: Sequence[Table]) -> str:
     said = [name for what, name in names.items() if any(what in run.vary for run in runs)]
     if any(len(row.tested_folds) > 1 for table in tables for row in table.rows):
         said.append("which fold of the images is the test")
+    if any(row.splits > 1 for table in tables for row in table.rows):
+        said.append("how the images are cut into parts")
     return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)

@@ -6,8 +6,6 @@ of different configurations never share a row.
 
 import itertools
 import math
-import statistics
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -15,6 +13,7 @@ from functools import cached_property
 from typing import Literal
 
 from orchestrator.reporting.numbers import listed
+from orchestrator.reporting.sample import Sample, finite
 from orchestrator.statistics.images import ImageTest
 from orchestrator.statistics.intervals import Interval, mean_interval, overlap_of_folds
 from orchestrator.statistics.paired import PairedTest, paired_test
@@ -56,6 +55,8 @@ class RunRecord:
     facts: Mapping[str, str] = field(default_factory=dict)
     fold: int | None = None  # that it tests, where its seed says which
     folds: int = 1  # of its data set
+    split: int | None = None  # the seed of its split, where each seed has one of its own
+    test_ratio: float = 0.0  # test images per learned one of such a split; 0 where tests are equal
     vary: tuple[str, ...] = ("init", "order")  # what its seed draws
 
     @property
@@ -81,38 +82,6 @@ class Comparison:
     searched: tuple[str, ...] = ()  # stages whose configuration a search has chosen
     # data set → why figures of it may be too good, such as copies that are kept
     cautions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-class Sample(ABC):
-    """A quantity measured once per seed."""
-
-    @property
-    @abstractmethod
-    def values(self) -> tuple[float, ...]:
-        """Return one value per seed."""
-
-    @property
-    def n(self) -> int:
-        """Return the number of seeds."""
-        return len(self.values)
-
-    @property
-    def mean(self) -> float | None:
-        """None without values, NaN if one of them is not finite: no seed is silently left out."""
-        if not self.values:
-            return None
-        return statistics.mean(self.values) if all(map(math.isfinite, self.values)) else math.nan
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation (n - 1 in the denominator); None where it is undefined."""
-        defined = self.n > 1 and finite(self.mean) is not None
-        return statistics.stdev(self.values) if defined else None
-
-    @property
-    @abstractmethod
-    def interval(self) -> Interval | None:
-        """Return the 95 % interval of the mean over seeds; None where it is undefined."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +113,17 @@ class Row(Sample):
         return {run.fold for run in self.runs if run.fold is not None}
 
     @property
+    def splits(self) -> int:
+        """Return how many splits its Runs have, where each seed has one of its own; else 0."""
+        return len({run.split for run in self.runs if run.split is not None})
+
+    @property
     def overlap(self) -> float:
-        """Return `overlap_of_folds` where its Runs test more than one fold, else 0."""
-        return overlap_of_folds(self.runs[0].folds) if len(self.tested_folds) > 1 else 0.0
+        """Return `overlap_of_folds` where its Runs test more than one fold, and `test_ratio` where
+        they test several splits; else 0."""
+        if len(self.tested_folds) > 1:
+            return overlap_of_folds(self.runs[0].folds)
+        return max(run.test_ratio for run in self.runs) if self.splits > 1 else 0.0
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -204,15 +181,17 @@ class PairedDifference(Sample):
 
     @property
     def overlap(self) -> float:
-        """Return what its test must know of folds, as `Row.overlap` does."""
+        """Return what its test must know of folds and splits, as `Row.overlap` does."""
         return replace(self.first, runs=self._runs).overlap
 
     @property
     def repeats(self) -> str:
-        """Return what it is over: `3 seeds`, `5 folds` or `10 seeds and 5 folds`."""
+        """Return what it is over: `3 seeds`, `3 splits`, `5 folds` or `10 seeds and 5 folds`."""
         tested = len({run.fold for run in self._runs})
         if not self.overlap:
             return f"{self.n} seeds"
+        if replace(self.first, runs=self._runs).splits:
+            return f"{self.n} splits"
         return f"{tested} folds" if tested == self.n else f"{self.n} seeds and {tested} folds"
 
     @property
@@ -342,8 +321,3 @@ def _row(runs: Sequence[RunRecord], spec: Comparison) -> Row:
 
 def _reporting(runs: Iterable[RunRecord], metric: str) -> tuple[RunRecord, ...]:
     return tuple(run for run in runs if run.state == State.FINISHED and metric in run.metrics)
-
-
-def finite(value: float | None) -> float | None:
-    """Return the value, or None where it is missing, infinite or not a number."""
-    return value if value is not None and math.isfinite(value) else None

@@ -5,8 +5,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.reporting.comparison import Row, Table, finite
+from orchestrator.reporting.comparison import Row, Table
 from orchestrator.reporting.mixtures import mixtures, one_class
+from orchestrator.reporting.sample import finite
 from orchestrator.reporting.verdicts import Gain, gains, verdict
 from orchestrator.statistics.images import ImageTest
 from trainables.metrics import METRICS, metric_of

@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from orchestrator.reporting.comparison import Row, Sample, Table
+from orchestrator.reporting.comparison import Row, Table
 from orchestrator.reporting.mixtures import mixture_words, one_class_words
 from orchestrator.reporting.numbers import interval_text, number, p_text
+from orchestrator.reporting.sample import Sample
 from orchestrator.reporting.verdicts import (
     Gain,
     caveats,
@@ -19,6 +20,7 @@ from orchestrator.reporting.verdicts import (
     words_on_folds,
     words_on_searches,
     words_on_seeds,
+    words_on_splits,
     words_on_test_set,
 )
 from trainables.metrics import METRICS, in_percent, metric_of
@@ -125,6 +127,7 @@ def printed_parts(tables: Sequence[Table]) -> list[Part]:
             *table.cautions,
             *words_on_seeds(table),
             *words_on_folds(table),
+            *words_on_splits(table),
             *words_on_test_set(table),
             *words_on_searches(table),
             *one_class_words(table),

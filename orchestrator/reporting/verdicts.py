@@ -4,13 +4,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.reporting.comparison import PairedDifference, Row, Table, finite
+from orchestrator.reporting.comparison import PairedDifference, Row, Table
 from orchestrator.reporting.numbers import number, p_text
+from orchestrator.reporting.sample import finite
 from orchestrator.statistics.intervals import share_interval
 from orchestrator.statistics.multiple import holm
 from orchestrator.statistics.paired import ALPHA, LEAST_PAIRS, PairedTest, least_sign_flip_p
 from orchestrator.statistics.power import MOST, seeds_needed
 from trainables.metrics import in_percent, metric_of
+
+# what seeds draw where a study does not say it → its words
+_DRAWN = {
+    "init": "the first weights",
+    "order": "the order of images, augmentation and dropout",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Gain:
     @property
     def seeds_needed(self) -> int | None:
         """Return about how many seeds would show a difference that is not established; None where
-        that cannot be said, as of folds, or for more than a thousand."""
+        that cannot be said, as of folds and splits, or for more than a thousand."""
         test = self.test
         if (
             self.difference.overlap
@@ -207,7 +214,10 @@ def words_on_test_set(table: Table) -> list[str]:
 
 def _test_set(table: Table) -> str:
     folds = max(len(row.tested_folds) for row in table.rows)
-    return f"The test sets of {folds} folds have together" if folds > 1 else "The test set has"
+    if folds > 1:
+        return f"The test sets of {folds} folds have together"
+    varies = any(row.splits > 1 and row.overlap for row in table.rows)
+    return "The test set of each seed has" if varies else "The test set has"
 
 
 def _tested_images(row: Row) -> int:
@@ -220,20 +230,52 @@ def _tested_images(row: Row) -> int:
 
 
 def words_on_seeds(table: Table) -> list[str]:
-    """Return what the seeds of a table draw, where they do not draw all."""
+    """Return what the seeds of a table draw, where they do not draw both weights and order."""
     drawn = {run.vary for row in table.rows for run in row.runs}
-    said: dict[tuple[str, ...], str] = {
-        ("init",): "The seeds vary the first weights alone. The order of images, augmentation and "
-        "dropout are those of seed 0, so the spread says nothing about them.",
-        ("order",): "The seeds vary the order of images, augmentation and dropout alone. The first "
-        "weights are those of seed 0, so the spread says nothing about them.",
-    }
-    return [said[vary] for vary in sorted(drawn & said.keys())]
+    return [words for vary in sorted(drawn) if (words := _words_on_seed_zero(vary))]
+
+
+def _words_on_seed_zero(vary: tuple[str, ...]) -> str:
+    """Return what is that of seed 0, where seeds do not draw it; empty where they do."""
+    fixed = [text for what, text in _DRAWN.items() if what not in vary]
+    if not fixed:
+        return ""
+    varied = [text for what, text in _DRAWN.items() if what in vary]
+    told = " and ".join([*varied, *(["the split"] if "split" in vary else [])])
+    kept = " and ".join(fixed)
+    return (
+        f"The seeds vary {told} alone. {kept[0].upper()}{kept[1:]} are those of seed 0, so the "
+        "spread says nothing about them."
+    )
+
+
+def words_on_splits(table: Table) -> list[str]:
+    """Return what rows mean of whose Runs each has a split of its own."""
+    rows = [row for row in table.rows if row.splits > 1]
+    if not rows:
+        return []
+    if not any(row.overlap for row in rows):
+        return [
+            "Each seed draws training and validation images anew, out of the same images, and all "
+            "test the same. The intervals are about other draws of that kind, and not about new "
+            "images."
+        ]
+    said = [
+        "Each seed cuts the images anew, so each mean is over splits. The training sets of two "
+        "splits share images, and so do their test sets. The intervals and p allow for that "
+        "(corrected resampled t, Nadeau and Bengio 2003), which is an approximation."
+    ]
+    if chosen := [row.label for row in rows if row.stage in table.searched]:
+        said.append(
+            f"{', '.join(chosen)}: the search chose by validation images of one split, which other "
+            "splits test, so the mean may be too good."
+        )
+    return said
 
 
 def words_on_folds(table: Table) -> list[str]:
     """Return what rows mean whose Runs test different folds."""
-    rows = [row for row in table.rows if row.overlap]
+    rows = [row for row in table.rows if len(row.tested_folds) > 1]
     if not rows:
         return []
     said = [

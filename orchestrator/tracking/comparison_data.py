@@ -105,6 +105,8 @@ def _tested(difference: PairedDifference, kept: Mapping[str, Predictions]) -> Pa
             pairs[seed] = both[0], both[1]
     remark, tested = "", None
     try:
+        if difference.first.splits and difference.overlap:
+            raise ValueError("the test sets of their splits share images")
         folds = {run.seed: run.fold for run in difference.first.runs}
         tested = image_test(difference.metric, pairs, folds) if pairs else None
     except ValueError as error:

@@ -11,8 +11,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from orchestrator.planning.plan import from_plain, json_digest
-from orchestrator.planning.run import Run, fold_of
+from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import Comparison, RunRecord, State
+from orchestrator.study_data.seed_cuts import cut_of
 from orchestrator.tracking.mlflow_client import MlflowReader, TrackedRun, TrackingError
 from orchestrator.tracking.mlflow_writer import MlflowWriter
 from orchestrator.tracking.tags import Kind, Tag, current_names, identity_of, owner_of
@@ -257,11 +258,12 @@ def comparison(plan: Mapping[str, Any]) -> Comparison:
 
 def records(submission: Submission) -> list[RunRecord]:
     """Return the Runs with their last figures, without curves."""
-    folds = [fold_of(str(item.run.config["dataset"])) for item in submission.runs]
-    parts: dict[str, set[str]] = {}  # data set with folds → fingerprints of those that are tested
-    for item, fold in zip(submission.runs, folds, strict=True):
-        if fold:
-            parts.setdefault(fold.data, set()).add(item.run.dataset)
+    cuts = [cut_of(str(item.run.config["dataset"])) for item in submission.runs]
+    parts: dict[str, set[str]] = {}  # data set that seeds cut → fingerprints of its cuts
+    for item, cut in zip(submission.runs, cuts, strict=True):
+        if cut:
+            parts.setdefault(cut.data, set()).add(item.run.dataset)
+    ratios = submission.plan.get("splits", {})
     return [
         RunRecord(
             stage=item.run.stage,
@@ -271,16 +273,18 @@ def records(submission: Submission) -> list[RunRecord]:
             state=item.state,
             run_id=item.run_id,
             trainable=item.run.trainable,
-            dataset=json_digest(sorted(parts[fold.data])) if fold else item.run.dataset,
-            data_name=fold.data if fold else str(item.run.config["dataset"]),
+            dataset=json_digest(sorted(parts[cut.data])) if cut else item.run.dataset,
+            data_name=cut.data if cut else str(item.run.config["dataset"]),
             metrics=item.tracked.metrics if item.tracked else {},
             history={},
             facts={name: fact for name in _FACTS if (fact := item.fact(name))},
-            fold=fold.number if fold else None,
-            folds=fold.count if fold else 1,
+            fold=cut.number if cut and cut.folds else None,
+            folds=(cut and cut.folds) or 1,
+            split=cut.number if cut and not cut.folds else None,
+            test_ratio=ratios.get(cut.data, 0.0) if cut else 0.0,
             vary=item.run.vary,
         )
-        for item, fold in zip(submission.runs, folds, strict=True)
+        for item, cut in zip(submission.runs, cuts, strict=True)
     ]
 
 

@@ -57,7 +57,7 @@ class Source:
     RGB, index → (H, W, channels). passed_over: number of files beside the images that are not read,
     by kind and reason; notes: what else a reader should know, one line each; cut: the parts that
     were cut from training images, since the set has none; groups: of each image, where a .csv file
-    names them.
+    names them; given: the parts that the data set has of its own.
     """
 
     classes: tuple[str, ...]
@@ -73,6 +73,7 @@ class Source:
     notes: tuple[str, ...] = ()
     cut: frozenset[str] = frozenset()
     groups: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
 
     @property
     def labelled(self) -> bool:

@@ -103,8 +103,8 @@ class _PlaceAndParts(Config):
 
 
 class DatasetConfig(_PlaceAndParts):
-    """Configures a data set, an entry under a study's `data:`. All Runs share its splits,
-    except with folds by seed."""
+    """Configures a data set, an entry under a study's `data:`. All Runs share its splits, except
+    with folds by seed and where seeds vary the split."""
 
     on_corrupt: Literal["fail", "skip"] = Field(
         "fail", description="what to do about images that cannot be read"
@@ -334,7 +334,7 @@ def read(
         )
     if warning := warning_of(source.classes):
         source = replace(source, notes=(*source.notes, warning))
-    source = decoded_as(source, config.reading)
+    source = decoded_as(replace(source, given=frozenset(source.parts)), config.reading)
     if not cut and source.files:
         all_images = np.sort(np.concatenate(list(source.parts.values())))
         return replace(source, parts={"val": all_images, "test": all_images[:0]} | source.parts)
@@ -346,5 +346,5 @@ def read(
     classes = source.classes if source.labelled else ()
     parts = splits.complete(source.parts, source.labels, classes, cuts)
     parts = splits.limited(parts, source.labels, classes, most, config.split_seed)
-    made = frozenset(parts.keys() - source.parts.keys())
+    made = frozenset(parts.keys() - source.given)
     return only_used(replace(source, parts=parts, cut=made))

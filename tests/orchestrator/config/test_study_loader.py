@@ -174,7 +174,10 @@ def test_a_grid_that_is_no_list_is_an_error_of_its_key(value: str) -> None:
         ("{values: [-1]}", "seeds.values[0]: input should be greater than or equal to 0, not -1"),
         ("{values: [1, 1]}", "seeds: lists a seed twice: [1, 1]"),
         ("{values: [0], vary: []}", "seeds.vary: list should have at least 1 item"),
-        ("{vary: [weights]}", "seeds.vary[0]: input should be 'init' or 'order', not 'weights'"),
+        (
+            "{vary: [weights]}",
+            "seeds.vary[0]: input should be 'init', 'order' or 'split', not 'weights'",
+        ),
         ("{vari: [init]}", "seeds.vari: unknown key (did you mean 'vary'?)"),
         ("3", "seeds: input should be a valid list, not 3"),
     ],

@@ -200,10 +200,53 @@ def test_a_winner_of_a_search_was_chosen_by_images_that_folds_test():
     assert "A: the search chose by validation images of one fold" in text
 
 
+def of_splits(first, second, ratio, **facts):
+    runs = [
+        record(label, seed, value, split=seed, test_ratio=ratio, facts=facts)
+        for label, values in (("A", first), ("B", second))
+        for seed, value in enumerate(values)
+    ]
+    return tables(runs, replace(spec("test/accuracy"), differences=(("A", "B"),)))
+
+
+def test_splits_are_compared_by_the_corrected_test_and_said():
+    """With a ratio of 1 / 4 the figures are those of five folds: see the test of folds above."""
+    made = of_splits([0.51, 0.52, 0.53, 0.54, 0.55], [0.50] * 5, 0.25, test_images="20")
+    text = " ".join(as_text(made).split())
+    assert "Each seed cuts the images anew, so each mean is over splits." in text
+    assert "corrected resampled t, Nadeau and Bengio 2003" in text
+    assert (
+        "A is ahead of B by 3.00 points; with 5 splits +0.06 to +5.94: established (p 0.047)."
+        in text
+    )
+    assert "A 53.00 50.06 to 55.94 5" in text
+    assert "The test set of each seed has 20 images" in text
+    assert "sign-flip" not in text and "would show it" not in text and "fold" not in text
+
+
+def test_splits_of_training_images_alone_have_the_plain_test():
+    plain = of_splits([0.51, 0.52, 0.53, 0.54, 0.55], [0.50] * 5, 0.0, test_images="20")
+    text = " ".join(as_text(plain).split())
+    assert "Each seed draws training and validation images anew" in text
+    assert "not about new images" in text and "Nadeau" not in text
+    assert "with 5 seeds +1.04 to +4.96: established" in text  # 3 ± 2.776 * sqrt(2.5 / 5)
+    assert "The test set has 20 images" in text
+
+
+def test_a_winner_of_a_search_was_chosen_by_images_that_splits_test():
+    (table,) = of_splits([0.51, 0.52], [0.50] * 2, 0.25)
+    text = as_text([replace(table, searched=("A",))])
+    assert "A: the search chose by validation images of one split" in " ".join(text.split())
+
+
 @pytest.mark.parametrize(("vary", "words"), [
     (("init",), "The seeds vary the first weights alone."),
     (("order",), "The seeds vary the order of images, augmentation and dropout alone."),
+    (("split",), "The seeds vary the split alone. The first weights and the order of images, "
+     "augmentation and dropout are those of seed 0"),
+    (("init", "split"), "The seeds vary the first weights and the split alone."),
     (("init", "order"), ""),
+    (("init", "order", "split"), ""),
 ])  # fmt: skip
 def test_a_table_says_what_its_seeds_vary(vary, words):
     runs = [record("A", seed, 0.5 + seed / 100, vary=vary) for seed in range(3)]

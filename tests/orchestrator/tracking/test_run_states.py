@@ -267,3 +267,16 @@ def test_runs_of_all_folds_are_of_one_data_set() -> None:
         (0, 2, "x"), (1, 2, "x"), (None, 1, "digits"),
     ]  # fmt: skip
     assert found[0].dataset == found[1].dataset != found[2].dataset == "f" * 16
+
+
+def test_runs_of_all_splits_are_of_one_data_set_and_know_their_ratio() -> None:
+    runs = [
+        planned("A", seed=seed, dataset=f"{seed}" * 16, config={"dataset": f"x[split={seed}]"})
+        for seed in (0, 1)
+    ]
+    tracked = TrackedRun("id", "FINISHED", {}, {}, "1")
+    found = records(Submission(tracked, {"splits": {"x": 0.25}}, run_states(runs, []), ()))
+    assert [(r.fold, r.folds, r.split, r.test_ratio, r.data_name) for r in found] == [
+        (None, 1, 0, 0.25, "x"), (None, 1, 1, 0.25, "x"),
+    ]  # fmt: skip
+    assert found[0].dataset == found[1].dataset
