@@ -22,6 +22,8 @@ _GRACE_SECONDS = 8.0
 _OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST_PORT, _DRAWN = 15_000, 50
 _NO_MEMORY = re.compile(r"low on memory|out.?of.?memory|\bOOM\b|memory usage threshold", re.I)
+# what Ray says of each death, whatever its cause: "(1) the process was killed by the OOM killer"
+_GUESSES = re.compile(r"Some common causes include:[^\n]*")
 # of Ray 2.60's message
 _MEMORY_USED = re.compile(r"was ([\d.]+) ?GB used / ([\d.]+) ?GB limit")
 
@@ -52,8 +54,9 @@ class Record(TypedDict):
 
 
 def tells_of_memory(message: str) -> bool:
-    """Return whether a message of Ray says that its memory monitor has killed a process."""
-    return _NO_MEMORY.search(message) is not None
+    """Return whether a message of Ray says that its memory monitor has killed a process. What Ray
+    lists as common causes of a death says nothing of this one."""
+    return _NO_MEMORY.search(_GUESSES.sub("", message)) is not None
 
 
 def memory_in_words(message: str, length: int = 500) -> str:

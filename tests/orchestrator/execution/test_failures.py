@@ -89,6 +89,27 @@ def test_how_full_the_node_was_is_told_in_a_few_words(task):
     )
 
 
+KILLED = """The actor died unexpectedly before finishing this task.
+\tclass_name: study/only/0
+\tpid: 8679
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit \
+detail: Worker unexpectedly exits with a connection error code 2. End of file. Some common causes \
+include: (1) the process was killed by the OOM killer due to high memory usage, (2) ray stop \
+--force was called, or (3) the worker is crashed unexpectedly due to SIGSEGV or another \
+unexpected error."""  # as Ray 2.60 says it after `kill -9`
+
+
+def test_what_ray_guesses_of_every_death_is_not_told(task):
+    outcome = explain({0: died(KILLED)}, task, 0)
+    assert outcome.death is Death.CRASH
+    assert outcome.reason == (
+        "worker 0 was killed from outside (SIGKILL), or crashed without a word"
+    )
+    controller = outcome_of(ray.exceptions.RayActorError(error_msg=KILLED), task, 0)
+    assert controller.death is Death.CRASH
+    assert "out of memory" not in controller.reason
+
+
 def test_a_crash_is_told_with_its_signal_from_the_log(task):
     log = Store(Path(task.store)).run(KEY).log_file(1, 0)
     log.write_text("INFO epoch 1\nFatal Python error: Segmentation fault\n\nThread 0x1:\n")
