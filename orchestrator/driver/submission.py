@@ -3,6 +3,7 @@
 import json
 import logging
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -18,6 +19,7 @@ from orchestrator.planning.prepare import Prepared
 from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
+from orchestrator.study_data.data_sets import DataSet
 from orchestrator.study_data.seed_cuts import test_ratios
 from orchestrator.tracking.comparison_report import write_comparison
 from orchestrator.tracking.mlflow_client import TrackedRun
@@ -57,12 +59,14 @@ def log_plan(
 
 
 def data_facts(prepared: Prepared) -> dict[str, Any]:
-    """Return what each data set holds: classes, images of each part, files that are not read."""
+    """Return what each data set holds: classes, images of each part, how many images of the test
+    each class has (pixels, where there are masks), files that are not read."""
     return {
         name: {
             "fingerprint": item.fingerprint,
             "classes": list(item.source.classes),
             "images": {part: len(rows) for part, rows in item.source.parts.items()},
+            "test_counts": _class_counts(item, "test"),
             "passed_over": [
                 {"kind": kind, "reason": reason, "files": count}
                 for (kind, reason), count in sorted(item.source.passed_over.items())
@@ -71,6 +75,16 @@ def data_facts(prepared: Prepared) -> dict[str, Any]:
         }
         for name, item in prepared.data.items()
     }
+
+
+def _class_counts(data: DataSet, part: str) -> list[int]:
+    """Return how many images of a part each class has, or pixels where there are masks; empty where
+    there are no classes."""
+    if data.masks is not None:
+        return data.masks.pixels(part)
+    source = data.source
+    counts = Counter(source.labels[source.parts[part]].tolist())
+    return [counts[number] for number in range(len(source.classes))]
 
 
 def open_submission(tracker: Tracker, prepared: Prepared, job: Job, home: Home) -> TrackedRun:

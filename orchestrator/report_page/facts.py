@@ -10,12 +10,13 @@ import yaml
 
 from orchestrator.planning.run import Run
 from orchestrator.report_page.page import DataFacts, Grid, Pair, Repeat
+from orchestrator.report_page.recipes import meanings_of
 from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import duration
 from orchestrator.study_data.seed_cuts import written_name
 from orchestrator.tracking.run_states import RunState, SearchState, Submission
 from orchestrator.tracking.tags import Kind, Tag
-from trainables.data.datasets import DATASETS
+from trainables.data.datasets import DATASETS, DatasetConfig
 
 _GPU_HOURS = "system/gpu_hours"
 _MOST_CLASSES, _MOST_FAILURES = 30, 30
@@ -56,7 +57,8 @@ def _data_set(
         more = f" and {len(classes) - _MOST_CLASSES} more" if len(classes) > _MOST_CLASSES else ""
         facts.append(Pair(f"{len(classes)} classes", ", ".join(classes[:_MOST_CLASSES]) + more))
     settings = {key: value for key, value in _shortened(config).items() if key != "type"}
-    facts += [Pair(key, str(value)) for key, value in settings.items()]
+    meanings = meanings_of(DatasetConfig)
+    facts += [Pair(key, str(value), meanings.get(key, "")) for key, value in settings.items()]
     facts.append(Pair("fingerprint", stored.get("fingerprint", fingerprint)))
     passed = [f"{item['files']:,} files not read: {item['kind']}, {item['reason']}"
               for item in stored.get("passed_over", ())]  # fmt: skip

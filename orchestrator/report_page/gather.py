@@ -24,7 +24,7 @@ from orchestrator.report_page.facts import (
 from orchestrator.report_page.page import Chart, Grid, Report
 from orchestrator.report_page.pictures import pictures
 from orchestrator.report_page.recipes import recipes
-from orchestrator.report_page.words import answer, sureness
+from orchestrator.report_page.words import answer, context, sureness
 from orchestrator.reporting.comparison import State, Table, unfinished
 from orchestrator.reporting.tables import printed_parts
 from orchestrator.tracking.comparison_data import ComparisonData, compared_tables
@@ -49,6 +49,7 @@ def gather(reader: MlflowReader, submission: Submission, price: Price) -> Report
         question=str(plan["question"]).strip(),
         state=_state(submission),
         answer=(*answer(tables), *_rest(submission)),
+        context=context(tables, planned, stored),
         sureness=sureness(tables, unfinished(runs, spec) or ""),
         grids=grids,
         curves=tuple(_curves(reader, submission)),

@@ -6,6 +6,8 @@ nothing: style, charts and pictures are in it.
 
 import functools
 import hashlib
+import html
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from orchestrator.config.errors import printable
+from orchestrator.report_page.words import glossary
 
 _FOLDER = Path(__file__).parent
-FILES = ("page.html", "style.css")  # beside this file
+_MARKUP = re.compile(r"<style>.*?</style>|<[^>]*>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,32 @@ class Grid:
 
 @dataclass(frozen=True)
 class Pair:
-    """A line of a list: a name and what holds for it."""
+    """A line of a list: a name, what holds for it, and what the name means."""
 
     name: str
     text: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a stage: its key in the study file, what that means, its value and default."""
+
+    key: str
+    meaning: str
+    value: str
+    default: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Says how a stage was trained. about: what its trainable does; what: its trainable, start and
+    seeds; settings: those that differ from the default."""
+
+    stage: str
+    about: str
+    what: str
+    settings: tuple[Setting, ...]
 
 
 @dataclass(frozen=True)
@@ -84,12 +109,13 @@ class Report:
     question: str
     state: str  # how many Runs have finished, and when the page was made
     answer: tuple[str, ...]  # one or two sentences
+    context: tuple[str, ...]  # what each label starts from, what guessing would reach
     sureness: tuple[str, ...]  # how sure it is
     grids: tuple[Grid, ...]
     curves: tuple[Chart, ...]
     pictures: tuple[Picture, ...]
     pictures_left_out: str  # how many, and why; empty where none was
-    recipes: tuple[Grid, ...]
+    recipes: tuple[Recipe, ...]
     data: tuple[DataFacts, ...]
     cost: Grid
     cost_facts: tuple[Pair, ...]
@@ -98,10 +124,13 @@ class Report:
 
 
 def render(report: Report) -> str:
-    """Return the page. Every text is escaped; what would turn the direction of writing is shown as
-    its code."""
+    """Return the page, with the meaning of those words that it uses. Every text is escaped; what
+    would turn the direction of writing is shown as its code."""
     style = Markup((_FOLDER / "style.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)
-    return _template().render(report=report, style=style)
+    template = _template()
+    first = template.render(report=report, style=style, words=())
+    words = glossary(html.unescape(_MARKUP.sub(" ", first)))
+    return template.render(report=report, style=style, words=words)
 
 
 @functools.cache
@@ -115,6 +144,7 @@ def _template() -> Template:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters["drawing"] = _drawing
+    environment.filters["prose"] = _prose
     environment.filters["numeric"] = _is_numeric
     return environment.get_template("page.html")
 
@@ -124,14 +154,23 @@ def _drawing(chart: Chart) -> Markup:
     return Markup(printable(chart.svg))  # noqa: S704
 
 
+def _prose(text: str) -> Markup:
+    """Return a sentence, escaped: what stands between two ` as code, and no line broken before
+    %."""
+    escaped = str(Markup.escape(printable(text)))
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
+    return Markup(marked.replace(" %", "\u00a0%"))  # noqa: S704 (escaped above)
+
+
 def _is_numeric(cell: str) -> bool:
     """Return whether a cell is a number or an interval, which stand on the right."""
     return cell == "-" or cell[:1].isdigit() or (cell[:1] in "+-<" and cell[1:2].isdigit())
 
 
 def form_digest() -> str:
-    """Return a digest of the page's form: a page of another form is made again."""
+    """Return a digest of what makes the page, this room: a page of another form is made again."""
     digest = hashlib.sha256()
-    for file in FILES:
-        digest.update((_FOLDER / file).read_bytes())
+    for file in sorted(_FOLDER.glob("*.*")):
+        if file.suffix in (".py", ".html", ".css"):
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

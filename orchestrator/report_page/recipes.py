@@ -1,46 +1,58 @@
-"""Says how each stage was trained: what differs from the defaults of its trainable."""
+"""Says how each stage was trained: what differs from the defaults of its trainable, each setting
+with what it means."""
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from pydantic_core import PydanticUndefined
 
 from orchestrator.planning.run import Run
-from orchestrator.report_page.page import Grid
+from orchestrator.report_page.page import Recipe, Setting
+from orchestrator.report_page.words import start_of
+from orchestrator.reporting.schema_reference import keys_of, module_about
 from orchestrator.study_data.seed_cuts import written_name
 from trainables.config import Config
+from trainables.schemas.producer import ProducerSchema
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
+from trainables.schemas.trainable import TrainableSchema
 
 _MOST = 8  # values of a grid that are listed
+_LETTERS = 90  # of a meaning: a longer one ends with its first part
 
 
-def recipes(runs: Sequence[Run]) -> tuple[Grid, ...]:
-    """Return a table for each stage: key, value, default. runs: of the plan, parents first."""
+def recipes(runs: Sequence[Run]) -> tuple[Recipe, ...]:
+    """Return how each stage was trained. runs: of the plan, parents first."""
     stages: dict[str, list[Run]] = {}
     for run in runs:
         stages.setdefault(run.stage, []).append(run)
     return tuple(_recipe(stage, of_stage) for stage, of_stage in stages.items())
 
 
-def _recipe(stage: str, runs: Sequence[Run]) -> Grid:
-    schema = _schema(runs[0].trainable)
-    rows = []
+def _recipe(stage: str, runs: Sequence[Run]) -> Recipe:
+    first, kind = runs[0], _kind(runs[0].trainable)
+    schema = kind.Config if kind else None
+    meanings = meanings_of(schema) if schema else {}
+    settings = []
     for name in dict.fromkeys(name for run in runs for name in run.config):
         values = {_shown(_written(name, run)): None for run in runs}
         default = _default(schema, name)
         if list(values) != [default]:
-            rows.append((name, _listed(list(values)), default))
+            meaning = meanings.get(name, "")
+            settings.append(Setting(name, meaning, _listed(list(values)), default))
     seeds = ", ".join(map(str, dict.fromkeys(run.seed for run in runs)))
-    first = runs[0]
-    weights = str(first.config.get("weights", "random"))
-    start = _stage_of(first) if first.parent_label else f"{weights} weights"
-    if weights.startswith("/"):
-        start = f"the file {PurePath(weights).name}"
-    about = f"{first.trainable}, starts from {start}; seeds {seeds}."
-    said = "What is not listed has its default value."
-    return Grid(stage, ("key", "value", "default"), tuple(rows), (about, said))
+    what = f"{first.trainable}, starts from {start_of(first)}; seeds {seeds}."
+    return Recipe(stage, module_about(kind) if kind else "", what, tuple(settings))
+
+
+def meanings_of(schema: type[Config]) -> dict[str, str]:
+    """Return setting → what it means, in at most a line."""
+    return {key.name: _short(key.meaning) for key in keys_of(schema)}
+
+
+def _short(meaning: str) -> str:
+    text = meaning.partition("; default:")[0].partition(". Default:")[0]
+    return text if len(text) <= _LETTERS else text.partition(";")[0]
 
 
 def _written(name: str, run: Run) -> Any:
@@ -49,17 +61,10 @@ def _written(name: str, run: Run) -> Any:
     return written_name(str(value)) if name == "dataset" else value
 
 
-def _stage_of(run: Run) -> str:
-    """Return the stage that a Run starts from."""
-    return str(run.parent_label).partition("[")[0]
-
-
-def _schema(name: str) -> type[Config] | None:
-    """Return the configuration of a trainable or producer; None where this version has none of that
+def _kind(name: str) -> type[TrainableSchema] | type[ProducerSchema] | None:
+    """Return the schema of a trainable or producer; None where this version has none of that
     name."""
-    if name in TRAINABLE_SCHEMAS:
-        return TRAINABLE_SCHEMAS[name].Config
-    return PRODUCER_SCHEMAS[name].Config if name in PRODUCER_SCHEMAS else None
+    return TRAINABLE_SCHEMAS.get(name) or PRODUCER_SCHEMAS.get(name)
 
 
 def _default(schema: type[Config] | None, name: str) -> str:
@@ -68,7 +73,7 @@ def _default(schema: type[Config] | None, name: str) -> str:
         return "not known"
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
-        return "none, it must be set"
+        return "must be set"
     plain = value.model_dump(mode="json") if isinstance(value, Config) else value
     return _shown(plain)
 

@@ -1,15 +1,59 @@
-"""Says in a few sentences what a submission has found, and how sure that is."""
+"""Says in a few sentences what a submission has found, how sure that is, what the compared stages
+start from, what a guess would reach, and what the words of the page mean."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from statistics import fmean
+from typing import Any
 
+from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import Row, Table
-from orchestrator.reporting.numbers import interval_text, number
+from orchestrator.reporting.numbers import interval_text, listed, number
 from orchestrator.reporting.sample import finite
 from orchestrator.reporting.verdicts import Gain, gains, verdict
+from orchestrator.study_data.seed_cuts import written_name
 from trainables.metrics import in_percent, metric_of
 
 _NAMED = 2  # differences that the answer states; of more it counts the rest
+_TURNS = 4  # classes of the trainable rotation, whatever data it learns from
+_GUESSED = ("accuracy", "balanced_accuracy", "knn_accuracy", "linear_accuracy")
+_MOST = 8  # stages that a sentence names: as `listed` does
+_CLEARLY = 0.005  # by which naming the most frequent class beats a guess, to be said
+GLOSSARY = {  # as the page writes a word → what it means
+    "stage": "a step of the study, such as a pretraining",
+    "Run": "one training of a stage, with one seed",
+    "label": "the name of a row: a stage, with the values that tell its configurations apart",
+    "seed": "the number that decides the random choices of a Run; other seeds show the spread",
+    "epoch": "one pass of a training over all its images",
+    "accuracy": "the share of images whose class is found",
+    "IoU": "intersection over union: of the pixels that are of a class in the truth or in the "
+    "prediction, the share that is in both; mean IoU is the mean over the classes",
+    "kNN accuracy": "accuracy when an image gets the class of the images whose features are "
+    "nearest; it needs no further training",
+    "loss": "what training makes small: how wrong the model is",
+    "95 % interval": "the range of values that fit these results; of 100 such intervals about 95 "
+    "hold the true value",
+    "points": "percentage points: 92 % is 2 points more than 90 %",
+    "paired": "each seed of one row is compared with the same seed of the other",
+    "p": "how probable a difference this large or larger would be if there were none",
+    "corrected": "p made larger because several differences are tested (Holm's method); it is this "
+    "one that must be below 0.05",
+    "established": "shown with these seeds: the (corrected) p is below 0.05",
+    "n": "the number of seeds in a row",
+    "reference": "a figure that the study quotes from elsewhere",
+    "sign-flip": "a test that only asks how often each sign of a difference would come by chance",
+    "McNemar": "a test that counts the images that one of two models gets right and the other not",
+    "backbone": "the network without its last part; it turns an image into features",
+    "features": "the numbers into which a network turns an image",
+    "head": "the last part of a network, which turns features into classes",
+    "t-SNE map": "a picture that puts images near each other whose features are alike; its axes "
+    "have no unit",
+    "contiguous": "the values of an image lie in memory channel by channel",
+    "channels_last": "the values of an image lie in memory pixel by pixel, which is often faster",
+    "fingerprint": "a hash of all images, their labels and their parts: equal fingerprints are "
+    "equal data",
+}
 
 
 def answer(tables: Sequence[Table]) -> tuple[str, ...]:
@@ -79,6 +123,93 @@ def _doubt(gain: Gain) -> str:
         )
     over = gain.difference.repeats
     return f"with {over} it holds alone ({name} {between}), but not among {gain.family}"
+
+
+def context(
+    tables: Sequence[Table], runs: Iterable[Run], stored: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return what a reader must know to judge the figures: from which weights each compared stage
+    starts, and what a guess would reach. runs: of the plan; stored: data.json."""
+    return tuple(filter(None, [_starts(tables, runs), *_guesses(tables, stored)]))
+
+
+def _starts(tables: Sequence[Table], runs: Iterable[Run]) -> str:
+    """Return `tuned starts from the weights of pretrain; scratch from random weights.`"""
+    compared = dict.fromkeys(row.stage for table in tables for row in table.rows)
+    stages: dict[str, dict[str, None]] = {}  # start → stages
+    for run in runs:
+        if run.stage in compared:
+            start = start_of(run)
+            start = f"the weights that {start} has learned" if run.parent_label else start
+            stages.setdefault(start, {})[run.stage] = None
+    said: list[str] = []
+    for start, names in stages.items():
+        several = len(names) > 1
+        verb = "" if said else (" start" if several else " starts")
+        said.append(f"{_joined(list(names))}{verb} from {start}")
+    return "; ".join(said) + "." if said else ""
+
+
+def start_of(run: Run) -> str:
+    """Return what a Run starts from: a stage, or weights, such as `random weights`."""
+    if run.parent_label:
+        return run.parent_label.partition("[")[0]
+    weights = str(run.config.get("weights", "random"))
+    if weights in ("random", "imagenet"):
+        return {"random": "random weights", "imagenet": "weights trained on ImageNet"}[weights]
+    return f"the file {PurePath(weights).name}"
+
+
+def _joined(names: Sequence[str]) -> str:
+    if len(names) > _MOST:
+        return listed(names)
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _guesses(tables: Sequence[Table], stored: Mapping[str, Any]) -> list[str]:
+    """Return what guessing would reach, a sentence for each data set and metric."""
+    said = {}
+    for table in tables:
+        row = table.rows[0]
+        known = [facts for name, facts in stored.items() if written_name(name) == row.data_name]
+        of_folds = [facts.get("test_counts", ()) for facts in known]
+        counts = [sum(column) for column in zip(*of_folds, strict=False)]
+        classes = [str(name) for name in known[0].get("classes", ())] if known else []
+        if guess := _guess(row, classes, counts):
+            where = f" on {row.data_name}" if len({t.rows[0].data_name for t in tables}) > 1 else ""
+            said[row.metric, row.data_name] = f"{guess[0]}{where} would reach {guess[1]}."
+    return list(said.values())
+
+
+def _guess(row: Row, classes: Sequence[str], counts: Sequence[int]) -> tuple[str, str] | None:
+    """Return how one may guess, and what that reaches; None where it is not known. counts: images
+    or pixels of each class in the test."""
+    split, _, figure = row.metric.partition("/")
+    count = _TURNS if row.trainable == "rotation" else len(classes)
+    tested = split == "test" and len(counts) == count and sum(counts) > 0
+    if figure in _GUESSED and count:
+        said = f"a {_name(row.metric)} of {_shown(row.metric, 1 / count)}"
+        share = max(counts) / sum(counts) if tested and row.trainable == "classify" else 0.0
+        if figure == "accuracy" and share > 1 / count + _CLEARLY:
+            most = classes[list(counts).index(max(counts))]
+            said += f"; always answering {most}, the most frequent, {_shown(row.metric, share)}"
+        return f"Guessing among {count} classes", said
+    if figure == "miou" and tested:
+        most, present = classes[list(counts).index(max(counts))], sum(c > 0 for c in counts)
+        value = max(counts) / sum(counts) / present
+        said = f"a {_name(row.metric)} of about {_shown(row.metric, value)}"
+        return f"Predicting {most}, the most frequent class, for every pixel", said
+    return None
+
+
+def glossary(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the words of a page that need to be explained, with their meaning. text: what a reader
+    of the page sees."""
+    return tuple(
+        (word, meaning)
+        for word, meaning in GLOSSARY.items()
+        if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE)
+    )
 
 
 def _best(table: Table) -> str:

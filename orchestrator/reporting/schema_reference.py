@@ -121,7 +121,7 @@ def topics() -> dict[str, Topic]:
     listed = [Topic(name, study, _about(c), keys_of(c)) for name, c in _STUDY_CLASSES.items()]
     for group, registry in ((trainables, TRAINABLE_SCHEMAS), (producers, PRODUCER_SCHEMAS)):
         for name, kind in registry.items():
-            listed.append(Topic(name, group, _module_about(kind), keys_of(kind.Config)))
+            listed.append(Topic(name, group, module_about(kind), keys_of(kind.Config)))
     for name, data in DATASETS.items():
         listed.append(Topic(name, types, data.about, _dataset_keys(name)))
     for name, form in _SETTINGS.items():
@@ -174,7 +174,7 @@ def _about(model: type[Config]) -> str:
     return " ".join((inspect.getdoc(model) or "").partition("\n\n")[0].split())
 
 
-def _module_about(kind: type) -> str:
+def module_about(kind: type) -> str:
     """Return the first line of the docstring of a class's module."""
     return (inspect.getdoc(sys.modules[kind.__module__]) or "").partition("\n")[0]
 

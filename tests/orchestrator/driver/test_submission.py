@@ -90,6 +90,8 @@ def test_what_the_data_holds_and_what_was_passed_over_is_stored(
     facts = json.loads(tracker.reader.text(submission.run_id, "data.json"))["mine"]
     assert facts["classes"] == ["Bed", "bed", "mug"]
     assert sum(facts["images"].values()) == 24
+    assert len(facts["test_counts"]) == 3
+    assert sum(facts["test_counts"]) == facts["images"]["test"]
     assert facts["passed_over"] == [{"kind": ".txt", "reason": "not an image", "files": 3}]
     assert tracker.reader.run(submission.run_id).tags["data_remarks"] == (
         "data.mine: warning: classes differ by case, spaces or Unicode form alone: 'Bed' and "

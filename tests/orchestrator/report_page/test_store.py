@@ -40,6 +40,13 @@ def words(page: str) -> str:
     return " ".join(html.unescape(re.sub("<[^>]+>", " ", page)).split())
 
 
+def test_the_page_explains_the_words_that_it_uses_and_no_others(page: str) -> None:
+    explained = re.findall("<dt>([^<]+)</dt>", page[page.index('id="words"') :])
+    needed = {"Run", "95 % interval", "p", "established", "paired", "points", "fingerprint"}
+    assert needed <= set(explained)
+    assert not {"IoU", "McNemar"} & set(explained)
+
+
 def test_the_page_states_question_answer_and_how_sure_it_is(page: str) -> None:
     seen = words(page)
     assert "Does pretraining help?" in seen
@@ -48,6 +55,12 @@ def test_the_page_states_question_answer_and_how_sure_it_is(page: str) -> None:
     assert (
         "tuned is better than scratch by 9.67 percentage points (test accuracy 91.00 % against "
         "81.33 %): established; with 3 seeds, tuned minus scratch lies from +8.23 to +11.10."
+    ) in seen
+    assert "tuned starts from the weights that pretrain has learned; scratch from random" in seen
+    # 120 of 200 test images are cats
+    assert (
+        "Guessing among 2 classes would reach a test accuracy of 50.00 %; always answering cat, "
+        "the most frequent, 60.00 %."
     ) in seen
     assert "Each configuration was trained with 3 seeds" in seen
     assert "77.10 +4.23" in seen  # the reference, and the difference to it
@@ -60,7 +73,8 @@ def test_the_page_states_data_recipe_cost_and_how_to_repeat_it(page: str) -> Non
     assert "f" * 16 in seen
     assert "3 files not read: .txt, no image" in seen
     assert "classify, starts from pretrain; seeds 0, 1, 2." in seen
-    assert "epochs 3 20" in seen and "lr 0.02 0.05" in seen  # of pretrain
+    assert "epochs how often training passes over the training images 3 20" in seen  # of pretrain
+    assert "lr learning rate after the warm-up 0.02 0.05" in seen
     # 9 Runs of 90 s on 2 threads and half a GPU hour: 4.5 h at 300 W and 2 EUR
     assert "trained here, in all 9 14 min 4.50 0.45 1.350 9.00" in seen
     assert "computed from 300 W for each GPU, not measured" in seen
