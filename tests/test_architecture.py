@@ -40,14 +40,15 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator": set(),
     "orchestrator.__main__": {"cli"},
     "orchestrator.cli": {
-        "driver", "clusters", "execution", "report_page", "tracking", "pages", "drawing",
-        "reporting", "planning", "notify", "storage", "config",
+        "driver", "clusters", "manifests", "execution", "report_page", "tracking", "pages",
+        "drawing", "reporting", "planning", "notify", "storage", "config",
     },
     "orchestrator.driver": {
         "tuning", "execution", "report_page", "tracking", "reporting", "planning", "study_data",
         "meters", "notify", "storage", "config", "warm",
     },
     "orchestrator.clusters": {"execution", "rest", "config"},
+    "orchestrator.manifests": {"config"},
     "orchestrator.notify": {"storage", "config"},
     "orchestrator.report_page": {
         "tracking", "plots", "drawing", "reporting", "planning", "study_data", "config",

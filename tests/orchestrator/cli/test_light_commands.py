@@ -106,6 +106,9 @@ COMMANDS = {
         for name in ("typo", "unknown_key", "no_data", "small_batch", "no_labels", "no_weights",
                      "other_weights")
     },
+    "manifest docker": 0,
+    "manifest kuberay digits": 0,
+    "manifest slurm typo.yaml": 2,
     "plan digits --set stages.x.config.epochs=many": 2,
 }  # fmt: skip
 

@@ -27,6 +27,8 @@ FLAGS = {
     "logs": "RUN, --cluster NAME",
     "predict": "RUN, IMAGE, --out DIR",
     "check": "[STUDY], --set KEY=VALUE, --data DIR, --address URL, --cluster NAME",
+    "manifest": "KIND, [STUDY], --set KEY=VALUE, --data DIR, --cluster NAME, --image IMAGE, "
+    "--queue NAME",
     "clean": "--dry-run",
     "up": "",
     "down": "",
