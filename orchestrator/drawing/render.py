@@ -26,7 +26,8 @@ from orchestrator.drawing.epoch_pictures import (
 )
 from orchestrator.drawing.mask_plots import draw_confusion, draw_mask_row, mask_rows
 from orchestrator.drawing.style import save
-from orchestrator.drawing.tsne_plot import Snapshot, draw_tsne, tsne_data, tsne_page
+from orchestrator.drawing.tsne_page import tsne_page
+from orchestrator.drawing.tsne_plot import Snapshot, draw_tsne, tsne_data
 from orchestrator.pages.pictures import TSNE
 from orchestrator.storage.files import temporary_folder
 from trainables.monitoring.architecture import as_text, from_plain

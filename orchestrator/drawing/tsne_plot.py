@@ -1,12 +1,13 @@
 """Draws t-SNE maps of a Run's validation features.
 
-`tsne_data` computes what is drawn, `draw_tsne` draws the figure of a PNG, `tsne_page` writes a page
-that names the image under the pointer. Loads torch and openTSNE, which takes seconds.
+`tsne_data` computes what is drawn, `draw_tsne` draws the figure of a PNG. Loads torch and openTSNE,
+which takes seconds.
 """
 
-import html
+import math
+import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,6 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox, BboxBase, IdentityTransform
-from plotly.io import to_html
 
 from orchestrator.drawing.style import COLORS
 from trainables.monitoring.feature_quality import NEIGHBORS, knn_accuracy
@@ -28,31 +28,20 @@ Labels = npt.NDArray[np.int64]
 Limits = tuple[float, float]
 
 MOST = 10_000  # images: a page of more is slow to draw
+# so that ten classes have ten colors: wine, olive, grey and brown, dark enough on white
+CLASS_COLORS = (*COLORS, "#882255", "#8A8A1F", "#888888", "#7A4A1E")
 # Name in matplotlib, name in plotly, area at which it looks as large as a circle. Ten shapes and
-# seven colors have no common divisor: two classes in a row differ in both, and a pair of shape and
-# color comes again after 70 classes.
+# eleven colors have no common divisor: two classes in a row differ in both, and a pair of shape and
+# color comes again after 110 classes.
 SHAPES = (
     *(("o", "circle", 1.0), ("s", "square", 0.9), ("^", "triangle-up", 1.2)),
     *(("D", "diamond", 0.7), ("v", "triangle-down", 1.2), ("P", "cross", 1.3)),
     *(("*", "star", 2.0), ("<", "triangle-left", 1.2), ("X", "x", 1.3)),
     (">", "triangle-right", 1.2),
 )
-_SIDE, _GAP, _FOOT = 6.4, 0.1, 0.36  # inches: the map's side, margins, the caption's line
-_ROWS = 40  # of the legend: more take another column
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; form-action 'none'; \
-script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:">
-<title>t-SNE, {title}</title>
-<style>html, body {{ height: 100%; margin: 0 }}</style>
-</head>
-<body>
-{division}
-</body>
-</html>
-"""
+_GAP, _FOOT = 0.1, 0.52  # inches: margins, the lines of the caption
+_SIDES = ((20, 4.8, 30), (math.inf, 6.4, 40))  # classes at most → longer side, rows of the legend
+_FLATTEST = 0.55  # the shorter side of a map, as a share of the longer one
 
 
 class Snapshot(NamedTuple):
@@ -67,7 +56,7 @@ class Map(NamedTuple):
 
     points: (N, 2). labels: (N,) class ids from 0, or all -1 where there are none. knn:
     leave-one-out accuracy of the features in [0, 1], None without labels. limits: of x and of y,
-    the same in all maps of a Run.
+    near the outermost points.
     """
 
     epoch: int
@@ -102,10 +91,9 @@ def tsne_data(
     fit together, or for more than 10,000 images.
     """
     _check(snapshots, labels, classes)
-    maps = tsne([snapshot.features for snapshot in snapshots], seed)
-    limits, names = _limits(maps), tuple(classes)
+    maps, names = tsne([snapshot.features for snapshot in snapshots], seed), tuple(classes)
     return [
-        Map(shot.epoch, points, labels, names, _knn(shot.features, labels), limits)
+        Map(shot.epoch, points, labels, names, _knn(shot.features, labels), limits_around(points))
         for shot, points in zip(snapshots, maps, strict=True)
     ]
 
@@ -113,8 +101,9 @@ def tsne_data(
 def class_style(number: int) -> Style:
     """Return the style of a class, the same in every figure; -1 has the style of class 0."""
     number = max(0, number)
-    hollow = number // (len(COLORS) * len(SHAPES)) % 2 == 1
-    return Style(COLORS[number % len(COLORS)], *SHAPES[number % len(SHAPES)], hollow)
+    hollow = number // (len(CLASS_COLORS) * len(SHAPES)) % 2 == 1
+    color = CLASS_COLORS[number % len(CLASS_COLORS)]
+    return Style(color, *SHAPES[number % len(SHAPES)], hollow)
 
 
 def caption(tsne_map: Map) -> str:
@@ -130,41 +119,38 @@ def caption(tsne_map: Map) -> str:
 def draw_tsne(tsne_map: Map) -> Figure:
     """Return the map with class names on it where they fit, a legend beside it, a caption below
     it."""
-    height = _GAP + _SIDE + _FOOT
-    figure = Figure(figsize=(2 * _GAP + _SIDE, height))
+    wide, high = _size(tsne_map)
+    height = _GAP + high + _FOOT
+    figure = Figure(figsize=(2 * _GAP + wide, height))
     if tsne_map.knn is not None:
         figure.set_figwidth(figure.get_figwidth() + _GAP + _draw_legend(figure, tsne_map.classes))
+        height = max(height, figure.get_figheight())
     width = figure.get_figwidth()
-    axes = figure.add_axes((_GAP / width, _FOOT / height, _SIDE / width, _SIDE / height))
+    place = (_GAP / width, 1 - (_GAP + high) / height, wide / width, high / height)
+    axes = figure.add_axes(place)
     axes.set(xlim=tsne_map.limits[0], ylim=tsne_map.limits[1], aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_color("#BBBBBB")
     _draw_points(axes, tsne_map)
     if tsne_map.knn is not None:
         _draw_names(axes, tsne_map)
+    text = "\n".join(textwrap.wrap(caption(tsne_map), round(13 * wide), break_on_hyphens=False))
+    below = height - _GAP - high - _FOOT / 2
     inches = figure.dpi_scale_trans
-    figure.text(_GAP, _FOOT / 2, caption(tsne_map), transform=inches, va="center", fontsize=9)
+    figure.text(_GAP, below, text, transform=inches, va="center", fontsize=9)
     return figure
 
 
-def tsne_page(tsne_map: Map, names: Sequence[str]) -> str:
-    """Return the map as an HTML page that loads nothing else: about 5 MB, most of it plotly.js.
+def _size(tsne_map: Map) -> tuple[float, float]:
+    """Return width and height of the map in inches."""
+    (left, right), (low, high) = tsne_map.limits
+    side, _ = _side(len(tsne_map.classes))
+    longer = max(right - left, high - low)
+    return side * (right - left) / longer, side * (high - low) / longer
 
-    It names the image and the class under the pointer; a click in the legend hides a class.
-    names: one per image. Raises ValueError for another number of names.
-    """
-    if len(names) != len(tsne_map.points):
-        raise ValueError(f"{len(names)} names for {len(tsne_map.points)} images")
-    shown = range(len(tsne_map.classes)) if tsne_map.knn is not None else [-1]
-    traces = [_trace(tsne_map, names, number) for number in shown]
-    figure = {"data": traces, "layout": _layout(tsne_map)}
-    config = {
-        "showSendToCloud": False,  # plotly's default is a button that uploads the picture
-        "displaylogo": False,
-        "scrollZoom": True,
-        "modeBarButtonsToRemove": ["select2d", "lasso2d"],
-    }
-    division = to_html(figure, config, full_html=False, validate=False, div_id="map")
-    return _PAGE.format(title=html.escape(caption(tsne_map)), division=division)
+
+def _side(classes: int) -> tuple[float, int]:
+    """Return the longer side of a map in inches, and the rows of its legend."""
+    return next((side, rows) for most, side, rows in _SIDES if classes <= most)
 
 
 def _check(snapshots: Sequence[Snapshot], labels: Labels, classes: Sequence[str]) -> None:
@@ -188,15 +174,16 @@ def _knn(features: Features, labels: Labels) -> float | None:
     return knn_accuracy(bank, known, bank, known, own=True)
 
 
-def _limits(maps: Sequence[Points]) -> tuple[Limits, Limits]:
-    """Return a square around the points of all maps, with a margin."""
-    points = np.concatenate(maps)
+def limits_around(points: Points) -> tuple[Limits, Limits]:
+    """Return a rectangle around the points, with a margin, no flatter than `_FLATTEST`."""
     low, high = points.min(0), points.max(0)
-    (x, y), half = (low + high) / 2, max(1.0, 0.53 * float((high - low).max()))
-    return (float(x - half), float(x + half)), (float(y - half), float(y + half))
+    longer = float((high - low).max())
+    halves = np.maximum((high - low) / 2, _FLATTEST * longer / 2) + (0.05 * longer or 1.0)
+    (x, y), (a, b) = (low + high) / 2, halves
+    return (float(x - a), float(x + a)), (float(y - b), float(y + b))
 
 
-def _area(count: int) -> float:
+def area_of_point(count: int) -> float:
     """Return the area of one of `count` points, in square points: the more, the smaller."""
     return float(np.clip(24_000 / count, 5, 40))
 
@@ -208,7 +195,7 @@ def _draw_points(axes: Axes, tsne_map: Map) -> None:
     marks = [MarkerStyle(style.mark) for style in styles]
     drawn = PathCollection(
         [mark.get_path().transformed(mark.get_transform()) for mark in marks],
-        sizes=[style.area * _area(len(order)) for style in styles],
+        sizes=[style.area * area_of_point(len(order)) for style in styles],
         offsets=tsne_map.points[order],
         offset_transform=axes.transData,
         facecolors=["white" if style.hollow else style.color for style in styles],
@@ -220,13 +207,16 @@ def _draw_points(axes: Axes, tsne_map: Map) -> None:
 
 
 def _draw_legend(figure: Figure, classes: Sequence[str]) -> float:
-    """Name every class to the right of the map. Returns the legend's width in inches."""
-    columns = -(-len(classes) // _ROWS)
+    """Name every class to the right of the map; the figure grows where the legend is higher.
+    Returns the legend's width in inches."""
+    _, rows = _side(len(classes))
+    columns = -(-len(classes) // rows)
+    wide, high = figure.get_size_inches()
     legend = figure.legend(
         [_mark(class_style(number)) for number in range(len(classes))],
-        [_short(name, 26) for name in classes],
+        [shortened_name(name, 26) for name in classes],
         loc="upper left",
-        bbox_to_anchor=(2 * _GAP + _SIDE, _GAP + _SIDE + _FOOT - _GAP),
+        bbox_to_anchor=(wide, high - _GAP),
         bbox_transform=figure.dpi_scale_trans,
         ncols=columns,
         fontsize=9 if columns == 1 and len(classes) <= 25 else 7.5,
@@ -238,7 +228,11 @@ def _draw_legend(figure: Figure, classes: Sequence[str]) -> float:
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
-    return float(legend.get_window_extent().width) / figure.dpi
+    box = legend.get_window_extent()
+    if (needed := float(box.height) / figure.dpi + 2 * _GAP) > high:
+        figure.set_figheight(needed)
+        legend.set_bbox_to_anchor((wide, needed - _GAP), figure.dpi_scale_trans)
+    return float(box.width) / figure.dpi
 
 
 def _mark(style: Style) -> Line2D:
@@ -252,7 +246,7 @@ def _draw_names(axes: Axes, tsne_map: Map) -> None:
     size = 10.0 if len(tsne_map.classes) <= 12 else 7.0
     for number, spot, radius in _spots(tsne_map):
         name = axes.annotate(
-            _short(tsne_map.classes[number], 16),
+            shortened_name(tsne_map.classes[number], 16),
             (float(spot[0]), float(spot[1])),
             xytext=(0, 0),
             textcoords="offset points",
@@ -279,7 +273,7 @@ def _spots(tsne_map: Map) -> list[tuple[int, Points, float]]:
     radius is in points of type.
     """
     spots = []
-    scale = 72 * _SIDE / (tsne_map.limits[0][1] - tsne_map.limits[0][0])
+    scale = 72 * _size(tsne_map)[0] / (tsne_map.limits[0][1] - tsne_map.limits[0][0])
     for number in np.unique(tsne_map.labels):
         own = tsne_map.labels == number
         spot = np.median(tsne_map.points[own], axis=0)
@@ -300,49 +294,7 @@ def _inside(box: Bbox, room: BboxBase) -> bool:
     return bool(room.x0 < box.x0 and box.x1 < room.x1 and room.y0 < box.y0 and box.y1 < room.y1)
 
 
-def _short(name: str, most: int) -> str:
+def shortened_name(name: str, most: int) -> str:
     """Return the name in at most `most` printable characters: its start and its end."""
     name = "".join(char if char.isprintable() else "?" for char in name)
     return name if len(name) <= most else f"{name[: most - 5]}…{name[-4:]}"
-
-
-def _trace(tsne_map: Map, names: Sequence[str], number: int) -> dict[str, Any]:
-    """Plotly's description of the points of one class."""
-    own, style = np.flatnonzero(tsne_map.labels == number), class_style(number)
-    name = tsne_map.classes[number] if number >= 0 else "unlabelled"
-    return {
-        "type": "scattergl",
-        "mode": "markers",
-        "name": _escaped(name, 40),
-        "meta": [_escaped(name, 100)],
-        "x": tsne_map.points[own, 0].round(3).tolist(),
-        "y": tsne_map.points[own, 1].round(3).tolist(),
-        "text": [_escaped(names[image], 100) for image in own.tolist()],
-        "hovertemplate": "%{text}<br>%{meta[0]}<extra></extra>",
-        "marker": {
-            "color": style.color,
-            "symbol": style.symbol + "-open" * style.hollow,
-            "size": 1.4 * _area(len(tsne_map.points)) ** 0.5 + 2,
-            "line": {"color": style.color if style.hollow else "white", "width": 0.5},
-        },
-    }
-
-
-def _escaped(name: str, most: int) -> str:
-    """Return the name shortened, with <, > and & escaped: plotly reads HTML tags in its texts."""
-    return html.escape(_short(name, most), quote=False)
-
-
-def _layout(tsne_map: Map) -> dict[str, Any]:
-    (x, y), axis = tsne_map.limits, {"visible": False, "constrain": "domain"}
-    return {
-        "title": {"text": caption(tsne_map), "font": {"size": 14}},
-        "xaxis": {**axis, "range": x},
-        "yaxis": {**axis, "range": y, "scaleanchor": "x"},
-        "showlegend": tsne_map.knn is not None,
-        "legend": {"itemsizing": "constant"},
-        "margin": {"l": 10, "r": 10, "t": 50, "b": 10},
-        "font": {"family": "sans-serif"},
-        "hovermode": "closest",
-        "dragmode": "pan",
-    }
