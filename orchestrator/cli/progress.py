@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from orchestrator.cli.console import Column, FittedTable, Row, shortened
-from orchestrator.driver.followed import News, Told, epochs_done, time_left
+from orchestrator.driver.followed import Look, News, Told, epochs_done, time_left
 from orchestrator.execution.ray_jobs import Jobs
 from orchestrator.execution.services import ServiceError
 from orchestrator.reporting.comparison import State
@@ -22,9 +22,9 @@ from orchestrator.reporting.numbers import number
 from orchestrator.storage.home import Home
 from orchestrator.storage.record_shapes import current_progress
 from orchestrator.storage.run_records import Store
-from orchestrator.tracking.mlflow_client import TrackingError, answer_page
+from orchestrator.tracking.mlflow_client import answer_page
 from orchestrator.tracking.mlflow_writer import Tracker
-from orchestrator.tracking.run_states import RunState, SearchState, Submission, load
+from orchestrator.tracking.run_states import RunState, SearchState, Submission
 from orchestrator.tracking.tags import Kind, Tag
 from trainables.metrics import KNN, LOSS, in_percent, metric_of
 
@@ -58,14 +58,14 @@ def follow(
     the cluster stops answering.
     """
     printed: dict[str, tuple[object, ...]] = {}
-    submission: Submission | None = None
     announced = False  # the address of its page
     # beside the store, in the home
     news = News(Told(Home(store.root.parent).events(job_id)))
+    look = Look(tracker, study, job_id, news)
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while True:
             ended = not _is_alive(jobs, job_id)
-            submission = _current(tracker, study, job_id, submission, news)
+            submission = look.last() if ended else look.now()
             if submission is not None and not announced:
                 where = answer_page(tracker.uri, submission.tracked)
                 console.print(where, soft_wrap=True, markup=False, highlight=False)
@@ -103,36 +103,6 @@ def _is_alive(jobs: Jobs, job_id: str) -> bool:
             if time.monotonic() > deadline:
                 raise ServiceError(f"{error}\nsubmit the study again to go on") from error
             time.sleep(_PERIOD_SECONDS)
-
-
-def _current(
-    tracker: Tracker, study: str, job_id: str, before: Submission | None, news: "News"
-) -> Submission | None:
-    """Return the job's submission as MLflow has it now; None until the driver has opened it.
-
-    before: what the last call returned, which is returned again while MLflow does not answer.
-    """
-    try:
-        found = _load(tracker, study, job_id, before)
-    except TrackingError as error:
-        news.mlflow_is_away(error)
-        return before
-    news.mlflow_answers()
-    if found is not None:
-        news.hear(found.tracked.tags.get(Tag.NEWS, ""))
-    return found
-
-
-def _load(
-    tracker: Tracker, study: str, job_id: str, before: Submission | None
-) -> Submission | None:
-    tracked = tracker.reader.submission_of(study, job_id)
-    if tracked is None:
-        return before
-    version = tracked.tags.get(Tag.PLAN_VERSION)
-    same = before is not None and before.tracked.tags.get(Tag.PLAN_VERSION) == version
-    plan = before.plan if before and same else tracker.reader.plan(tracked)
-    return load(tracker.reader, tracked, plan)
 
 
 def progress_table(

@@ -6,6 +6,8 @@ that it is heard within seconds, also while MLflow is away.
 
 import json
 import logging
+import queue
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -16,10 +18,12 @@ from orchestrator.reporting.numbers import duration
 from orchestrator.storage.record_shapes import current_progress
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackingError
-from orchestrator.tracking.run_states import RunState, Submission
+from orchestrator.tracking.mlflow_writer import Tracker
+from orchestrator.tracking.run_states import RunState, Submission, load
 from orchestrator.tracking.tags import Tag
 
 _NEWS = 4  # last lines, which stand below the table
+_SLOW_SECONDS = 2.5  # after which it is said that MLflow does not answer
 
 
 class Teller(logging.Handler):
@@ -89,11 +93,11 @@ class News:
         """Take what the driver has written into MLflow."""
         self._told.hear(tag)
 
-    def mlflow_is_away(self, error: TrackingError) -> None:
-        """Say once that MLflow does not answer."""
+    def mlflow_is_away(self, error: TrackingError | None = None) -> None:
+        """Say once that MLflow does not answer. error: None while it is still waited for."""
         if not self._away:
             self._away = True
-            what = "refuses" if error.answered else "does not answer"
+            what = "refuses" if error and error.answered else "does not answer"
             self._say(f"MLflow {what}; the study goes on, what is shown is older")
 
     def mlflow_answers(self) -> None:
@@ -110,6 +114,80 @@ class News:
         new, self._pending = [*self._told.new(), *self._pending], []
         self.last.extend(new)
         return new
+
+
+class Look:
+    """Asks MLflow for the submission of a job, in a thread of its own: where MLflow is slow to
+    answer, or frozen, that is said within seconds, and no other news waits for it."""
+
+    def __init__(self, tracker: Tracker, study: str, job_id: str, news: News) -> None:
+        self._tracker, self._of, self._news = tracker, (study, job_id), news
+        self._answers: queue.Queue[Submission | Exception | None] = queue.Queue()
+        self._asked: float | None = None  # when, while there is no answer
+        self._took = 0.0  # seconds, of the last answer: that of a large study takes some
+        self.submission: Submission | None = None  # None until the driver has opened it
+
+    def now(self) -> Submission | None:
+        """Return the submission as MLflow has it now, or as it was while MLflow does not answer."""
+        asked = self._ask()
+        wait = max(_SLOW_SECONDS, 3 * self._took) + asked - time.monotonic()
+        self._take(max(wait, 0.1))
+        if self._asked is not None:
+            self._news.mlflow_is_away()
+        return self.submission
+
+    def last(self) -> Submission | None:
+        """Return the submission as MLflow has it after this call, however long that takes; as it
+        was where MLflow does not answer."""
+        if self._asked is not None:
+            self._take(None)
+        self._ask()
+        self._take(None)
+        return self.submission
+
+    def _ask(self) -> float:
+        """Ask, where no answer is awaited. Returns since when one is."""
+        if self._asked is None:
+            self._asked = time.monotonic()
+            threading.Thread(target=self._load, args=(self.submission,), daemon=True).start()
+        return self._asked
+
+    def _load(self, before: Submission | None) -> None:
+        try:
+            self._answers.put(_newest(self._tracker, *self._of, before))
+        except Exception as error:  # raised, or told, by who waits
+            self._answers.put(error)
+
+    def _take(self, seconds: float | None) -> None:
+        """Wait for the answer so long, None: until it comes."""
+        try:
+            answer = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            return
+        took, self._asked = time.monotonic() - (self._asked or 0.0), None
+        if isinstance(answer, TrackingError):
+            self._news.mlflow_is_away(answer)
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            self._took, self.submission = took, answer
+            self._news.mlflow_answers()
+            if answer is not None:
+                self._news.hear(answer.tracked.tags.get(Tag.NEWS, ""))
+
+
+def _newest(
+    tracker: Tracker, study: str, job_id: str, before: Submission | None
+) -> Submission | None:
+    """Return a job's submission with its Runs; its plan is read where it is not that of `before`.
+    Raises TrackingError."""
+    tracked = tracker.reader.submission_of(study, job_id)
+    if tracked is None:
+        return before
+    version = tracked.tags.get(Tag.PLAN_VERSION)
+    same = before is not None and before.tracked.tags.get(Tag.PLAN_VERSION) == version
+    plan = before.plan if before and same else tracker.reader.plan(tracked)
+    return load(tracker.reader, tracked, plan)
 
 
 def time_left(submission: Submission, store: Store) -> str:

@@ -2,13 +2,19 @@
 
 import logging
 import re
+import socket
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from orchestrator.driver.followed import News, Teller, Told
+from orchestrator.driver.followed import Look, News, Teller, Told
 from orchestrator.rest.mlflow_api import TrackingError
 from orchestrator.storage.run_log import TOLD
+from orchestrator.tracking.mlflow_writer import Tracker
+from tests.orchestrator.pages.studies import finished_study
 
 
 @pytest.fixture
@@ -73,3 +79,59 @@ def test_an_outage_of_mlflow_is_said_once_and_its_end_too(
         driver.warning("event %d", number)
     news.read()
     assert without_clock(list(news.last)) == [f"event {number}" for number in (5, 6, 7, 8)]
+
+
+class Way:
+    """A way to a server on loopback, on which everything waits while it is closed."""
+
+    def __init__(self, port: int) -> None:
+        self._to, self.open = ("127.0.0.1", port), threading.Event()
+        self.open.set()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:  # it was closed
+                return
+            far = socket.create_connection(self._to)
+            for one, other in ((near, far), (far.dup(), near.dup())):
+                threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError), one, other:  # where one of both has ended
+            while data := one.recv(1 << 16):
+                self.open.wait()
+                other.sendall(data)
+
+    def close(self) -> None:
+        self.open.set()
+        self._listening.close()
+
+
+def test_an_mlflow_that_is_frozen_is_told_of_within_seconds(
+    tmp_path: Path, mlflow_uri: str
+) -> None:
+    submission = finished_study(Tracker(mlflow_uri))
+    way = Way(int(mlflow_uri.rpartition(":")[2]))
+    news = News(Told(tmp_path / "job.events"))
+    look = Look(Tracker(way.address), "digits", "digits-1", news)
+    seen = look.last()
+    assert seen is not None and seen.tracked.run_id == submission.run_id
+    assert look.now() is not None and news.read() == []
+    way.open.clear()
+    began = time.monotonic()
+    kept = look.submission
+    while not (said := news.read()):
+        assert look.now() is kept
+        assert time.monotonic() - began < 15  # seconds, on a busy machine
+    assert without_clock(said)[0].startswith("MLflow does not answer")
+    way.open.set()
+    while not (said := news.read()):
+        look.now()
+    assert without_clock(said) == ["MLflow answers again"]
+    assert look.last() is not kept
+    way.close()
