@@ -4,6 +4,7 @@ import argparse
 import getpass
 import os
 import socket
+import threading
 import webbrowser
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,15 +91,16 @@ def _ray_page(ray: RayService | None) -> str:
 def _open_here(page: str, ray: RayService | None) -> int:
     """Open a page in a browser of this machine; with a cluster, logged in to it."""
     if ray is None or ray.token_path is None or not can_hand_over(page):
-        webbrowser.open(page)
         say(page)
+        webbrowser.open(page)
         if ray and ray.token_path:
             MESSAGES.print(f"log in with the content of {ray.token_path}", markup=False)
         return 0
     token = ray.token_path.read_text(encoding="utf-8").strip()
     with Handover(token, page) as shown:
-        webbrowser.open(shown.address)
-        say(shown.address)  # a browser that did not open by itself
+        say(shown.address)  # for a browser that does not open by itself
+        # a command in BROWSER may end with the browser only, which waits for the page
+        threading.Thread(target=webbrowser.open, args=(shown.address,), daemon=True).start()
         if not shown.wait(_HANDOVER_SECONDS):
             raise Refused(
                 f"no browser of yours has opened {shown.address} within "

@@ -23,7 +23,7 @@ from orchestrator.tracking.run_states import RunState, Submission, load
 from orchestrator.tracking.tags import Tag
 
 _NEWS = 4  # last lines, which stand below the table
-_SLOW_SECONDS = 2.5  # after which it is said that MLflow does not answer
+_SLOW_SECONDS = 2.0  # after which it is said that MLflow does not answer
 
 
 class Teller(logging.Handler):
@@ -130,7 +130,7 @@ class Look:
     def now(self) -> Submission | None:
         """Return the submission as MLflow has it now, or as it was while MLflow does not answer."""
         asked = self._ask()
-        wait = max(_SLOW_SECONDS, 3 * self._took) + asked - time.monotonic()
+        wait = max(_SLOW_SECONDS, 2 * self._took) + asked - time.monotonic()
         self._take(max(wait, 0.1))
         if self._asked is not None:
             self._news.mlflow_is_away()
