@@ -8,6 +8,7 @@ name their holder where that is of use; `filelock` has neither shared locks nor 
 
 import errno
 import fcntl
+import filecmp
 import json
 import logging
 import os
@@ -42,6 +43,23 @@ def replacing(path: Path, writer: object = None) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def keep_once(path: Path, other: Path) -> bool:
+    """Make a file a second name, a hard link, of another one that is equal to it, so that both take
+    the room of one. Returns whether they are one file now: not where they differ, or one is not
+    there, or they lie on two disks."""
+    try:
+        if path.samefile(other):
+            return True
+        if not filecmp.cmp(path, other, shallow=False):
+            return False
+        with replacing(path) as temporary:
+            os.link(other, temporary)
+    except OSError as error:
+        log.info("%s is kept beside %s: %s", path, other, error)
+        return False
+    return True
 
 
 def write_json(path: Path, value: Any, mode: int = 0o644) -> None:

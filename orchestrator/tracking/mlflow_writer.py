@@ -258,7 +258,7 @@ class Tracker:
         """artifacts: the folder in which the home's own server keeps artifacts, if this may be
         that server."""
         self.connection = MlflowConnection(uri)
-        self.uri = uri
+        self.uri, self.artifacts = uri, artifacts
         self.reader = MlflowReader(self.connection)
         self.writer = MlflowWriter(self.connection)
         self.registry = ModelRegistry(self.connection.api)

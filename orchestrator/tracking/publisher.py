@@ -16,6 +16,7 @@ from orchestrator.pages import pictures
 from orchestrator.planning.run import Run
 from orchestrator.plots.contract import save_curves
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS
+from orchestrator.storage.files import keep_once
 from orchestrator.storage.manifest import verified_file
 from orchestrator.storage.run_records import Store
 from orchestrator.tracking.mlflow_client import TrackedRun, TrackingError
@@ -142,12 +143,22 @@ class Publisher:
         error = self.render.errors.get(folder)
         if error is None:
             self.tracker.writer.log_files(tracked.run_id, folder / MAPS)
+            self._keep_once(tracked, folder / MAPS)
             if (folder / MAPS / pictures.FOLDER).is_dir():
                 self.tracker.writer.pages.set_tag(tracked.run_id, pictures.TAG, "True")
         else:
             log.warning("%s: no t-SNE, masks or diagram: %s", run.name, error)
         self._set_tags(tracked, {Tag.FIGURES: f"none: {error}" if error else "plots/"})
         return True
+
+    def _keep_once(self, tracked: TrackedRun, folder: Path) -> None:
+        """Store files that were sent once, where the server keeps its artifacts in this home."""
+        if self.tracker.artifacts is None:
+            return
+        sent = self.tracker.artifacts / tracked.experiment_id / tracked.run_id / "artifacts"
+        for path in folder.rglob("*"):
+            if path.is_file():
+                keep_once(sent / path.relative_to(folder), path)
 
     def _predictions(
         self, run: Run, tracked: TrackedRun, best: int, stamps: dict[int, int]

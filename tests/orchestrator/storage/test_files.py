@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from orchestrator.storage.files import (
     Busy,
+    keep_once,
     lock_file,
     locked,
     read_json,
@@ -246,3 +247,16 @@ def test_a_file_that_is_renamed_while_its_folder_is_synced_ends_nothing(tmp_path
         over.set()
         thread.join()
     assert [file.name for file in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_equal_files_are_kept_once_and_each_name_is_its_own(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"same")
+    other.write_bytes(b"same")
+    assert keep_once(one, other) and one.samefile(other) and keep_once(one, other)
+    one.unlink()
+    assert other.read_bytes() == b"same"
+    assert not keep_once(one, other) and not one.exists()
+    one.write_bytes(b"else")
+    assert not keep_once(one, other) and one.read_bytes() == b"else"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]

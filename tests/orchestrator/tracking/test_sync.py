@@ -127,6 +127,10 @@ def test_weights_are_not_stored_again_where_the_server_keeps_artifacts_on_the_sa
     kept = [folder.path / f"epoch_0000{epoch}" / "weights.pt" for epoch in (1, 2)]
     models = models_of(tracker, tags)
     assert all(model.samefile(path) for model, path in zip(models, kept, strict=True))
+    drawn = folder.features() / MAPS
+    pages = list(drawn.rglob("*.html"))
+    sent_to = tmp_path / "artifacts" / found.experiment_id / found.run_id / "artifacts"
+    assert pages and all(page.samefile(sent_to / page.relative_to(drawn)) for page in pages)
     described = yaml.safe_load((models[0].parents[2] / "MLmodel").read_text())
     assert described["model_size_bytes"] > kept[0].stat().st_size
     assert isinstance(load(tracker.reader.download_model(tags["model_best"], tmp_path)), Classifier)
