@@ -29,6 +29,7 @@ _MAX_DIGITS = 100  # of a number: PyYAML's time grows with their square
 _MAY_BE_NEW = ("config", "resources", "compare", "grid", "reference", "early_stopping")
 _TAG = "tag:yaml.org,2002:"
 _MERGE, _INT, _FLOAT = f"{_TAG}merge", f"{_TAG}int", f"{_TAG}float"
+_BOOL, _STR = f"{_TAG}bool", f"{_TAG}str"
 # of YAML 1.2's core schema; PyYAML's own are those of 1.1
 _INTEGER = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
 _FLOATING = re.compile(
@@ -74,6 +75,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, _ in node.value:
         if key_node.tag == _MERGE:
             continue
+        if (key_node.tag, key_node.value) == (_BOOL, "on"):
+            key_node.tag = _STR  # the key of `notify`: YAML 1.1 alone takes it for true
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):

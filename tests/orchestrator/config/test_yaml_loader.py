@@ -110,6 +110,12 @@ def test_a_key_that_is_no_text_says_how_to_quote_it(key: str, kind: str) -> None
     assert parse(f'"{key}": 1') == {key: 1}
 
 
+def test_the_key_on_is_a_word_as_documented_and_its_value_is_not() -> None:
+    assert parse("notify:\n  on: [done]\n") == {"notify": {"on": ["done"]}}
+    assert parse("notify: {on: [done]}") == {"notify": {"on": ["done"]}}
+    assert parse("a: on") == {"a": True}
+
+
 @pytest.mark.parametrize(
     "text", [r"\ud800", r"\udfff", r"\e[31m", r"\0", r"\a", r"\x9b", r"\u202e"]
 )
