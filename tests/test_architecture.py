@@ -37,11 +37,12 @@ CLASSES = {
 # Who may import whom: a room, and the rooms of its own package below it. `trainables` is below
 # `orchestrator`. A file at the top of a package (the contract) is a room of its own.
 ARROWS: dict[str, set[str]] = {
-    "orchestrator": set(),
+    "orchestrator": {"api"},  # its names, for type checkers; loaded when one is used
+    "orchestrator.api": {"cli", "tracking", "planning", "config"},
     "orchestrator.__main__": {"cli"},
     "orchestrator.cli": {
         "driver", "clusters", "manifests", "execution", "report_page", "tracking", "pages",
-        "drawing", "reporting", "planning", "notify", "storage", "config",
+        "drawing", "reporting", "planning", "notify", "storage", "config", "own_code",
     },
     "orchestrator.driver": {
         "tuning", "execution", "report_page", "tracking", "reporting", "planning", "study_data",
@@ -65,20 +66,27 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator.plots": {"drawing", "reporting"},
     "orchestrator.drawing": {"pages", "reporting", "storage", "config", "sampling", "warm"},
     "orchestrator.meters": {"storage"},
-    "orchestrator.execution": {"planning", "meters", "storage", "config", "warm", "rest"},
+    "orchestrator.execution": {
+        "planning", "meters", "storage", "config", "own_code", "warm", "rest",
+    },
     "orchestrator.rest": {"config", "pages"},
     "orchestrator.reporting": {"statistics", "config", "sampling"},
     "orchestrator.statistics": set(),
-    "orchestrator.planning": {"study_data", "storage", "config", "sampling"},
+    "orchestrator.planning": {"study_data", "storage", "config", "own_code", "sampling"},
     "orchestrator.study_data": {"config"},
     "orchestrator.storage": {"config"},
     "orchestrator.warm": set(),
-    "orchestrator.config": {"sampling"},
+    "orchestrator.config": {"own_code", "sampling"},
+    "orchestrator.own_code": set(),
     "orchestrator.sampling": set(),
     "trainables": set(),
     "trainables.tasks": {
         "monitoring", "loading", "pixels", "models", "transforms", "numerics", "schemas",
-        "trainable", "producer", "dataset", "training_config", "config", "on_use",
+        "trainable", "producer", "dataset", "training_config", "config", "on_use", "own_code",
+    },
+    "trainables.checking": {
+        "engine", "tasks", "loading", "data", "models", "numerics", "own_code", "trainable",
+        "training_config", "config", "metrics",
     },
     "trainables.engine": {
         "monitoring", "loading", "models", "transforms", "numerics", "optimizers",
@@ -90,14 +98,19 @@ ARROWS: dict[str, set[str]] = {
     },
     "trainables.loading": {"contents", "data", "layouts", "pixels", "numerics", "dataset"},
     "trainables.contents": {"data", "pixels", "dataset", "files"},
-    "trainables.data": {"layouts", "pixels", "numerics", "dataset", "config", "files"},
+    "trainables.data": {
+        "layouts", "pixels", "numerics", "own_code", "dataset", "config", "files",
+    },
+    "trainables.own_code": {"metrics"},
     "trainables.layouts": {"pixels", "dataset", "files"},
     "trainables.pixels": {"dataset", "files"},
     "trainables.trainable": {
         "models", "transforms", "numerics", "schemas", "dataset", "training_config",
     },
     "trainables.producer": {"schemas", "dataset"},
-    "trainables.schemas": {"models", "dataset", "training_config", "config", "metrics"},
+    "trainables.schemas": {
+        "models", "own_code", "dataset", "training_config", "config", "metrics",
+    },
     "trainables.models": {"training_config", "files"},
     "trainables.transforms": {"numerics", "dataset"},
     "trainables.numerics": {"training_config"},

@@ -3,9 +3,10 @@
 A full name is `<split>/<metric>`, such as `val/accuracy`. That of one class or domain has its name
 as a third part: `val/iou/water`.
 To add a metric: add one line to METRICS, and its name to FIGURES of the trainables that report it.
+A trainable of a user's own brings its metrics along (`METRICS` of its class, see `add_own`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +67,7 @@ METRICS = {
         Metric("gpu_memory_mb", "min", "MB", "GPU memory"),
     )
 }
+_BUILT_IN = frozenset(METRICS)
 # Follow from what a classifier predicts of each test image: a Run has them as `test/<name>`
 OF_PREDICTIONS = (
     "top5_accuracy", "macro_f1", "balanced_accuracy", "calibration_error", "class_accuracy",
@@ -84,6 +86,16 @@ PROBES = (
 )  # reported by trainables that are probed; those after LINEAR in every epoch  # fmt: skip
 COLLAPSES = (EMBEDDING_COLLAPSED, PROJECTION_COLLAPSED)  # 1 in an epoch that is never chosen
 INITIAL = "initial"  # split of what was measured before the first epoch: `initial/knn_accuracy`
+
+
+def add_own(metrics: Iterable[Metric]) -> None:
+    """Register metrics of own code in this process. Those of one name are replaced, as own code
+    may change in a notebook. Raises ValueError for a name that this package gives another meaning.
+    """
+    for metric in metrics:
+        if metric.name in _BUILT_IN and METRICS[metric.name] != metric:
+            raise ValueError(f"{metric.name!r} is a metric already: choose another name")
+        METRICS[metric.name] = metric
 
 
 def initial(name: str) -> str:

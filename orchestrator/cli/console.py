@@ -3,7 +3,8 @@
 import argparse
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -199,3 +200,15 @@ def wrapped(label: str, width: int) -> list[str]:
 def shortened(text: str, width: int) -> str:
     """Return a text in at most `width` characters: whole words, then `…` where it was cut."""
     return textwrap.shorten(text, width, placeholder=" …", break_on_hyphens=False)
+
+
+def show_decoding(out: Console) -> Callable[[str, int, int], None]:
+    """Return a function that prints the progress of decoding, at most every two seconds."""
+    last = [time.monotonic()]
+
+    def show(name: str, done: int, total: int) -> None:
+        if time.monotonic() - last[0] > 2:
+            last[0] = time.monotonic()
+            out.print(f"decoding {name}: {done}/{total} images")
+
+    return show

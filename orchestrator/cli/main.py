@@ -51,7 +51,11 @@ COMMANDS = {
         "run images out",
         "predict images with the model of a Run",
     ),
-    "check": ("submit", "study? set data address cluster", "look at the hosts of a cluster"),
+    "check": (
+        "submit",
+        "study? set data address cluster code",
+        "look at the hosts of a cluster, or check your own trainable, module:Name",
+    ),
     "manifest": (
         "services",
         "kind study? set data cluster image queue",
@@ -74,6 +78,8 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "data": ("--data", {"metavar": "DIR", "help": "folder of the data sets"}),
     "address": ("--address", {"metavar": "URL", "help": "dashboard of another Ray cluster"}),
     "cluster": ("--cluster", {"metavar": "NAME", "help": "a cluster of clusters.yaml"}),
+    "code": ("--code", {"metavar": "PATH", "action": "append", "default": [],
+                        "help": "file or package of own code (default: in this folder)"}),
     "any_home": ("--any-home", {"action": "store_true",
                                 "help": "also a study that another home has submitted"}),
     "ray": ("--ray", {"action": "store_true", "help": "the Ray dashboard, logged in"}),

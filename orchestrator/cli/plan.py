@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,10 +16,16 @@ from rich.text import Text
 
 from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row, Terminal, say
 from orchestrator.clusters.settings import choose_cluster, missing_resources
-from orchestrator.config.errors import Refused, one_line, printable, suggestion
+from orchestrator.config.errors import Refused, StudyError, one_line, printable, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
-from orchestrator.config.yaml_loader import built_in_studies, read_file
+from orchestrator.config.yaml_loader import (
+    YamlError,
+    apply_setting,
+    built_in_studies,
+    read_file,
+)
+from orchestrator.own_code.command import check_own
 from orchestrator.planning.estimates import estimate, known_times, stored_runs
 from orchestrator.planning.placement import DoesNotFit, at_once, request_of, this_machine
 from orchestrator.planning.plan import PlannedRun, downstream_stages
@@ -93,6 +100,21 @@ def data(options: argparse.Namespace) -> int:
         for line in item.remarks:
             say(f"  {one_line(line)}")
     show_near(prepared.near_remarks(find_home(options.home)))
+    return 0
+
+
+def check_own_code(options: argparse.Namespace) -> int:
+    """Check that an own trainable keeps its contract: `check module:Name`."""
+    settings: dict[str, Any] = {}
+    try:
+        for setting in options.set:
+            apply_setting(settings, setting)
+    except YamlError as error:
+        raise Refused(str(error), 2) from error
+    tell = partial(print, "ok  ", flush=True)
+    if faults := check_own(options.study, options.code, settings, tell):
+        raise StudyError(options.study, faults)
+    say(f"{options.study} keeps the contract of a trainable")
     return 0
 
 

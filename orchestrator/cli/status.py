@@ -187,6 +187,15 @@ def _show_name(item: _Listed, uri: str, console: Console) -> None:
 
 def compare(options: argparse.Namespace) -> int:
     """Print the table that answers the study's question, and store it with its figures."""
+    said, tracked, tracker = answer_of(options)
+    _show_answer(said, "json" if options.json else options.format or "text")
+    page = answer_page(tracker.uri, tracked)
+    MESSAGES.print(f"the answer, with charts: {page}", markup=False)
+    return 0
+
+
+def answer_of(options: argparse.Namespace) -> tuple[Answer, TrackedRun, Tracker]:
+    """Return what the newest submission of a study answers, and store it. Raises Refused."""
     home, settings = find_home(options.home).create(), settings_of(options)
     uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
@@ -195,18 +204,14 @@ def compare(options: argparse.Namespace) -> int:
         raise Refused(f"study {options.study} was never submitted to {uri}", 1)
     if owner:
         MESSAGES.print(f"this submission belongs to home {owner}", markup=False)
-    form = "json" if options.json else options.format or "text"
     said = stored_answer(tracker.reader, tracked)
-    if said is not None:
-        _show_answer(said, form)
-    else:
+    if said is None:
         submission = load(tracker.reader, tracked)
         found = find_answer(tracker.reader, submission)
-        _show_answer(found.answer, form)
+        said = found.answer
         if not owner:
             write_comparison(tracker, submission, found)
-    MESSAGES.print(f"the answer, with charts: {answer_page(str(uri), tracked)}", markup=False)
-    return 0
+    return said, tracked, tracker
 
 
 def _show_answer(said: Answer, form: str) -> None:

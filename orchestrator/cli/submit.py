@@ -6,15 +6,22 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
-from orchestrator.cli.console import MESSAGES, Terminal, say, settings_of, show_services
+from orchestrator.cli.console import (
+    MESSAGES,
+    Terminal,
+    say,
+    settings_of,
+    show_decoding,
+    show_services,
+)
 from orchestrator.cli.plan import (
+    check_own_code,
     data_root,
     prepare_study,
     read_study,
@@ -51,6 +58,7 @@ from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.run_states import Submission, load, newest
 from orchestrator.tracking.tags import Tag
 from trainables.config import as_plain
+from trainables.own_code.names import is_own
 from trainables.schemas.registry import PRODUCER_SCHEMAS
 
 
@@ -61,11 +69,34 @@ class _Running(NamedTuple):
     mlflow_uri: str
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A study whose job was sent, or (`last`) all of whose Runs were done already."""
+
+    options: argparse.Namespace
+    study: str
+    home: Home
+    jobs: Jobs
+    tracker: Tracker
+    job: str | None = None
+    last: Submission | None = None
+
+    def finish(self) -> int:
+        """Follow it until it ends, and print the comparison. Returns the exit status."""
+        if self.last is not None:
+            return _conclude(self.options, self.last, self.tracker)
+        return _watch(self, str(self.job))
+
+
 def submit(options: argparse.Namespace) -> int:
     """Run what is not done yet, follow it until the study ends, and print the comparison."""
+    return send(options, read_study(options)).finish()
+
+
+def send(options: argparse.Namespace, study: Study) -> Sent:
+    """Show the plan of a study, start the services and send the job of what is not done yet."""
     out = MESSAGES if options.json else Terminal(highlight=False)
     options = _on_cluster(options)
-    study = read_study(options)
     settings = settings_of(options)
     home = find_home(options.home).create()
     send_waiting(home.root)
@@ -75,7 +106,7 @@ def submit(options: argparse.Namespace) -> int:
             prepared = prepare_study(options, study)
             show_plan(prepared, home, out)
             show_remarks(prepared)
-            caches = build_ids(build_caches(prepared, home, _show_decoding(out)))
+            caches = build_ids(build_caches(prepared, home, show_decoding(out)))
             show_near(prepared.near_remarks(home, compute=True))
         running = _start_services(options, settings, home, out)
         show_services(Services(running.ray, running.mlflow_uri), out)
@@ -85,27 +116,35 @@ def submit(options: argparse.Namespace) -> int:
             if checked.faults:
                 raise NotReady(running.ray.dashboard_url, checked.faults)
         tracker = Tracker(running.mlflow_uri, home.artifacts)
+        sent = Sent(options, study.name, home, jobs, tracker)
         # a second `submit` of the study waits here, then follows the job of the first
         with locked(home.root / f".submitting-{study.name}.lock"):
             if prepared is not None and jobs.running(study.name, home) is None:
                 last = _reconcile_last(tracker, home, study.name, running.ray)
                 if last is not None and _is_done(last, prepared):
                     out.print(f"every Run of {study.name} is done: nothing to train")
-                    return _conclude(options, last, tracker)
+                    return replace(sent, last=last)
             job = replace(_job(options, study, prepared, running, home), caches=caches)
             experiment = tracker.writer.experiment(study.name)
             job = replace(job, page=tracker.writer.pages.job_page(experiment, job.job_id))
             job_id = _send_job(options, home, jobs, job)
             if prepared is not None:
                 store_plan(prepared, home)
-    return _watch(options, study.name, home, jobs, tracker, job_id)
+    return replace(sent, job=job_id)
 
 
 def check(options: argparse.Namespace) -> int:
-    """Look at every host of a cluster, and print what each has and what is wrong."""
+    """Look at every host of a cluster, and print what each has and what is wrong. With
+    `module:Name` check that an own trainable keeps its contract."""
+    if options.study and is_own(options.study):
+        return check_own_code(options)
     options = _on_cluster(options)
     if options.address is None:
-        raise Refused("check looks at a cluster: give --cluster NAME or --address URL", 2)
+        raise Refused(
+            "check looks at a cluster, or at your own trainable: give --cluster NAME, --address "
+            "URL, or module:Name",
+            2,
+        )
     study = read_study(options) if options.study else None
     home = find_home(options.home).create()
     running = _start_services(options, settings_of(options), home, MESSAGES)
@@ -236,33 +275,28 @@ def _send_job(options: argparse.Namespace, home: Home, jobs: Jobs, job: Job) -> 
     return running.job_id
 
 
-def _watch(
-    options: argparse.Namespace,
-    study: str,
-    home: Home,
-    jobs: Jobs,
-    tracker: Tracker,
-    job_id: str,
-) -> int:
+def _watch(sent: Sent, job_id: str) -> int:
     """Follow a job to its end and print the comparison. Returns the exit status."""
+    options, study, home, tracker = sent.options, sent.study, sent.home, sent.tracker
     console = Terminal(highlight=False, stderr=options.json)
     try:
-        submission = follow(jobs, tracker, study, job_id, Store(home.store), console)
+        submission = follow(sent.jobs, tracker, study, job_id, Store(home.store), console)
     except KeyboardInterrupt:
-        command = f"python -m orchestrator submit {' '.join(sys.argv[2:])}"
+        typed = f"python -m orchestrator submit {' '.join(sys.argv[2:])}"
+        command = getattr(options, "again", typed)
         MESSAGES.print(f"\nstopped following; the study goes on. Follow again with\n  {command}")
         return 130
-    status = jobs.status(job_id)
+    status = sent.jobs.status(job_id)
     if status == "STOPPED":
         MESSAGES.print(f"{study} was stopped: submit it again to go on")
-    elif status != "SUCCEEDED" and (reason := _failure(jobs, job_id)):
+    elif status != "SUCCEEDED" and (reason := _failure(sent.jobs, job_id)):
         MESSAGES.print(reason, markup=False)
     if submission is None:
         return 1
     try:
         last = load(tracker.reader, tracker.reader.run(submission.tracked.run_id))
         if last.tracked.tags[Tag.JOB] == job_id:
-            last = reconcile(tracker, home, last, jobs.ending(job_id))
+            last = reconcile(tracker, home, last, sent.jobs.ending(job_id))
         else:
             MESSAGES.print(f"job {last.tracked.tags[Tag.JOB]} has gone on with {study}")
         return _conclude(options, last, tracker)
@@ -314,15 +348,3 @@ def _is_done(last: Submission, prepared: Prepared) -> bool:
     same = last.tracked.tags.get(Tag.PLAN) == prepared.request_digest
     stored = not prepared.pending and all(item.state == "done" for item in prepared.planned)
     return same and stored and last.finished
-
-
-def _show_decoding(out: Console) -> Callable[[str, int, int], None]:
-    """Return a function that prints the progress of decoding, at most every two seconds."""
-    last = [time.monotonic()]
-
-    def show(name: str, done: int, total: int) -> None:
-        if time.monotonic() - last[0] > 2:
-            last[0] = time.monotonic()
-            out.print(f"decoding {name}: {done}/{total} images")
-
-    return show

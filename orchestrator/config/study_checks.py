@@ -169,8 +169,8 @@ def _check_compare(file: StudyFile, errors: ErrorList) -> None:
             message = f"no stage {name!r}{suggestion(name, file.stages, 'stages')}"
             errors.add("compare.stages", message)
     _check_differences(file, errors)
-    known = TRAINABLE_SCHEMAS.keys() | PRODUCER_SCHEMAS.keys()
-    used = {stage.task for stage in file.stages.values()} & known
+    tasks = {stage.task for stage in file.stages.values()}
+    used = {task for task in tasks if task in TRAINABLE_SCHEMAS or task in PRODUCER_SCHEMAS}
     reported = {metric for name in used for metric in reported_metrics(name)}
     metrics = sorted(reported | _figures_of_predictions(used))
     # which classes there are is known where the data is

@@ -30,12 +30,19 @@ from orchestrator.config.yaml_loader import (
     read_file,
     values_at,
 )
+from orchestrator.own_code.study import settle
 from trainables.schemas.producer import ProducerConfig
-from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
+from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS, own_metrics
 from trainables.training_config import TrainableConfig
 
 _AnyConfigClass = type[TrainableConfig] | type[ProducerConfig]
-_PATHS = ("data.*.path", "stages.*.weights", "stages.*.config.weights", "stages.*.grid.weights")
+_PATHS = (
+    "code",
+    "data.*.path",
+    "stages.*.weights",
+    "stages.*.config.weights",
+    "stages.*.grid.weights",
+)
 
 
 def read(study: str, settings: Sequence[str] = ()) -> Study:
@@ -73,6 +80,8 @@ def from_mapping(
     errors = ErrorList(words)
     present = copy.deepcopy(dict(mapping))
     warnings = rename_old_keys(present)
+    if not settle(present, errors.add):
+        raise StudyError(source, errors.lines)
     written = _long_form(present)
     file = errors.validate(StudyFile, written) or without_errors(StudyFile, written)
     variants = _read_variants(present.get("stages"), errors)
@@ -115,6 +124,7 @@ def _build(file: StudyFile, variants: Variants, mapping: Mapping[str, Any]) -> S
         weight_files=weight_files,
         searches={stage.name: stage.search for stage in stages if stage.search},
         notify=file.notify,
+        metrics=tuple(dict.fromkeys(m for stage in stages for m in own_metrics(stage.trainable))),
     )
 
 

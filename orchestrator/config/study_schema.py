@@ -11,7 +11,7 @@ from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.search_schema import Search, Seed
 from trainables.config import Config
 from trainables.data.datasets import DatasetConfig
-from trainables.metrics import OF_PREDICTIONS
+from trainables.metrics import OF_PREDICTIONS, Metric
 from trainables.schemas.producer import ProducerConfig
 from trainables.training_config import TrainableConfig
 
@@ -196,6 +196,11 @@ class StudyFile(Config):
 
     study: str = Field(description="its name: 64 letters, digits, '_' and '-' at most")
     question: str = Field("", description="the question that the comparison answers")
+    code: list[str] = Field(
+        [],
+        description="own code, which travels with the study: .py files and folders of packages, "
+        "such as `[my_module.py, my_package]`; see trainables/README.md",
+    )
     data: Annotated[dict[str, DatasetConfig], Field(min_length=1)] = Field(
         description="name → data set; `x: digits` is short for `x: {type: digits}`"
     )
@@ -339,4 +344,5 @@ class Study:
     weight_files: Mapping[str, str] = field(default_factory=dict)  # untrained stage → its file
     searches: Mapping[str, Search] = field(default_factory=dict)  # stage → its search, ended or not
     notify: NotifySettings | None = None
+    metrics: tuple[Metric, ...] = ()  # those of its own code
     warnings: tuple[str, ...] = field(default=(), compare=False)  # one line for each old key

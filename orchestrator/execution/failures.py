@@ -6,7 +6,6 @@ died of. One test stands for every row.
 
 import copy
 import platform
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from pathlib import Path
 import ray
 import ray.train
 import ray.train.torch
-import torch
 
 from orchestrator.execution.processes import memory_in_words, tells_of_memory
 from orchestrator.execution.task import Task
@@ -35,12 +33,6 @@ _LOST_CONTACT = (
     "DistBackendError",
     "NCCL",
 )  # in what torch.distributed says of a dead peer
-# of CUDA's message: what was asked for, what the GPU has, what of it was free
-_GPU_MEMORY = re.compile(
-    r"Tried to allocate ([\d.]+ \w+)(?:.*?total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+))?",
-    re.DOTALL,
-)
-_CPU_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")  # of torch
 _LESS_MEMORY = "take a smaller `batch_size`, or train fewer Runs at once (`cpus_per_worker`)"
 
 
@@ -133,33 +125,6 @@ def _kernel_has_killed(failure: Failure) -> bool:
     return here and kernel_kills() > failure.oom_kills
 
 
-def _found_no_memory(failure: Failure) -> bool:
-    by_gpu = isinstance(failure.cause, torch.OutOfMemoryError)
-    return by_gpu or _CPU_MEMORY.search(str(failure.cause)) is not None
-
-
-def _memory_asked_for(failure: Failure) -> str:
-    """Return what torch found no memory for, and which settings of the Run need less."""
-    text, config = str(failure.cause), failure.task.config
-    if cpu := _CPU_MEMORY.search(text):
-        said = f"this machine has no {int(cpu[1]) / 2**30:,.1f} GiB of memory left"
-    else:
-        gpu = _GPU_MEMORY.search(text)
-        asked, total, free = gpu.groups() if gpu else ("more", None, None)
-        left = f" ({free} of {total} were free)" if total else ""
-        said = f"the GPU has no memory left, {asked} were asked for{left}"
-    cures = []
-    if "batch_size" in config:
-        cures.append(f"lower `batch_size` ({config['batch_size']})")
-    if "accumulate" in config:
-        cures.append(f"raise `accumulate` ({config['accumulate']}): same batch, in smaller parts")
-    if config.get("precision") in ("float32", "tf32"):
-        cures.append(f"take `precision: bfloat16` (it is {config['precision']})")
-    if failure.task.gpus < 1:
-        cures.append(f"give each worker more of its GPU (`gpus_per_worker`: {failure.task.gpus:g})")
-    return f"rank {failure.rank}: {said}: {'; or '.join(cures) or failure.message}"
-
-
 Rule = tuple[Callable[[Failure], object], Callable[[Failure], Outcome]]
 
 # What an attempt ended of. A group is tried on all ranks, in their order, before the next group: a
@@ -183,7 +148,6 @@ CAUSES: tuple[tuple[Rule, ...], ...] = (
                 Ending.KILLED, f"the workers lost contact: {f.described}", Death.NETWORK
             ),
         ),
-        (_found_no_memory, lambda f: Outcome(Ending.FAILED, _memory_asked_for(f))),
         (lambda f: True, lambda f: Outcome(Ending.FAILED, f.described)),
     ),
 )

@@ -21,6 +21,7 @@ from orchestrator.config.errors import one_line
 from orchestrator.config.mlflow_settings import trouble_at
 from orchestrator.execution.processes import memory_in_words, tells_of_memory
 from orchestrator.execution.services import RayService, ServiceError, login
+from orchestrator.own_code.items import items_of, ship
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.rest.ray_api import RayApi, RayApiError
 from orchestrator.storage.home import Home
@@ -95,13 +96,17 @@ class Jobs:
         metadata: dict[str, str],
     ) -> None:
         """Send the code and a job that runs a module of it; return at once. file: name of the JSON
-        file with the content, which the module is called with."""
+        file with the content, which the module is called with. Own code of a study in the content
+        (`study`) lies beside ours there."""
         python = sys.executable if self.ray.local else "python"
         environment = JOB_SETTINGS | (ONE_MACHINE if self.ray.local else {})
         with tempfile.TemporaryDirectory() as folder:
             for package in PACKAGES:
                 ignore = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(package, Path(folder) / package.name, ignore=ignore)
+            if items := items_of(content.get("study", {})):
+                study = {**content["study"], "code": ship(items, Path(folder))}
+                content = {**content, "study": study}
             (Path(folder) / file).write_text(json.dumps(content), encoding="utf-8")
             self._submit_when_ready(
                 entrypoint=f"{shlex.quote(python)} -P {_START} {module} {file}",

@@ -16,7 +16,9 @@ from typing import Any
 
 import orchestrator
 import trainables
+from orchestrator.own_code.version import own_version
 from orchestrator.planning.former_code import FORMER
+from trainables.own_code.finder import used
 
 PACKAGES = (
     Path(orchestrator.__file__).resolve().parent,
@@ -83,6 +85,22 @@ class VersionMemory:
             self._versions[name] = code_version(*modules, choice=choice)
             self._remember({"tree": tree_version(), "versions": self._versions})
         return self._versions[name]
+
+
+def own_code_version(module: str) -> tuple[str, list[str]]:
+    """Return the version of a module of own code that this process uses, 16 hexadecimal digits, and
+    the modules of this project that it imports and that count. Raises CodeNotFound."""
+    version = own_version(module, used(), _written, _stands_for)
+    found = [m for m in version.imports if m in known_modules() and m not in NOT_COUNTED]
+    return version.digest, found
+
+
+def _stands_for(origin: str, name: str) -> str | None:
+    """Return what stands for an import by own code: for this project's its code, else None."""
+    if not _is_ours(origin):
+        return None
+    inner = f"{origin}.{name}"
+    return _named(inner, "") if inner in known_modules() else _named(origin, name)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from orchestrator.config.errors import UserError
 from orchestrator.planning.run import VARIED, Inputs, Run, Texts, label_texts, make_run
 from trainables.config import as_plain
+from trainables.metrics import Metric, add_own
 
 if TYPE_CHECKING:  # reading a plan must not cost the import of torch, which a study needs
     from orchestrator.config.study_schema import Stage, Study
@@ -179,10 +180,12 @@ def to_plain(
         }
         for name, search in study.searches.items()
     ]
+    metrics = [asdict(metric) for metric in study.metrics]
     return {
         "format": FORMAT,
         "study": study.name,
         "question": study.question,
+        **({"metrics": metrics} if metrics else {}),
         "compare": study.compare.model_dump(mode="json"),
         "reference": dict(study.reference),
         "searches": searches,
@@ -202,7 +205,8 @@ def _parent_of(study: "Study", name: str) -> str | None:
 
 
 def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:
-    """Return the Runs of a plan that `to_plain` wrote. Raises UnknownPlan for another version."""
+    """Return the Runs of a plan that `to_plain` wrote, and register the metrics of own code in it.
+    Raises UnknownPlan for another version."""
     if plan.get("format") != FORMAT:
         raise UnknownPlan(
             f"the plan of study {plan.get('study')} was written by another version of the "
@@ -217,6 +221,10 @@ def from_plain(plan: Mapping[str, Any]) -> tuple[Run, ...]:
             f"the stored plan of study {plan.get('study')} is damaged ({key}: {first['msg']}): "
             "submit the study again"
         ) from error
+    try:
+        add_own(Metric(**metric) for metric in plan.get("metrics", ()))
+    except ValueError as error:
+        raise UnknownPlan(f"the stored plan of study {plan.get('study')}: {error}") from error
     return tuple(Run(**run | {"vary": tuple(run.get("vary", VARIED))}) for run in plan["runs"])
 
 
@@ -243,11 +251,21 @@ class _StoredSearch(TypedDict):
     count: int
 
 
+class _StoredMetric(TypedDict):
+    """Describes a metric of own code."""
+
+    name: str
+    mode: Literal["min", "max"]
+    unit: str
+    label: str
+
+
 class _StoredPlan(TypedDict):
     """Holds what `to_plain` of this version writes."""
 
     study: str
     question: NotRequired[str]
+    metrics: NotRequired[list[_StoredMetric]]
     compare: NotRequired[_StoredComparison]
     reference: NotRequired[dict[str, float]]
     searches: NotRequired[list[_StoredSearch]]

@@ -19,6 +19,7 @@ from orchestrator.planning.code_version import (
     TRAINING,
     VersionMemory,
     code_version,
+    own_code_version,
 )
 from orchestrator.planning.plan import (
     FORMAT,
@@ -35,6 +36,7 @@ from orchestrator.planning.run import Inputs, Run
 from orchestrator.planning.search_plan import (
     PlannedSearch,
     apply_winners,
+    best_configurations,
     pending_stages,
     plan_searches,
 )
@@ -42,7 +44,6 @@ from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home
 from orchestrator.storage.manifest import finished_images
 from orchestrator.storage.run_records import Store
-from orchestrator.storage.trial_log import Trials, ranked
 from orchestrator.study_data.checks import check_fit, check_watched, check_weights
 from orchestrator.study_data.data_sets import DataSet, trained_on
 from orchestrator.study_data.reading import Progress, read_data
@@ -60,9 +61,10 @@ from trainables.loading.image_files import needs_table, write_image_list
 from trainables.loading.image_table import fault
 from trainables.metrics import metric_of
 from trainables.optimizers.registry import OPTIMIZERS
+from trainables.own_code.names import is_own, module_of
 from trainables.schedules.registry import SCHEDULES
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
-from trainables.tasks.registry import PRODUCERS, TRAINABLES
+from trainables.tasks.registry import BUILT_IN, PRODUCERS
 from trainables.training_config import TrainableConfig
 
 log = logging.getLogger(__name__)
@@ -185,7 +187,7 @@ def _inputs_of(study: Study, data: Mapping[str, DataSet], home: Home) -> Inputs:
         {name: item.fingerprint for name, item in data.items()},
         _weight_hashes(study),
         partial(run_code_version, compute=memory.version),
-        {name: _facts_of(name) for name in (*TRAINABLE_SCHEMAS, *PRODUCER_SCHEMAS)},
+        {name: _facts_of(name) for name in {stage.trainable for stage in study.stages}},
     )
 
 
@@ -209,15 +211,6 @@ def _with_finished_searches(
     return study, runs, tuple(searches.values())
 
 
-def best_configurations(store: Store, planned: PlannedSearch) -> list[Mapping[str, Any]]:
-    """Return the best configurations of a search, best first; none while it has not ended."""
-    search, trials = planned.search, Trials(store.run(planned.key).path)
-    if not trials.have_found(search.count):
-        return []
-    best = search.then.best if search.then else 1
-    return [trial.recipe for trial in ranked(trials.all(search.count), search.mode)[:best]]
-
-
 def run_code_version(
     task: str, config: Mapping[str, Any], compute: Callable[..., str] = code_version
 ) -> str:
@@ -230,12 +223,18 @@ def run_code_version(
         return compute(BATCH_INFERENCE, PRODUCERS.module(task))
     schema = TRAINABLE_SCHEMAS[task]
     schedule = SCHEDULES[config["schedule"]].__module__
-    modules = [TRAINING, TRAINABLES.module(task), OPTIMIZERS.module(config["optimizer"]), schedule]
+    own = [module_of(name) for name in (task, config["backbone"]) if is_own(name)]
+    tasks = [] if is_own(task) else [BUILT_IN.module(task)]
+    modules = [TRAINING, *tasks, OPTIMIZERS.module(config["optimizer"]), schedule]
     if schema.PROBED or config.get("keep_features"):
         modules.append(PROBE)
     stop = config["early_stopping"]
     decisive = [schema.select(config), *([stop["metric"]] if stop else [])]
-    return compute(*modules, choice=" ".join(metric_of(name).mode for name in decisive))
+    choices: list[str] = [metric_of(name).mode for name in decisive]
+    for version, imported in map(own_code_version, own):
+        modules += imported
+        choices.append(version)
+    return compute(*dict.fromkeys(modules), choice=" ".join(choices))
 
 
 def _facts_of(name: str) -> Callable[[Mapping[str, Any]], tuple[str, bool, str]]:

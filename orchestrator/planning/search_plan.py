@@ -18,6 +18,8 @@ from orchestrator.config.study_schema import CompareSpec, Stage, Study, Variant
 from orchestrator.planning.run import Inputs, Run, Values, label_texts, make_run
 from orchestrator.sampling.contract import SearchSpace
 from orchestrator.sampling.dimension import Kind, typed
+from orchestrator.storage.run_records import Store
+from orchestrator.storage.trial_log import Trials, ranked
 from trainables.config import as_plain
 from trainables.training_config import TrainableConfig
 
@@ -208,3 +210,12 @@ def pending_stages(study: Study) -> list[str]:
         if stage.search is not None or stage.after in pending:
             pending.append(stage.name)
     return pending
+
+
+def best_configurations(store: Store, planned: PlannedSearch) -> list[Mapping[str, Any]]:
+    """Return the best configurations of a search, best first; none while it has not ended."""
+    search, trials = planned.search, Trials(store.run(planned.key).path)
+    if not trials.have_found(search.count):
+        return []
+    best = search.then.best if search.then else 1
+    return [trial.recipe for trial in ranked(trials.all(search.count), search.mode)[:best]]

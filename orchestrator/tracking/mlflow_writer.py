@@ -35,6 +35,7 @@ from orchestrator.tracking.tags import (
     source_tags,
     to_mlflow,
 )
+from trainables.own_code.carried import write_carried
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -283,13 +284,14 @@ def _save_pyfunc(files: ModelFiles, folder: Path, into: Path, description: "Mode
 
     described = json.loads((folder / _MODEL).read_text(encoding="utf-8"))
     channels = described.get("reading", {}).get("channels", 3)
+    own = write_carried(described.get("code", {}), into.with_name("own_code"))
     kind = "uint8" if channels == 3 else "float32"
     image = TensorSpec(np.dtype(kind), (-1, -1, -1, channels))
     mlflow.pyfunc.save_model(
         str(into),
         loader_module="trainables.tasks.predictor",
         data_path=str(folder),
-        code_paths=[str(files.code)],
+        code_paths=[str(files.code), *map(str, own)],
         pip_requirements=_MODEL_REQUIREMENTS,
         signature=ModelSignature(inputs=Schema([image])),
         input_example=np.zeros((1, _EXAMPLE_SIDE, _EXAMPLE_SIDE, channels), kind),

@@ -1,11 +1,11 @@
 """The data set types a study may name, their configuration, and how one is read.
 
-To add a type: write a function that returns a `Source` (`contract.py`), add one line to DATASETS.
+To add a type: write a function that returns a `Source` (`contract.py`), add one line to DATASETS. A
+study names one of a user's own as `module:Name`, without a line here.
 The function returns the parts that the data set itself has; `read` cuts what is missing and drops
 labels that are not wanted, so that both are the same for all types.
 """
 
-import re
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
@@ -28,20 +28,22 @@ from trainables.data.masks import (
     read_voc,
 )
 from trainables.data.named_datasets import (
+    as_dataset_type,
     read_digit_scenes,
     read_digits,
     read_mini_imagenet,
     read_office_home,
 )
-from trainables.dataset import DataError, few, near
-from trainables.layouts.class_names import warning_of
+from trainables.dataset import DataError, near
+from trainables.layouts.class_names import check_text, warning_of
 from trainables.layouts.mask_pairs import check_patterns
 from trainables.layouts.name_labels import check_pattern
 from trainables.layouts.split_names import PARTS
+from trainables.own_code.names import WithOwn
 from trainables.pixels.bands import Reading
 
 # name in a study → how it is read, default side in px, one line about it, whether it has masks
-DATASETS = {
+_BUILT_IN = {
     "digits": DatasetType(read_digits, 8, "1,797 handwritten digits of 8x8 px, built in"),
     "cifar10": DatasetType(read_cifar10, 32, "CIFAR-10: the official files, or class folders"),
     "image_folder": DatasetType(
@@ -65,6 +67,7 @@ DATASETS = {
     ),
     "digit_scenes": DatasetType(read_digit_scenes, 64, "digits on photographs, built in", True),
 }
+DATASETS: WithOwn[DatasetType] = WithOwn(_BUILT_IN, as_dataset_type)
 
 _TABLED = ("mask_folders", "deepglobe", "voc")  # types with a table of classes
 _DOMAINS = ("image_folder", "office_home")  # types that may have domain folders
@@ -298,16 +301,6 @@ class DatasetConfig(_PlaceAndParts):
         return Reading(tuple(self.bands or ()), limits, self.channels or 3, self.page)
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte that is not UTF-8
-
-
-def _check_text(names: list[str]) -> None:
-    """Raise DataError where a name is not UTF-8: it is in hashes, tables and pages."""
-    bad = [name for name in names if not name.isascii() and _SURROGATE.search(name)]
-    if bad:
-        raise DataError(f"names that are not UTF-8: {few(bad)}: rename these files or folders")
-
-
 def read(
     config: DatasetConfig, root: Path | None, cut: bool = True, look: Look = numbers_of
 ) -> Source:
@@ -318,12 +311,12 @@ def read(
     Without `cut` (for producers) a set of files keeps the parts that it has; where it has no `val`,
     all its images are in `val`. Raises DataError.
     """
-    _check_text([str(config.path or root or "")])
+    check_text([str(config.path or root or "")])
     try:
         source = DATASETS[config.type].read(config, root)
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
-    _check_text([*source.classes, *source.names])
+    check_text([*source.classes, *source.names])
     if not config.labels:
         no_label = np.full(len(source.names), -1, np.int64)
         source = replace(source, classes=(), labels=no_label, masks=None)

@@ -1,8 +1,9 @@
-"""Data sets with a name: scikit-learn's digits and scenes made of them, Mini-ImageNet and
-Office-Home."""
+"""Data sets with a name: scikit-learn's digits and scenes made of them, Mini-ImageNet, Office-Home,
+and those that own code names."""
 
 import gzip
 import importlib.util
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainables.data.contract import (
+    DatasetType,
     Masks,
     Settings,
     Source,
@@ -25,6 +27,7 @@ from trainables.layouts.folders import Scan
 
 SCENE_CLASSES = ("photograph", "zero", "one", "seven")
 SIDE = 64
+_OWN_SIDE = 64  # px, of own code that says no other
 _DIGITS = (0, 1, 7)  # of the classes after the first
 _COUNT, _SEED = 60, 0
 _LARGER = 3  # a digit of 8x8 px becomes 24x24
@@ -125,3 +128,17 @@ def read_office_home(settings: Settings, root: Path | None) -> Source:
     if settings.domains is not None:
         raise DataError(f"{folder} holds train.csv, which knows no domains: remove `domains:`")
     return read_csv(settings, root)
+
+
+def as_dataset_type(value: Any, name: str) -> DatasetType:
+    """Return the data set type that own code defines: a `DatasetType`, or the function of one, for
+    images of 64 px. name: `module:Name`. Raises TypeError."""
+    if isinstance(value, DatasetType):
+        return value
+    if not inspect.isfunction(value):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, and must be a function from settings and a "
+            "folder to a Source, or a DatasetType of one"
+        )
+    about = (inspect.getdoc(value) or "").partition("\n")[0]
+    return DatasetType(value, _OWN_SIDE, about or name)

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from trainables.dataset import few
+from trainables.dataset import DataError, few
 
 _UNSAFE = re.compile(r"[^\w .\-]")
 _BETWEEN = re.compile(r"[\s_]+")
@@ -57,3 +57,13 @@ def _plain(name: str) -> str:
 def _shown(name: str) -> str:
     """Quote a name; where it has letters of its own kind, show their codes: é may be one or two."""
     return ascii(name) if not name.isascii() else repr(name)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte that is not UTF-8
+
+
+def check_text(names: list[str]) -> None:
+    """Raise DataError where a name is not UTF-8: it is in hashes, tables and pages."""
+    bad = [name for name in names if not name.isascii() and _SURROGATE.search(name)]
+    if bad:
+        raise DataError(f"names that are not UTF-8: {few(bad)}: rename these files or folders")

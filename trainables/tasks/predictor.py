@@ -16,6 +16,7 @@ from torch import Tensor
 from trainables.config import as_plain
 from trainables.dataset import DataInfo, Pixels
 from trainables.loading.image_table import ImageTable
+from trainables.own_code.carried import carried_sources, use_carried
 from trainables.pixels.bands import Reading, square_bands
 from trainables.pixels.images import open_bands, open_image, square
 from trainables.pixels.windows import Places, windows
@@ -29,8 +30,10 @@ MODEL = "model.json"  # beside weights.pt in a checkpoint's folder
 
 
 def describe_model(trainable: str, config: TrainableConfig, table: ImageTable) -> dict[str, Any]:
-    """Return what is needed to build the model again, as JSON-ready data."""
-    return {
+    """Return what is needed to build the model again, as JSON-ready data, with the own code that it
+    is built by."""
+    code = carried_sources((trainable, config.backbone))
+    return ({"code": code} if code else {}) | {
         "trainable": trainable,
         "config": as_plain(config),
         "classes": list(table.classes),
@@ -47,6 +50,7 @@ class Predictor:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        use_carried(described.get("code", {}))
         kind = TRAINABLES[described["trainable"]]
         config = kind.Config.model_validate(with_present_keys(described["config"]))
         self.classes: list[str] = described["classes"]
@@ -170,7 +174,9 @@ class Segmenter(Predictor):
 
 def load(folder: Path, device: str = "cpu") -> Classifier | Segmenter | None:
     """Return what predicts with a checkpoint's files; None where the model was for pretraining."""
-    kind = TRAINABLES[json.loads((folder / MODEL).read_text(encoding="utf-8"))["trainable"]]
+    described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+    use_carried(described.get("code", {}))
+    kind = TRAINABLES[described["trainable"]]
     if kind.PREDICTS is None:
         return None
     return (Segmenter if kind.PREDICTS == "masks" else Classifier)(folder, device)

@@ -26,7 +26,7 @@ FLAGS = {
     "stop": "STUDY, --cluster NAME, --any-home",
     "logs": "RUN, --cluster NAME",
     "predict": "RUN, IMAGE, --out DIR",
-    "check": "[STUDY], --set KEY=VALUE, --data DIR, --address URL, --cluster NAME",
+    "check": "[STUDY], --set KEY=VALUE, --data DIR, --address URL, --cluster NAME, --code PATH",
     "manifest": "KIND, [STUDY], --set KEY=VALUE, --data DIR, --cluster NAME, --image IMAGE, "
     "--queue NAME",
     "clean": "--dry-run",

@@ -1,12 +1,10 @@
 """Why an attempt ended: what the Run did itself, who died and of what, or who lost whom."""
 
 import pickle
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray.exceptions
-import torch
 
 from orchestrator.execution.failures import (
     Death,
@@ -56,48 +54,6 @@ def test_a_rank_that_lost_a_dead_one_is_not_the_cause(task):
 def test_an_error_of_the_code_is_a_failure_with_its_name(task):
     outcome = explain({1: KeyError("missing")}, task, 0)
     assert (outcome.state, outcome.reason) == (Ending.FAILED, "KeyError on rank 1: 'missing'")
-
-
-CUDA = (
-    "CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has a total capacity of 79.15 GiB of "
-    "which 512.56 MiB is free. Process 4 has 78.00 GiB memory in use. Of the allocated memory ..."
-)  # as torch 2.14 says it
-
-
-@pytest.mark.parametrize(
-    ("message", "config", "gpus", "reason"),
-    [
-        (
-            CUDA,
-            {"batch_size": 256, "accumulate": 2, "precision": "float32"},
-            0.5,
-            "rank 1: the GPU has no memory left, 1.50 GiB were asked for (512.56 MiB of 79.15 GiB "
-            "were free): lower `batch_size` (256); or raise `accumulate` (2): same batch, in "
-            "smaller parts; or take `precision: bfloat16` (it is float32); or give each worker "
-            "more of its GPU (`gpus_per_worker`: 0.5)",
-        ),
-        (
-            "CUDA out of memory. Tried to allocate 20.00 MiB",
-            {"batch_size": 8, "accumulate": 1, "precision": "auto"},
-            1.0,
-            "rank 1: the GPU has no memory left, 20.00 MiB were asked for: lower `batch_size` "
-            "(8); or raise `accumulate` (1): same batch, in smaller parts",
-        ),
-    ],
-)
-def test_a_full_gpu_is_told_with_the_settings_that_need_less(task, message, config, gpus, reason):
-    task = replace(task, config=config, gpus=gpus)
-    outcome = explain({1: torch.OutOfMemoryError(message)}, task, 0)
-    assert (outcome.state, outcome.reason) == (Ending.FAILED, reason)
-
-
-def test_a_full_machine_is_told_likewise(task):
-    with pytest.raises(RuntimeError) as raised:
-        torch.empty(1 << 50)
-    outcome = explain({0: raised.value}, replace(task, config={"batch_size": 8}), 0)
-    assert outcome.state is Ending.FAILED
-    said = "rank 0: this machine has no 4,194,304.0 GiB of memory left: lower `batch_size` (8)"
-    assert outcome.reason == said
 
 
 def test_an_overtaken_writer_is_neither_failed_nor_killed(task):

@@ -9,7 +9,7 @@ from orchestrator.planning.former_code import FORMER
 from tests.orchestrator.planning.test_code_version import add, copied, every, forget
 from trainables.optimizers.registry import OPTIMIZERS
 from trainables.schedules.registry import SCHEDULES
-from trainables.tasks.registry import PRODUCERS, TRAINABLES
+from trainables.tasks.registry import BUILT_IN, PRODUCERS, TRAINABLES
 
 __all__ = ["copied"]  # a fixture
 STEP = "trainables.engine.step"
@@ -19,7 +19,7 @@ def counted() -> set[str]:
     """Every module that counts for some Run."""
     chosen = [OPTIMIZERS.module(name) for name in OPTIMIZERS]
     chosen += [function.__module__ for function in SCHEDULES.values()]
-    trained = [TRAINABLES.module(name) for name in TRAINABLES]
+    trained = [BUILT_IN.module(name) for name in BUILT_IN]
     made = [PRODUCERS.module(name) for name in PRODUCERS]
     training = versions.reached(versions.TRAINING, versions.PROBE, *chosen, *trained)
     return {*training, *versions.reached(versions.BATCH_INFERENCE, *made)}

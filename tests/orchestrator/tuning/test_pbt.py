@@ -9,8 +9,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
-from orchestrator.planning.prepare import best_configurations
-from orchestrator.planning.search_plan import config_of
+from orchestrator.planning.search_plan import best_configurations, config_of
 from orchestrator.sampling.dimension import Dimension
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.planning.prepare import best_configurations
+from orchestrator.planning.search_plan import best_configurations
 from orchestrator.storage.home import Home
 from orchestrator.storage.trial_log import Trials
 from tests.orchestrator.tuning.searches import SEARCH, open_search, run_one

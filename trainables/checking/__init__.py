@@ -1,0 +1,1 @@
+"""Checks that a trainable keeps its contract, by training it on tiny data."""
