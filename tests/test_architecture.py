@@ -111,10 +111,11 @@ ARROWS: dict[str, set[str]] = {
     "trainables.schemas": {
         "models", "own_code", "dataset", "training_config", "config", "metrics",
     },
-    "trainables.models": {"training_config", "files"},
+    "trainables.models": {"training_config", "files", "backbones", "own_code"},
+    "trainables.backbones": {"own_code"},
     "trainables.transforms": {"numerics", "dataset"},
     "trainables.numerics": {"training_config"},
-    "trainables.training_config": {"optimizers", "schedules", "config"},
+    "trainables.training_config": {"optimizers", "schedules", "config", "backbones"},
     "trainables.optimizers": {"on_use"},
     "trainables.schedules": set(),
     "trainables.dataset": set(),

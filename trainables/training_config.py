@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from trainables.backbones import RESNETS, check_backbone, check_settings
 from trainables.config import Config, NonNegativeFloat, PositiveFloat, PositiveInt
 from trainables.optimizers.registry import OPTIMIZERS
 from trainables.schedules.registry import SCHEDULES
@@ -16,7 +17,11 @@ else:
     OptimizerName = Literal[tuple(OPTIMIZERS)]
     ScheduleName = Literal[tuple(SCHEDULES)]
 
-Backbone = Literal["resnet18", "resnet50", "resnet10_slim"]
+Backbone = Annotated[
+    str,
+    AfterValidator(check_backbone),
+    WithJsonSchema({"type": "string", "enum": [*RESNETS, "module:build"]}),
+]
 
 
 # Old key → its present name, and old value → present value. Study files may still hold old keys,
@@ -175,8 +180,7 @@ class TrainableConfig(Config):
                 f"accumulate {self.accumulate} leaves less than 2 of {self.batch_size} images at "
                 "once, and BatchNorm needs 2: raise batch_size or lower accumulate"
             )
-        if self.weights == "imagenet" and self.backbone == "resnet10_slim":
-            raise ValueError("weights 'imagenet': there are none for resnet10_slim")
+        check_settings(self.backbone, self.small_input, self.weights)
         if self.small_input and self.weights == "imagenet":
             raise ValueError(
                 "weights 'imagenet' need `small_input: false`: torchvision's first convolution "

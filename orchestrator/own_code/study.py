@@ -6,13 +6,14 @@ whoever plans. Nothing of it is run where a study names none.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.own_code import entry_points, imports
 from orchestrator.own_code.items import OwnCodeError, installed_item, item_of
+from trainables.backbones import RESNETS
 from trainables.data.datasets import DATASETS
 from trainables.data.named_datasets import as_dataset_type
 from trainables.own_code import contract, finder
@@ -21,6 +22,7 @@ from trainables.schemas.registry import TRAINABLE_SCHEMAS
 
 Add = Callable[[str, str], object]  # notes an error: dotted key, message
 _OURS = ("orchestrator", "trainables")
+_BACKBONES = (*RESNETS, "vgg16")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,13 @@ def as_dataset(value: Any, name: str) -> list[str]:
     return []
 
 
+def as_backbone(value: Any, name: str) -> list[str]:
+    """Return what is wrong with an own backbone."""
+    if callable(value):
+        return []
+    return [f"{name} is a {type(value).__name__}, and must be a function from channels to a net"]
+
+
 def _uses(mapping: Mapping[str, Any]) -> Iterator[_Use]:
     """Yield the places that name own code; entry points are replaced by what they stand for."""
     for name, stage in _entries(mapping.get("stages")):
@@ -97,6 +106,7 @@ def _uses(mapping: Mapping[str, Any]) -> Iterator[_Use]:
             stage, "trainable", TRAINABLE_SCHEMAS, entry_points.TRAINABLES
         ):
             yield _Use(f"stages.{name}.trainable", stage["trainable"], as_trainable)
+        yield from _backbones(name, stage)
     data: Any = mapping.get("data")
     for name, entry in _entries(data):
         owner, key = (entry, "type") if isinstance(entry, dict) else (data, name)
@@ -104,9 +114,23 @@ def _uses(mapping: Mapping[str, Any]) -> Iterator[_Use]:
             yield _Use(f"data.{name}.type", owner[key], as_dataset)
 
 
-def _settled(owner: Any, key: str, known: Mapping[str, Any], group: str) -> bool:
+def _backbones(name: str, stage: Any) -> Iterator[_Use]:
+    """Yield the backbones of own code of a stage: of its configuration, and of its grid."""
+    for part in ("config", "grid"):
+        values = stage.get(part) if isinstance(stage, dict) else None
+        found = values.get("backbone") if isinstance(values, dict) else None
+        owner: Any = found if isinstance(found, list) else values
+        keys: list[Any] = [*range(len(found))] if isinstance(found, list) else ["backbone"]
+        for key in keys if found else ():
+            if isinstance(owner, dict | list) and _settled(
+                owner, key, _BACKBONES, entry_points.BACKBONES
+            ):
+                yield _Use(f"stages.{name}.{part}.backbone", owner[key], as_backbone)
+
+
+def _settled(owner: Any, key: Any, known: Container[str], group: str) -> bool:
     """Return whether a value is own code, after an entry point has become `module:Name`."""
-    value = owner.get(key)
+    value = owner.get(key) if isinstance(owner, dict) else owner[key]
     if not isinstance(value, str):
         return False
     if not is_own(value) and value not in known:

@@ -26,4 +26,16 @@ FORMER: dict[str, tuple[str, ...]] = {
     "e51e24b56635d928ed6174f8d078b32db6c7173b292944c7f50910824d09a9e7": (
         "cc22e9992c2bc012e422cfd75864c9d9d5c603a6a56a60638e200a39c414bc0f",
     ),
+    # trainables.training_config: backbones of own code, resnet34 and resnet101
+    "43bb63f0f2f1b54e77a8b0326084d1de6c9ce58b382a7cb394f6e04c49b4388d": (
+        "2d301762ab5d09eb224202968c768cd05dd0bace4c870a736c13a2adec349c41",
+    ),
+    # trainables.models.encoders: backbones of own code
+    "10055aac1eac12cb5f890659657e4d1061c5aa2dfaa84c4da1477c0e58b9889f": (
+        "a31f1c88901c07ee4ef848491721ecb264d5ed23ca55003d304d503f3a65cd75",
+    ),
+    # trainables.models.weights: weights of resnet34 and resnet101
+    "1b44eebd87aca2704f5f5df047b21c7a3eb0280a40713165d11c32eb2f9ff58a": (
+        "f9aaca9c7dbc603bf66acbc5ce2f4c6c597255f5002ca1bde75e13af83f41b50",
+    ),
 }

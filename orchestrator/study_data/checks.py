@@ -11,6 +11,7 @@ from trainables.data.watched import watched_rows
 from trainables.dataset import DataError, DataInfo
 from trainables.models.matching import WeightsError
 from trainables.models.state_file import check_file
+from trainables.own_code.names import is_own
 from trainables.schemas.registry import TRAINABLE_SCHEMAS
 from trainables.training_config import TrainableConfig, check_batch
 
@@ -35,6 +36,7 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> list[str]:
                 schema = TRAINABLE_SCHEMAS[stage.trainable]
                 schema.check(config, info)
                 _check_channels(config, info)
+                _check_layers(config)
                 if remark := schema.remark(config, info):
                     remarks.append(f"stages.{stage.name}: {remark}")
             except ValueError as error:
@@ -47,6 +49,14 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> list[str]:
 def _info(study: Study, data: Mapping[str, DataSet], name: str) -> DataInfo:
     source = data[name].source
     return DataInfo(source.classes, study.data[name].side, source.reading.channels)
+
+
+def _check_layers(config: TrainableConfig) -> None:
+    if is_own(config.backbone) and getattr(config, "train", "full") == "late":
+        raise ValueError(
+            f"train 'late' is for ResNets, and the layers of {config.backbone} are not known: set "
+            "train to full or head"
+        )
 
 
 def _check_channels(config: TrainableConfig, info: DataInfo) -> None:

@@ -5,13 +5,18 @@ A plan compares them with those of a weights file; building an encoder takes sec
 
 from collections.abc import Iterator
 
+from trainables.backbones import own_shapes
+from trainables.own_code.names import is_own
+
 Shapes = dict[str, tuple[int, ...]]
 
 # backbone → residual blocks of its four layers, channels of the first, and by how much the last
 # convolution of a block multiplies them; 1: basic blocks of two convolutions (arXiv:1512.03385)
 _RESNETS = {
     "resnet18": ((2, 2, 2, 2), 64, 1),
+    "resnet34": ((3, 4, 6, 3), 64, 1),
     "resnet50": ((3, 4, 6, 3), 64, 4),
+    "resnet101": ((3, 4, 23, 3), 64, 4),
     "resnet10_slim": ((1, 1, 1, 1), 16, 1),
 }
 # VGG16's convolutions (arXiv:1409.1556): place in `features` → channels
@@ -21,6 +26,8 @@ _VGG16 = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 17: 512, 19: 
 
 def resnet_shapes(backbone: str, small_input: bool, channels: int = 3) -> Shapes:
     """Return the tensors of `encoders.build_encoder`, in its order: name → shape."""
+    if is_own(backbone):
+        return own_shapes(backbone, channels)
     blocks, width, factor = _RESNETS[backbone]
     side = 3 if small_input else 7
     shapes: Shapes = {"conv1.weight": (64, channels, side, side)}

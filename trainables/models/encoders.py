@@ -4,16 +4,21 @@ from typing import Any
 
 from torch import nn
 
+from trainables.backbones import own_encoder
+from trainables.own_code.names import is_own
+
 _SLIMMER = 4  # the slim ResNet has this fraction of ResNet18's channels
 
 
 def build_encoder(name: str, small_input: bool, channels: int = 3) -> tuple[nn.Module, int]:
-    """Return a ResNet without its classifier, randomly initialised.
+    """Return a ResNet without its classifier, randomly initialised, or what own code builds.
 
     Returns (encoder, D): (B, channels, H, W) float → (B, D) float, the output of `avgpool`.
     small_input: start with a 3x3 convolution of stride 1 and no max-pooling, as for CIFAR in
     arXiv:1512.03385, 4.2, in place of ImageNet's 7x7 of stride 2.
     """
+    if is_own(name):
+        return own_encoder(name, channels)
     from torchvision.models import get_model  # seconds to load: only who builds a model pays
 
     encoder: Any = _slim() if name == "resnet10_slim" else get_model(name, weights=None)

@@ -14,7 +14,9 @@ from trainables.training_config import TrainableConfig
 
 IMAGENET_WEIGHTS = {
     "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet34": "ResNet34_Weights.IMAGENET1K_V1",
     "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
+    "resnet101": "ResNet101_Weights.IMAGENET1K_V2",
     "vgg16": "VGG16_Weights.IMAGENET1K_V1",
 }
 

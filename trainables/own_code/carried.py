@@ -3,6 +3,7 @@
 Whoever predicts with the model needs no file of the user then.
 """
 
+import importlib
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
@@ -19,10 +20,11 @@ _INIT = "__init__.py"
 def carried_sources(names: Iterable[str]) -> dict[str, str]:
     """Return path → text of all modules of own code that names such as `my_module:Net` need: all
     own code that lies beside theirs and is loaded. Paths are relative, such as `my_package/net.py`.
-
-    Their modules are loaded already.
     """
-    tops = {module_of(name).partition(".")[0] for name in names if is_own(name)} - set(_OURS)
+    names = [name for name in names if is_own(name)]
+    for name in names:
+        importlib.import_module(module_of(name))
+    tops = {module_of(name).partition(".")[0] for name in names} - set(_OURS)
     roots = {_root(top) for top in tops} - {None, *_installed_folders()}
     beside = {name.partition(".")[0] for name in sys.modules} - set(_OURS)
     tops |= {top for top in beside if _root(top) in roots}

@@ -16,7 +16,7 @@ _STRIDE = 32  # px of the image for each place of the networks' coarsest maps
 
 class SegmentConfig(TrainableConfig):
     network: Literal["fcn32s", "deeplabv3"] = Field(description="the segmentation network")
-    backbone: Literal["vgg16", "resnet50"] = Field(  # type: ignore[assignment]
+    backbone: Literal["vgg16", "resnet50"] = Field(
         "resnet50", description="the network below: vgg16 for fcn32s, resnet50 for deeplabv3"
     )
     hidden: PositiveInt = Field(4096, description="fcn32s: channels of layers 6 and 7")
