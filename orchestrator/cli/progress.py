@@ -31,6 +31,7 @@ from trainables.metrics import KNN, LOSS, in_percent, metric_of
 _PERIOD_SECONDS = 2.0  # between two looks at MLflow
 _SILENCE_SECONDS = 20.0  # a cluster that does not answer for so long is taken for dead
 _ROWS = 40  # more would not fit a terminal: finished and waiting Runs are only counted
+_STAGE_LETTERS = 20  # of a stage that another one waits for
 _FEWEST = 5  # rows of single Runs beside those of stages, however many stages there are
 _STYLES = {State.FINISHED: "green", State.FAILED: "red", State.KILLED: "red", State.RUNNING: "bold"}
 _COLUMNS = (
@@ -127,8 +128,12 @@ def progress_table(
     caption = "; ".join(filter(None, [caption, left]))
     columns = [*_COLUMNS, *(_DETAILS if details else ())]
     rows = stage_rows(runs, len(columns)) if len(shown) < len(runs) else []
+    by_key = {item.run.key: item for item in runs}
+    some_run = any(item.state == State.RUNNING for item in runs)
     for item in shown:
         run_cells = cells(item)
+        if some_run and item.state == State.PENDING:
+            run_cells = run_cells._replace(state=_waits_for(by_key.get(item.run.parent or "")))
         more = _details(item) if details else ()
         style = _STYLES.get(item.state, "dim")
         rows.append(Row((*run_cells[:-1], *more), style, run_cells.note))
@@ -138,6 +143,14 @@ def progress_table(
         style = _STYLES.get(search.state, "dim")
         rows.append(Row((*search_row[:-1], *more), style, search_row.note))
     return FittedTable(columns, rows, details, caption)
+
+
+def _waits_for(parent: RunState | None) -> str:
+    """Return what a pending Run waits for while others run. parent: whose weights it starts from,
+    where it has one in this study. What else it waits for the driver tells."""
+    if parent is not None and parent.state != State.FINISHED:
+        return f"waits for {shortened(parent.run.stage, _STAGE_LETTERS)}"
+    return "waits for room"
 
 
 def stage_rows(runs: Sequence[RunState], columns: int) -> list[Row]:

@@ -330,3 +330,15 @@ def test_an_unfinished_search_leaves_the_time_open(tmp_path: Path) -> None:
     assert time_left(searched, Store(tmp_path)) == ""
     ended = replace(searched, searches=(replace(item, state=State.FINISHED),))
     assert time_left(ended, Store(tmp_path)) == "about 60 s left"
+
+
+def test_while_runs_run_the_others_say_what_they_wait_for() -> None:
+    first, second = state("first", "RUNNING", metrics={}), state("second")
+    after = state("third")
+    after = replace(after, run=replace(after.run, parent=first.run.key, stage="tuned"))
+    first = replace(first, run=replace(first.run, stage="pretrain"))
+    seen = rendered([first, second, after])
+    assert re.search(r"second seed 0 +waits for room", seen)
+    assert re.search(r"third seed 0 +waits for pretrain", seen)
+    done = replace(first, state=State.FINISHED)
+    assert seen.count("waits") == 2 and "waits" not in rendered([done, second, after])
