@@ -92,6 +92,8 @@ class VersionMemory:
 def own_code_version(module: str) -> tuple[str, list[str]]:
     """Return the version of a module of own code that this process uses, 16 hexadecimal digits, and
     the modules of this project that it imports and that count. Raises CodeNotFound."""
+    if module in known_modules():  # named as own code is, and counted as ours
+        return "", [module]
     version = own_version(module, used(), _written, _stands_for)
     found = [m for m in version.imports if m in known_modules() and m not in NOT_COUNTED]
     return version.digest, found

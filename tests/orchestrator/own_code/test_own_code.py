@@ -197,6 +197,15 @@ def test_code_of_this_project_that_own_code_imports_counts(study: Path) -> None:
     assert "trainables.tasks.classify" in imported and "trainables.trainable" in imported
 
 
+def test_a_trainable_of_this_package_may_be_named_as_own_code_is(study: Path, home: Home) -> None:
+    change(study, "code: [zz_mine.py]\n", "", "study.yaml")
+    change(study, "zz_mine:Mine", "trainables.tasks.classify:Classify", "study.yaml")
+    found = read(str(study))
+    assert not found.mapping.get("code")
+    (run,) = prepare(found, None, home).runs
+    assert run.predicts and own_code_version("trainables.tasks.classify")[1]
+
+
 def test_own_code_travels_without_its_hidden_files(study: Path, tmp_path: Path) -> None:
     package = study.parent / "zz_pack"
     (package / "__pycache__").mkdir(parents=True)
