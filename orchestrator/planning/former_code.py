@@ -38,4 +38,16 @@ FORMER: dict[str, tuple[str, ...]] = {
     "1b44eebd87aca2704f5f5df047b21c7a3eb0280a40713165d11c32eb2f9ff58a": (
         "f9aaca9c7dbc603bf66acbc5ce2f4c6c597255f5002ca1bde75e13af83f41b50",
     ),
+    # trainables.models.segmentation: slim encoders, which older studies do not name
+    "5bcd110a7ead7dc98608cc8a02239e1c48989f8471143e3c2f801833c8797297": (
+        "ebe42562db496deb93793b3347b9c98debae0325ad85b7fea54218908c3d64c6",
+    ),
+    # trainables.tasks.segment: slim encoders, which older studies do not name
+    "76a89236fec1b2fad4ba792c9e12f2e55b9fcde9f1528f3b3bea9b065ebe5d0e": (
+        "5062765bd5feca77b8bc0492786866d73da3d1f9f00ed84867a4351ed60c3f19",
+    ),
+    # trainables.schemas.segment: slim encoders, which older studies do not name
+    "efd3f967850f3d8f05e96b7e019ba3280592065ea2f96e34745eb117522dfe28": (
+        "d3893ff60c34ba63d49fd67f002d2ee958810cf1cca9f157b04d2bf55f4c04f1",
+    ),
 }

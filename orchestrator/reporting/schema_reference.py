@@ -35,6 +35,7 @@ from orchestrator.sampling.dimension import Dimension
 from trainables.config import Config
 from trainables.data.datasets import DATASETS, DatasetConfig
 from trainables.data.folds import Split
+from trainables.data.named_datasets import Scenes
 from trainables.schemas.producer import ProducerConfig
 from trainables.schemas.registry import PRODUCER_SCHEMAS, TRAINABLE_SCHEMAS
 from trainables.training_config import Change, CheckpointEvery, EarlyStopping, TrainableConfig
@@ -48,6 +49,7 @@ _STUDY_CLASSES: dict[str, type[Config]] = {
     "max_failures": MaxFailures,
     "stage": StageFile,
     "split": Split,
+    "scenes": Scenes,
     "early_stopping": EarlyStopping,
     "checkpoint_every": CheckpointEvery,
     "changes": Change,

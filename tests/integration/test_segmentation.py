@@ -23,8 +23,10 @@ def small(command, tmp_path_factory) -> dict:
     config = {"dataset": "scenes", "images": "watched", "weights": str(weights), **EVERYTHING}
     stage = json.dumps({"producer": "sam", "config": config})
     settings = (
+        "data.scenes.scenes.number=60",
         "data.scenes.limit=16",
-        "stages.fcn32s.config.padding=layer6",
+        "stages.fcn32s.config.epochs=2",
+        "stages.deeplabv3.config.epochs=2",
         f"stages.sam={stage}",
     )
     change = [word for setting in settings for word in ("--set", setting)]

@@ -28,6 +28,7 @@ from trainables.data.masks import (
     read_voc,
 )
 from trainables.data.named_datasets import (
+    Scenes,
     as_dataset_type,
     read_digit_scenes,
     read_digits,
@@ -106,8 +107,7 @@ class _PlaceAndParts(Config):
 
 
 class DatasetConfig(_PlaceAndParts):
-    """Configures a data set, an entry under a study's `data:`. All Runs share its splits, except
-    with folds by seed and where seeds vary the split."""
+    """Configures a data set, an entry of `data:`. Runs share its splits, except by seed."""
 
     on_corrupt: Literal["fail", "skip"] = Field(
         "fail", description="what to do about images that cannot be read"
@@ -179,6 +179,8 @@ class DatasetConfig(_PlaceAndParts):
         "classes.csv), or `auto`: the numbers in the masks",
     )
 
+    scenes: Scenes | None = Field(None, description="digit_scenes only: how they are drawn")
+
     @field_validator("type")
     @classmethod
     def _type_is_known(cls, name: str) -> str:
@@ -231,13 +233,9 @@ class DatasetConfig(_PlaceAndParts):
         return name
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "DatasetConfig":
+    def _places_and_folds_fit(self) -> "DatasetConfig":
         if self.path is not None and self.subfolder is not None:
             raise ValueError("path and subfolder are two places: keep one")
-        return self
-
-    @model_validator(mode="after")
-    def _folds_fit(self) -> "DatasetConfig":
         if self.folds is None and self.fold is not None:
             raise ValueError("fold needs `folds`, such as `folds: 5, fold: 0`")
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
@@ -275,6 +273,8 @@ class DatasetConfig(_PlaceAndParts):
         if self.domains is not None and self.type not in _DOMAINS:
             types = " and ".join(_DOMAINS)
             raise ValueError(f"domains are for types {types}, not {self.type}: remove them")
+        if self.scenes is not None and self.type != "digit_scenes":
+            raise ValueError(f"scenes are for type digit_scenes, not {self.type}: remove them")
         if (self.images is None) != (self.masks is None):
             raise ValueError("images and masks belong together: give both, or neither")
         if self.images is not None and self.masks is not None:

@@ -5,14 +5,17 @@ import gzip
 import importlib.util
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pydantic import Field, model_validator
 
+from trainables.config import Config, PositiveInt
 from trainables.data.contract import (
     DatasetType,
+    Drawing,
     Masks,
     Settings,
     Source,
@@ -29,9 +32,37 @@ SCENE_CLASSES = ("photograph", "zero", "one", "seven")
 SIDE = 64
 _OWN_SIDE = 64  # px, of own code that says no other
 _DIGITS = (0, 1, 7)  # of the classes after the first
-_COUNT, _SEED = 60, 0
-_LARGER = 3  # a digit of 8x8 px becomes 24x24
-_INK = 8  # grey level of 16 from which a pixel belongs to the digit
+_SEED = 0
+
+
+class Scenes(Config):
+    """Says how digits are drawn on photographs. Images have the side that `size` says."""
+
+    number: Annotated[int, Field(ge=10, le=10_000)] = Field(
+        default=60, description="how many images"
+    )
+    digit: Annotated[int, Field(ge=8, multiple_of=8)] = Field(
+        default=24, description="side of a digit in px, a multiple of 8"
+    )
+    digits: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] = Field(
+        default=[2, 4], description="fewest and most digits of an image"
+    )
+    threshold: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=8,
+        description="grey level of 16 from which a pixel belongs to the digit; less: thicker",
+    )
+    ink: Annotated[int, Field(ge=0, le=255)] = Field(
+        default=0, description="red, green and blue of a digit's color are this at least"
+    )
+    brightness: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0, description="factor of the photographs' levels"
+    )
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> "Scenes":
+        if self.digits[0] > self.digits[1]:
+            raise ValueError(f"digits {self.digits} must be fewest, then most")
+        return self
 
 
 def read_digits(settings: Settings, root: Path | None) -> Source:
@@ -50,7 +81,10 @@ def read_digits(settings: Settings, root: Path | None) -> Source:
 
 def read_digit_scenes(settings: Settings, root: Path | None) -> Source:
     """Read scikit-learn's digits on its photographs, with a class for every pixel."""
-    images, masks = digit_scenes()
+    if settings.scenes is None:
+        images, masks = digit_scenes()
+    else:
+        images, masks = digit_scenes(settings.scenes, settings.side)
     return Source(
         classes=SCENE_CLASSES,
         names=[f"scenes/{i:03d}" for i in range(len(images))],
@@ -62,29 +96,41 @@ def read_digit_scenes(settings: Settings, root: Path | None) -> Source:
     )
 
 
-def digit_scenes() -> tuple[Pixels, Pixels]:
+def digit_scenes(scenes: Drawing | None = None, side: int = SIDE) -> tuple[Pixels, Pixels]:
     """Make small photographs with digits on them, and masks that are exact by construction.
 
-    Returns (60, 64, 64, 3) uint8 RGB and (60, 64, 64) uint8 class ids: parts of two photographs,
-    each with two to four digits in one color each. Where digits overlap, the later one is on top.
+    side: of an image in px. Returns (60, side, side, 3) uint8 RGB and (60, side, side) uint8 class
+    ids, or as many as `scenes` says: parts of two photographs, with digits in one color each. Where
+    digits overlap, the later one is on top. Raises DataError where digits or images are too large.
     """
+    drawn: Drawing = scenes or Scenes()
+    larger = drawn.digit // 8
     (levels, labels), photographs = load_digits(), load_photographs()
+    _check_fit(drawn.digit, side, min(min(photo.shape[:2]) for photo in photographs))
     chance = np.random.Generator(np.random.PCG64(_SEED))
-    images = np.empty((_COUNT, SIDE, SIDE, 3), dtype=np.uint8)
-    masks = np.zeros((_COUNT, SIDE, SIDE), dtype=np.uint8)
+    images = np.empty((drawn.number, side, side, 3), dtype=np.uint8)
+    masks = np.zeros((drawn.number, side, side), dtype=np.uint8)
     for image, mask in zip(images, masks, strict=True):
         photograph = photographs[chance.integers(len(photographs))]
-        top, left = (chance.integers(length - SIDE) for length in photograph.shape[:2])
-        image[:] = photograph[top : top + SIDE, left : left + SIDE]
-        for _ in range(chance.integers(2, 5)):
+        top, left = (chance.integers(length - side) for length in photograph.shape[:2])
+        image[:] = photograph[top : top + side, left : left + side] * drawn.brightness
+        for _ in range(chance.integers(drawn.digits[0], drawn.digits[1] + 1)):
             number = int(chance.integers(len(_DIGITS)))
-            drawn = levels[chance.choice(np.flatnonzero(labels == _DIGITS[number]))]
-            ink = np.kron(drawn >= _INK, np.ones((_LARGER, _LARGER), dtype=bool))
-            y, x = chance.integers(SIDE - len(ink) + 1, size=2)
+            shape = levels[chance.choice(np.flatnonzero(labels == _DIGITS[number]))]
+            ink = np.kron(shape >= drawn.threshold, np.ones((larger, larger), dtype=bool))
+            y, x = chance.integers(side - len(ink) + 1, size=2)
             spot = (slice(y, y + len(ink)), slice(x, x + len(ink)))
-            image[spot][ink] = chance.integers(256, size=3)
+            image[spot][ink] = chance.integers(drawn.ink, 256, size=3)
             mask[spot][ink] = number + 1
     return images, masks
+
+
+def _check_fit(digit: int, side: int, most: int) -> None:
+    if digit > side or side >= most:
+        raise DataError(
+            f"size {side} must hold a digit of {digit} px and lie in photographs of {most} px: set "
+            f"size to {digit} or more, and to less than {most}"
+        )
 
 
 def load_digits() -> tuple[npt.NDArray[np.float64], Indices]:

@@ -18,10 +18,14 @@ _RESNETS = {
     "resnet50": ((3, 4, 6, 3), 64, 4),
     "resnet101": ((3, 4, 23, 3), 64, 4),
     "resnet10_slim": ((1, 1, 1, 1), 16, 1),
+    "resnet50_slim": ((3, 4, 6, 3), 16, 4),
 }
 # VGG16's convolutions (arXiv:1409.1556): place in `features` → channels
 _VGG16 = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 17: 512, 19: 512, 21: 512,
           24: 512, 26: 512, 28: 512}  # fmt: skip
+# those of its variant with BatchNorm, of which the slim one has a quarter of the channels
+_VGG16_BN = {0: 64, 3: 64, 7: 128, 10: 128, 14: 256, 17: 256, 20: 256, 24: 512, 27: 512, 30: 512,
+             34: 512, 37: 512, 40: 512}  # fmt: skip
 
 
 def resnet_shapes(backbone: str, small_input: bool, channels: int = 3) -> Shapes:
@@ -62,13 +66,15 @@ def _norm(name: str, width: int) -> Shapes:
     return {f"{name}.{part}": (width,) for part in parts} | {f"{name}.num_batches_tracked": ()}
 
 
-def vgg_shapes(hidden: int, channels: int = 3) -> Shapes:
+def vgg_shapes(hidden: int, channels: int = 3, slim: bool = False) -> Shapes:
     """Return the tensors of `segmentation.VggEncoder`, in its order: name → shape."""
     shapes: Shapes = {}
     inputs = channels
-    for place, outputs in _VGG16.items():
+    for place, whole in (_VGG16_BN if slim else _VGG16).items():
+        outputs = whole // 4 if slim else whole
         shapes[f"features.{place}.weight"] = (outputs, inputs, 3, 3)
         shapes[f"features.{place}.bias"] = (outputs,)
+        shapes |= _norm(f"features.{place + 1}", outputs) if slim else {}
         inputs = outputs
     for place, kernel in ((0, 7), (3, 1)):
         shapes[f"classifier.{place}.weight"] = (hidden, inputs, kernel, kernel)

@@ -5,6 +5,8 @@ of the same shape. The weights of `encoder` can be transferred: its tensors have
 torchvision.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from trainables.models.modules import Encoding
 
 _PAD = 100  # px around the image before the first convolution (arXiv:1411.4038 and its models)
 STRIDE, _KERNEL = 32, 64  # of FCN-32s: upsampling
+_DILATED = [False, True, True]  # layers 3 and 4 keep the resolution of layer 2: stride 8
+_SLIMMER = 4  # a slim encoder has this fraction of the channels
 _OFFSETS = {"image": 19, "layer6": 16}  # where the image begins in what is upsampled, by padding
 
 
@@ -21,10 +25,15 @@ class Fcn32s(Encoding):
     """Fully convolutional VGG16 with one prediction at stride 32 (arXiv:1411.4038, section 4)."""
 
     def __init__(
-        self, classes: int, hidden: int, channels: int = 3, padding: str = "image"
+        self,
+        classes: int,
+        hidden: int,
+        channels: int = 3,
+        padding: str = "image",
+        slim: bool = False,
     ) -> None:
-        """hidden, padding: as in `VggEncoder`."""
-        super().__init__(VggEncoder(hidden, channels, padding))
+        """hidden, padding, slim: as in `VggEncoder`."""
+        super().__init__(VggEncoder(hidden, channels, padding, slim))
         self.offset = _OFFSETS[padding]
         self.score = nn.Conv2d(hidden, classes, 1)
         nn.init.zeros_(self.score.weight)  # as in the paper: no class is likelier at the start
@@ -44,14 +53,18 @@ class VggEncoder(nn.Module):
     (B, hidden, ~H/32, ~W/32). hidden: 4096 is VGG16's own, which torchvision's weights fit.
 
     padding: `image` puts 100 px of zeros around it, as in the paper; `layer6` puts 3 around the
-    input of that layer, which is a small part of the work where images are small.
+    input of that layer, which is a small part of the work where images are small. slim: a quarter
+    of the channels, and BatchNorm behind each convolution.
     """
 
-    def __init__(self, hidden: int, channels: int = 3, padding: str = "image") -> None:
+    def __init__(
+        self, hidden: int, channels: int = 3, padding: str = "image", slim: bool = False
+    ) -> None:
         super().__init__()
         from torchvision.models import vgg16  # seconds to load: only who builds a model pays
 
-        self.features = vgg16(weights=None).features
+        features: Any = _slim_vgg() if slim else vgg16(weights=None).features
+        self.features = features
         if channels != 3:
             self.features[0] = widened(self.features[0], channels)
         for layer in self.features:
@@ -59,9 +72,9 @@ class VggEncoder(nn.Module):
                 layer.ceil_mode = True  # as in the paper's models, which round up
         if padding == "image":
             self.features[0].padding = (_PAD, _PAD)
-        around = 3 if padding == "layer6" else 0
+        around, width = 3 if padding == "layer6" else 0, 512 // _SLIMMER if slim else 512
         self.classifier = nn.Sequential(
-            nn.Conv2d(512, hidden, 7, padding=around), nn.ReLU(inplace=True), nn.Dropout(),
+            nn.Conv2d(width, hidden, 7, padding=around), nn.ReLU(inplace=True), nn.Dropout(),
             nn.Conv2d(hidden, hidden, 1), nn.ReLU(inplace=True), nn.Dropout(),
         )  # fmt: skip
 
@@ -70,22 +83,57 @@ class VggEncoder(nn.Module):
         return maps
 
 
+def _slim_vgg() -> nn.Sequential:
+    """Return VGG16's convolutions and poolings (configuration D of arXiv:1409.1556) with BatchNorm
+    and a quarter of the channels, initialized as torchvision initializes VGG16."""
+    from torchvision.models.vgg import cfgs, make_layers
+
+    widths = [width if width == "M" else int(width) // _SLIMMER for width in cfgs["D"]]
+    features: nn.Sequential = make_layers(widths, batch_norm=True)
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+    return features
+
+
+def _slim_resnet50() -> nn.Module:
+    """Return ResNet50 at output stride 8 with a quarter of the channels behind `conv1`."""
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    class SlimResNet(ResNet):  # type: ignore[misc]
+        def _make_layer(self, block: Any, planes: int, *rest: Any, **named: Any) -> nn.Sequential:
+            layer: nn.Sequential = super()._make_layer(block, planes // _SLIMMER, *rest, **named)
+            return layer
+
+    return SlimResNet(Bottleneck, [3, 4, 6, 3], replace_stride_with_dilation=_DILATED)
+
+
 class DeepLabV3(Encoding):
     """Atrous convolution at output stride 8, ASPP with rates 12, 24, 36 and an auxiliary head on
-    layer 3 (arXiv:1706.05587), from torchvision's parts."""
+    layer 3 (arXiv:1706.05587), from torchvision's parts.
 
-    def __init__(self, classes: int, channels: int = 3) -> None:
+    slim: a quarter of the channels in the encoder and in the head above it.
+    """
+
+    def __init__(self, classes: int, channels: int = 3, slim: bool = False) -> None:
         from torchvision.models import resnet50
         from torchvision.models.segmentation.deeplabv3 import DeepLabHead
         from torchvision.models.segmentation.fcn import FCNHead
 
-        encoder = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
+        encoder: Any
+        if slim:
+            encoder, width, middle = _slim_resnet50(), 2048 // _SLIMMER, 1024 // _SLIMMER
+        else:
+            encoder = resnet50(weights=None, replace_stride_with_dilation=_DILATED)
+            width, middle = 2048, 1024
         encoder.fc = nn.Identity()
         if channels != 3:
             encoder.conv1 = widened(encoder.conv1, channels)
         super().__init__(encoder)
-        self.head = DeepLabHead(2048, classes)
-        self.auxiliary = FCNHead(1024, classes)
+        self.head = _slim_head(width, classes) if slim else DeepLabHead(width, classes)
+        self.auxiliary = FCNHead(middle, classes)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         middle, last = _resnet_maps(self.encoder, images)
@@ -97,6 +145,18 @@ class DeepLabV3(Encoding):
     @staticmethod
     def _resized(scores: Tensor, images: Tensor) -> Tensor:
         return F.interpolate(scores, images.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _slim_head(width: int, classes: int) -> nn.Sequential:
+    """Return torchvision's `DeepLabHead` with a quarter of its 256 channels."""
+    from torchvision.models.segmentation.deeplabv3 import ASPP
+
+    inner = 256 // _SLIMMER
+    return nn.Sequential(
+        ASPP(width, [12, 24, 36], inner),
+        nn.Conv2d(inner, inner, 3, padding=1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(),
+        nn.Conv2d(inner, classes, 1),
+    )  # fmt: skip
 
 
 def _resnet_maps(encoder: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

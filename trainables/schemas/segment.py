@@ -10,14 +10,16 @@ from trainables.models.encoder_shapes import Shapes, resnet_shapes, vgg_shapes
 from trainables.schemas.trainable import TrainableSchema
 from trainables.training_config import ScheduleName, TrainableConfig
 
-_BACKBONES = {"fcn32s": "vgg16", "deeplabv3": "resnet50"}
+_BACKBONES = {"fcn32s": ("vgg16", "vgg16_slim"), "deeplabv3": ("resnet50", "resnet50_slim")}
 _STRIDE = 32  # px of the image for each place of the networks' coarsest maps
 
 
 class SegmentConfig(TrainableConfig):
     network: Literal["fcn32s", "deeplabv3"] = Field(description="the segmentation network")
-    backbone: Literal["vgg16", "resnet50"] = Field(
-        "resnet50", description="the network below: vgg16 for fcn32s, resnet50 for deeplabv3"
+    backbone: Literal["vgg16", "vgg16_slim", "resnet50", "resnet50_slim"] = Field(
+        "resnet50",
+        description="the network below: vgg16 for fcn32s, resnet50 for deeplabv3; `_slim`: a "
+        "quarter of its channels, and BatchNorm in VGG16, to learn small images within minutes",
     )
     hidden: PositiveInt = Field(4096, description="fcn32s: channels of layers 6 and 7")
     padding: Literal["image", "layer6"] = Field(
@@ -52,10 +54,15 @@ class SegmentConfig(TrainableConfig):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "SegmentConfig":
-        if self.backbone != _BACKBONES[self.network]:
+        whole, slim = _BACKBONES[self.network]
+        if self.backbone not in (whole, slim):
             raise ValueError(
-                f"{self.network} stands on {_BACKBONES[self.network]}, not {self.backbone}: "
-                f"set backbone to {_BACKBONES[self.network]}"
+                f"{self.network} stands on {whole}, not {self.backbone}: set backbone to {whole} "
+                f"or {slim}"
+            )
+        if self.weights == "imagenet" and self.backbone == slim:
+            raise ValueError(
+                f"weights 'imagenet': there are none for {slim}: set backbone to {whole}"
             )
         if self.small_input:
             raise ValueError("segment needs its backbone's first layers: remove `small_input`")
@@ -103,5 +110,5 @@ class SegmentSchema(TrainableSchema):
     @classmethod
     def encoder_shapes(cls, config: Any, data: DataInfo) -> Shapes:
         if config.network == "fcn32s":
-            return vgg_shapes(config.hidden, data.channels)
+            return vgg_shapes(config.hidden, data.channels, config.backbone == "vgg16_slim")
         return resnet_shapes(config.backbone, False, data.channels)

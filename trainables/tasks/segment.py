@@ -47,7 +47,9 @@ class Segment(SegmentSchema, Trainable):
         if config.network == "fcn32s":
             self.model, self.width = _fcn32s(config, data), config.hidden
         else:
-            self.model, self.width = DeepLabV3(len(data.classes), data.channels), 2048
+            slim = config.backbone == "resnet50_slim"
+            self.model = DeepLabV3(len(data.classes), data.channels, slim)
+            self.width = 512 if slim else 2048
 
     def counted(self, batch: Batch) -> Tensor:
         """Return the weight of the pixels of each training crop that count, (B,) float64."""
@@ -150,7 +152,8 @@ TRAINABLE = Segment
 
 
 def _fcn32s(config: SegmentConfig, data: DataInfo) -> Fcn32s:
-    return Fcn32s(len(data.classes), config.hidden, data.channels, config.padding)
+    slim = config.backbone == "vgg16_slim"
+    return Fcn32s(len(data.classes), config.hidden, data.channels, config.padding, slim)
 
 
 def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -100,3 +100,24 @@ def test_an_encoder_that_learnt_another_task_fits_deeplabv3() -> None:
         same = [torch.equal(value, learnt.state_dict()[name])
                 for name, value in mine.encoder.state_dict().items()]  # fmt: skip
     assert all(same)
+
+
+@pytest.mark.parametrize("side", [64, 80])
+def test_slim_networks_have_the_form_of_the_whole_ones(side: int) -> None:
+    """Layer by layer, with a quarter of the channels. Layer 1 needs no projection of the 64."""
+    images = torch.randn(2, 3, side, side)
+    with torch.device("meta"):
+        whole = DeepLabV3(classes=3)
+    slim = DeepLabV3(classes=3, slim=True)
+    names = [name for name in whole.state_dict() if "layer1.0.downsample" not in name]
+    assert list(slim.state_dict()) == names
+    for name, value in slim.encoder.state_dict().items():
+        if name.startswith("layer") and value.ndim == 4:
+            assert 4 * len(value) == len(whole.encoder.state_dict()[name]), name
+    logits = slim(images)
+    assert logits["out"].shape == logits["aux"].shape == (2, 3, side, side)
+    fcn = Fcn32s(classes=3, hidden=8, padding="layer6", slim=True)
+    assert fcn(images)["out"].shape == (2, 3, side, side)
+    widths = [m.out_channels for m in fcn.encoder.features if isinstance(m, torch.nn.Conv2d)]
+    assert widths == [16, 16, 32, 32, 64, 64, 64, *[128] * 6]
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in fcn.encoder.features) == 13

@@ -32,8 +32,12 @@ def test_the_code_of_a_producer_has_its_schema_and_changes_none_of_it(name: str)
 def configurations(name: str) -> Iterator[Any]:
     """Configurations of a trainable with every encoder that it may have."""
     if name == "segment":
-        choices = [{"network": "deeplabv3"}] + [
-            {"network": "fcn32s", "backbone": "vgg16", "hidden": hidden} for hidden in (8, 24)
+        choices = [
+            {"network": "deeplabv3", "backbone": b} for b in ("resnet50", "resnet50_slim")
+        ] + [
+            {"network": "fcn32s", "backbone": backbone, "hidden": hidden}
+            for backbone in ("vgg16", "vgg16_slim")
+            for hidden in (8, 24)
         ]
     else:
         backbones = ("resnet18", "resnet50", "resnet10_slim")

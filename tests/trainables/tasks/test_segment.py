@@ -71,6 +71,7 @@ class Replay(nn.Module):
     ("settings", "message"),
     [
         ({"network": "fcn32s"}, "fcn32s stands on vgg16, not resnet50: set backbone to vgg16"),
+        ({"backbone": "resnet50_slim", "weights": "imagenet"}, "none for resnet50_slim"),
         ({"small_input": True}, "remove `small_input`"),
         ({"scales": [2.0, 1.0]}, "smallest, then largest"),
         ({"scales": [0.0, 1.0]}, "greater than 0"),
