@@ -215,7 +215,6 @@ class Publisher:
         if checkpoint is None:
             log.warning("%s: the checkpoint of epoch %d is damaged: no model", run.name, epoch)
             return known or DAMAGED
-        predicts = name == "best" and run.predicts
         facts: dict[str, str] = {
             Tag.EPOCH: str(epoch),
             Tag.METRIC: f"{run.select}={checkpoint.info['history'][-1][run.select]:.6g}",
@@ -227,7 +226,7 @@ class Publisher:
             weights=checkpoint.weights,
             others=tuple(checkpoint.path / file for file in checkpoint.files if file not in _HEAVY),
             name=f"{run.stage}-{name}",
-            code=Path(trainables.__file__).parent if predicts else None,
+            code=Path(trainables.__file__).parent if name == "best" and run.predicts else None,
             facts=facts,
             epoch=epoch,
         )
