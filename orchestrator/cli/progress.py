@@ -205,7 +205,10 @@ class Cells(NamedTuple):
 def cells(item: RunState) -> Cells:
     """Return what a row shows of a Run."""
     progress, metrics = item.progress, item.tracked.metrics if item.tracked else {}
-    loss = progress.get("loss") or metrics.get(LOSS)
+    # the last epochs of a short Run are in MLflow before they are told as progress
+    newer = float(progress.get("done", 0)) >= epochs_done(item)
+    told, logged = progress.get("loss"), metrics.get(LOSS)
+    loss = (told or logged) if newer else (logged or told)
     running = item.state == State.RUNNING
     left = progress.get("seconds_left") if running else None
     speed = progress.get("images_per_s") if running else None

@@ -74,7 +74,7 @@ RUNNING = {"done": 2.0, "loss": 0.125, "images_per_s": 1234.5, "seconds_left": 6
         ),
         (
             state(status="FINISHED", metrics=FIGURES, tags={"epochs": "3"}, **RUNNING),
-            ("A seed 0", "finished", "3/4", "test/accuracy 0.750", "", "0.125", "", ""),
+            ("A seed 0", "finished", "3/4", "test/accuracy 0.750", "", "0.250", "", ""),
         ),
         (
             state(status="FINISHED", metrics=FIGURES, tags={"epochs": "4", "kind": "reused"}),
