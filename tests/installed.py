@@ -23,7 +23,16 @@ def run(*command: str, **options: object) -> str:
 
 def wheel(folder: Path) -> Path:
     """Build the wheel in a folder, from the files that git does not ignore."""
-    source, wheels = folder / "source", folder / "wheels"
+    source, wheels = copy_source(folder / "source"), folder / "wheels"
+    run(
+        *_PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(source)
+    )
+    (built,) = wheels.glob("*.whl")
+    return built
+
+
+def copy_source(source: Path) -> Path:
+    """Copy the files that git does not ignore, as far as the wheel is made of them."""
     listed = ("ls-files", "--cached", "--others", "--exclude-standard")
     names = run("git", "-C", str(ROOT), *listed, "orchestrator", "trainables").split()
     for name in [*names, "pyproject.toml", "README.md", "LICENSE"]:
@@ -31,11 +40,7 @@ def wheel(folder: Path) -> Path:
             target = source / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
-    run(
-        *_PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(source)
-    )
-    (built,) = wheels.glob("*.whl")
-    return built
+    return source
 
 
 def install(folder: Path) -> str:

@@ -45,7 +45,8 @@ from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Job, Jobs
 from orchestrator.execution.services import RayService, Services
 from orchestrator.notify.notifier import send_waiting
-from orchestrator.planning.code_version import git_commit, tree_version
+from orchestrator.planning.code_version import tree_version
+from orchestrator.planning.commit import git_commit
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.planning.prepare import Prepared, build_caches, build_ids, store_plan
 from orchestrator.reporting.comparison import State

@@ -25,6 +25,7 @@ Pixels = npt.NDArray[np.float32]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v")  # of lines of one color
 _SPLITS = {"train": "training", "val": "validation"}
+_LOG_FROM = 5.0  # largest over smallest value, from which an axis is logarithmic
 _LINE = 48  # characters in a line of a label
 
 
@@ -40,6 +41,12 @@ def axis_label(metric: str) -> str:
         label += f" of {figure.partition('/')[2]}"
     text = f"{_SPLITS.get(split, split)} {label}".strip()
     return text if unit in ("", "%") else f"{text} ({unit})"
+
+
+def spans_decades(values: Sequence[float]) -> bool:
+    """Return whether an axis of these values is to be logarithmic: one large first value would
+    press all others to the bottom."""
+    return bool(values) and min(values) > 0 and max(values) >= _LOG_FROM * min(values)
 
 
 def label_styles(tables: Iterable[Table]) -> dict[str, int]:

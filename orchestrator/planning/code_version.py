@@ -9,7 +9,6 @@ trains nothing again.
 import ast
 import functools
 import hashlib
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,25 +122,15 @@ def reached(*modules: str) -> frozenset[str]:
 
 
 @functools.cache
-def tree_version() -> str:
-    """Return 16 hexadecimal digits over all files of both packages; driver and command agree."""
+def tree_version(root: Path | None = None) -> str:
+    """Return 16 hexadecimal digits over all files of both packages; driver and command agree.
+    root: where they lie; default: those that run."""
     digest = hashlib.sha256()
-    for package in PACKAGES:
+    for package in PACKAGES if root is None else [root / package.name for package in PACKAGES]:
         for path in sorted([*package.rglob("*.py"), *package.rglob("*.yaml")]):
             digest.update(f"{path.relative_to(package.parent)}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def git_commit() -> str | None:
-    """Return the git commit of the checkout that runs; None outside of one."""
-    command = ["git", "-C", str(PACKAGES[0].parent), "rev-parse", "HEAD"]
-    if not (PACKAGES[0].parent / ".git").exists():
-        return None
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 @functools.cache

@@ -28,6 +28,7 @@ from orchestrator.drawing.style import (
     axis_label,
     label_styles,
     save,
+    spans_decades,
     stacked_axes,
     wrapped,
 )
@@ -38,7 +39,6 @@ from trainables.metrics import METRICS, in_percent, metric_of
 Points = Sequence[tuple[int, float]]  # (epoch, value)
 
 SPLITS = ("train", "val", "test")  # whose curves of one metric share a figure of a Run
-_LOG_FROM = 5.0  # an axis is logarithmic where the highest value is so many times the lowest
 _NOTES = 8  # lines of notes under a figure
 
 
@@ -184,12 +184,14 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 def _use_log_scale_if_needed(axes: Axes, values: npt.NDArray[np.float64]) -> None:
     """A logarithmic axis where one value is far above another: at a high learning rate the first
     epoch's loss would press all others flat."""
-    low, high = np.nanmin(values), np.nanmax(values)
-    if low <= 0 or high < _LOG_FROM * low:
+    known = values[~np.isnan(values)].tolist()
+    if not spans_decades(known):
         return
     axes.set_yscale("log")
     axes.set_ylabel(f"{axes.get_ylabel()} (logarithmic)")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if max(known) < 1000 * min(known) else (1,))
+    )
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from orchestrator.drawing.style import axis_label
+from orchestrator.drawing.style import axis_label, spans_decades
 from orchestrator.report_page.page import Chart
 from orchestrator.reporting.comparison import PairedDifference, Row, Table
 from orchestrator.reporting.numbers import interval_text, number
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # it loads matplotlib
 WIDTH = 360
 _LEFT, _RIGHT = 14, 346  # px of the axis of a chart of intervals
 _MOST_ROWS, _MOST_LINES, _MOST_SEEDS = 40, 8, 12
+_MOST_TICKS = 8
 _LETTERS = 46  # of a label in a chart
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _MARKS = ("circle", "square", "triangle", "diamond", "cross")
@@ -153,10 +154,11 @@ def curves_chart(panel: "Panel") -> Chart | None:
     if not values:
         return None
     epochs = [epoch for line in lines for epoch in line.epochs]
-    ticks = _ticks(*_ends(values))
+    logarithmic = spans_decades(values) and not in_percent(panel.metric)
+    ticks = _log_ticks(*_ends(values)) if logarithmic else _ticks(*_ends(values))
     first, last = min(epochs), max(epochs)
     span = (first, last) if last > first else (first - 1, first + 1)
-    x, y = _scale(span, 52, 342), _scale(ticks, 180, 10)
+    x, y = _scale(span, 52, 342), (_log_scale if logarithmic else _scale)(ticks, 180, 10)
     parts = _horizontal_axis_lines(panel.metric, ticks, y, 342)
     for epoch in sorted({first, (first + last) // 2, last}):
         parts.append(_text(x(epoch), 196, str(epoch), "small", "middle"))
@@ -166,7 +168,8 @@ def curves_chart(panel: "Panel") -> Chart | None:
         parts += _legend_line(line.label, place, 228 + 17 * place)
     about = "; ".join(_curve_words(line, panel.metric) for line in lines)
     more = f" (the best {_MOST_LINES}; {left_out} are not drawn)" if left_out > 0 else ""
-    title = f"{panel.title}: {axis_label(panel.metric)}{more}"
+    scale = ", logarithmic axis" if logarithmic else ""
+    title = f"{panel.title}: {axis_label(panel.metric)}{scale}{more}"
     return Chart(title, about, _svg(222 + 17 * len(lines), parts))
 
 
@@ -267,6 +270,18 @@ def _ticks(low: float, high: float) -> list[float]:
     return [(first + number_) * step for number_ in range(count + 1)]
 
 
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten around two ends above 0; of many only the powers."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    all_ticks = [nice * 10.0**power for power in powers for nice in (1, 2, 5)]
+    first = max(place for place, tick in enumerate(all_ticks) if tick <= low * (1 + 1e-9))
+    last = min(place for place, tick in enumerate(all_ticks) if tick >= high * (1 - 1e-9))
+    ticks = all_ticks[first : last + 1]
+    if len(ticks) <= _MOST_TICKS:
+        return ticks
+    return [10.0**power for power in powers]
+
+
 def _tick(metric: str, value: float) -> str:
     return f"{100 * value:.4g} %" if in_percent(metric) else f"{value:.4g}"
 
@@ -276,6 +291,12 @@ def _scale(ends: Sequence[float], start: float, stop: float) -> Callable[[float]
     `stop`."""
     low, high = ends[0], ends[-1]
     return lambda value: start + (value - low) / (high - low) * (stop - start)
+
+
+def _log_scale(ends: Sequence[float], start: float, stop: float) -> Callable[[float], float]:
+    """Return a function from values above 0 to px, as `_scale` on their logarithms."""
+    inner = _scale((math.log10(ends[0]), math.log10(ends[-1])), start, stop)
+    return lambda value: inner(math.log10(value))
 
 
 def _short(label: str, letters: int = _LETTERS) -> str:

@@ -19,6 +19,11 @@ _NAMED = 2  # differences that the answer states; of more it counts the rest
 _TURNS = 4  # classes of the trainable rotation, whatever data it learns from
 _GUESSED = ("accuracy", "balanced_accuracy", "knn_accuracy", "linear_accuracy")
 _MOST = 8  # stages that a sentence names: as `listed` does
+_LEARNS = {  # `train` of a classifier → what it says
+    "head": "the head alone learns",
+    "late": "the head and the last residual stage learn",
+    "full": "all layers learn",
+}
 _CLEARLY = 0.005  # by which naming the most frequent class beats a guess, to be said
 GLOSSARY = {  # as the page writes a word → what it means
     "stage": "a step of the study, such as a pretraining",
@@ -30,7 +35,11 @@ GLOSSARY = {  # as the page writes a word → what it means
     "IoU": "intersection over union: of the pixels that are of a class in the truth or in the "
     "prediction, the share that is in both; mean IoU is the mean over the classes",
     "kNN accuracy": "accuracy when an image gets the class of the images whose features are "
-    "nearest; it needs no further training",
+    "nearest; it needs no head, so it can be high while the accuracy is still low",
+    "validation": "images that learn nothing, by which the best epoch is chosen",
+    "test": "images by which nothing is learned and nothing chosen; the figures of the answer",
+    "weights": "the numbers that a network learns; random weights have learned nothing",
+    "pretraining": "a training whose weights another stage starts from",
     "loss": "what training makes small: how wrong the model is",
     "95 % interval": "the range of values that fit these results; of 100 such intervals about 95 "
     "hold the true value",
@@ -42,7 +51,8 @@ GLOSSARY = {  # as the page writes a word → what it means
     "established": "shown with these seeds: the (corrected) p is below 0.05",
     "n": "the number of seeds in a row",
     "reference": "a figure that the study quotes from elsewhere",
-    "sign-flip": "a test that only asks how often each sign of a difference would come by chance",
+    "sign-flip": "a test that asks how often a mean this large would come by chance, if each "
+    "difference could as well have the other sign",
     "McNemar": "a test that counts the images that one of two models gets right and the other not",
     "backbone": "the network without its last part; it turns an image into features",
     "features": "the numbers into which a network turns an image",
@@ -129,8 +139,11 @@ def context(
     tables: Sequence[Table], runs: Iterable[Run], stored: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Return what a reader must know to judge the figures: from which weights each compared stage
-    starts, and what a guess would reach. runs: of the plan; stored: data.json."""
-    return tuple(filter(None, [_starts(tables, runs), *_guesses(tables, stored)]))
+    starts, what of it learns where they differ in it, and what a guess would reach. runs: of the
+    plan; stored: data.json."""
+    runs = list(runs)
+    said = [_starts(tables, runs), _trained(tables, runs), *_guesses(tables, stored)]
+    return tuple(filter(None, said))
 
 
 def _starts(tables: Sequence[Table], runs: Iterable[Run]) -> str:
@@ -148,6 +161,20 @@ def _starts(tables: Sequence[Table], runs: Iterable[Run]) -> str:
         verb = "" if said else (" start" if several else " starts")
         said.append(f"{_joined(list(names))}{verb} from {start}")
     return "; ".join(said) + "." if said else ""
+
+
+def _trained(tables: Sequence[Table], runs: Iterable[Run]) -> str:
+    """Return `full trains all layers; late the head and the last residual stage.`; empty where all
+    compared stages train the same."""
+    compared = dict.fromkeys(row.stage for table in tables for row in table.rows)
+    parts: dict[str, dict[str, None]] = {}  # what learns → stages
+    for run in runs:
+        if run.stage in compared and (what := _LEARNS.get(str(run.config.get("train")))):
+            parts.setdefault(what, {})[run.stage] = None
+    if len(parts) < 2:
+        return ""
+    said = [f"in {_joined(list(names))} {what}" for what, names in parts.items()]
+    return "; ".join(said).replace("in ", "In ", 1) + "."
 
 
 def start_of(run: Run) -> str:

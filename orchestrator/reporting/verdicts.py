@@ -157,7 +157,8 @@ def image_words(group: Sequence[Gain]) -> list[str]:
     if tested:
         said.append(
             "This holds for these trained models alone, on images such as these. Whether another "
-            "training would give the same, only the difference over seeds tells."
+            "training would give the same, only the difference over seeds tells. These p are not "
+            "corrected for several tests."
         )
     for gain in tested:
         test, difference = gain.difference.images, gain.difference

@@ -415,10 +415,6 @@ def test_the_tree_changes_with_a_file_s_name(copied: Path) -> None:
     assert versions.tree_version() != before
 
 
-def test_there_is_no_commit_outside_of_a_checkout(copied: Path) -> None:
-    assert versions.git_commit() is None
-
-
 def test_versions_are_remembered_until_a_file_changes(copied: Path, tmp_path: Path) -> None:
     module, path = "trainables.tasks.rotation", tmp_path / "versions.json"
     computed = memory(path).version(module, choice="max")

@@ -1,4 +1,4 @@
-"""What a guess would reach, by metric and by what is known of the data."""
+"""What a guess would reach, by metric and by what is known of the data; what of a stage learns."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.report_page.words import context
 from tests.orchestrator.reporting.samples import compared, record
+from tests.orchestrator.tracking.test_run_states import planned
 
 CLASSES = ["ground", "water", "road", "absent"]
 COUNTED = {"digits": {"classes": CLASSES, "test_counts": [600, 300, 100, 0]}}
@@ -42,3 +43,14 @@ def test_a_guess_is_told_where_it_is_known(
 ) -> None:
     run = record("A", metrics={metric: 0.5}, trainable=trainable)
     assert " ".join(context(compared([run], metric), [], stored)) == said
+
+
+def test_what_learns_is_told_where_stages_differ_in_it() -> None:
+    parts = {"tuned": "full", "head": "head", "scratch": "full"}
+    runs = [planned(stage, config={"train": what}) for stage, what in parts.items()]
+    tables = compared([record(stage) for stage in parts])
+    assert context(tables, runs, {})[1:] == (
+        "In tuned and scratch all layers learn; in head the head alone learns.",
+    )
+    alike = compared([record("tuned"), record("scratch")])
+    assert context(alike, runs, {}) == ("tuned and scratch start from random weights.",)
