@@ -45,8 +45,7 @@ from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Job, Jobs
 from orchestrator.execution.services import RayService, Services
 from orchestrator.notify.notifier import send_waiting
-from orchestrator.planning.code_version import tree_version
-from orchestrator.planning.commit import git_commit
+from orchestrator.planning.commit import code_that_runs
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.planning.prepare import Prepared, build_caches, build_ids, store_plan
 from orchestrator.reporting.comparison import State
@@ -210,8 +209,7 @@ def _job(
         home=str(_job_home(options, home)[0]),
         cluster=LOCAL if running.ray.local else running.ray.dashboard_url,
         tracking_uri=running.mlflow_uri,
-        tree=tree_version(),
-        git_commit=git_commit(),
+        **code_that_runs(),
         submitter=home.name,
         home_is_shared=_job_home(options, home)[1],
         price=as_plain(own.price),

@@ -20,7 +20,7 @@ from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
 from orchestrator.study_data.data_sets import DataSet
-from orchestrator.study_data.seed_cuts import test_ratios
+from orchestrator.study_data.seed_cuts import ratios_of_test
 from orchestrator.tracking.comparison_report import write_comparison
 from orchestrator.tracking.mlflow_client import TrackedRun
 from orchestrator.tracking.mlflow_writer import MlflowWriter, Tracker
@@ -48,7 +48,7 @@ def log_plan(
     plan = to_plain(prepared.study, prepared.runs, prepared.keys)
     if prepared.cautions:
         plan["cautions"] = prepared.cautions
-    if ratios := test_ratios(prepared.data):
+    if ratios := ratios_of_test(prepared.data):
         plan["splits"] = ratios
     writer.log_text(run_id, json.dumps(plan), "plan.json")
     writer.log_text(run_id, json.dumps(data_facts(prepared), indent=1), "data.json")

@@ -5,11 +5,24 @@ import subprocess
 import urllib.parse
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import TypedDict
 
 from orchestrator.planning.code_version import PACKAGES, tree_version
 
 _NAME = "vision-orchestrator"
 _ORIGIN = "direct_url.json"  # where pip writes what it has installed (PEP 610)
+
+
+class Code(TypedDict):
+    """Names the code that runs: a digest of its files, and its commit."""
+
+    tree: str
+    git_commit: str | None
+
+
+def code_that_runs() -> Code:
+    """Return what names the code that runs."""
+    return Code(tree=tree_version(), git_commit=git_commit())
 
 
 def git_commit() -> str | None:

@@ -270,7 +270,7 @@ class _StoredPlan(TypedDict):
     reference: NotRequired[dict[str, float]]
     searches: NotRequired[list[_StoredSearch]]
     cautions: NotRequired[dict[str, list[str]]]  # data set → why its figures may be too good
-    splits: NotRequired[dict[str, float]]  # `seed_cuts.test_ratios`, where seeds vary the split
+    splits: NotRequired[dict[str, float]]  # `seed_cuts.ratios_of_test`, where seeds vary the split
     runs: list[_StoredRun]
 
 

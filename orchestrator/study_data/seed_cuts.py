@@ -175,7 +175,7 @@ class Parted(Protocol):
     def source(self) -> "Source": ...
 
 
-def test_ratios(data: Mapping[str, Parted]) -> dict[str, float]:
+def ratios_of_test(data: Mapping[str, Parted]) -> dict[str, float]:
     """Return data set, as the study calls it → test images per image that is learned from, of data
     sets of which each seed has a split of its own; 0 where all seeds test the same images."""
     ratios: dict[str, float] = {}

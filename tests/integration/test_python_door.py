@@ -1,5 +1,6 @@
 """The example of orchestrator/README.md does what the command line does, with its errors."""
 
+import ast
 import json
 import re
 import subprocess
@@ -35,7 +36,9 @@ def test_the_example_trains_and_compares(command, done):
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.strip().splitlines()
     names = [f"{label} seed {seed}" for label in ("rotation", "late", "full") for seed in (0, 1)]
-    assert first == str([(name, "new") for name in names])
+    plan = ast.literal_eval(first)
+    # another study of this home may have trained a Run of the same key
+    assert [name for name, _ in plan] == names and {state for _, state in plan} <= {"new", "done"}
     assert last == "['bars.png', 'curves.png', 'loss.png']"
     assert (command.folder / "plots").is_dir()
 

@@ -122,7 +122,7 @@ def test_two_clusters_are_one_too_many(folder: Path, capsys: pytest.CaptureFixtu
     assert main(["submit", "digits", "--cluster", "lab", "--address", "http://head:2"]) == 2
     assert "give one of them" in capsys.readouterr().err
     assert main(["check"]) == 2
-    assert "give --cluster NAME or --address URL" in capsys.readouterr().err
+    assert "give --cluster NAME, --address URL, or module:Name" in capsys.readouterr().err
 
 
 def test_a_plan_is_made_where_home_and_data_are(

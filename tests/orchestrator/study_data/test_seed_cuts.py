@@ -13,7 +13,7 @@ from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.yaml_loader import apply_setting
 from orchestrator.planning.prepare import Prepared, build_caches, prepare
 from orchestrator.storage.home import Home
-from orchestrator.study_data.seed_cuts import by_written_name, cut_of, test_ratios
+from orchestrator.study_data.seed_cuts import by_written_name, cut_of, ratios_of_test
 from tests.conftest import SMALL
 from trainables.data.datasets import DatasetConfig, read
 from trainables.loading.image_table import open_table
@@ -168,7 +168,7 @@ def test_a_seed_has_the_split_of_its_split_seed_and_so_has_its_parent(digits_hom
     tests = [item.source.parts["test"] for item in found.data.values()]
     assert len(set.intersection(*map(set, tests))) < len(tests[0]) / 5
     assert found.notes == ("digits: seed s cuts its images with split_seed + s, the test too",)
-    assert test_ratios(found.data) == {"digits": pytest.approx(0.25, abs=0.005)}
+    assert ratios_of_test(found.data) == {"digits": pytest.approx(0.25, abs=0.005)}
 
 
 def test_seed_0_of_any_vary_is_the_run_of_a_study_without(digits_home: Home) -> None:
@@ -201,7 +201,7 @@ def test_a_test_of_its_own_is_the_same_for_all_seeds(home: Home, tmp_path: Path)
     assert tests[0] == tests[1] == tests[2] and len(tests[0]) == 8
     validated = {frozenset(n[k] for k in p["val"]) for n, p in zip(names, parts, strict=True)}
     assert len(validated) == 3
-    assert test_ratios(found.data) == {"digits": 0.0}
+    assert ratios_of_test(found.data) == {"digits": 0.0}
     assert found.notes == (
         "digits: seed s cuts its images with split_seed + s, into train and val; the test is the "
         "data set's own, the same for all seeds",

@@ -78,6 +78,11 @@ def _program(name: str) -> str:
     return str(installed_packages() / "orchestrator" / "warm" / f"{name}.py")
 
 
+def _heed_ctrl_c() -> None:
+    """A shell starts background jobs with SIGINT ignored, which processes inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def facts_at(path: Path) -> dict[str, Any]:
     """What a worker has written, as soon as it has."""
     deadline = time.monotonic() + LEAST_SECONDS
@@ -108,7 +113,9 @@ def node(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = (folder / "log").open("wb")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RAY_"))}
     environment["ORCHESTRATOR_OF_THE_TEMPLATE"] = "1"
-    process = subprocess.Popen(command, cwd="/", env=environment, stdout=log, stderr=log)
+    process = subprocess.Popen(
+        command, cwd="/", env=environment, stdout=log, stderr=log, preexec_fn=_heed_ctrl_c
+    )
     while "is ready" not in (folder / "log").read_text():
         assert process.poll() is None, (folder / "log").read_text()
         time.sleep(0.05)
@@ -140,7 +147,7 @@ def start(node: tuple[subprocess.Popen[bytes], Path], folder: Path) -> Iterator[
             [installed_python(), _program("start_worker"), *script, "--language=PYTHON",
              f"--serialized-runtime-env-context={json.dumps(context)}"],
             env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **ours},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_heed_ctrl_c,
         )  # fmt: skip
         started.append(process)
         return process
@@ -161,6 +168,7 @@ def begin(node: tuple[subprocess.Popen[bytes], Path], folder: Path) -> Iterator[
             [installed_python(), "-P", _program("start_module"), "module", *arguments],
             env={"PATH": os.environ["PATH"], "FOR": "it", SOCKET: str(node[1]), **variables},
             cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=_heed_ctrl_c,
         )  # fmt: skip
         started.append(process)
         return process
