@@ -104,7 +104,7 @@ def submit(
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the newest submission of a study answers. A notebook shows it as a table."""
+    """Holds what the newest submission of a study answers. A notebook shows it as a table."""
 
     answer: Answer
     reader: MlflowReader

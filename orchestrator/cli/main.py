@@ -57,7 +57,7 @@ COMMANDS = {
         "look at the hosts of a cluster, or check your own trainable, module:Name",
     ),
     "manifest": (
-        "services",
+        "plan",
         "kind study? set data cluster image queue",
         "print a file that makes a cluster: docker, kuberay, ray, slurm",
     ),

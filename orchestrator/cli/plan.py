@@ -1,4 +1,4 @@
-"""Commands that read studies and start nothing: plan, data, studies, describe."""
+"""Commands that read studies and start nothing: plan, data, studies, describe, manifest."""
 
 import argparse
 import json
@@ -25,6 +25,8 @@ from orchestrator.config.yaml_loader import (
     built_in_studies,
     read_file,
 )
+from orchestrator.manifests.registry import MANIFESTS
+from orchestrator.manifests.request import asked_for, source_of
 from orchestrator.own_code.command import check_own
 from orchestrator.planning.estimates import estimate, known_times, stored_runs
 from orchestrator.planning.placement import DoesNotFit, at_once, request_of, this_machine
@@ -100,6 +102,19 @@ def data(options: argparse.Namespace) -> int:
         for line in item.remarks:
             say(f"  {one_line(line)}")
     show_near(prepared.near_remarks(find_home(options.home)))
+    return 0
+
+
+def manifest(options: argparse.Namespace) -> int:
+    """Print a file that makes a cluster; with a study, one that also runs the study where Slurm or
+    KubeRay start both."""
+    study = read_study(options) if options.study else None
+    cluster = choose_cluster(options.cluster, options.mlflow)
+    given = {"home": options.home, "data": options.data}
+    given = {name: os.path.abspath(os.path.expanduser(v)) for name, v in given.items() if v}
+    given |= {name: getattr(options, name) or None for name in ("image", "queue")}
+    asked = asked_for(study, cluster, source_of(options.study, options.set) | given)
+    say(MANIFESTS[options.kind](asked).rstrip("\n"))
     return 0
 
 

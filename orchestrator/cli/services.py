@@ -1,25 +1,19 @@
-"""Commands for homes, services and clusters: up, down, clean, open, manifest."""
+"""Commands for a home and its services: up, down, clean, open."""
 
 import argparse
 import getpass
-import os
 import socket
 import threading
 import webbrowser
-from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.cli.console import MESSAGES, Terminal, say, show_services
-from orchestrator.cli.plan import data_root, read_study
-from orchestrator.clusters.settings import choose_cluster
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_own_settings, read_settings
-from orchestrator.config.yaml_loader import built_in_studies, find, read_text, study_name
+from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.garbage_collector import clean as clean_home
 from orchestrator.execution import services
 from orchestrator.execution.services import RayService, Services
-from orchestrator.manifests.registry import MANIFESTS
-from orchestrator.manifests.request import Request, request_of
 from orchestrator.pages.handover import Handover, can_hand_over, has_browser
 from orchestrator.storage.home import Home, find_home
 from orchestrator.tracking.mlflow_client import answer_page
@@ -127,25 +121,4 @@ def clean(options: argparse.Namespace) -> int:
     total = sum(item.bytes for item in removed) / 1e6
     word = "would be freed" if options.dry_run else "freed"
     say(f"{total:10.1f} MB {word}" if removed else "nothing to clean")
-    return 0
-
-
-def manifest(options: argparse.Namespace) -> int:
-    """Print a file that makes a cluster; with a study, one that also runs the study where Slurm or
-    KubeRay start both."""
-    fields: dict[str, Any] = {}
-    study = read_study(options) if options.study else None
-    if options.study:
-        path, built_in = find(options.study), built_in_studies()
-        named = options.study in built_in and path == built_in[options.study]
-        fields["study"] = options.study if named else os.path.abspath(path)
-        fields["text"] = None if named else read_text(path)
-        fields["settings"] = tuple(options.set)
-    fields |= request_of(study, choose_cluster(options.cluster, options.mlflow))
-    given = {"home": options.home, "data": data_root(options)}
-    fields |= {name: os.path.abspath(value) for name, value in given.items() if value}
-    fields |= {
-        name: getattr(options, name) for name in ("image", "queue") if getattr(options, name)
-    }
-    say(MANIFESTS[options.kind](Request(**fields)).rstrip("\n"))
     return 0

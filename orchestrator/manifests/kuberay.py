@@ -1,11 +1,11 @@
 """YAML for KubeRay: a RayCluster that stays, or a RayJob that runs one study."""
 
 import shlex
+from importlib.metadata import version
 from typing import Any
 
 import yaml
 
-from orchestrator.manifests.ray_cluster import ray_version
 from orchestrator.manifests.request import Request, mlflow_file, submit_words
 
 _CLUSTER = """\
@@ -70,11 +70,11 @@ def _files(request: Request) -> dict[str, str]:
     return files
 
 
-def _object(version: str, kind: str, request: Request) -> dict[str, Any]:
+def _object(api: str, kind: str, request: Request) -> dict[str, Any]:
     labels = {"app.kubernetes.io/part-of": "vision-orchestrator"}
     if request.queue and kind != "ConfigMap":
         labels["kueue.x-k8s.io/queue-name"] = request.queue
-    return {"apiVersion": version, "kind": kind,
+    return {"apiVersion": api, "kind": kind,
             "metadata": {"name": request.label, "labels": labels}}  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def _cluster(request: Request) -> dict[str, Any]:
     gpus = {"nvidia.com/gpu": str(request.gpus)} if request.gpus else {}
     worker = {"cpu": str(request.cpus), "memory": "16Gi", **gpus}
     return {
-        "rayVersion": ray_version(),
+        "rayVersion": version("ray"),  # a cluster has that of who submits
         "enableInTreeAutoscaling": True,
         "headGroupSpec": {
             "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},

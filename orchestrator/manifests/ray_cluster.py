@@ -1,6 +1,5 @@
 """YAML for Ray's own cluster launcher, `ray up`: machines that are reached with ssh."""
 
-from importlib.metadata import version
 from typing import Any
 
 import yaml
@@ -53,8 +52,3 @@ def as_mapping(request: Request) -> dict[str, Any]:
         ],
         "worker_start_ray_commands": ["ray stop", "ray start --address=$RAY_HEAD_IP:6379"],
     }
-
-
-def ray_version() -> str:
-    """Return the version of Ray that is installed here: a cluster has the same."""
-    return version("ray")

@@ -1,13 +1,15 @@
-"""What a manifest is made for: a study, what one of its Runs needs, and where things lie."""
+"""Describes what a manifest is made for: a study, what one of its Runs needs, where things lie."""
 
 import math
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.config.mlflow_settings import ClusterSettings
 from orchestrator.config.study_schema import Study
+from orchestrator.config.yaml_loader import built_in_studies, find, read_text
 
 HOME, DATA = "/shared/home", "/shared/data"  # where clusters.yaml says nothing else
 NAME = "vision-orchestrator"
@@ -47,8 +49,11 @@ class Request:
         return plain if plain[:1].isalpha() else f"study-{plain}".strip("-")
 
 
-def request_of(study: Study | None, cluster: ClusterSettings | None) -> dict[str, Any]:
-    """Return the fields of a `Request` that a study and an entry of clusters.yaml decide."""
+def asked_for(
+    study: Study | None, cluster: ClusterSettings | None, given: Mapping[str, Any]
+) -> Request:
+    """Return what is asked for by a study, an entry of clusters.yaml, and by name. given: fields of
+    a `Request`, which count most; None is not given."""
     fields: dict[str, Any] = {}
     if study is not None:
         wanted = study.resources
@@ -62,7 +67,18 @@ def request_of(study: Study | None, cluster: ClusterSettings | None) -> dict[str
     if cluster is not None:
         there = {"home": cluster.home, "data": cluster.data, "mlflow": cluster.mlflow}
         fields |= {name: str(value) for name, value in there.items() if value}
-    return fields
+    return Request(**fields | {name: value for name, value in given.items() if value is not None})
+
+
+def source_of(study: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """Return the fields that say where a study comes from. study: a file, or the name of a built-in
+    study; settings: of `--set`. Raises StudyError."""
+    if study is None:
+        return {}
+    path = find(study)
+    if path == built_in_studies().get(study):
+        return {"study": study, "settings": tuple(settings)}
+    return {"study": str(path.absolute()), "text": read_text(path), "settings": tuple(settings)}
 
 
 def submit_words(request: Request, study: str) -> str:

@@ -92,7 +92,7 @@ def _absolute(node: ast.ImportFrom, module: str, package: bool) -> str:
 def _running(tree: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes of a tree, without what is for type checkers alone."""
     for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and _is_for_type_checkers(child.test):
+        if isinstance(child, ast.If) and is_for_type_checkers(child.test):
             for other in child.orelse:
                 yield other
                 yield from _running(other)
@@ -101,6 +101,7 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _running(child)
 
 
-def _is_for_type_checkers(test: ast.expr) -> bool:
+def is_for_type_checkers(test: ast.expr) -> bool:
+    """Return whether a condition is that of type checkers alone."""
     name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
     return name == "TYPE_CHECKING"

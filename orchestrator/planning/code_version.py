@@ -15,6 +15,7 @@ from typing import Any
 
 import orchestrator
 import trainables
+from orchestrator.own_code.imports import is_for_type_checkers
 from orchestrator.own_code.version import own_version
 from orchestrator.planning.former_code import FORMER
 from trainables.own_code.finder import used
@@ -180,7 +181,7 @@ def _runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
     """Yield every statement of a tree, those within others too, in their order."""
     for field in _BLOCKS:
         for child in getattr(tree, field, ()):
-            if isinstance(child, ast.If) and _is_for_type_checkers(child.test):
+            if isinstance(child, ast.If) and is_for_type_checkers(child.test):
                 for other in child.orelse:
                     yield other
                     yield from _runtime_statements(other)
@@ -190,11 +191,6 @@ def _runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 _BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")  # fields that hold statements
-
-
-def _is_for_type_checkers(test: ast.expr) -> bool:
-    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
-    return name == "TYPE_CHECKING"
 
 
 def _origin(node: ast.ImportFrom, name: str, module: str) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from orchestrator.cli.main import _FLAGS
 from orchestrator.config.mlflow_settings import ClusterSettings
 from orchestrator.config.study_loader import from_mapping
-from orchestrator.manifests.request import Request, request_of
+from orchestrator.manifests.registry import MANIFESTS
+from orchestrator.manifests.request import Request, asked_for
 
 
 @pytest.mark.parametrize(
@@ -31,18 +33,23 @@ def study(**resources: object):
 
 
 def test_a_fraction_of_a_gpu_asks_for_a_whole_one() -> None:
-    found = request_of(study(workers=2, cpus_per_worker=3, gpus_per_worker=0.5), None)
-    assert found == {"name": "small", "workers": 2, "cpus": 3, "gpus": 1}
-    assert request_of(study(gpus_per_worker=0), None)["gpus"] == 0
-    assert request_of(study(gpus_per_worker=4), None)["gpus"] == 4
+    found = asked_for(study(workers=2, cpus_per_worker=3, gpus_per_worker=0.5), None, {})
+    assert found == Request(name="small", workers=2, cpus=3, gpus=1)
+    assert asked_for(study(gpus_per_worker=0), None, {}).gpus == 0
+    assert asked_for(study(gpus_per_worker=4), None, {}).gpus == 4
 
 
 def test_what_a_study_leaves_open_has_a_value_to_change() -> None:
-    found = request_of(study(), None)
-    assert found == {"name": "small", "workers": 1, "cpus": 8, "gpus": 1}
+    assert asked_for(study(), None, {}) == Request(name="small", workers=1, cpus=8, gpus=1)
 
 
-def test_a_cluster_names_its_folders_and_its_mlflow() -> None:
-    cluster = ClusterSettings(ray="http://h:8265", home="/h", mlflow="http://m:5000")
-    assert request_of(None, cluster) == {"home": "/h", "mlflow": "http://m:5000"}
-    assert request_of(None, None) == {}
+def test_a_cluster_names_its_folders_and_what_is_given_counts_more() -> None:
+    cluster = ClusterSettings(ray="http://h:8265", home="/h", data="/d", mlflow="http://m:5000")
+    found = asked_for(None, cluster, {"home": "/mine", "image": None, "queue": "q"})
+    assert found == Request(home="/mine", data="/d", mlflow="http://m:5000", queue="q")
+    assert asked_for(None, None, {}) == Request()
+
+
+def test_the_command_line_knows_every_kind() -> None:
+    _, options = _FLAGS["kind"]
+    assert sorted(options["choices"]) == sorted(MANIFESTS)

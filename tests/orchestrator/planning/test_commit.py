@@ -15,15 +15,16 @@ PERSON = ("-c", "user.name=a", "-c", "user.email=a@b.c")
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout of this code, installed into the folder `site` beside it."""
+    """A checkout of this code, installed from its folder and by git into folders beside it."""
     folder = copy_source(tmp_path_factory.mktemp("commit") / "a checkout")
     git = ("git", "-C", str(folder), *PERSON)
     run(*git, "init", "-q")
     run(*git, "add", "-A")
     run(*git, "commit", "-q", "-m", "all")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps")
-    options = ("--no-build-isolation", "--no-compile", "--target", str(folder.parent / "site"))
-    run(*pip, *options, str(folder))
+    for site, origin in (("site", str(folder)), ("by git", f"git+{folder.as_uri()}")):
+        options = ("--no-build-isolation", "--no-compile", "--target", str(folder.parent / site))
+        run(*pip, *options, origin)
     return folder
 
 
@@ -36,7 +37,8 @@ def said_by(root: Path) -> str:
 def test_a_checkout_and_what_was_installed_from_it_have_one_commit(checkout: Path) -> None:
     head = run("git", "-C", str(checkout), "rev-parse", "HEAD").strip()
     assert len(head) == 40
-    assert said_by(checkout) == said_by(checkout.parent / "site") == head
+    assert said_by(checkout) == head
+    assert {said_by(checkout.parent / site) for site in ("site", "by git")} == {head}
 
 
 def test_a_checkout_that_has_changed_since_is_not_named(checkout: Path) -> None:
