@@ -6,6 +6,8 @@ died of. One test stands for every row.
 
 import copy
 import platform
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ import ray.train.torch
 
 from orchestrator.execution.processes import memory_in_words, tells_of_memory
 from orchestrator.execution.task import Task
-from orchestrator.storage.run_log import fatal_signal, stall
+from orchestrator.storage.run_log import fatal_signal, place_of, stall
 from orchestrator.storage.run_records import RunFolder, StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
 
@@ -33,6 +35,8 @@ _LOST_CONTACT = (
     "DistBackendError",
     "NCCL",
 )  # in what torch.distributed says of a dead peer
+_NODE_LOOKS, _NODE_SECONDS = 4, 0.5  # a worker may be heard of before its node, which dies with it
+_ANSWER_SECONDS = 3.0  # after which a node that does not take a connection is gone
 _LESS_MEMORY = "take a smaller `batch_size`, or train fewer Runs at once (`cpus_per_worker`)"
 
 
@@ -86,6 +90,10 @@ class Failure:
         return Store(Path(self.task.store)).run(self.task.key)
 
     @property
+    def place(self) -> tuple[str, str] | None:
+        return place_of(self.run.log_file(self.task.attempt, self.rank))
+
+    @property
     def stall(self) -> str | None:
         return stall(self.run.log_file(self.task.attempt, self.rank))
 
@@ -116,6 +124,19 @@ def _tells_of_a_node(message: str) -> bool:
 def _lost_its_node(failure: Failure) -> bool:
     by_ray = isinstance(failure.cause, ray.exceptions.NodeDiedError)
     return by_ray or _tells_of_a_node(failure.message)
+
+
+def _node_is_gone(failure: Failure) -> bool:
+    """Return whether the node of a worker has died with it. Ray often tells of the worker first,
+    and of the node half a minute later: so the node is asked."""
+    if (place := failure.place) is None or not ray.is_initialized():
+        return False
+    return not answers(place[1])
+
+
+def _host(failure: Failure) -> str:
+    """Return the name of the host of a worker, where its log tells it."""
+    return failure.place[0] if failure.place else "unknown"
 
 
 def _kernel_has_killed(failure: Failure) -> bool:
@@ -170,6 +191,11 @@ DEATHS: tuple[tuple[Callable[[Failure], object], Death, Callable[[Failure], str]
         lambda f: f"was killed: out of memory ({memory_in_words(str(f.cause))}); {_LESS_MEMORY}",
     ),
     (_lost_its_node, Death.NODE, lambda f: f"was lost with its node ({f.message})"),
+    (
+        _node_is_gone,
+        Death.NODE,
+        lambda f: f"was lost with its node (Ray on host {_host(f)} does not answer any more)",
+    ),
     (
         _kernel_has_killed,
         Death.MEMORY,
@@ -230,6 +256,23 @@ def death(failure: Failure) -> Outcome:
     """Explain why a process died, as far as the log, Ray and the kernel tell."""
     kind, reason = next((kind, reason) for holds, kind, reason in DEATHS if holds(failure))
     return Outcome(Ending.KILLED, f"worker {failure.rank} {reason(failure)}", kind)
+
+
+def answers(node_id: str) -> bool:
+    """Return whether a node of this Ray cluster lives: Ray takes it for alive, and its raylet (the
+    process of Ray that starts workers there) takes connections. node_id: hex. Looks four times
+    within two seconds, since a node that dies ends its processes in any order."""
+    for look in range(_NODE_LOOKS):
+        time.sleep(_NODE_SECONDS if look else 0)
+        node = next((node for node in ray.nodes() if node["NodeID"] == node_id), None)
+        if node is None or not node["Alive"]:
+            return False
+        address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+        try:
+            socket.create_connection(address, _ANSWER_SECONDS).close()
+        except OSError:
+            return False
+    return True
 
 
 def kernel_kills() -> int:

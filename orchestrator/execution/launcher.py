@@ -30,7 +30,7 @@ from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
 from orchestrator.meters.epoch_usage import measured
 from orchestrator.planning.placement import ResourceRequest
-from orchestrator.storage.run_log import STALLED, recorded
+from orchestrator.storage.run_log import STALLED, place_in_words, recorded
 from orchestrator.storage.run_records import PROGRESS, RunFolder, Store
 from orchestrator.warm.quick_trainer import QuickTorchTrainer
 from trainables.engine.checkpoints import Unrecoverable
@@ -113,6 +113,7 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
         ended_when_stalled(run, config["stall_seconds"], tell),
         measured(writer, world, lambda metrics: ray.train.report(dict(metrics))) as report,
     ):
+        log.info(place_in_words(platform.node(), ray.get_runtime_context().get_node_id()))
         work = produce if task.trainable in PRODUCERS else train
         work(task, world, report)
 

@@ -29,6 +29,8 @@ _FATAL = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
 STALLED = "the process ends itself: "  # begins the last line of one that has stalled
 _STALLED = re.compile(f"^{STALLED}(.+)$", re.MULTILINE)
 _TAIL_BYTES = 200_000  # the stacks of many threads may follow the cause
+_PLACE = re.compile(r"runs on host (\S+), node ([0-9a-f]+) of Ray$", re.MULTILINE)
+_HEAD_BYTES = 20_000  # the place stands in one of the first lines
 
 
 @contextmanager
@@ -68,6 +70,22 @@ def stall(path: Path) -> str | None:
     not."""
     reasons = _STALLED.findall(tail(path))
     return str(reasons[-1]) if reasons else None
+
+
+def place_in_words(host: str, node_id: str) -> str:
+    """Return the line that tells where a rank runs, as `place_of` reads it. node_id: Ray's, hex."""
+    return f"runs on host {host}, node {node_id} of Ray"
+
+
+def place_of(path: Path) -> tuple[str, str] | None:
+    """Return host and node (Ray's id, hex) on which a rank ran; None where its log does not
+    tell."""
+    try:
+        with path.open("rb") as file:
+            found = _PLACE.search(file.read(_HEAD_BYTES).decode("utf-8", "replace"))
+    except FileNotFoundError:
+        return None
+    return (found[1], found[2]) if found else None
 
 
 def tail(path: Path) -> str:

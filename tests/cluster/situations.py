@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.services import Cluster
@@ -160,6 +161,26 @@ lab:
     assert [json.loads(text)["attempt"] for text in attempts] == [1]
 
 
+def a_node_that_dies_under_a_run(cluster: Cluster) -> None:
+    """The follower tells of the node, and the Run goes on elsewhere as if nothing had happened."""
+    address = ("--address", cluster.ray_url)
+    spared = str(cluster.study("spared", workers=1, epochs=120, lr=0.07))
+    alone = cluster.person("submit", spared, "--home", str(cluster.work / "spared"), *address)
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    study = str(cluster.study("bereft", workers=1, epochs=120, lr=0.07))
+    before = set((cluster.work / "home" / "store").glob("*"))
+    following = cluster.person_starts("submit", study, *shared(cluster), *address)
+    training(cluster, "bereft", following, epochs=5)
+    (run,) = set((cluster.work / "home" / "store").glob("*")) - before
+    cluster.hosts[json.loads((run / "progress.json").read_text())["host"]].kill()
+    out, err = following.communicate(timeout=_ENDS_SECONDS)
+    assert following.returncode == 0, out + err
+    assert "was lost with its node" in out + err, out + err
+    assert json.loads((run / "attempt").read_text())["attempt"] == 2
+    (done,) = (cluster.work / "spared" / "store").glob("*/done.json")
+    assert _result(run / "done.json") == _result(done)
+
+
 def a_head_that_is_gone(cluster: Cluster) -> None:
     """The study is not RUNNING for ever, and `stop` ends it for MLflow."""
     study = str(cluster.study("orphan", workers=1, epochs=5000, lr=0.05))
@@ -179,6 +200,12 @@ def a_head_that_is_gone(cluster: Cluster) -> None:
     assert found["state"] == "KILLED" and "does not answer" in found["runs"][0]["reason"]
 
 
+def _result(file: Path) -> dict[str, Any]:
+    """Return the figures of a Run that has ended, without its times."""
+    done = json.loads(file.read_text())
+    return {name: done[name] for name in ("best_epoch", "test")}
+
+
 def _tested(cluster: Cluster, home: str) -> float:
     (file,) = (cluster.work / home / "store").glob("*/done.json")
     return float(json.loads(file.read_text())["test"]["test/loss"])
@@ -194,6 +221,7 @@ SITUATIONS: dict[str, Callable[[Cluster], None]] = {
         a_home_that_the_head_does_not_see,
         a_home_that_a_node_does_not_see,
         a_named_cluster,
+        a_node_that_dies_under_a_run,
         a_head_that_is_gone,
     )
 }

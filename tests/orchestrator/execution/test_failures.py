@@ -15,7 +15,7 @@ from orchestrator.execution.failures import (
     readable_errors,
 )
 from orchestrator.execution.task import Task
-from orchestrator.storage.run_log import STALLED
+from orchestrator.storage.run_log import STALLED, place_in_words, place_of
 from orchestrator.storage.run_records import StaleWriter, Store
 from trainables.engine.checkpoints import Unrecoverable
 
@@ -126,6 +126,16 @@ def test_a_process_that_ended_itself_is_told_with_its_reason(task):
         "worker 0 ended itself: no progress for 120 minutes (its log says where it hung)"
     )
     assert (outcome.state, outcome.death) == (Ending.KILLED, Death.CRASH)
+
+
+def test_the_place_of_a_rank_is_read_from_the_begin_of_its_log(tmp_path):
+    log = tmp_path / "attempt_1_rank_0.log"
+    assert place_of(log) is None
+    log.write_text("2026-12-01 INFO late seed 0, attempt 1\n")
+    assert place_of(log) is None
+    with log.open("a") as file:
+        file.write(f"2026-12-01 INFO {place_in_words('gpu-3', 'ab12')}\n" + "epoch\n" * 100_000)
+    assert place_of(log) == ("gpu-3", "ab12")
 
 
 def test_the_kernel_is_named_when_it_killed_something_on_this_machine(task, monkeypatch):
