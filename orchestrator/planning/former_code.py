@@ -50,4 +50,8 @@ FORMER: dict[str, tuple[str, ...]] = {
     "efd3f967850f3d8f05e96b7e019ba3280592065ea2f96e34745eb117522dfe28": (
         "d3893ff60c34ba63d49fd67f002d2ee958810cf1cca9f157b04d2bf55f4c04f1",
     ),
+    # trainables.numerics.precision: devices without autocast
+    "1ac35fba0667fb6251b5aef5992f402e2981ced02dc25494e9ccb10217b62268": (
+        "586c691807b2533cc45fe3978ff8e19c88497026c6a2ee99da00025a983fed1e",
+    ),
 }

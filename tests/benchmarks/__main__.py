@@ -1,7 +1,7 @@
 """All that is measured on one machine, as one table.
 
     python -m tests.benchmarks [training] [checkpoints] [inputs] [around] [trials]
-        [commands] [light] [scale] [maps]
+        [commands] [light] [scale] [maps] [launches]
 
 Beside it, with a table of their own: `tests.benchmarks.byol`, `.segment`, `.sam`, `.recipe`,
 `.small_runs` and `.mlflow_away`.
@@ -22,6 +22,7 @@ PARTS = (
     "light",
     "scale",
     "maps",
+    "launches",
 )
 
 

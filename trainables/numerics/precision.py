@@ -74,7 +74,10 @@ def exact(transform: Transform) -> Transform:
 
     @wraps(transform)
     def unrounded(images: Tensor, *rest: Any) -> Any:
-        with torch.autocast(images.device.type, enabled=False):
+        kind = images.device.type
+        if not torch.amp.is_autocast_available(kind):  # nothing is rounded there
+            return transform(images, *rest)
+        with torch.autocast(kind, enabled=False):
             return transform(images, *rest)
 
     return cast(Transform, unrounded)
