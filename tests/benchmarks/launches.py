@@ -15,8 +15,8 @@ on a GPU they are fused and launch less.
 
 What is a sync: reading a value of a tensor, such as `float(t)`, `if t:` or `t.cpu()`; finding out
 how many elements there are, such as `nonzero` or an index by a mask; a copy to the device that is
-waited for. Every 50th step reads whether all losses were finite, and the progress that is shown once
-a second reads the loss; neither is counted.
+waited for. Every 50th step reads whether all losses were finite, and the progress that is shown
+once a second reads the loss; neither is counted.
 """
 
 import math
