@@ -4,6 +4,7 @@ It stands beside `--mlflow FILE`, else in the working folder, else in the user's
 folder, ~/.config/vision-orchestrator.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,9 +90,9 @@ def with_mlflow(settings: MlflowSettings, cluster: ClusterSettings | None) -> Ml
 def missing_resources(cluster: ClusterSettings | None, study: Mapping[str, object]) -> list[str]:
     """Return what a cluster sets of `resources` and a study does not, as values of `--set`."""
     own = study.get("resources") or {}
-    named = cluster.resources if cluster is not None else {}
+    named = cluster.resources.written() if cluster is not None else {}
     return [
-        f"resources.{key}={value}"
+        f"resources.{key}={json.dumps(value)}"
         for key, value in named.items()
         if not (isinstance(own, Mapping) and key in own)
     ]

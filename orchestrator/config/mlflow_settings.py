@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from orchestrator.config.errors import AnyConfig, ErrorList, StudyError, one_line
 from orchestrator.config.yaml_loader import YamlError, read_mapping
+from orchestrator.needs.resources import Resources
 from trainables.config import Config, NonNegativeFloat
 
 FILE, NEIGHBOUR = "mlflow.yaml", "orchestrator.yaml"
@@ -213,9 +214,7 @@ class ClusterSettings(Config):
     )
     home: AbsolutePath | None = Field(None, description="of all its hosts; default: --home")
     data: AbsolutePath | None = Field(None, description="folder of the data sets; default: --data")
-    resources: dict[Literal["workers", "cpus_per_worker", "gpus_per_worker"], Any] = Field(
-        default={}, description="keys of `resources` for studies that do not set them"
-    )
+    resources: Resources = Field(Resources(), description="for studies that do not set its keys")
 
     @field_validator("ray", "mlflow", mode="before")
     @classmethod

@@ -4,6 +4,8 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping
 
+from pydantic import ValidationError
+
 from orchestrator.config.errors import ErrorList, suggestion
 from orchestrator.config.study_schema import MOST_RUNS, NAME, Seeds, StudyFile, Variants
 from trainables.data.datasets import DATASETS, DatasetConfig
@@ -22,6 +24,7 @@ def check_study(file: StudyFile, variants: Variants, errors: ErrorList) -> None:
     _check_parents(file, variants, errors)
     _check_weight_files(file, errors)
     _check_seeds(file, errors)
+    _check_resources(file, errors)
     _check_number_of_runs(file, variants, errors)
     _check_compare(file, errors)
     _check_configurations(file, variants, errors)
@@ -137,6 +140,21 @@ def _check_seeds(file: StudyFile, errors: ErrorList) -> None:
                     f"a Run of seed s starts from its parent's Run of seed s, "
                     f"but {stage.after!r} has no seed {min(missing)}",
                 )
+
+
+def _check_resources(file: StudyFile, errors: ErrorList) -> None:
+    """What a stage asks for must fit what the study says, whose keys hold where it says nothing."""
+    for name, stage in file.stages.items():
+        try:
+            if stage.resources is not None:
+                stage.resources.over(file.resources)
+        except ValidationError as error:
+            reasons = "; ".join(
+                fault["msg"].removeprefix("Value error, ") for fault in error.errors()
+            )
+            errors.add(
+                f"stages.{name}.resources", f"together with `resources` of the study: {reasons}"
+            )
 
 
 def _check_number_of_runs(file: StudyFile, variants: Variants, errors: ErrorList) -> None:

@@ -137,7 +137,8 @@ def _stage(name: str, file: StudyFile, variants: tuple[Variant, ...]) -> Stage:
         after, update = None, {"weights": path}
         variants = tuple(Variant(v.values, v.config.model_copy(update=update)) for v in variants)
     seeds, vary = file.seeds_of(name), file.vary
-    return Stage(name, stage.task, after, variants, seeds, stage.search, vary)
+    resources = stage.resources.over(file.resources) if stage.resources else file.resources
+    return Stage(name, stage.task, after, variants, seeds, stage.search, resources, vary)
 
 
 def _long_form(mapping: Mapping[str, Any]) -> dict[str, Any]:

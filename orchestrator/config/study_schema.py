@@ -5,10 +5,11 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.search_schema import Search, Seed
+from orchestrator.needs.resources import Resources
 from trainables.config import Config
 from trainables.data.datasets import DatasetConfig
 from trainables.metrics import OF_PREDICTIONS, Metric
@@ -19,74 +20,6 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VARIED = ("init", "order")  # what seeds draw where a study does not say it
 _CAN_VARY = (*VARIED, "split")  # what they can draw, in the order in which plans have it
 MOST_RUNS = 100_000  # of a study; more would take hours to plan, and years to train
-
-
-class MaxFailures(Config):
-    """Says after how many deaths of a kind a Run is still started again. They count one after the
-    other: with a new checkpoint since the last death, the count begins anew."""
-
-    crash: Annotated[int, Field(ge=0)] = Field(
-        default=2, description="a process ended by a signal, by hand or for an unknown cause"
-    )
-    memory: Annotated[int, Field(ge=0)] = Field(
-        default=2, description="a process ended by the kernel or by Ray, since memory ran out"
-    )
-    node: Annotated[int, Field(ge=0)] = Field(
-        default=10, description="a worker that was lost with its node"
-    )
-    network: Annotated[int, Field(ge=0)] = Field(
-        default=10, description="workers that lost contact with each other"
-    )
-
-    def of(self, kind: str) -> int:
-        """Return the limit of a kind, by the name of its key."""
-        return int(getattr(self, kind))
-
-
-class Resources(Config):
-    """Says what one Run gets of the machine or cluster."""
-
-    workers: Annotated[int, Field(ge=1, le=4096)] = Field(
-        default=1, description="processes that train one Run together"
-    )
-    cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        default="auto",
-        description="CPUs of a worker; auto: those of its GPU (4 GPUs and 32 CPUs: 8 for each); "
-        "without GPUs the workers of a Run share all CPUs equally",
-    )
-    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
-        default="auto",
-        description="GPUs of a worker, such as 0.5; auto: one if the cluster has any",
-    )
-    max_failures: MaxFailures = Field(
-        default=MaxFailures(),
-        description="how often a Run starts again after its process or node died, without a new "
-        "checkpoint between the deaths: a whole number for every kind of death, or one for each",
-    )
-
-    stall_minutes: Annotated[float, Field(gt=0)] = Field(
-        default=120.0,
-        description="minutes without progress after which the processes of a Run end, and it "
-        "starts again from its newest checkpoint; counted as a crash. Each trained batch is "
-        "progress; evaluation and tests are not",
-    )
-
-    @field_validator("max_failures", mode="before")
-    @classmethod
-    def _of_every_kind(cls, value: Any) -> Any:
-        """Let one number limit every kind of death."""
-        if isinstance(value, (Mapping, MaxFailures)):
-            return value
-        if type(value) is not int or value < 0:
-            raise ValueError(f"must be a whole number of 0 or more, or a mapping, not {value!r}")
-        return dict.fromkeys(MaxFailures.model_fields, value)
-
-    @field_validator("gpus_per_worker")
-    @classmethod
-    def _whole_above_one(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and value > 1 and value != int(value):
-            raise ValueError(f"is {value:g}: above 1 a worker gets whole GPUs only")
-        return value
 
 
 # Plot of a comparison → what it shows. To add one: a line here, and a file of that name in
@@ -156,6 +89,9 @@ class StageFile(Config):
         None, description="one Run for each seed; default: the study's"
     )
     search: Search | None = Field(None, description="search for the best configuration")
+    resources: Resources | None = Field(
+        None, description="what one Run of this stage gets: keys that replace those of the study"
+    )
 
     @model_validator(mode="after")
     def _has_one_task(self) -> "StageFile":
@@ -315,6 +251,7 @@ class Stage:
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     search: Search | None = None  # finds its variants; until it ends, the one as written
+    resources: Resources = Resources()  # what each of its Runs gets
     vary: tuple[str, ...] = VARIED  # what the seed of a Run draws
 
     @property

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,12 @@ from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.driver.watch import Heartbeat, Watch
 from orchestrator.execution.ray_jobs import Job
-from orchestrator.execution.resources import cluster_nodes, machines, wait_for_nodes
+from orchestrator.execution.resources import Requests, cluster_nodes, machines
 from orchestrator.meters.gauges import Standing, StudyGauges
+from orchestrator.needs.resources import Resources
 from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.code_version import tree_version
-from orchestrator.planning.placement import Node, ResourceRequest, at_once, request_of
+from orchestrator.planning.placement import at_once, request_of
 from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.reporting.comparison import State
@@ -136,8 +137,9 @@ def run(job: Job) -> int:
         _connect()
         with locked(home.planning, shared=True):
             prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
-            # a machine does not grow: what does not fit is said before anything is stored
-            request = None if patient else request_of(study.resources, cluster_nodes())
+            if not patient:  # a machine does not grow: said before anything is stored
+                for stage in study.stages:
+                    request_of(stage.resources, cluster_nodes())
             tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
             tracker = Tracker(job.tracking_uri, home.artifacts)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
@@ -145,19 +147,19 @@ def run(job: Job) -> int:
         facts = {str(Tag.STUDY): study.name}
         facts |= {str(Tag.GIT_COMMIT): job.git_commit} if job.git_commit else {}
         with _heartbeat(tracker, submission, home.events(job.job_id)) as heart:
-            request = request or wait_for_nodes(study.resources, heart.waits)
             sync = MlflowSync(tracker, Store(home.store), submission, facts)
-            scheduler = Scheduler(prepared, request, tables, home, sync, job.job_id)
-            scheduler.patient = patient
+            requests = Requests(patient, heart.waits)
+            scheduler = Scheduler(prepared, requests, tables, home, sync, job.job_id)
             searches = SearchRunner(tracker, submission, facts)
             sync.start()
             watch = _start_watch(job, home, scheduler)
             try:
-                _note_machines(tracker, submission, _slots(request), cluster_nodes())
-                context = partial(_search_context, scheduler, study)
+                heart.holds = partial(_machines, requests)
+                context = partial(_search_context, scheduler)
                 again = partial(replan, study, job, home, tracker, submission)
                 _train(scheduler, searches, context, again)
             finally:
+                requests.close()
                 watch.stop()
                 sent = sync.stop(DRAIN_SECONDS) and searches.sent
             ends = _ends(scheduler, searches)
@@ -169,29 +171,24 @@ def run(job: Job) -> int:
 def _train(
     scheduler: Scheduler,
     searches: SearchRunner,
-    context: Callable[[], SearchContext],
+    context: Callable[[Resources], SearchContext],
     again: Callable[[], Prepared],
 ) -> None:
     """Train all Runs and searches of a plan. again: makes the plan again after a search."""
-    slots = partial(_slots, scheduler.request)
-    scheduler.run(slots)
+    scheduler.run()
     while planned := next_search(scheduler, searches):
-        pending = scheduler.prepared.pending
-        searches.run(planned, context(), planned.stage.name not in pending)
+        pending, stage = scheduler.prepared.pending, planned.stage
+        searches.run(planned, context(stage.resources), stage.name not in pending)
         scheduler.prepared = again()
-        scheduler.run(slots)
+        scheduler.run()
 
 
-def _search_context(scheduler: Scheduler, study: Study) -> SearchContext:
-    """Return what a search that begins now needs to know."""
-    slots, crashes = _slots(scheduler.request), study.resources.max_failures.crash
+def _search_context(scheduler: Scheduler, resources: Resources) -> SearchContext:
+    """Return what a search that begins now needs to know, as soon as there are nodes for it."""
+    request = scheduler.requests.wait_for(resources)
+    slots, crashes = at_once(request, cluster_nodes()), resources.max_failures.crash
     home, tables = scheduler.home, scheduler.tables
-    return SearchContext(home, scheduler.request, slots, tables, scheduler.job, crashes)
-
-
-def _slots(request: ResourceRequest) -> int:
-    """Return how many Runs the cluster holds now."""
-    return at_once(request, cluster_nodes())
+    return SearchContext(home, request, slots, tables, scheduler.job, crashes)
 
 
 def _home_of(job: Job) -> Home:
@@ -264,12 +261,11 @@ def _standing(scheduler: Scheduler) -> Standing:
     return Standing(keys, running, dict(scheduler.states))
 
 
-def _note_machines(
-    tracker: Tracker, submission: TrackedRun, slots: int, nodes: Sequence[Node]
-) -> None:
-    """Note at the submission what the cluster has, and how many Runs it holds at once."""
-    tags: dict[str, str] = {Tag.AT_ONCE: str(slots), Tag.MACHINES: machines(nodes)}
-    retry_mlflow(lambda: tracker.writer.set_tags(submission.run_id, tags))
+def _machines(requests: Requests) -> dict[str, str]:
+    """Return what the cluster has, and how many Runs it holds at once, as tags; none where that is
+    not known yet."""
+    slots = requests.slots()
+    return {Tag.AT_ONCE: str(slots), Tag.MACHINES: machines(requests.nodes)} if slots else {}
 
 
 def next_search(scheduler: Scheduler, searches: SearchRunner) -> PlannedSearch | None:

@@ -7,8 +7,8 @@ and again at the same place is given up.
 
 from collections import Counter
 
-from orchestrator.config.study_schema import MaxFailures
 from orchestrator.execution.failures import Death, Outcome
+from orchestrator.needs.deaths import MaxFailures
 from orchestrator.storage.manifest import finished_images
 from orchestrator.storage.run_records import RunFolder
 

@@ -3,7 +3,7 @@ trains the same, and when the cluster has room."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import IO
 from orchestrator.driver.retries import Retries
 from orchestrator.execution.failures import Death, Ending, Outcome
 from orchestrator.execution.launcher import launch
-from orchestrator.execution.resources import wait_for_room
+from orchestrator.execution.resources import Requests, wait_for_room
 from orchestrator.execution.task import Task
+from orchestrator.needs.resources import Resources
 from orchestrator.planning.placement import ResourceRequest
 from orchestrator.planning.plan import PlannedRun
 from orchestrator.planning.prepare import Prepared
@@ -35,40 +36,47 @@ class Scheduler:
     def __init__(
         self,
         prepared: Prepared,
-        request: ResourceRequest,
+        requests: Requests,
         tables: Mapping[str, Path],
         home: Home,
         sync: MlflowSync,
         job: str,
     ) -> None:
-        """request: what every Run gets; tables: fingerprint → folder of the decoded images; job: id
-        of this Ray job."""
+        """requests: what Runs get; tables: fingerprint → folder of the decoded images; job: id of
+        this Ray job."""
         self.job = job
-        self.patient = False  # as in `wait_for_room`
-        self.prepared, self.request, self.tables = prepared, request, tables
+        self.prepared, self.requests, self.tables = prepared, requests, tables
         self.home, self.sync, self.store = home, sync, Store(home.store)
         self._study = prepared.study.name
         self.states: dict[str, State] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
         self.running: dict[Future[State | None], PlannedRun] = {}  # what trains now
+        self._given: dict[Future[State | None], ResourceRequest] = {}  # what those got
         self._owners: dict[str, str] = {}  # key → the process that trains it, as last logged
 
-    def run(self, slots: Callable[[], int]) -> dict[str, State]:
+    def run(self) -> dict[str, State]:
         """Train what the plan has left. Returns how every Run ended, those of earlier calls too.
-        slots: how many Runs may train at once, which changes as nodes come and go."""
+        As many train at once as the nodes hold, which come and go. Raises DoesNotFit."""
         waiting, running = self._planned(), self.running
         with ThreadPoolExecutor(max_workers=max(1, len(waiting))) as pool:
             while waiting or running:
-                most = max(1, slots())
                 waiting = [item for item in waiting if not self._skip(item)]
-                for item in [item for item in waiting if self._is_ready(item.run)]:
-                    if len(running) < most and (lock := self._acquire(item.run)):
+                ready = [item for item in waiting if self._is_ready(item.run)]
+                places = self.requests.places(self._given.values())
+                for item in ready:
+                    request = self.requests.of(self._resources(item.run))
+                    if request is None or not places.hold(request):
+                        continue
+                    if lock := self._acquire(item.run):
                         waiting.remove(item)
-                        running[pool.submit(self._train, item.run, lock)] = item
+                        places.take(request)
+                        future = pool.submit(self._train, item.run, request, lock)
+                        running[future], self._given[future] = item, request
                 done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
                 if not running and waiting:
                     time.sleep(_POLL_SECONDS)
                 for future in done:
                     item, state = running.pop(future), future.result()
+                    del self._given[future]
                     if state is None:  # another process trains it
                         waiting.append(item)
                     else:
@@ -103,6 +111,11 @@ class Scheduler:
             return True
         return False
 
+    def _resources(self, run: Run) -> Resources:
+        """Return what its stage asks for."""
+        stages = self.prepared.study.stages
+        return next(stage.resources for stage in stages if stage.name == run.stage)
+
     def _is_ready(self, run: Run) -> bool:
         return run.parent is None or self.states.get(run.parent) == State.FINISHED
 
@@ -125,7 +138,7 @@ class Scheduler:
                 log.info(words, run.name, owner, extra=TOLD)
         return lock
 
-    def _train(self, run: Run, lock: IO[str]) -> State | None:
+    def _train(self, run: Run, request: ResourceRequest, lock: IO[str]) -> State | None:
         """Train one Run, again after its process died. Returns how it ended; None when another
         process has begun a newer attempt."""
         with lock:
@@ -133,7 +146,7 @@ class Scheduler:
                 if self._is_done(run):
                     self.sync.follow(run, RunEnd(State.FINISHED))
                     return State.FINISHED
-                outcome, attempt = self._attempts(run)
+                outcome, attempt = self._attempts(run, request)
             except Exception as error:  # one Run's error must not end the others
                 log.exception("%s", run.name)
                 outcome, attempt = Outcome(Ending.FAILED, f"{type(error).__name__}: {error}"), 0
@@ -166,31 +179,28 @@ class Scheduler:
         except OSError as error:
             log.warning("%s: how it ended could not be stored: %s", run.name, error)
 
-    def _attempts(self, run: Run) -> tuple[Outcome, int]:
+    def _attempts(self, run: Run, request: ResourceRequest) -> tuple[Outcome, int]:
         """Make attempts until one ends by itself, or too many have died without progress. Returns
         the last one's outcome and number."""
         folder = self.store.run(run.key)
-        retries = Retries(folder, self.prepared.study.resources.max_failures)
+        retries = Retries(folder, self._resources(run).max_failures)
         while True:
-            if not wait_for_room(self.request, run.name, self.patient):
+            if not wait_for_room(request, run.name, self.requests.patient):
                 lost = "the cluster has lost a node that it needs"
                 return Outcome(Ending.KILLED, lost, Death.NODE), folder.attempt()
             attempt = folder.begin_attempt()
             self.sync.follow(run)
             told = TOLD if attempt > 1 else None
             log.info("%s: attempt %d starts", run.name, attempt, extra=told)
-            task, title = self._task(run, attempt), f"{self._study}/{run.label}/{run.seed}"
-            outcome = launch(task, self.request, self.home.ray_train, title=title)
+            task = Task.of(run, self._images_of(run), self.home.store, attempt, gpus=request.gpus)
+            title = f"{self._study}/{run.label}/{run.seed}"
+            outcome = launch(task, request, self.home.ray_train, title=title)
             told = None if outcome.state is Ending.FINISHED else TOLD
             log.info("%s: %s %s", run.name, outcome.state, outcome.reason, extra=told)
             if outcome.state is Ending.KILLED and not retries.goes_on(outcome):
                 return replace(outcome, reason=retries.explain(outcome)), attempt
             if outcome.state not in (Ending.KILLED, Ending.UNPLACED):
                 return outcome, attempt
-
-    def _task(self, run: Run, attempt: int) -> Task:
-        table = self._images_of(run)
-        return Task.of(run, table, self.home.store, attempt, gpus=self.request.gpus)
 
     def _images_of(self, run: Run) -> Path:
         """Return what a Run reads: decoded images; for a producer the files themselves, where the

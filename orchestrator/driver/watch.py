@@ -51,6 +51,7 @@ class Heartbeat:
         self._send, self._events = send, events
         self._stop = threading.Event()
         self._tags: dict[str, str] = {Tag.WAITS: ""}
+        self.holds: Callable[[], Mapping[str, str]] = dict  # tags of what the cluster has now
         self._sent: dict[str, str] = {}
         self._next = 0.0
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -77,7 +78,7 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Send what is new, and a sign of life where the last one is old."""
-        told = {**self._tags, Tag.NEWS: self._news()}
+        told = {**self._tags, **self.holds(), Tag.NEWS: self._news()}
         if told == self._sent and time.monotonic() < self._next:
             return
         try:

@@ -63,8 +63,8 @@ def launch(
         scaling_config=ray.train.ScalingConfig(
             num_workers=request.workers,
             use_gpu=request.gpus > 0,
-            resources_per_worker={"CPU": request.cpus}
-            | ({"GPU": request.gpus} if request.gpus else {}),
+            resources_per_worker=request.of_a_worker(),
+            label_selector=request.selectors(),
         ),
         run_config=ray.train.RunConfig(
             name=name,

@@ -6,7 +6,7 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,17 +20,19 @@ from ray.util.state import list_actors, list_jobs, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
 from orchestrator.execution.failures import one_line
+from orchestrator.needs.nodes import Node
 from orchestrator.planning.placement import (
     DoesNotFit,
-    Node,
     ResourceRequest,
     at_once,
+    least_of,
+    left_beside,
     request_of,
 )
 from orchestrator.storage.run_log import TOLD
 
-if TYPE_CHECKING:  # workers import this file, and the study schema loads all data sets
-    from orchestrator.config.study_schema import Resources
+if TYPE_CHECKING:  # workers import this file, and need no schema
+    from orchestrator.needs.resources import Resources
 
 log = logging.getLogger("orchestrator")
 _POLL_SECONDS = 1.0
@@ -43,16 +45,26 @@ _MOST_LISTED = 10_000  # actors and placement groups that Ray is asked for
 
 def cluster_nodes() -> list[Node]:
     """Return the living nodes of the cluster, with all they have, used or not."""
-    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [Node.of(node["Resources"], node["Labels"]) for node in ray.nodes() if node["Alive"]]
+
+
+def free_nodes() -> list[Node]:
+    """Return the living nodes of the cluster, with what no process uses now."""
+    free = available_resources_per_node()
+    return [
+        Node.of(free[node["NodeID"]], node["Labels"])
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeID"] in free
+    ]
 
 
 def machines(nodes: Sequence[Node]) -> str:
     """Return what a cluster has, such as `1 machine: 2 CPUs, 0 GPUs; AMD EPYC 7763`: equal machines
     counted together, and the model of this one's CPU, where it is known."""
-    counts = Counter(nodes)
+    counts = Counter((node.cpus, node.gpus) for node in nodes)
     parts = [
-        f"{count} machine{'s' if count > 1 else ''}: {node.cpus:g} CPUs, {node.gpus:g} GPUs"
-        for node, count in counts.items()
+        f"{count} machine{'s' if count > 1 else ''}: {cpus:g} CPUs, {gpus:g} GPUs"
+        for (cpus, gpus), count in counts.items()
     ]
     return "; ".join([*parts, *filter(None, [_cpu_model()])])
 
@@ -67,14 +79,9 @@ def _cpu_model() -> str:
     return next(names, platform.processor())
 
 
-def _node(resources: Mapping[str, float]) -> Node:
-    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-
-
 def has_room(request: ResourceRequest) -> bool:
     """Return whether a Run could be placed now."""
-    free = [_node(resources) for resources in available_resources_per_node().values()]
-    return at_once(request, free) > 0
+    return at_once(request, free_nodes()) > 0
 
 
 class Demand:
@@ -91,39 +98,96 @@ class Demand:
             remove_placement_group(self._group)
             self._group = None
         elif request is not None and self._group is None:
-            each = {"CPU": float(request.cpus)}
-            each |= {"GPU": request.gpus} if request.gpus else {}
-            self._group = placement_group([each] * request.workers, name=_DEMAND)
+            bundles = [request.of_a_worker()] * request.workers
+            where = request.selectors()
+            self._group = placement_group(bundles, name=_DEMAND, bundle_label_selector=where)
 
 
-def wait_for_nodes(resources: "Resources", note: Callable[[str], None]) -> ResourceRequest:
-    """Wait until a cluster has the nodes that one Run needs. Returns what a Run gets. note: is told
-    what is waited for, and `` when it is there."""
-    demand, said = Demand(), ""
-    try:
-        while True:
-            try:
-                request = request_of(resources, cluster_nodes())
-            except DoesNotFit as error:
-                if said != (said := f"waits for nodes: {error.shortage}"):
-                    log.info("%s", said, extra=TOLD)
-                    note(said)
-                demand.set(_least(resources))
-                time.sleep(_POLL_SECONDS)
-                continue
-            if said:
-                note("")
-            return request
-    finally:
-        demand.set(None)
+class Requests:
+    """What Runs get on a cluster. `auto` is settled when nodes that can hold a Run are there, once
+    for all Runs with the same `resources:`, so that they have the same number of threads."""
+
+    def __init__(self, patient: bool, note: Callable[[str], None]) -> None:
+        """patient: wait for nodes as long as it takes, and ask for them: those of a cluster come
+        and go. note: is told what is waited for, and `` when all is there."""
+        self.patient, self._note = patient, note
+        self.nodes: list[Node] = []  # as they were seen last
+        self._settled: dict[str, ResourceRequest] = {}
+        self._waiting: dict[str, tuple[Demand, str]] = {}  # and what it waits for
+
+    def of(self, resources: "Resources") -> ResourceRequest | None:
+        """Return what a Run gets; None while it waits for nodes. Raises DoesNotFit where none will
+        come."""
+        name = resources.model_dump_json()
+        if name in self._settled:
+            return self._settled[name]
+        self.nodes = cluster_nodes()
+        try:
+            request = request_of(resources, self.nodes)
+        except DoesNotFit as error:
+            if not self.patient:
+                raise
+            self._wait(name, resources, f"waits for nodes: {error.shortage}")
+            return None
+        self._settled[name] = request
+        if name in self._waiting:
+            self._waiting.pop(name)[0].set(None)
+            self._note(self._told())
+        return request
+
+    def wait_for(self, resources: "Resources") -> ResourceRequest:
+        """Return what a Run gets, as soon as the nodes are there. Raises DoesNotFit."""
+        while (request := self.of(resources)) is None:
+            time.sleep(_POLL_SECONDS)
+        return request
+
+    def slots(self) -> int:
+        """Return how many Runs the cluster holds at once, of those that it holds fewest of; 0 while
+        none has got anything."""
+        settled = list(self._settled.values())
+        return min((at_once(request, self.nodes) for request in settled), default=0)
+
+    def places(self, given: Iterable[ResourceRequest]) -> "Places":
+        """Return the places that are left. given: what those Runs got that train now."""
+        self.nodes = cluster_nodes()
+        return Places(self.nodes, given)
+
+    def close(self) -> None:
+        """Ask the cluster for nothing any more."""
+        for demand, _ in self._waiting.values():
+            demand.set(None)
+        self._waiting.clear()
+
+    def _wait(self, name: str, resources: "Resources", text: str) -> None:
+        demand, said = self._waiting.get(name, (Demand(), ""))
+        self._waiting[name] = demand, text
+        if said != text:
+            log.info("%s", text, extra=TOLD)
+            self._note(self._told())
+        demand.set(least_of(resources))
+
+    def _told(self) -> str:
+        return "; ".join(text for _, text in self._waiting.values())
 
 
-def _least(resources: "Resources") -> ResourceRequest:
-    """Return what a Run needs at least, where `auto` would take what nodes have."""
-    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
-    return ResourceRequest(
-        resources.workers, 1 if cpus == "auto" else cpus, 0.0 if gpus == "auto" else gpus
-    )
+class Places:
+    """The places that a cluster has for Runs of one study, whatever else runs there: Runs that are
+    given one wait for room. The first Run always has one: its node may come back."""
+
+    def __init__(self, nodes: Sequence[Node], given: Iterable[ResourceRequest]) -> None:
+        """given: what those Runs got that train already."""
+        self._left, self._empty = list(nodes), True
+        for request, runs in Counter(given).items():
+            self.take(request, runs)
+
+    def hold(self, request: ResourceRequest) -> bool:
+        """Return whether there is a place for one more Run."""
+        return self._empty or left_beside(request, self._left) is not None
+
+    def take(self, request: ResourceRequest, runs: int = 1) -> None:
+        """Give places to Runs."""
+        left = left_beside(request, self._left, runs)
+        self._left, self._empty = ([] if left is None else left), False
 
 
 def wait_for_room(request: ResourceRequest, name: str, patient: bool = False) -> bool:

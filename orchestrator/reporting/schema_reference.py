@@ -25,12 +25,12 @@ from orchestrator.config.mlflow_settings import (
 from orchestrator.config.search_schema import Search, Then
 from orchestrator.config.study_schema import (
     CompareSpec,
-    MaxFailures,
-    Resources,
     Seeds,
     StageFile,
     StudyFile,
 )
+from orchestrator.needs.deaths import MaxFailures
+from orchestrator.needs.resources import Resources
 from orchestrator.sampling.dimension import Dimension
 from trainables.config import Config
 from trainables.data.datasets import DATASETS, DatasetConfig

@@ -32,7 +32,7 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> list[str]:
             info = _info(study, data, config.dataset)
             batch = min(config.batch_size, len(source.parts["train"]))
             try:
-                check_batch(batch, study.resources.workers, config.accumulate)
+                check_batch(batch, stage.resources.workers, config.accumulate)
                 schema = TRAINABLE_SCHEMAS[stage.trainable]
                 schema.check(config, info)
                 _check_channels(config, info)

@@ -106,10 +106,8 @@ class Tuner:
         nested, uses_pbt = request.workers > 1, self.book.population is not None
         samples = search.count + uses_pbt
         feed = TrialFeed(self.book, self.config_of, samples)
-        whole = {"CPU": float(request.cpus)} | ({"GPU": request.gpus} if request.gpus else {})
-        needs = ray.tune.PlacementGroupFactory([_CONTROLLER if nested else whole])
         return ray.tune.Tuner(
-            ray.tune.with_resources(run_trial, needs),
+            ray.tune.with_resources(run_trial, group_of_a_trial(request)),
             tune_config=ray.tune.TuneConfig(
                 metric=search.metric,
                 mode=search.mode,
@@ -152,3 +150,11 @@ class Tuner:
         dimension = self.search.space.get("epochs")
         ends = dimension.ends() if dimension else [self.planned.config_of({}).epochs]
         return int(max(ends))
+
+
+def group_of_a_trial(request: ResourceRequest) -> "ray.tune.PlacementGroupFactory":
+    """Return what Ray Tune reserves for a trial."""
+    if request.workers > 1:
+        return ray.tune.PlacementGroupFactory([_CONTROLLER])
+    where = request.selectors()
+    return ray.tune.PlacementGroupFactory([request.of_a_worker()], bundle_label_selector=where)

@@ -51,7 +51,8 @@ ERROR_OF_THE_KEY_THAT_IS_SET = [
     ("stages.A.afer=P", "unknown key (did you mean 'after'?)"),
     (
         "stages.A.zzz=1",
-        "unknown key (keys: trainable, producer, after, weights, config, grid, seeds, search)",
+        "unknown key (keys: trainable, producer, after, weights, config, grid, seeds, search, "
+        "resources)",
     ),
     ("stages.A.config.epocs=3", "unknown key (did you mean 'epochs'?)"),
     ("stages.A.grid.epocs=[1]", "unknown key (did you mean 'epochs'?)"),
@@ -554,3 +555,14 @@ def test_figures_of_single_images_are_compared_where_something_classifies() -> N
         from_mapping(changed("compare.metric=test/macro_f1", "stages.A.trainable=rotation"))
     with pytest.raises(StudyError, match=r"compare.figures\[0\].*'macro_f1'"):
         from_mapping(changed("compare.figures=[macro_f2]"))
+
+
+def test_keys_of_a_stage_replace_resources_of_the_study() -> None:
+    study = changed("resources.workers=2", "stages.A.resources={gpus_per_worker: 0.5}")
+    given = {stage.name: stage.resources for stage in from_mapping(study).stages}
+    assert (given["A"].workers, given["A"].gpus_per_worker) == (2, 0.5)
+    assert given["B"] == from_mapping(study).resources
+    assert errors(changed("resources.gpus_per_worker=0", "stages.A.resources.gpu=A100")) == [
+        "stages.A.resources: together with `resources` of the study: gpu is A100, but "
+        "gpus_per_worker is 0: remove one of both"
+    ]

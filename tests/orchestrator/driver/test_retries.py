@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.config.study_schema import MaxFailures, Resources
 from orchestrator.driver.retries import Retries, saved_parts
 from orchestrator.execution.failures import Death, Ending, Outcome
+from orchestrator.needs.deaths import MaxFailures
+from orchestrator.needs.resources import Resources
 from orchestrator.storage.run_records import RunFolder, Store
 
 KEY = "0123456789abcdef0123"

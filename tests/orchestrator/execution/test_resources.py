@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.config.study_schema import Resources
 from orchestrator.execution import resources
 from orchestrator.execution.resources import OrphanedGroups
-from orchestrator.planning.placement import Node, ResourceRequest
+from orchestrator.needs.nodes import Node
+from orchestrator.needs.resources import Resources
+from orchestrator.planning.placement import DoesNotFit, ResourceRequest
 
 GROUPS = {  # name → creator's job, state, detached
     "pending": ("ours", "PENDING", False),
@@ -83,8 +84,11 @@ class Asked:
     def _look(self) -> list[Node]:
         return self.nodes.pop(0) if self.nodes[1:] else self.nodes[0]
 
-    def _ask(self, bundles: list[dict[str, float]], name: str) -> list[dict[str, float]]:
+    def _ask(
+        self, bundles: list[dict[str, float]], name: str, bundle_label_selector: object
+    ) -> list[dict[str, float]]:
         self.groups.append(bundles)
+        self.selectors = bundle_label_selector
         return bundles
 
     def _remove(self, group: object) -> None:
@@ -99,7 +103,8 @@ def test_a_study_waits_for_the_nodes_of_a_cluster_and_asks_for_them(
 ) -> None:
     cluster = Asked(monkeypatch, [HEAD], [HEAD, NODE], [HEAD, NODE, NODE])
     said: list[str] = []
-    request = resources.wait_for_nodes(Resources(workers=2, cpus_per_worker=1), said.append)
+    requests = resources.Requests(patient=True, note=said.append)
+    request = requests.wait_for(Resources(workers=2, cpus_per_worker=1))
     assert (request.workers, request.cpus) == (2, 1)
     assert cluster.groups == [[{"CPU": 1.0}] * 2] and cluster.removed == 1
     assert said == [
@@ -109,6 +114,50 @@ def test_a_study_waits_for_the_nodes_of_a_cluster_and_asks_for_them(
         "0 CPUs, 0 GPUs + 1 CPUs, 0 GPUs",
         "",
     ]
+
+
+def test_stages_wait_each_for_nodes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    zone = Node(2, 0, labels=(("zone", "a"),))
+    cluster = Asked(monkeypatch, [NODE])
+    said: list[str] = []
+    requests = resources.Requests(patient=True, note=said.append)
+    plain, in_zone = Resources(), Resources(labels={"zone": "a"})
+    assert requests.of(in_zone) is None
+    assert requests.of(plain) == ResourceRequest(1, 1, 0.0) and requests.slots() == 1
+    assert requests.of(in_zone) is None
+    assert cluster.groups == [[{"CPU": 1.0}]] and cluster.selectors == [{"zone": "a"}]
+    cluster.nodes = [[NODE, zone]]
+    assert requests.of(in_zone) == ResourceRequest(1, 2, 0.0, labels=(("zone", "a"),))
+    assert requests.of(plain) == ResourceRequest(1, 1, 0.0)  # its threads stay as many
+    assert cluster.removed == 1 and [bool(text) for text in said] == [True, False]
+
+
+def test_what_is_still_asked_for_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Asked(monkeypatch, [NODE])
+    requests = resources.Requests(patient=True, note=lambda text: None)
+    assert requests.of(Resources(gpu="A100")) is None
+    assert cluster.groups == [[{"CPU": 1.0, "GPU": 1.0, "accelerator_type:A100": 0.001}]]
+    requests.close()
+    requests.close()
+    assert cluster.removed == 1
+
+
+def test_a_machine_refuses_what_it_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    Asked(monkeypatch, [NODE])
+    with pytest.raises(DoesNotFit):
+        resources.Requests(patient=False, note=lambda text: None).of(Resources(gpu="A100"))
+
+
+def test_places_are_shared_out_among_runs_of_several_kinds() -> None:
+    two, one = ResourceRequest(1, 2, 0.0), ResourceRequest(1, 1, 0.0)
+    places = resources.Places([Node(4, 0)], [two])
+    assert places.hold(two) and places.hold(one)
+    places.take(one)
+    assert not places.hold(two) and places.hold(one)
+    none = resources.Places([], [])
+    assert none.hold(two)  # it waits for the node that has left
+    none.take(two)
+    assert not none.hold(one)
 
 
 def test_a_run_waits_for_nodes_only_where_they_may_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,18 +3,20 @@
 import math
 import os
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orchestrator.config.study_schema import Resources
+from orchestrator.needs.nodes import Node
+from orchestrator.needs.resources import Resources
 from orchestrator.planning.placement import (
     DoesNotFit,
-    Node,
     ResourceRequest,
     at_once,
+    left_beside,
     request_of,
     this_machine,
 )
@@ -185,6 +187,83 @@ def test_auto_fits_wherever_one_cpu_a_worker_does(workers: int, nodes: list[Node
     assert (share.workers, share.gpus) == (workers, gpus)
     assert share.cpus == math.floor(share.cpus) >= 1
     assert at_once(share, nodes) >= 1
+
+
+@settings(deadline=None)
+@given(SHARES, NODES, st.integers(0, 9))
+def test_what_is_left_beside_some_runs_holds_the_others(
+    share: ResourceRequest, nodes: list[Node], some: int
+) -> None:
+    most = at_once(share, nodes)
+    left = left_beside(share, nodes, some)
+    assert (left is not None) == (some <= most)
+    if left is not None:
+        assert at_once(share, left) == most - some
+
+
+A100 = ("accelerator_type:A100", 1.0)
+BIG = Node(32, 4, 256e9, (A100, ("license", 2.0)), (("zone", "a"),))
+OLD = Node(8, 2, 64e9, (("accelerator_type:T4", 1.0),), (("zone", "b"),))
+
+
+@pytest.mark.parametrize(
+    ("asked", "share", "runs"),
+    [
+        ({"gpu": "A100"}, (8, 1.0), 4),
+        ({"gpu": "T4", "gpus_per_worker": 2.0}, (8, 2.0), 1),
+        ({"labels": {"zone": "b"}}, (4, 1.0), 2),
+        ({"labels": {"zone": "!a"}}, (4, 1.0), 2),
+        ({"labels": {"zone": ["a", "b"]}}, (4, 1.0), 6),
+        (
+            {"memory_gb": 100.0},
+            (8, 1.0),
+            2,
+        ),  # two such workers on the large node, none on the other
+        ({"custom": {"license": 1.0}}, (8, 1.0), 2),
+        ({"custom": {"license": 0.5}, "gpus_per_worker": 0.5}, (4, 0.5), 4),
+    ],
+)
+def test_runs_lie_on_nodes_that_have_what_they_ask_for(
+    asked: dict[str, Any], share: tuple[int, float], runs: int
+) -> None:
+    request = request_of(Resources(**asked), [BIG, OLD])
+    assert (request.cpus, request.gpus) == share
+    assert at_once(request, [BIG, OLD]) == runs
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        (
+            {"gpu": "H100"},
+            "a Run asks for 1 workers with 1 CPUs and 1 GPUs (H100) each; the cluster has 32 CPUs, "
+            "4 GPUs (A100) + 8 CPUs, 2 GPUs (T4): lower resources.workers, cpus_per_worker or "
+            "gpus_per_worker, or change gpu",
+        ),
+        (
+            {"labels": {"zone": "c"}, "memory_gb": 1.5},
+            "a Run asks for 1 workers with 1 CPUs, 0 GPUs and 1.5 GB of memory each on nodes with "
+            "zone=c; the cluster has 32 CPUs, 4 GPUs, 256.0 GB of memory, zone=a + 8 CPUs, 2 GPUs, "
+            "64.0 GB of memory, zone=b: lower resources.workers, cpus_per_worker or "
+            "gpus_per_worker, or change memory_gb, labels",
+        ),
+        (
+            {"custom": {"license": 3.0}, "gpus_per_worker": 0.0},
+            "a Run asks for 1 workers with 1 CPUs, 0 GPUs and 3 license each; the cluster has "
+            "32 CPUs, 4 GPUs, 2 license + 8 CPUs, 2 GPUs, 0 license: lower resources.workers, "
+            "cpus_per_worker or gpus_per_worker, or change custom",
+        ),
+    ],
+)
+def test_what_no_node_has_is_named(asked: dict[str, Any], text: str) -> None:
+    with pytest.raises(DoesNotFit) as error:
+        request_of(Resources(**asked), [BIG, OLD])
+    assert str(error.value) == text
+
+
+def test_a_gpu_is_asked_for_by_its_kind_though_the_cluster_has_none() -> None:
+    with pytest.raises(DoesNotFit, match=r"1 GPUs \(A100\)"):
+        request_of(Resources(gpu="A100"), LAPTOP)
 
 
 def test_this_machine_has_what_the_system_says() -> None:

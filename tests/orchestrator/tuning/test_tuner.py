@@ -1,5 +1,8 @@
 """What the process of a trial is given, and how many epochs the longest trial has."""
 
+from dataclasses import asdict
+
+from orchestrator.planning.placement import ResourceRequest
 from orchestrator.storage.home import Home
 from tests.orchestrator.tuning.searches import CONFIG, SEARCH, open_search
 
@@ -9,7 +12,7 @@ def test_the_process_of_a_trial_gets_its_run_and_its_resources(digits_home: Home
     trial = tuner.book.draw(0)
     config = tuner.config_of(trial)
     assert (config["trial"], config["epochs"], config["upstream"]) == (0, None, [])
-    request = {"workers": 1, "cpus": 1, "gpus": 0.0, "stall_seconds": None}
+    request = asdict(ResourceRequest(1, 1, 0.0))
     assert config["request"] == request
     assert config["stall_seconds"] == 120.0
     task = config["task"]
