@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
         "tuning", "execution", "report_page", "tracking", "reporting", "planning", "study_data",
         "meters", "notify", "storage", "config", "warm",
     },
-    "orchestrator.clusters": {"execution", "rest", "config"},
+    "orchestrator.clusters": {"execution", "rest", "config", "needs"},
     "orchestrator.manifests": {"config"},
     "orchestrator.notify": {"storage", "config"},
     "orchestrator.report_page": {

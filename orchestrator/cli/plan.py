@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cli.console import MESSAGES, Column, FittedTable, Row, Terminal, say
-from orchestrator.clusters.settings import choose_cluster, missing_resources
+from orchestrator.clusters.settings import choose_cluster, missing_settings
 from orchestrator.config.errors import Refused, StudyError, one_line, printable, suggestion
 from orchestrator.config.study_loader import read
 from orchestrator.config.study_schema import Study
@@ -186,7 +186,7 @@ def read_study(options: argparse.Namespace) -> Study:
     that it does not set, those of the cluster count that `--cluster` names."""
     study = read(options.study, options.set)
     cluster = choose_cluster(getattr(options, "cluster", None), options.mlflow)
-    if more := missing_resources(cluster, study.mapping):
+    if more := missing_settings(cluster, study.mapping):
         study = read(options.study, [*options.set, *more])
     for line in study.warnings:
         MESSAGES.print(f"warning: {line}", markup=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator.config.errors import ErrorList, Refused, StudyError, suggestion
 from orchestrator.config.mlflow_settings import FILE, ClusterSettings, MlflowSettings
 from orchestrator.config.yaml_loader import YamlError, read_mapping
+from orchestrator.needs.environment import Environment
 
 CLUSTERS = "clusters.yaml"
 
@@ -87,12 +88,19 @@ def with_mlflow(settings: MlflowSettings, cluster: ClusterSettings | None) -> Ml
     return settings.model_copy(update={"tracking_uri": cluster.mlflow})
 
 
-def missing_resources(cluster: ClusterSettings | None, study: Mapping[str, object]) -> list[str]:
-    """Return what a cluster sets of `resources` and a study does not, as values of `--set`."""
+def missing_settings(cluster: ClusterSettings | None, study: Mapping[str, object]) -> list[str]:
+    """Return what a cluster sets of `resources` and `environment` and a study does not, as values
+    of `--set`."""
+    if cluster is None:
+        return []
     own = study.get("resources") or {}
-    named = cluster.resources.written() if cluster is not None else {}
-    return [
+    found = [
         f"resources.{key}={json.dumps(value)}"
-        for key, value in named.items()
+        for key, value in cluster.resources.written().items()
         if not (isinstance(own, Mapping) and key in own)
     ]
+    if theirs := cluster.environment.written():
+        written = Environment.model_validate(study.get("environment") or {})
+        both = written.over(cluster.environment).written() if written.written() else theirs
+        found.append(f"environment={json.dumps(both)}")
+    return found

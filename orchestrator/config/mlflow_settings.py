@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from orchestrator.config.errors import AnyConfig, ErrorList, StudyError, one_line
 from orchestrator.config.yaml_loader import YamlError, read_mapping
+from orchestrator.needs.environment import Environment, VariableName
 from orchestrator.needs.resources import Resources
 from trainables.config import Config, NonNegativeFloat
 
@@ -113,7 +114,6 @@ class PriceSettings(Config):
     )
 
 
-EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Event = Literal["done", "failed", "stalled", "collapsed"]
 
 
@@ -127,10 +127,10 @@ class MailSettings(Config):
     )
     sender: str = Field(description="address that the mail comes from")
     to: Annotated[list[str], Field(min_length=1)] = Field(description="addresses that get it")
-    user: EnvironmentName | None = Field(
+    user: VariableName | None = Field(
         default=None, description="environment variable that holds the user; default: no login"
     )
-    password: EnvironmentName | None = Field(
+    password: VariableName | None = Field(
         default=None, description="environment variable that holds the password"
     )
 
@@ -154,13 +154,13 @@ class NotifySettings(Config):
         description="done: all has finished; failed: a Run, or the study, ended otherwise; "
         "stalled: a Run reports nothing for long; collapsed: the features of a Run have collapsed",
     )
-    webhook: list[EnvironmentName] = Field(
+    webhook: list[VariableName] = Field(
         default=[],
         description="environment variables that hold an address to which JSON is posted (Slack, "
         "Mattermost, Discord, or your own)",
     )
     mail: MailSettings | None = Field(default=None, description="how mail is sent; default: none")
-    apprise: list[EnvironmentName] = Field(
+    apprise: list[VariableName] = Field(
         default=[],
         description="environment variables that hold an address of Apprise (needs `pip install "
         "apprise`)",
@@ -180,7 +180,6 @@ class OwnSettings(Config):
     price: PriceSettings = Field(
         default=PriceSettings(), description="what hardware and energy cost, for reports"
     )
-
     gauges: bool = Field(
         default=False,
         description="whether Prometheus may read how far studies are, at a port of Ray that asks "
@@ -194,7 +193,7 @@ AbsolutePath = Annotated[str, Field(pattern=r"^/")]
 class TokenSource(Config):
     """Says where the token of a cluster is. The token itself never stands in a file of settings."""
 
-    env: EnvironmentName | None = Field(default=None, description="variable that holds the token")
+    env: VariableName | None = Field(default=None, description="variable that holds the token")
     file: str | None = Field(default=None, description="file that holds nothing but the token")
 
     @model_validator(mode="after")
@@ -215,6 +214,8 @@ class ClusterSettings(Config):
     home: AbsolutePath | None = Field(None, description="of all its hosts; default: --home")
     data: AbsolutePath | None = Field(None, description="folder of the data sets; default: --data")
     resources: Resources = Field(Resources(), description="for studies that do not set its keys")
+    environment: Environment = Field(Environment(), description="for studies that set no such key")
+    image: str | None = Field(None, description="container image of the hosts, for `manifest`")
 
     @field_validator("ray", "mlflow", mode="before")
     @classmethod

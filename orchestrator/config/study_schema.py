@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.search_schema import Search, Seed
+from orchestrator.needs.environment import Environment
 from orchestrator.needs.resources import Resources
 from trainables.config import Config
 from trainables.data.datasets import DatasetConfig
@@ -141,6 +142,9 @@ class StudyFile(Config):
         description="name → data set; `x: digits` is short for `x: {type: digits}`"
     )
     resources: Resources = Field(Resources(), description="what one Run gets of the machine")
+    environment: Environment = Field(
+        Environment(), description="packages and variables that its processes get on a cluster"
+    )
     stages: Annotated[dict[str, StageFile], Field(min_length=1)] = Field(
         description="name → stage: what is trained, and from which weights"
     )

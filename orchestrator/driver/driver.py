@@ -27,6 +27,7 @@ from orchestrator.driver.registry import register_best
 from orchestrator.driver.scheduler import Scheduler
 from orchestrator.driver.submission import close_submission, log_plan, open_submission
 from orchestrator.driver.watch import Heartbeat, Watch
+from orchestrator.execution.launcher import SECRETS, forget_secrets, take_secrets
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.execution.resources import Requests, cluster_nodes, machines
 from orchestrator.meters.gauges import Standing, StudyGauges
@@ -134,7 +135,7 @@ def run(job: Job) -> int:
     study = from_mapping(job.study)
     patient = job.cluster != LOCAL  # the nodes of a cluster come and go
     with _only_driver(home, study.name), _told(home.events(job.job_id)):
-        _connect()
+        _connect(job)
         with locked(home.planning, shared=True):
             prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
             if not patient:  # a machine does not grow: said before anything is stored
@@ -159,6 +160,7 @@ def run(job: Job) -> int:
                 again = partial(replan, study, job, home, tracker, submission)
                 _train(scheduler, searches, context, again)
             finally:
+                forget_secrets()
                 requests.close()
                 watch.stop()
                 sent = sync.stop(DRAIN_SECONDS) and searches.sent
@@ -231,12 +233,16 @@ def _told(path: Path) -> Iterator[None]:
         log.removeHandler(teller)
 
 
-def _connect() -> None:
-    """Connect to the cluster that has started this job."""
+def _connect(job: Job) -> None:
+    """Connect to the cluster that has started this job, and take the variables that its study
+    names."""
     address = os.environ["RAY_ADDRESS"]  # set by Ray for every job
     # Train's own clean-up actor looks for the cluster's address in the runtime environment
     environment = {"env_vars": {"RAY_ADDRESS": address, **job_environment()}}
+    if job.secrets:
+        os.environ[SECRETS] = environment["env_vars"][SECRETS] = job.secrets
     ray.init(address, runtime_env=environment, logging_level="WARNING")
+    take_secrets()
     # all that must stay is on the disk already, so a stop need not wait for anything
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 

@@ -1,6 +1,7 @@
 """Launch one attempt of a Run on Ray Train, and return how it ended."""
 
 import faulthandler
+import json
 import logging
 import os
 import platform
@@ -17,6 +18,7 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
 
 from orchestrator.execution.batch_worker import produce
 from orchestrator.execution.failures import (
@@ -39,6 +41,7 @@ from trainables.numerics.tf32 import allow_tf32
 from trainables.tasks.registry import PRODUCERS
 
 log = logging.getLogger("orchestrator")
+SECRETS = "ORCHESTRATOR_SECRETS"  # environment of a job: the name under which its secrets are kept
 _SIGHT_SECONDS = 5.0  # after which a shared folder shows what another host has made
 _LOOK_SECONDS = 1.0  # between two looks for progress
 _START_FAILURES = 3  # of a minute each, then a worker group without room gives up
@@ -94,6 +97,7 @@ def launch(
 def train_on_ray(config: Mapping[str, Any]) -> None:
     """Train on one rank: what every worker process runs. config: the task as plain data, and
     seconds without progress after which the process ends (None: never)."""
+    take_secrets()
     context, task = ray.train.get_context(), Task(**config["task"])
     torch.set_num_threads(_own_cpus())
     allow_tf32(str(task.config.get("precision", "auto")))
@@ -116,6 +120,23 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
         log.info(place_in_words(platform.node(), ray.get_runtime_context().get_node_id()))
         work = produce if task.trainable in PRODUCERS else train
         work(task, world, report)
+
+
+def take_secrets() -> None:
+    """Set the variables that a study names, in a process of its job. The head keeps their values in
+    its memory as long as the driver lives. Raises Unrecoverable where it has them no more."""
+    if not (name := os.environ.get(SECRETS, "")):
+        return
+    content = _internal_kv_get(f"gcs://{name}")
+    if content is None:
+        raise Unrecoverable("the variables of `environment.env` are gone: submit the study again")
+    os.environ.update(json.loads(content))
+
+
+def forget_secrets() -> None:
+    """Have the head forget the variables that a study names."""
+    if name := os.environ.get(SECRETS, ""):
+        _internal_kv_del(f"gcs://{name}")
 
 
 def check_home(task: Task) -> None:

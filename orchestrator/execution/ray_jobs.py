@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -12,19 +13,21 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.errors import one_line
+from orchestrator.config.errors import Refused, one_line
 from orchestrator.config.mlflow_settings import trouble_at
 from orchestrator.execution.processes import memory_in_words, tells_of_memory
 from orchestrator.execution.services import RayService, ServiceError, login
+from orchestrator.needs.environment import Environment
 from orchestrator.own_code.items import items_of, ship
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.rest.ray_api import RayApi, RayApiError
 from orchestrator.storage.home import Home
+from orchestrator.warm.request import SWITCH
 from orchestrator.warm.switch import JOB_SETTINGS, ONE_MACHINE
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -56,6 +59,7 @@ class Job:
     price: Mapping[str, Any] = field(default_factory=dict)  # `price:` of orchestrator.yaml
     notify: Mapping[str, Any] = field(default_factory=dict)  # `notify:` of it
     gauges: bool = False  # `gauges:` of it
+    secrets: str = ""  # where the values of named variables lie in the head's memory
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,15 @@ class Jobs:
             self._api.version()
 
     def submit(self, job: Job) -> None:
-        """Send the code and the job; return at once."""
+        """Send the code and the job; return at once. Raises Refused where a variable that its study
+        names is not set here."""
+        environment = Environment.model_validate(job.study.get("environment") or {})
+        if environment.sources:
+            values = values_of(environment)
+            job = replace(job, secrets=f"{job.job_id}-{secrets.token_hex(8)}")
+            with self._answering():
+                # spaces: Ray logs the first bytes of what it cannot keep
+                self._api.keep(job.secrets, f"{'':16}{json.dumps(values)}".encode())
         metadata = {
             "study": str(job.study["study"]),
             "question": str(job.study.get("question") or "").strip(),
@@ -98,8 +110,12 @@ class Jobs:
         """Send the code and a job that runs a module of it; return at once. file: name of the JSON
         file with the content, which the module is called with. Own code of a study in the content
         (`study`) lies beside ours there."""
-        python = sys.executable if self.ray.local else "python"
-        environment = JOB_SETTINGS | (ONE_MACHINE if self.ray.local else {})
+        wanted = Environment.model_validate(content.get("study", {}).get("environment") or {})
+        # Ray installs packages into an environment of its own, whose Python stands first in PATH
+        python = sys.executable if self.ray.local and not wanted.packages else "python"
+        environment = wanted.plain | JOB_SETTINGS | (ONE_MACHINE if self.ray.local else {})
+        if wanted.packages:  # a template was loaded without them
+            environment |= {SWITCH: "0"}
         with tempfile.TemporaryDirectory() as folder:
             for package in PACKAGES:
                 ignore = shutil.ignore_patterns("__pycache__")
@@ -111,7 +127,7 @@ class Jobs:
             self._submit_when_ready(
                 entrypoint=f"{shlex.quote(python)} -P {_START} {module} {file}",
                 submission_id=job_id,
-                runtime_env={"working_dir": folder, "env_vars": environment},
+                runtime_env={"working_dir": folder, "env_vars": environment, **wanted.packages},
                 metadata=metadata,
             )
 
@@ -224,6 +240,16 @@ class Jobs:
             yield
         except RayApiError as error:
             raise ServiceError(f"Ray at {self.ray.dashboard_url} {error}") from error
+
+
+def values_of(environment: Environment) -> dict[str, str]:
+    """Return the values of the variables that a study names, from this process's own. Raises
+    Refused where one is not set."""
+    unset = sorted({name for name in environment.sources.values() if name not in os.environ})
+    if unset:
+        names = ", ".join(unset)
+        raise Refused(f"environment.env: not set where the study is submitted: {names}", 2)
+    return {name: os.environ[source] for name, source in environment.sources.items()}
 
 
 def _line(error: BaseException) -> str:

@@ -65,7 +65,8 @@ def asked_for(
             "gpus": _GPUS if isinstance(gpus, str) else math.ceil(gpus),
         }
     if cluster is not None:
-        there = {"home": cluster.home, "data": cluster.data, "mlflow": cluster.mlflow}
+        there = {"home": cluster.home, "data": cluster.data, "mlflow": cluster.mlflow,
+                 "image": cluster.image}  # fmt: skip
         fields |= {name: str(value) for name, value in there.items() if value}
     return Request(**fields | {name: value for name, value in given.items() if value is not None})
 

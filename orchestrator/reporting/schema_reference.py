@@ -23,13 +23,9 @@ from orchestrator.config.mlflow_settings import (
     TokenSource,
 )
 from orchestrator.config.search_schema import Search, Then
-from orchestrator.config.study_schema import (
-    CompareSpec,
-    Seeds,
-    StageFile,
-    StudyFile,
-)
+from orchestrator.config.study_schema import CompareSpec, Seeds, StageFile, StudyFile
 from orchestrator.needs.deaths import MaxFailures
+from orchestrator.needs.environment import Environment
 from orchestrator.needs.resources import Resources
 from orchestrator.sampling.dimension import Dimension
 from trainables.config import Config
@@ -47,6 +43,7 @@ _STUDY_CLASSES: dict[str, type[Config]] = {
     "seeds": Seeds,
     "resources": Resources,
     "max_failures": MaxFailures,
+    "environment": Environment,
     "stage": StageFile,
     "split": Split,
     "scenes": Scenes,

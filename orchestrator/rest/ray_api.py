@@ -73,6 +73,17 @@ class RayApi:
         """Ask the cluster to end a job; return at once."""
         self._ask("POST", f"/api/jobs/{quote(job_id)}/stop")
 
+    def keep(self, name: str, content: bytes) -> None:
+        """Put content into the memory of the head, where Ray keeps packages of code, under the
+        address `gcs://<name>`."""
+        path = f"/api/packages/gcs/{quote(name)}"
+        try:
+            answer = self._session.upload(path, content, "application/octet-stream")
+        except NoAnswer as error:
+            raise RayApiError(f"does not answer{error.details}") from error
+        if not answer.ok:
+            raise RayApiError(f"keeps nothing for the job ({answer.status_code} {answer.reason})")
+
     def _ask(self, method: str, path: str) -> Any:
         return self._read(self._send(method, path))
 

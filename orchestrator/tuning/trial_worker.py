@@ -16,7 +16,7 @@ import torch
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.execution.failures import Ending, readable_errors
-from orchestrator.execution.launcher import ended_when_stalled, launch
+from orchestrator.execution.launcher import ended_when_stalled, launch, take_secrets
 from orchestrator.execution.resources import wait_for_room
 from orchestrator.execution.task import Task
 from orchestrator.execution.worker import train
@@ -57,6 +57,7 @@ def to_config(spec: TrialSpec) -> dict[str, Any]:
 
 def run_trial(config: Mapping[str, Any]) -> None:
     """Run the trial that `to_config` wrote. Raises Unrecoverable when another try cannot help."""
+    take_secrets()
     parts = {
         "task": Task(**config["task"]),
         "request": ResourceRequest(**config["request"]),

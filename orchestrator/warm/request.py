@@ -13,6 +13,7 @@ from pathlib import Path
 
 SOCKET = "ORCHESTRATOR_WARM_SOCKET"  # environment of a node: the socket of its template
 WANTED = "ORCHESTRATOR_WARM"  # environment of a job: its workers may be forked
+SWITCH = "ORCHESTRATOR_WARM_WORKERS"  # "0": workers and drivers start plainly
 RAY_SETUP = "ORCHESTRATOR_WARM_RAY_SETUP"  # environment of a node: Ray's own set-up script
 
 HEARD, GO = b".", b"g"  # the template has the request; the worker may begin

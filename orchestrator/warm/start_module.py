@@ -21,7 +21,7 @@ from typing import NoReturn
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from orchestrator.warm.request import FORK_SECONDS, SOCKET, Request, close
+from orchestrator.warm.request import FORK_SECONDS, SOCKET, SWITCH, Request, close
 from orchestrator.warm.start_worker import fork
 from orchestrator.warm.worker import name_process
 
@@ -31,7 +31,7 @@ _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 def main(arguments: list[str]) -> NoReturn:
     """Become the module, or stand for it and end as it ends. arguments: module, its arguments."""
     path = os.environ.get(SOCKET)
-    if path is None:
+    if path is None or os.environ.get(SWITCH) == "0":
         _start_plainly(arguments)
     try:
         with socket.socket(socket.AF_UNIX) as template:

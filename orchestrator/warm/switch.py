@@ -5,9 +5,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.warm.request import SOCKET, WANTED
+from orchestrator.warm.request import SOCKET, SWITCH, WANTED
 
-SWITCH = "ORCHESTRATOR_WARM_WORKERS"  # "0": workers start plainly
 # environment of drivers and their workers, and of the head: a template reads it when it loads Ray
 JOB_SETTINGS = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
@@ -37,5 +36,5 @@ def module_command(module: str) -> list[str]:
 
 def job_environment() -> Mapping[str, str]:
     """Return the variables with which a job's workers start warm; called on a node of Ray. Empty
-    where that node has no template."""
-    return {WANTED: "1"} if SOCKET in os.environ else {}
+    where that node has no template, or where the job has packages that a template lacks."""
+    return {WANTED: "1"} if SOCKET in os.environ and os.environ.get(SWITCH) != "0" else {}

@@ -9,7 +9,7 @@ from orchestrator.cli.main import main
 from orchestrator.clusters.settings import (
     choose_cluster,
     clusters_file,
-    missing_resources,
+    missing_settings,
     read_clusters,
     with_mlflow,
 )
@@ -50,8 +50,28 @@ def test_a_cluster_is_read_and_its_token_is_where_ray_looks(
     assert (os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"]) == ("token", "secret")
     assert with_mlflow(MlflowSettings(), lab).tracking_uri == "http://tracking:5000"
     assert with_mlflow(MlflowSettings(), None).tracking_uri is None
-    assert missing_resources(lab, {}) == ["resources.workers=4"]
-    assert missing_resources(lab, {"resources": {"workers": 2}}) == []
+    assert missing_settings(lab, {}) == ["resources.workers=4"]
+    assert missing_settings(lab, {"resources": {"workers": 2}}) == []
+    assert missing_settings(None, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "given"),
+    [
+        ({}, '{"pip": ["timm"], "env": ["HF_TOKEN"]}'),
+        (
+            {"environment": {"env": {"A": "1"}}},
+            '{"pip": ["timm"], "env": {"HF_TOKEN": "${HF_TOKEN}", "A": "1"}}',
+        ),
+    ],
+)
+def test_the_environment_of_a_cluster_holds_where_the_study_says_nothing(
+    folder: Path, own: dict[str, object], given: str
+) -> None:
+    entry = "lab: {ray: 'http://h:1', environment: {pip: [timm], env: [HF_TOKEN]}}"
+    (folder / "clusters.yaml").write_text(entry)
+    lab = choose_cluster("lab", None)
+    assert missing_settings(lab, own) == [f"environment={given}"]
 
 
 def test_the_file_beside_the_settings_counts_before_that_of_the_user(folder: Path) -> None:

@@ -34,6 +34,8 @@ def test_a_job_asks_for_warm_workers_where_its_node_has_a_template(
     assert switch.job_environment() == {}
     monkeypatch.setenv(SOCKET, "/a/socket")
     assert switch.job_environment() == {WANTED: "1"}
+    monkeypatch.setenv(switch.SWITCH, "0")  # the job has packages that a template lacks
+    assert switch.job_environment() == {}
 
 
 def test_ray_reads_the_name_of_its_set_up_script_when_a_node_starts() -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.warm import template
-from orchestrator.warm.request import RAY_SETUP, SOCKET, WANTED
+from orchestrator.warm.request import RAY_SETUP, SOCKET, SWITCH, WANTED
 from tests.installed import installed_packages, installed_python
 
 WORKER = """
@@ -354,6 +354,14 @@ def test_a_module_with_other_settings_of_ray_starts_plainly(begin: Start, tmp_pa
     assert process.returncode == 7 and b"started plainly" in err
     process = begin(str(tmp_path / "one"), "fails", RAY_ADDRESS="127.0.0.1:1")  # no setting
     assert process.communicate(timeout=LEAST_SECONDS)[1] == b"" and process.returncode == 7
+
+
+def test_a_module_of_a_job_with_packages_of_its_own_is_never_forked(
+    begin: Start, tmp_path: Path
+) -> None:
+    process = begin(str(tmp_path / "one"), **{SWITCH: "0"})
+    assert facts_at(tmp_path / "one")["pid"] == process.pid
+    assert process.wait(LEAST_SECONDS) == 0
 
 
 def test_without_a_template_a_module_starts_plainly(begin: Start, tmp_path: Path) -> None:
