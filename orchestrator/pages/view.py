@@ -52,6 +52,8 @@ def shared_views(plan: Mapping[str, Any], submission: str, now: int) -> dict[str
     charts, sections = pictures_of(plan)
     if charts:  # a group has no pictures: these are of each Run
         state = _state(plan, submission, charts, sections)
+        # the page shows pictures of its first ten Runs: the first seed of each label comes first
+        state["orderByKey"] = "params.`seed`"
         views[pictures_key(submission)] = _packed("Pictures over epochs", state, now)
     return views
 

@@ -61,6 +61,8 @@ def test_pictures_have_a_view_of_their_own_where_runs_draw_some() -> None:
     named = {"watch": ["a", "b", "c", "d"], "tsne_epochs": [], "epochs": 3}
     plan = {**PLAN, "runs": [{**run, "config": named} for run in PLAN["runs"]]}
     state = state_of(plan, pictures_key("abc"))
+    # ten Runs have room: one of each label, not ten seeds of one
+    assert (state["orderByKey"], state["orderByAsc"]) == ("params.`seed`", True)
     assert state["groupBy"] is None
     assert {chart["type"] for chart in state["compareRunCharts"]} == {"IMAGE"}
     keys = [chart["imageKeys"] for chart in state["compareRunCharts"]]
