@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.execution.processes import marked
+from orchestrator.services.processes import marked
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
 from tests.conftest import damage

@@ -18,7 +18,7 @@ from orchestrator.config.errors import printable
 from orchestrator.config.mlflow_settings import MlflowSettings, read_settings
 
 if TYPE_CHECKING:  # what asks for services takes a third of a second to load
-    from orchestrator.execution.services import Services
+    from orchestrator.services.record import Services
 
 _NARROWEST = 20  # columns; COLUMNS=0, and a terminal that has none, are taken for 80
 

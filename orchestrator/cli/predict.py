@@ -20,7 +20,7 @@ from orchestrator.cli.runs import find_run
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_settings
 from orchestrator.drawing.mask_plots import default_colors, painted
-from orchestrator.execution import services
+from orchestrator.services import home_services
 from orchestrator.storage.home import find_home
 from orchestrator.tracking.mlflow_writer import Tracker
 from orchestrator.tracking.publisher import DAMAGED
@@ -44,7 +44,7 @@ def predict(options: argparse.Namespace) -> int:
         _check_readable(path)
     home = find_home(options.home).create()
     settings = read_settings(options.mlflow)
-    uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
+    uri = home_services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
     _, run_id = find_run(tracker.reader, options.run, home.name)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,9 +16,9 @@ from rich.text import Text
 from orchestrator.cli.console import Column, FittedTable, Row, shortened
 from orchestrator.driver.followed import Look, News, Told, epochs_done, time_left
 from orchestrator.execution.ray_jobs import Jobs
-from orchestrator.execution.services import ServiceError
 from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import number
+from orchestrator.services.record import ServiceError
 from orchestrator.storage.home import Home
 from orchestrator.storage.record_shapes import current_progress
 from orchestrator.storage.run_records import Store

@@ -13,13 +13,13 @@ from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_own_settings
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.reconcile import ending, is_silent, jobs_of, reconcile, silence
-from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Jobs
-from orchestrator.execution.services import RayService
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.report_page.files import FORMS, write_file, write_pdf
 from orchestrator.report_page.store import report_of, write_report
 from orchestrator.reporting.comparison import State
+from orchestrator.services import home_services
+from orchestrator.services.record import RayService
 from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.storage.run_log import named_logs
 from orchestrator.storage.run_records import Store
@@ -38,7 +38,7 @@ def report(options: argparse.Namespace) -> int:
     """Write the report of a study as a file: a page, a PDF of it, or its tables for LaTeX."""
     home, settings = find_home(options.home).create(), settings_of(options)
     prices = as_plain(read_own_settings(options.mlflow).price)
-    uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
+    uri = home_services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker, study = Tracker(str(uri)), study_name(options.study)
     submission, owner = newest_of_any(tracker.reader, study, home.name)
     if submission is None:
@@ -61,7 +61,7 @@ def report(options: argparse.Namespace) -> int:
 def stop(options: argparse.Namespace) -> int:
     """Stop a study's job. Its checkpoints stay, and submitting it again goes on from them."""
     home, study = find_home(options.home), study_name(options.study)
-    services_up = services.find(home, settings_of(options))
+    services_up = home_services.find(home, settings_of(options))
     tracker = Tracker(services_up.mlflow_uri, home.artifacts) if services_up.mlflow_uri else None
     submission, owner = _to_be_stopped(tracker, study, home, options.any_home)
     ray = services_up.ray
@@ -140,7 +140,7 @@ def logs(options: argparse.Namespace) -> int:
     """Print a Run's log of every attempt and every worker, also of a Run that has failed."""
     home = find_home(options.home).create()
     settings = settings_of(options)
-    uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
+    uri = home_services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker, store = Tracker(str(uri)), Store(home.store)
     key, run_id = find_run(tracker.reader, options.run, home.name)
     with tempfile.TemporaryDirectory() as folder:

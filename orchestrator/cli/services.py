@@ -12,9 +12,9 @@ from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import read_own_settings, read_settings
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.garbage_collector import clean as clean_home
-from orchestrator.execution import services
-from orchestrator.execution.services import RayService, Services
 from orchestrator.pages.handover import Handover, can_hand_over, has_browser
+from orchestrator.services import home_services
+from orchestrator.services.record import RayService, Services
 from orchestrator.storage.home import Home, find_home
 from orchestrator.tracking.mlflow_client import answer_page
 from orchestrator.tracking.mlflow_writer import Tracker
@@ -29,7 +29,7 @@ def up(options: argparse.Namespace) -> int:
     """Start Ray and MLflow on this machine if they do not run yet, and print their addresses."""
     home = find_home(options.home).create()
     settings, own = read_settings(options.mlflow), read_own_settings(options.mlflow)
-    running = services.start(home, settings, MESSAGES.print, gauges=own.gauges)
+    running = home_services.start(home, settings, MESSAGES.print, gauges=own.gauges)
     show_services(running, Terminal(highlight=False))
     if own.gauges:
         say(f"Prometheus     {home.ray_temp / SCRAPED}")
@@ -39,7 +39,7 @@ def up(options: argparse.Namespace) -> int:
 def open(options: argparse.Namespace) -> int:
     """Open the page of a study's answer in the browser, or the Ray dashboard, logged in."""
     home, settings = find_home(options.home), read_settings(options.mlflow)
-    running = services.find(home, settings)
+    running = home_services.find(home, settings)
     page = _ray_page(running.ray) if options.ray else ""
     if options.study or not options.ray:
         page = _mlflow_page(options, running, home)
@@ -107,7 +107,7 @@ def _open_here(page: str, ray: RayService | None) -> int:
 
 def down(options: argparse.Namespace) -> int:
     """Stop the Ray and MLflow that belong to this home, and no other."""
-    stopped = services.stop(find_home(options.home))
+    stopped = home_services.stop(find_home(options.home))
     say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
     return 0
 

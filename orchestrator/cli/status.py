@@ -22,11 +22,11 @@ from orchestrator.config.errors import Refused
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.driver.followed import epochs_done
 from orchestrator.driver.reconcile import ending, is_alive, jobs_of, reconcile
-from orchestrator.execution import services
-from orchestrator.execution.services import Services
 from orchestrator.notify.notifier import send_waiting
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.reporting.comparison import State
+from orchestrator.services import home_services
+from orchestrator.services.record import Services
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.home import Home, find_home
 from orchestrator.storage.run_records import Store
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 def status(options: argparse.Namespace) -> int:
     """Show the state of every study, or all details of one, from MLflow."""
     home, settings = find_home(options.home), settings_of(options)
-    running = services.find(home, settings)
+    running = home_services.find(home, settings)
     name = study_name(options.study) if options.study else None
     listed = _reconciled(home, running, name, details=bool(name and not options.json))
     send_waiting(home.root)  # what a driver that died has left, and what was found just now
@@ -197,7 +197,7 @@ def compare(options: argparse.Namespace) -> int:
 def answer_of(options: argparse.Namespace) -> tuple[Answer, TrackedRun, Tracker]:
     """Return what the newest submission of a study answers, and store it. Raises Refused."""
     home, settings = find_home(options.home).create(), settings_of(options)
-    uri = services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
+    uri = home_services.start(home, settings, MESSAGES.print, only=("mlflow",)).mlflow_uri
     tracker = Tracker(str(uri))
     tracked, owner = find_newest(tracker.reader, study_name(options.study), home.name)
     if tracked is None:

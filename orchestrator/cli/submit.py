@@ -41,14 +41,14 @@ from orchestrator.config.mlflow_settings import (
 )
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.reconcile import ending, is_alive, reconcile
-from orchestrator.execution import services
 from orchestrator.execution.ray_jobs import Job, Jobs
-from orchestrator.execution.services import RayService, Services
 from orchestrator.notify.notifier import send_waiting
 from orchestrator.planning.commit import code_that_runs
 from orchestrator.planning.plan import UnknownPlan
 from orchestrator.planning.prepare import Prepared, build_caches, build_ids, store_plan
 from orchestrator.reporting.comparison import State
+from orchestrator.services import home_services
+from orchestrator.services.record import RayService, Services
 from orchestrator.storage.files import locked
 from orchestrator.storage.home import LOCAL, Home, find_home
 from orchestrator.storage.run_records import Store
@@ -225,7 +225,7 @@ def _start_services(
     """Start Ray and MLflow on this machine; with `--address` only MLflow. Raises Refused."""
     if options.address is None:
         own = read_own_settings(options.mlflow)
-        running = services.start(home, settings, out.print, gauges=own.gauges)
+        running = home_services.start(home, settings, out.print, gauges=own.gauges)
         if running.ray is None or running.mlflow_uri is None:
             raise Refused("Ray or MLflow did not start: see their logs in the home", 1)
         return _Running(running.ray, running.mlflow_uri)
@@ -235,7 +235,7 @@ def _start_services(
         check_address(options.address)
     except ValueError as error:
         raise Refused(f"--address {error}", 2) from error
-    uri = str(services.start(home, settings, out.print, only=("mlflow",)).mlflow_uri)
+    uri = str(home_services.start(home, settings, out.print, only=("mlflow",)).mlflow_uri)
     ray = RayService("", options.address.rstrip("/"), None, local=False)
     if is_loopback(uri) and not is_loopback(ray.dashboard_url):
         raise Refused(

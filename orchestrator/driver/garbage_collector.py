@@ -18,9 +18,10 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.config.errors import Refused
-from orchestrator.execution.processes import Record, alive
 from orchestrator.planning.plan import UnknownPlan, from_plain
 from orchestrator.planning.run import Run
+from orchestrator.services.processes import alive
+from orchestrator.services.record import Record
 from orchestrator.storage.files import Busy, locked, read_json
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_records import Store
@@ -31,9 +32,8 @@ _KEY = re.compile(r"[0-9a-f]{20}")  # as a plan makes them; the store accepts ot
 _ATTEMPT = re.compile(r"([0-9a-f]{20})-\d+")
 _CACHE = re.compile(r"([0-9a-f]{16})(\.tmp|\.lock)?")
 _WRITING = re.compile(r"\.(epoch|spare)_\d+\.\d+")
-_RECORD = re.compile(
-    r"\.(progress|attempt|(done|done_copy|ended|origin|manifest|progress)\.json)\.\w+"
-)
+_JSON = "done|done_copy|ended|origin|manifest|progress"
+_RECORD = re.compile(rf"\.(progress|attempt|({_JSON})\.json)\.\w+")
 _RECORD_SECONDS = 600.0  # writing one takes less; its writer need not hold the key's lock
 _HIDDEN = ".clean-"  # prefix of what is being removed
 

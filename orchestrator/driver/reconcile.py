@@ -5,11 +5,11 @@ import time
 
 from orchestrator.driver.watch import tell_end
 from orchestrator.execution.ray_jobs import Jobs
-from orchestrator.execution.services import RayService, ServiceError
 from orchestrator.notify.notifier import Notifier
 from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
 from orchestrator.reporting.numbers import duration
+from orchestrator.services.record import RayService, ServiceError
 from orchestrator.storage.files import Busy, locked
 from orchestrator.storage.home import LOCAL, Home
 from orchestrator.storage.run_records import Store

@@ -1,1 +1,1 @@
-"""Run one Run: services, Ray jobs, resources, workers, and why an attempt ended."""
+"""Run one Run: Ray jobs, resources, workers, and why an attempt ended."""

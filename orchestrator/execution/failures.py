@@ -18,7 +18,7 @@ import ray
 import ray.train
 import ray.train.torch
 
-from orchestrator.execution.processes import memory_in_words, tells_of_memory
+from orchestrator.execution.memory import memory_in_words, tells_of_memory
 from orchestrator.execution.task import Task
 from orchestrator.storage.run_log import fatal_signal, place_of, stall
 from orchestrator.storage.run_records import RunFolder, StaleWriter, Store

@@ -20,12 +20,13 @@ from typing import Any
 
 from orchestrator.config.errors import Refused, one_line
 from orchestrator.config.mlflow_settings import trouble_at
-from orchestrator.execution.processes import memory_in_words, tells_of_memory
-from orchestrator.execution.services import RayService, ServiceError, login
+from orchestrator.execution.memory import memory_in_words, tells_of_memory
 from orchestrator.needs.environment import Environment
 from orchestrator.own_code.items import items_of, ship
 from orchestrator.planning.code_version import PACKAGES
 from orchestrator.rest.ray_api import RayApi, RayApiError
+from orchestrator.services.ray_head import login
+from orchestrator.services.record import RayService, ServiceError
 from orchestrator.storage.home import Home
 from orchestrator.warm.request import SWITCH
 from orchestrator.warm.switch import JOB_SETTINGS, ONE_MACHINE

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from orchestrator.config.mlflow_settings import MlflowSettings
-from orchestrator.execution.services import find, login
+from orchestrator.services.home_services import find
+from orchestrator.services.ray_head import login
 from orchestrator.storage.home import Home
 from tests.benchmarks.turns import Line, ratio, seconds, shown
 from tests.integration.command import ALONE, Command, wait_for

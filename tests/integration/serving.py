@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from orchestrator.execution.processes import free_ports
+from orchestrator.services.ports import free_ports
 from tests.integration.command import wait_for
 
 _PORT = "5001"  # in descriptions

@@ -12,12 +12,12 @@ from orchestrator.config.mlflow_settings import MlflowSettings
 from orchestrator.config.study_loader import from_mapping
 from orchestrator.driver.reconcile import is_alive, reconcile
 from orchestrator.driver.submission import open_submission
-from orchestrator.execution.processes import alive
 from orchestrator.execution.ray_jobs import Job
-from orchestrator.execution.services import find, stop
 from orchestrator.planning.prepare import prepare
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
+from orchestrator.services.home_services import find, stop
+from orchestrator.services.processes import alive
 from orchestrator.storage.files import locked, read_json
 from orchestrator.storage.home import LOCAL, Home
 from orchestrator.storage.run_records import Store

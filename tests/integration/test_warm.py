@@ -9,10 +9,11 @@ import psutil
 import pytest
 from ray.job_submission import JobSubmissionClient
 
-from orchestrator.execution.processes import marked
 from orchestrator.execution.ray_jobs import Jobs
-from orchestrator.execution.services import RayService, login
 from orchestrator.planning.code_version import PACKAGES
+from orchestrator.services.processes import marked
+from orchestrator.services.ray_head import login
+from orchestrator.services.record import RayService
 from orchestrator.storage.home import Home
 from tests.integration.command import ALONE, Command, wait_for
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orchestrator.cli.services import _open_here
-from orchestrator.execution.services import RayService
+from orchestrator.services.record import RayService
 
 
 def test_a_browser_that_holds_its_command_gets_the_page(

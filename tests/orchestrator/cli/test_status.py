@@ -16,9 +16,9 @@ from orchestrator.cli.status import (
     _status_json,
 )
 from orchestrator.driver.submission import close_submission
-from orchestrator.execution.services import Services
 from orchestrator.planning.plan import FORMAT
 from orchestrator.reporting.comparison import State
+from orchestrator.services.record import Services
 from orchestrator.storage.home import Home
 from orchestrator.tracking import comparison_report, run_states
 from orchestrator.tracking.mlflow_client import TrackedRun

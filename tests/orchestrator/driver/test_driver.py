@@ -11,8 +11,8 @@ from orchestrator.cli.status import _reconciled
 from orchestrator.config.errors import Refused, StudyError
 from orchestrator.driver import driver
 from orchestrator.execution.ray_jobs import Job, errors_in
-from orchestrator.execution.services import Services
 from orchestrator.planning.plan import FORMAT
+from orchestrator.services.record import Services
 from orchestrator.storage.home import Home
 from orchestrator.tracking.mlflow_writer import Tracker
 from trainables.dataset import DataError

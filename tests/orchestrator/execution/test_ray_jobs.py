@@ -10,7 +10,7 @@ import ray
 
 from orchestrator.execution import ray_jobs
 from orchestrator.execution.ray_jobs import Job, Jobs, errors_in
-from orchestrator.execution.services import RayService, ServiceError
+from orchestrator.services.record import RayService, ServiceError
 
 _TRACEBACK = "Traceback (most recent call last):\n  File x\nModuleNotFoundError: No module y\n"
 

@@ -13,10 +13,10 @@ import pytest
 
 from orchestrator.config.mlflow_settings import MlflowSettings
 from orchestrator.drawing.render import draw
-from orchestrator.execution import services
 from orchestrator.pages import pictures
 from orchestrator.pages.addresses import run_address
 from orchestrator.pages.mlflow_app import WithoutAssistant
+from orchestrator.services import home_services
 from orchestrator.storage.home import Home
 from orchestrator.tracking.comparison_report import write_comparison
 from orchestrator.tracking.mlflow_client import TrackedRun, answer_page, pictures_page
@@ -74,9 +74,9 @@ def test_all_else_is_passed_on_as_it_is_but_the_assistant() -> None:
 def tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
     """The server that the product starts."""
     home = Home(tmp_path_factory.mktemp("pages") / "home").create()
-    started = services.start(home, MlflowSettings(), lambda text: None, only=("mlflow",))
+    started = home_services.start(home, MlflowSettings(), lambda text: None, only=("mlflow",))
     yield Tracker(str(started.mlflow_uri))
-    services.stop(home)
+    home_services.stop(home)
 
 
 @pytest.fixture(scope="module")

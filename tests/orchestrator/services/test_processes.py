@@ -2,7 +2,6 @@
 
 import gc
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,17 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.execution import processes
-from orchestrator.execution.processes import (
-    alive,
-    end,
-    free_ports,
-    identity,
-    is_free,
-    marked,
-    spawn,
-    tree,
-)
+from orchestrator.services.processes import alive, end, identity, marked, spawn, tree
 
 FAMILY = """
 import subprocess, sys, time
@@ -64,7 +53,7 @@ def test_ending_a_process_ends_its_children(tmp_path: Path) -> None:
 def test_a_process_that_ignores_the_request_is_made_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.execution.processes._GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("orchestrator.services.processes._GRACE_SECONDS", 0.5)
     ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     code = f"{ignore}; print(1, flush=True); time.sleep(600)"
     process = spawn([sys.executable, "-c", code], tmp_path / "log", "stubborn", {})
@@ -105,25 +94,3 @@ def test_a_process_that_lives_on_is_dropped_without_a_warning(tmp_path: Path) ->
     gc.collect()
     (parent, *_) = marked("dropped")
     end([parent])
-
-
-def test_free_ports_are_no_ports_of_outgoing_connections() -> None:
-    """A connection took the port of Ray's agent once: the head came up and started no job."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = free_ports(11)
-    assert len(set(ports)) == 11 and all(1024 < port < first for port in ports)
-    assert all(map(is_free, ports))
-
-
-def test_a_port_that_is_taken_is_not_free() -> None:
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        taken.listen()
-        assert not is_free(taken.getsockname()[1])
-
-
-def test_where_the_system_names_no_range_it_chooses_the_ports(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(processes, "_OUTGOING", tmp_path / "absent")
-    assert len(set(free_ports(5))) == 5

@@ -10,8 +10,9 @@ import pytest
 import requests
 
 from orchestrator.config.mlflow_settings import MlflowSettings
-from orchestrator.execution import processes, services
-from orchestrator.execution.services import ServiceError
+from orchestrator.services import home_services, ray_head
+from orchestrator.services.ports import free_ports
+from orchestrator.services.record import ServiceError
 from orchestrator.storage.home import Home
 from orchestrator.tracking.mlflow_writer import Tracker
 
@@ -20,10 +21,10 @@ REPOSITORY = Path(__file__).parents[3]
 _START = """
 import pathlib, sys
 from orchestrator.config.mlflow_settings import MlflowSettings
-from orchestrator.execution import processes, services
+from orchestrator.services import home_services
 from orchestrator.storage.home import Home
 home = Home(pathlib.Path(sys.argv[1]))
-services.start(home, MlflowSettings(), print, only=("mlflow",))
+home_services.start(home, MlflowSettings(), print, only=("mlflow",))
 """
 
 
@@ -34,12 +35,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     # in a process of its own, as a command: the server outlives it
     subprocess.run([sys.executable, "-c", _START, str(home.root)], check=True, cwd=REPOSITORY)
     yield home
-    services.stop(home)
+    home_services.stop(home)
 
 
 @pytest.fixture
 def uri(home: Home) -> str:
-    return str(services.find(home, MlflowSettings()).mlflow_uri)
+    return str(home_services.find(home, MlflowSettings()).mlflow_uri)
 
 
 def test_all_state_lies_in_a_home_of_any_path(home: Home, uri: str) -> None:
@@ -89,22 +90,22 @@ def test_a_damaged_record_of_services_ends_none_that_run(home: Home, record: str
     home.services.write_text(record, "utf-8")
     try:
         with pytest.raises(ServiceError, match="is damaged while services of this home run"):
-            services.start(home, MlflowSettings(), lambda text: None, only=("mlflow",))
+            home_services.start(home, MlflowSettings(), lambda text: None, only=("mlflow",))
     finally:
         home.services.write_text(before, "utf-8")
-    assert services.find(home, MlflowSettings()).mlflow_uri is not None
+    assert home_services.find(home, MlflowSettings()).mlflow_uri is not None
 
 
 def test_a_service_that_ends_while_starting_is_started_once_more_then_named_with_its_log(
     tmp_path: Path,
 ) -> None:
     home, said = Home(tmp_path / "home").create(), []
-    nowhere = MlflowSettings(backend_store_uri="nonsense://database")
+    nowhere = MlflowSettings(host="203.0.113.7")  # no address of this machine
     with pytest.raises(ServiceError, match=r"mlflow ended while starting .*mlflow\.log"):
-        services.start(home, nowhere, said.append, only=("mlflow",))
+        home_services.start(home, nowhere, said.append, only=("mlflow",))
     assert len(said) == 2 and said[1].endswith("starting it once more ...")
-    assert "nonsense" in (home.logs / "mlflow.log").read_text("utf-8")
-    assert services.stop(home) == []
+    assert "203.0.113.7" in (home.logs / "mlflow.log").read_text("utf-8")
+    assert home_services.stop(home) == []
 
 
 def test_a_head_without_its_agent_is_started_once_more(
@@ -112,13 +113,13 @@ def test_a_head_without_its_agent_is_started_once_more(
 ) -> None:
     """It lives on without, and starts no job. Here another process has the port of the agent."""
     home, said = Home(tmp_path / "home").create(), []
-    agent = services._PORTS.index("dashboard-agent-listen-port")
+    agent = ray_head._PORTS.index("dashboard-agent-listen-port")
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
         draws = [taken.getsockname()[1]]
 
         def ports(count: int) -> list[int]:
-            free = processes.free_ports(count)
+            free = free_ports(count)
             return [*free[:agent], draws.pop(), *free[agent + 1 :]] if draws else free
 
         def say(line: str) -> None:
@@ -126,11 +127,11 @@ def test_a_head_without_its_agent_is_started_once_more(
             if "once more" in line:
                 monkeypatch.undo()
 
-        monkeypatch.setattr(services, "free_ports", ports)
-        monkeypatch.setattr(services, "_AGENT_SECONDS", 5.0)
+        monkeypatch.setattr(ray_head, "free_ports", ports)
+        monkeypatch.setattr(home_services, "_AGENT_SECONDS", 5.0)
         try:
-            running = services.start(home, MlflowSettings(), say, only=("ray",))
-            assert running.ray is not None and services._has_agent(home)
+            running = home_services.start(home, MlflowSettings(), say, only=("ray",))
+            assert running.ray is not None and ray_head.has_agent(home)
         finally:
-            services.stop(home)
+            home_services.stop(home)
     assert "starting it once more" in said[-1]
