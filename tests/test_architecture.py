@@ -83,15 +83,16 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator.sampling": set(),
     "trainables": set(),
     "trainables.tasks": {
-        "monitoring", "loading", "pixels", "models", "transforms", "numerics", "schemas",
-        "trainable", "producer", "dataset", "training_config", "config", "on_use", "own_code",
+        "monitoring", "loading", "pixels", "models", "networks", "transforms", "numerics",
+        "schemas", "trainable", "producer", "dataset", "training_config", "config", "on_use",
+        "own_code", "backbones",
     },
     "trainables.checking": {
         "engine", "tasks", "loading", "data", "models", "numerics", "own_code", "trainable",
         "training_config", "config", "metrics",
     },
     "trainables.engine": {
-        "monitoring", "loading", "models", "transforms", "numerics", "optimizers",
+        "monitoring", "loading", "models", "networks", "transforms", "numerics", "optimizers",
         "trainable", "dataset", "training_config", "config", "metrics",
     },
     "trainables.monitoring": {
@@ -103,7 +104,7 @@ ARROWS: dict[str, set[str]] = {
     "trainables.data": {
         "layouts", "pixels", "numerics", "own_code", "dataset", "config", "files",
     },
-    "trainables.own_code": {"metrics"},
+    "trainables.own_code": {"metrics", "networks"},
     "trainables.layouts": {"pixels", "dataset", "files"},
     "trainables.pixels": {"dataset", "files"},
     "trainables.trainable": {
@@ -111,10 +112,12 @@ ARROWS: dict[str, set[str]] = {
     },
     "trainables.producer": {"schemas", "dataset"},
     "trainables.schemas": {
-        "models", "own_code", "dataset", "training_config", "config", "metrics",
+        "models", "networks", "own_code", "dataset", "training_config", "config", "metrics",
+        "backbones",
     },
-    "trainables.models": {"training_config", "files", "backbones", "own_code"},
-    "trainables.backbones": {"own_code"},
+    "trainables.models": {"training_config", "files", "backbones", "own_code", "networks"},
+    "trainables.backbones": {"own_code", "networks"},
+    "trainables.networks": set(),
     "trainables.transforms": {"numerics", "dataset"},
     "trainables.numerics": {"training_config"},
     "trainables.training_config": {"optimizers", "schedules", "config", "backbones"},

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from trainables.backbones import RESNETS, check_backbone, check_settings
+from trainables.backbones import BACKBONES, check_backbone, check_settings
 from trainables.config import Config, NonNegativeFloat, PositiveFloat, PositiveInt
 from trainables.optimizers.registry import OPTIMIZERS
 from trainables.schedules.registry import SCHEDULES
@@ -20,7 +20,7 @@ else:
 Backbone = Annotated[
     str,
     AfterValidator(check_backbone),
-    WithJsonSchema({"type": "string", "enum": [*RESNETS, "module:build"]}),
+    WithJsonSchema({"type": "string", "enum": [*BACKBONES, "timm:NAME", "module:build"]}),
 ]
 
 
@@ -133,7 +133,8 @@ class TrainableConfig(Config):
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0,
         description="factor of the learning rate for each layer of the encoder away from the head; "
-        "a ResNet has five: its first convolution and four stages",
+        "a ResNet and a ConvNeXt have five: the first convolution and four stages; an EfficientNet "
+        "has its convolutions and stages, a ViT its patches and blocks",
     )
     schedule: ScheduleName = Field("cosine", description="how the learning rate falls")
     step_epochs: PositiveInt = Field(15, description="schedule `step`: epochs between two drops")
@@ -209,6 +210,10 @@ class TrainableConfig(Config):
                     f"{self.accumulate} parts (accumulate) of 2 images at least"
                 )
 
+    def seen(self, size: int) -> int:
+        """Return the side in px of what the network sees of images with a side of `size` px."""
+        return size
+
     def at(self, epoch: int) -> Self:
         """Return what holds in an epoch, counted from 1."""
         values: dict[str, float | int] = {}
@@ -232,6 +237,9 @@ class ViewedConfig(TrainableConfig):
         description="side in px of what it learns from, cut out of the larger images of the data "
         "set; evaluation takes the center. Default: the image's side",
     )
+
+    def seen(self, size: int) -> int:
+        return self.view_size or size
 
 
 def check_batch(images: int, workers: int, accumulate: int) -> None:

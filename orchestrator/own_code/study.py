@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.own_code import entry_points, imports
 from orchestrator.own_code.items import OwnCodeError, installed_item, item_of
-from trainables.backbones import RESNETS
+from trainables.backbones import BACKBONES
 from trainables.data.datasets import DATASETS
 from trainables.data.named_datasets import as_dataset_type
 from trainables.own_code import contract, finder
@@ -22,7 +22,7 @@ from trainables.schemas.registry import TRAINABLE_SCHEMAS
 
 Add = Callable[[str, str], object]  # notes an error: dotted key, message
 _OURS = ("orchestrator", "trainables")
-_BACKBONES = (*RESNETS, "vgg16")
+_BACKBONES = (*BACKBONES, "vgg16")
 
 
 @dataclass(frozen=True)

@@ -26,32 +26,64 @@ FORMER: dict[str, tuple[str, ...]] = {
     "e51e24b56635d928ed6174f8d078b32db6c7173b292944c7f50910824d09a9e7": (
         "cc22e9992c2bc012e422cfd75864c9d9d5c603a6a56a60638e200a39c414bc0f",
     ),
-    # trainables.training_config: backbones of own code, resnet34 and resnet101
-    "43bb63f0f2f1b54e77a8b0326084d1de6c9ce58b382a7cb394f6e04c49b4388d": (
-        "2d301762ab5d09eb224202968c768cd05dd0bace4c870a736c13a2adec349c41",
-    ),
-    # trainables.models.encoders: backbones of own code
-    "10055aac1eac12cb5f890659657e4d1061c5aa2dfaa84c4da1477c0e58b9889f": (
-        "a31f1c88901c07ee4ef848491721ecb264d5ed23ca55003d304d503f3a65cd75",
-    ),
-    # trainables.models.weights: weights of resnet34 and resnet101
-    "1b44eebd87aca2704f5f5df047b21c7a3eb0280a40713165d11c32eb2f9ff58a": (
-        "f9aaca9c7dbc603bf66acbc5ce2f4c6c597255f5002ca1bde75e13af83f41b50",
-    ),
-    # trainables.models.segmentation: slim encoders, which older studies do not name
-    "5bcd110a7ead7dc98608cc8a02239e1c48989f8471143e3c2f801833c8797297": (
-        "ebe42562db496deb93793b3347b9c98debae0325ad85b7fea54218908c3d64c6",
-    ),
-    # trainables.tasks.segment: slim encoders, which older studies do not name
-    "76a89236fec1b2fad4ba792c9e12f2e55b9fcde9f1528f3b3bea9b065ebe5d0e": (
-        "5062765bd5feca77b8bc0492786866d73da3d1f9f00ed84867a4351ed60c3f19",
-    ),
-    # trainables.schemas.segment: slim encoders, which older studies do not name
-    "efd3f967850f3d8f05e96b7e019ba3280592065ea2f96e34745eb117522dfe28": (
-        "d3893ff60c34ba63d49fd67f002d2ee958810cf1cca9f157b04d2bf55f4c04f1",
-    ),
     # trainables.numerics.precision: devices without autocast
     "1ac35fba0667fb6251b5aef5992f402e2981ced02dc25494e9ccb10217b62268": (
         "586c691807b2533cc45fe3978ff8e19c88497026c6a2ee99da00025a983fed1e",
+    ),
+    # trainables.training_config: backbones of own code, resnet34 and resnet101
+    "fed4b5ba339a97b2dcff0c0b1c92367c3f3a3cc6d2eaa29f727afd31442bb9b2": (
+        "2d301762ab5d09eb224202968c768cd05dd0bace4c870a736c13a2adec349c41",
+    ),
+    # trainables.schemas.trainable: networks by name beside ResNets
+    "e402b5b0cac99ebb1987a5005f90d4c696f709fdc4c6411f57ed6661f0ba31f5": (
+        "1992b6468136448215acbba786e5bb347e64f1a83b1016112a537d398d685f52",
+    ),
+    # trainables.schemas.segment: slim encoders, which older studies do not name
+    "df5a19fef0ad04b397aa0ef0a7fec1618aa96857d7da63a956930cb73c32aeae": (
+        "d3893ff60c34ba63d49fd67f002d2ee958810cf1cca9f157b04d2bf55f4c04f1",
+    ),
+    # trainables.networks.layers: networks by name beside ResNets
+    "48d033767e7b37cb14d1f8ec174e932bfde24c61cadb9de34e90aa4ab22c6178": (
+        "e9c65b038e624eccb1111e22a934100971435ef3debee6b0ed7fd9cc9e2e08a9",
+    ),
+    # trainables.networks.positions: networks by name beside ResNets
+    "dca7451a58e6c5f2f881bcb6fd23fd6a184725160097031d3ada1d3a26e28f76": (
+        "f9aaca9c7dbc603bf66acbc5ce2f4c6c597255f5002ca1bde75e13af83f41b50",
+    ),
+    # trainables.models.matching: networks by name beside ResNets
+    "83e3f88ae6db6aa55ca7a91730aa23ceadac9eedb48c61aa7901c056d2ece862": (
+        "80a50795584df8e8351d0b95cfccc72f56a2d49a0daee4487acb4aef5febc8f8",
+    ),
+    # trainables.models.stored_tensors: networks by name beside ResNets
+    "8182b01b2513604827ddda862901fa22936183a1dba9b4a7e05c57024ba92ef3": (
+        "f9aaca9c7dbc603bf66acbc5ce2f4c6c597255f5002ca1bde75e13af83f41b50",
+    ),
+    # trainables.models.weights: weights of resnet34 and resnet101
+    "f5b96b66ac23f720597c10787961e2844cb06d9da4e711a3c17104f2f151a6b3": (
+        "f9aaca9c7dbc603bf66acbc5ce2f4c6c597255f5002ca1bde75e13af83f41b50",
+    ),
+    # trainables.models.encoders: backbones of own code
+    "cba82b55967cad6e4ed5d31511e5d1e5ac48b467323bd6c955e35de3984de1cc": (
+        "a31f1c88901c07ee4ef848491721ecb264d5ed23ca55003d304d503f3a65cd75",
+    ),
+    # trainables.models.segmentation: slim encoders, which older studies do not name
+    "222ff163e5f83228b3ebdb4ecab3c513ea1d39de42fc6a08eb8599fdf3fea55f": (
+        "ebe42562db496deb93793b3347b9c98debae0325ad85b7fea54218908c3d64c6",
+    ),
+    # trainables.tasks.byol: networks by name beside ResNets
+    "944d5f5ad6c3e39abe2fadeaec82f20024fbe188b8502727098fb41910fbd40d": (
+        "bb6248f7992ff8bbd04e91c3b4ddd71dc7f0d469916746b0bd64de4aaf13b9ca",
+    ),
+    # trainables.tasks.classify: networks by name beside ResNets
+    "cc00808a5c47169e827c3b53ad00f15212b3006a4b7f1fdb42e42ad008865f8a": (
+        "a02bccabcbc106465106f744f4ab27bb949469078318dc2d7f85b03c18cc8bd2",
+    ),
+    # trainables.tasks.rotation: networks by name beside ResNets
+    "a80295135ea27b77b285284ea5b62ec5bf38816bbfeea14d343a12177543e7c3": (
+        "b626c8172844df646537c878f310f6454a24c92ddfa27ffded0c412db8c97cd5",
+    ),
+    # trainables.tasks.segment: slim encoders, which older studies do not name
+    "076d0947a69358fa8a17800091d23c5e34942f2718c1b8a6881e74d9c61cfbdb": (
+        "5062765bd5feca77b8bc0492786866d73da3d1f9f00ed84867a4351ed60c3f19",
     ),
 }

@@ -55,6 +55,7 @@ from orchestrator.study_data.seed_cuts import (
     written_name,
 )
 from orchestrator.study_data.transfers import near_remarks
+from trainables.backbones import code_of
 from trainables.dataset import DataError
 from trainables.loading.decoded_cache import build
 from trainables.loading.image_files import needs_table, write_image_list
@@ -228,9 +229,11 @@ def run_code_version(
     modules = [TRAINING, *tasks, OPTIMIZERS.module(config["optimizer"]), schedule]
     if schema.PROBED or config.get("keep_features"):
         modules.append(PROBE)
+    built_by, built_with = code_of(config["backbone"])
+    modules += built_by
     stop = config["early_stopping"]
     decisive = [schema.select(config), *([stop["metric"]] if stop else [])]
-    choices: list[str] = [metric_of(name).mode for name in decisive]
+    choices: list[str] = [*(metric_of(name).mode for name in decisive), *built_with]
     for version, imported in map(own_code_version, own):
         modules += imported
         choices.append(version)

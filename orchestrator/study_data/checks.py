@@ -7,11 +7,11 @@ from typing import Any
 from orchestrator.config.errors import ErrorList, StudyError
 from orchestrator.config.study_schema import Study
 from orchestrator.study_data.data_sets import DataSet
+from trainables.backbones import check_images
 from trainables.data.watched import watched_rows
 from trainables.dataset import DataError, DataInfo
 from trainables.models.matching import WeightsError
 from trainables.models.state_file import check_file
-from trainables.own_code.names import is_own
 from trainables.schemas.registry import TRAINABLE_SCHEMAS
 from trainables.training_config import TrainableConfig, check_batch
 
@@ -36,7 +36,7 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> list[str]:
                 schema = TRAINABLE_SCHEMAS[stage.trainable]
                 schema.check(config, info)
                 _check_channels(config, info)
-                _check_layers(config)
+                _check_backbone(config, info)
                 if remark := schema.remark(config, info):
                     remarks.append(f"stages.{stage.name}: {remark}")
             except ValueError as error:
@@ -46,17 +46,15 @@ def check_fit(study: Study, data: Mapping[str, DataSet]) -> list[str]:
     return remarks
 
 
+def _check_backbone(config: TrainableConfig, info: DataInfo) -> None:
+    """Raise ValueError where a network does not take the images."""
+    train = getattr(config, "train", "full")
+    check_images(config.backbone, config.seen(info.size), info.channels, train)
+
+
 def _info(study: Study, data: Mapping[str, DataSet], name: str) -> DataInfo:
     source = data[name].source
     return DataInfo(source.classes, study.data[name].side, source.reading.channels)
-
-
-def _check_layers(config: TrainableConfig) -> None:
-    if is_own(config.backbone) and getattr(config, "train", "full") == "late":
-        raise ValueError(
-            f"train 'late' is for ResNets, and the layers of {config.backbone} are not known: set "
-            "train to full or head"
-        )
 
 
 def _check_channels(config: TrainableConfig, info: DataInfo) -> None:

@@ -292,7 +292,7 @@ def _save_pyfunc(files: ModelFiles, folder: Path, into: Path, description: "Mode
         loader_module="trainables.tasks.predictor",
         data_path=str(folder),
         code_paths=[str(files.code), *map(str, own)],
-        pip_requirements=_MODEL_REQUIREMENTS,
+        pip_requirements=[*_MODEL_REQUIREMENTS, *described.get("requirements", [])],
         signature=ModelSignature(inputs=Schema([image])),
         input_example=np.zeros((1, _EXAMPLE_SIDE, _EXAMPLE_SIDE, channels), kind),
         mlflow_model=description,

@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainables.engine.checkpoints import Unrecoverable
 from trainables.models.heads import Swept
-from trainables.models.layers import layers_of
 from trainables.models.modules import Encoding
+from trainables.networks.layers import layers_of
 from trainables.numerics.distributed import World
 from trainables.numerics.precision import Autocast
 from trainables.optimizers.contract import Group

@@ -5,7 +5,10 @@ A plan compares them with those of a weights file; building an encoder takes sec
 
 from collections.abc import Iterator
 
-from trainables.backbones import own_shapes
+from trainables.backbones import own_shapes, timm_described
+from trainables.networks.names import OTHERS, OWN_SIDE
+from trainables.networks.timm_names import is_timm
+from trainables.networks.torchvision_shapes import torchvision_shapes
 from trainables.own_code.names import is_own
 
 Shapes = dict[str, tuple[int, ...]]
@@ -28,10 +31,22 @@ _VGG16_BN = {0: 64, 3: 64, 7: 128, 10: 128, 14: 256, 17: 256, 20: 256, 24: 512, 
              34: 512, 37: 512, 40: 512}  # fmt: skip
 
 
-def resnet_shapes(backbone: str, small_input: bool, channels: int = 3) -> Shapes:
-    """Return the tensors of `encoders.build_encoder`, in its order: name → shape."""
+def encoder_shapes(
+    backbone: str, small_input: bool, channels: int = 3, side: int = OWN_SIDE
+) -> Shapes:
+    """Return the tensors of `encoders.build_encoder`, in its order: name → shape. Loads torch for
+    a backbone of own code or of timm. Raises ValueError where images of a side in px do not fit."""
     if is_own(backbone):
         return own_shapes(backbone, channels)
+    if is_timm(backbone):
+        return timm_described(backbone, channels, side)[0]
+    if backbone in OTHERS:
+        return torchvision_shapes(backbone, channels, side)
+    return resnet_shapes(backbone, small_input, channels)
+
+
+def resnet_shapes(backbone: str, small_input: bool, channels: int = 3) -> Shapes:
+    """Return the tensors of a ResNet without its classifier, in its order: name → shape."""
     blocks, width, factor = _RESNETS[backbone]
     side = 3 if small_input else 7
     shapes: Shapes = {"conv1.weight": (64, channels, side, side)}

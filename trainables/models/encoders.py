@@ -1,24 +1,35 @@
-"""Encoders: ResNets from torchvision without their classifier, and a slim one for small tests."""
+"""Encoders: networks by name without their classifier, and a slim ResNet for small tests."""
 
 from typing import Any
 
 from torch import nn
 
 from trainables.backbones import own_encoder
+from trainables.networks import timm_networks, torchvision_networks
+from trainables.networks.names import OTHERS
+from trainables.networks.timm_names import is_timm
 from trainables.own_code.names import is_own
 
 _SLIMMER = 4  # the slim ResNet has this fraction of ResNet18's channels
 
 
-def build_encoder(name: str, small_input: bool, channels: int = 3) -> tuple[nn.Module, int]:
-    """Return a ResNet without its classifier, randomly initialised, or what own code builds.
+def build_encoder(
+    name: str, small_input: bool, channels: int = 3, side: int | None = None
+) -> tuple[nn.Module, int]:
+    """Return a network without its classifier, randomly initialised, or what own code builds.
 
-    Returns (encoder, D): (B, channels, H, W) float → (B, D) float, the output of `avgpool`.
-    small_input: start with a 3x3 convolution of stride 1 and no max-pooling, as for CIFAR in
-    arXiv:1512.03385, 4.2, in place of ImageNet's 7x7 of stride 2.
+    Returns (encoder, D): (B, channels, H, W) float → (B, D) float; of a ResNet the output of
+    `avgpool`. small_input: start a ResNet with a 3x3 convolution of stride 1 and no max-pooling, as
+    for CIFAR in arXiv:1512.03385, 4.2, in place of ImageNet's 7x7 of stride 2. side: of the images
+    in px, which a ViT must know; default: that of ImageNet, 224. Raises ValueError where it does
+    not fit.
     """
     if is_own(name):
         return own_encoder(name, channels)
+    if is_timm(name):
+        return timm_networks.build(name, channels, side)
+    if name in OTHERS:
+        return torchvision_networks.build(name, channels, side)
     from torchvision.models import get_model  # seconds to load: only who builds a model pays
 
     encoder: Any = _slim() if name == "resnet10_slim" else get_model(name, weights=None)

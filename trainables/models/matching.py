@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from trainables.networks.positions import Grids, other_grid
+
 ENCODER = "encoder."  # begins the names of an encoder's tensors in our own models
-_HEADS = ("fc.", "head.", "classifier.6.")  # ResNet's, ours, VGG's
+_HEADS = ("fc.", "head.", "heads.", "head_dist.", "classifier.")  # names of classifiers
+_CLASSIFIER = re.compile(r"classifier\.([0-9]+)\.")
 _FEATURES = "features."  # VGG's stack of convolutions
 _NUMBERED = re.compile(r"[0-9]+\.(weight|bias)")  # its tensors without that name
 COUNTER = "num_batches_tracked"  # ends the name of BatchNorm's counter
@@ -58,22 +61,25 @@ def matched(
     source: str,
     misfit: Callable[[AnyTensor, AnyTensor], str],
     zeros: Callable[[AnyTensor], AnyTensor],
+    resized: Callable[[AnyTensor, Grids], AnyTensor],
 ) -> tuple[dict[str, AnyTensor], str]:
     """Return the tensors of `state` for an encoder whose own are `expected`, by name and shape, and
     the prefix that was taken off their names.
 
     Raises WeightsError if one is missing, unknown, or does not take the place of the encoder's:
-    misfit says why not, given both. zeros: of the form of a tensor.
+    misfit says why not, given both. zeros: of the form of a tensor; resized: positions of a ViT for
+    images of another size.
 
-    state: names as in the encoder, where a classifier's own tensors (`fc.`, `head.`) are left out;
+    state: names as in the encoder, where a classifier's own tensors (`_HEADS`) are left out;
     or a larger model's, whose names of the encoder share a prefix, such as `encoder.`. Of VGG the
     convolutions are enough: the layers above them stay as they are.
     """
     if _FEATURES + "0.weight" in expected and all(_NUMBERED.match(name) for name in state):
         state = {_FEATURES + name: value for name, value in state.items()}
     prefix = _prefix_of(expected, state, source)
-    given = as_convolutions(_below(prefix, state), expected)
+    given = as_convolutions(_below(prefix, state, expected), expected)
     given |= _beside_convolutions(expected, given)
+    given |= {n: resized(given[n], grids) for n, grids in _other_grids(expected, given).items()}
     for name in expected.keys() - given.keys():
         if name.endswith(COUNTER):  # older files lack it; torch adds it too
             given[name] = zeros(expected[name])
@@ -105,6 +111,23 @@ def _is_keras(given: AnyTensor, expected: AnyTensor) -> bool:
     return tuple(given.shape) == tuple(expected.shape[axis] for axis in (2, 3, 1, 0))
 
 
+def _other_grids(
+    expected: Mapping[str, AnyTensor], given: Mapping[str, AnyTensor]
+) -> dict[str, Grids]:
+    """Return name → grids of the positions that were learned from images of another size."""
+    found = {n: other_grid(n, tuple(given[n].shape), tuple(v.shape)) for n, v in expected.items()
+             if n in given}  # fmt: skip
+    return {name: grids for name, grids in found.items() if grids is not None}
+
+
+def positions_note(
+    expected: Mapping[str, AnyTensor], state: Mapping[str, AnyTensor], prefix: str
+) -> str:
+    """Say how `matched` has interpolated the positions of a ViT; empty where it has not."""
+    inner = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+    return "; ".join(map(str, _other_grids(expected, inner).values()))
+
+
 def note_of(given: Mapping[str, AnyTensor], expected: Mapping[str, AnyTensor], prefix: str) -> str:
     """Say what a reader of a plan should know of what `matched` returned; mostly nothing."""
     built = sum(given[n] is v for n, v in expected.items() if not n.endswith(COUNTER))
@@ -118,15 +141,30 @@ def _beside_convolutions(
 ) -> dict[str, AnyTensor]:
     """Return the encoder's own layers above VGG's convolutions where only these are given; they
     are trained from random weights. Empty for every other encoder and file."""
+    if _FEATURES + "0.weight" not in expected:
+        return {}
     above = {n: v for n, v in expected.items() if not n.startswith(_FEATURES)}
     stack = expected.keys() - above.keys()
     return above if stack and given.keys() == stack else {}
 
 
-def _below(prefix: str, state: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
+def _below(
+    prefix: str, state: Mapping[str, AnyTensor], expected: Mapping[str, AnyTensor]
+) -> dict[str, AnyTensor]:
     """Return the tensors whose names begin with a prefix, without it and without a head."""
     inner = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
-    return {n: v for n, v in inner.items() if prefix == ENCODER or not n.startswith(_HEADS)}
+    if prefix == ENCODER:
+        return inner
+    layers = [int(found[1]) for name in expected if (found := _CLASSIFIER.match(name))]
+    last = max(layers, default=-1)
+    return {n: v for n, v in inner.items() if n in expected or not _is_head(n, last)}
+
+
+def _is_head(name: str, last: int) -> bool:
+    """Return whether a tensor that the encoder lacks is a classifier's. last: number of the last
+    layer of `classifier` that the encoder has, as VGG and ConvNeXt do."""
+    layer = _CLASSIFIER.match(name)
+    return int(layer[1]) > last if layer else name.startswith(_HEADS)
 
 
 def _prefix_of(
@@ -138,7 +176,10 @@ def _prefix_of(
     where two others are there.
     """
     needed = {sum(not name.endswith(COUNTER) for name in expected)}
-    needed |= {sum(name.startswith(_FEATURES) for name in expected)}  # of VGG: convolutions alone
+    if _FEATURES + "0.weight" in expected:  # of VGG: convolutions alone
+        needed |= {sum(name.startswith(_FEATURES) for name in expected)}
+    ours = any(name.startswith(ENCODER) for name in state)
+    ours = ours and not any(name.startswith(ENCODER) for name in expected)  # as torchvision's ViT
     counts: Counter[str] = Counter()
     for name in state:
         parts = name.split(".")
@@ -148,7 +189,7 @@ def _prefix_of(
                 counts[name.removesuffix(inner)] += 1
     whole = [prefix for prefix, count in counts.items() if count in needed]
     for own in (ENCODER, ""):  # as our own models have them
-        if own in whole or (own and any(name.startswith(own) for name in state) and not whole):
+        if own in whole or (own and ours and not whole):
             return own
     networks = [prefix for prefix in whole if not _SLOW_COPY.search(prefix)] or whole
     if len(networks) > 1:

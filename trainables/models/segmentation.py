@@ -1,4 +1,5 @@
-"""Builds networks that give every pixel a class: FCN-32s on VGG16, DeepLabV3 on ResNet50.
+"""Builds networks that give every pixel a class: FCN-32s on VGG16, DeepLabV3 on a ResNet or on a
+network of timm.
 
 Each is (B, 3, H, W) normalized float → `out` (B, K, H, W) logits, DeepLabV3 in training also `aux`
 of the same shape. The weights of `encoder` can be transferred: its tensors have the names of
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 
 from trainables.models.encoders import widened
 from trainables.models.modules import Encoding
+from trainables.networks import timm_networks
+from trainables.networks.timm_names import is_timm
 
 _PAD = 100  # px around the image before the first convolution (arXiv:1411.4038 and its models)
 STRIDE, _KERNEL = 32, 64  # of FCN-32s: upsampling
+_RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # of ASPP, by stride (arXiv:1706.05587, section 4)
 _DILATED = [False, True, True]  # layers 3 and 4 keep the resolution of layer 2: stride 8
 _SLIMMER = 4  # a slim encoder has this fraction of the channels
 _OFFSETS = {"image": 19, "layer6": 16}  # where the image begins in what is upsampled, by padding
@@ -110,33 +114,57 @@ def _slim_resnet50() -> nn.Module:
     return SlimResNet(Bottleneck, [3, 4, 6, 3], replace_stride_with_dilation=_DILATED)
 
 
-class DeepLabV3(Encoding):
-    """Atrous convolution at output stride 8, ASPP with rates 12, 24, 36 and an auxiliary head on
-    layer 3 (arXiv:1706.05587), from torchvision's parts.
+def _dilated_resnet(backbone: str) -> Any:
+    """Return a ResNet at output stride 8 with its classifier."""
+    from torchvision.models import get_model
 
-    slim: a quarter of the channels in the encoder and in the head above it.
+    if backbone not in ("resnet18", "resnet34"):
+        return get_model(backbone, weights=None, replace_stride_with_dilation=_DILATED)
+    resnet = get_model(backbone, weights=None)
+    for layer, first, rate in ((resnet.layer3, 1, 2), (resnet.layer4, 2, 4)):
+        layer[0].downsample[0].stride = (1, 1)
+        convolutions = [conv for block in layer for conv in (block.conv1, block.conv2)]
+        convolutions[0].stride = (1, 1)
+        for number, convolution in enumerate(convolutions):
+            dilation = rate if number else first  # the first one still sees what is not dilated
+            convolution.dilation = convolution.padding = (dilation, dilation)
+    return resnet
+
+
+class DeepLabV3(Encoding):
+    """Atrous convolution at output stride 8 or 16, ASPP with rates 12, 24, 36 or half of them, and
+    an auxiliary head on the map before the last (arXiv:1706.05587), from torchvision's parts.
+
+    backbone: a ResNet, all of which have a stride of 8, or `timm:NAME`; resnet50_slim: a quarter of
+    the channels in the encoder and in the head above it. Raises ValueError where it has no maps of
+    that stride.
     """
 
-    def __init__(self, classes: int, channels: int = 3, slim: bool = False) -> None:
-        from torchvision.models import resnet50
+    def __init__(self, classes: int, channels: int = 3, backbone: str = "resnet50") -> None:
         from torchvision.models.segmentation.deeplabv3 import DeepLabHead
         from torchvision.models.segmentation.fcn import FCNHead
 
+        slim, stride = backbone == "resnet50_slim", 8
         encoder: Any
-        if slim:
-            encoder, width, middle = _slim_resnet50(), 2048 // _SLIMMER, 1024 // _SLIMMER
+        if is_timm(backbone):
+            encoder, maps = timm_networks.build_dilated(backbone, channels)
+            (middle, width), stride = maps.widths, maps.stride
         else:
-            encoder = resnet50(weights=None, replace_stride_with_dilation=_DILATED)
-            width, middle = 2048, 1024
-        encoder.fc = nn.Identity()
-        if channels != 3:
-            encoder.conv1 = widened(encoder.conv1, channels)
+            encoder = _slim_resnet50() if slim else _dilated_resnet(backbone)
+            width = encoder.fc.in_features // (_SLIMMER if slim else 1)
+            middle = width // 2
+            encoder.fc = nn.Identity()
+            if channels != 3:
+                encoder.conv1 = widened(encoder.conv1, channels)
         super().__init__(encoder)
-        self.head = _slim_head(width, classes) if slim else DeepLabHead(width, classes)
+        self.width = width
+        self.maps_of = timm_networks.last_maps if is_timm(backbone) else _resnet_maps
+        rates = _RATES[stride]
+        self.head = _slim_head(width, classes) if slim else DeepLabHead(width, classes, rates)
         self.auxiliary = FCNHead(middle, classes)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        middle, last = _resnet_maps(self.encoder, images)
+        middle, last = self.maps_of(self.encoder, images)
         logits = {"out": self._resized(self.head(last), images)}
         if self.training:
             logits["aux"] = self._resized(self.auxiliary(middle), images)

@@ -1,8 +1,8 @@
-"""Reads the tensors of a file that `torch.save` wrote, without torch: it takes seconds to load.
+"""Reads the tensors of a file of weights without torch, which takes seconds to load.
 
-Such a file is a zip archive: `data.pkl` names tensors and their shapes, `data/0` and so on hold the
-numbers. The pickle is read by an unpickler that builds descriptions of tensors alone and refuses
-everything else, so nothing in it is executed.
+A file that `torch.save` wrote is a zip archive: `data.pkl` names tensors and their shapes, `data/0`
+and so on hold the numbers. The pickle is read by an unpickler that builds descriptions of tensors
+alone and refuses everything else, so nothing in it is executed.
 """
 
 import importlib
@@ -10,7 +10,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,21 @@ import numpy.typing as npt
 
 from trainables.files import only_files
 from trainables.models.encoder_shapes import Shapes
-from trainables.models.matching import COUNTER, matched, note_of, state_of
+from trainables.models.matching import (
+    COUNTER,
+    WeightsError,
+    matched,
+    note_of,
+    positions_note,
+    state_of,
+)
+from trainables.models.stored_tensors import (
+    NotUnderstood,
+    StoredTensor,
+    is_safetensors,
+    read_safetensors,
+)
+from trainables.networks.positions import Grids
 
 _MOST_BYTES = 64 * 2**20  # of data.pkl, which holds names and shapes alone
 # torch's name of a storage → its dtype in torch, and NumPy's of the same bytes
@@ -35,32 +49,16 @@ _FULL_CHECK = "trainables.models.weights"  # loads torch
 _INFINITE = 0x7F80  # exponent of bfloat16 that no finite number has
 
 
-class NotUnderstood(Exception):
-    """A file is no archive of torch's, is damaged, or holds what only torch can read."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor in a file.
-
-    dtype: torch's name, such as `float32`; read: its numbers, any shape; bfloat16 as uint16.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], npt.NDArray[Any]]
-
-    def view(self, shape: tuple[int, ...], /) -> "StoredTensor":
-        """Return the same numbers in another shape."""
-        return replace(self, shape=tuple(shape))
-
-
 def read_tensors(path: Path) -> dict[str, StoredTensor]:
     """Return the state dict of a file. Raises NotUnderstood; WeightsError where it holds none."""
     try:
+        if is_safetensors(path):
+            return state_of(read_safetensors(path), path, StoredTensor)
         with open(path, "rb", opener=only_files) as file, zipfile.ZipFile(file) as archive:
             root = _root(archive)
             content = _Unpickler(archive.open(f"{root}/data.pkl"), path, root).load()
+    except WeightsError:
+        raise
     except Exception as error:  # unpickling raises nearly everything on damaged input
         raise NotUnderstood(f"{path}: {error}") from error
     return state_of(content, path, StoredTensor)
@@ -158,8 +156,10 @@ def check_file(path: Path, shapes: Shapes) -> str:
     """
     expected = {name: StoredTensor(shape, _dtype(name), _nothing) for name, shape in shapes.items()}
     try:
-        given, prefix = matched(expected, read_tensors(path), str(path), _misfit, lambda like: like)
-        return note_of(given, expected, prefix)
+        state = read_tensors(path)
+        given, prefix = matched(expected, state, str(path), _misfit, lambda like: like, _resized)
+        notes = note_of(given, expected, prefix), positions_note(expected, state, prefix)
+        return "; ".join(note for note in notes if note)
     except NotUnderstood:
         return str(importlib.import_module(_FULL_CHECK).check_file(path, shapes))
 
@@ -171,6 +171,13 @@ def _dtype(name: str) -> str:
 
 def _nothing() -> npt.NDArray[Any]:
     return np.zeros(0)
+
+
+def _resized(given: StoredTensor, grids: Grids) -> StoredTensor:
+    """Return positions with the shape that they will have; their numbers are those of the file."""
+    if "float" not in given.dtype:
+        return given
+    return given.view((given.shape[0], grids.others + grids.wanted**2, given.shape[2]))
 
 
 def _misfit(given: StoredTensor, expected: StoredTensor) -> str:

@@ -6,10 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.files import only_files
-from trainables.models.matching import COUNTER, ENCODER, WeightsError, matched, note_of, state_of
+from trainables.models.matching import (
+    COUNTER,
+    ENCODER,
+    WeightsError,
+    matched,
+    note_of,
+    positions_note,
+    state_of,
+)
+from trainables.models.stored_tensors import (
+    NotUnderstood,
+    StoredTensor,
+    is_safetensors,
+    read_safetensors,
+)
+from trainables.networks.names import imagenet_weights
+from trainables.networks.positions import Grids
 from trainables.training_config import TrainableConfig
 
 IMAGENET_WEIGHTS = {
@@ -21,7 +38,6 @@ IMAGENET_WEIGHTS = {
 }
 
 
-_LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
 _MOST_NAMES = 3  # of classes that a message lists
 
 
@@ -57,7 +73,7 @@ def fitting(
 
     Raises WeightsError, also where a tensor holds numbers that are not finite.
     """
-    return matched(expected, state, source, _misfit, _zeros)
+    return matched(expected, state, source, _misfit, _zeros, _resized)
 
 
 def _misfit(given: Tensor, expected: Tensor) -> str:
@@ -74,6 +90,18 @@ def _misfit(given: Tensor, expected: Tensor) -> str:
     return f"has {wrong} values that are not finite" if wrong else ""
 
 
+def _resized(given: Tensor, grids: Grids) -> Tensor:
+    """Interpolate the positions of a ViT, (1, others + given², D), to another number of patches, as
+    for images of another size in arXiv:2010.11929, 3.2; bicubic, as timm does it."""
+    if not given.is_floating_point():
+        return given
+    others, grid = given[:, : grids.others], given[:, grids.others :]
+    grid = grid.float().reshape(1, grids.given, grids.given, -1).permute(0, 3, 1, 2)
+    size = grids.wanted, grids.wanted
+    grid = F.interpolate(grid, size, mode="bicubic", antialias=True)
+    return torch.cat([others.float(), grid.permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+
 def _zeros(like: Tensor) -> Tensor:
     return torch.zeros(like.shape, dtype=like.dtype)
 
@@ -87,6 +115,8 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -
     encoder.load_state_dict(given, strict=True)
     if prefix not in ("", ENCODER):
         source = f"{source} without the prefix {prefix}"
+    if note := positions_note(own, state, prefix):
+        source = f"{source} ({note})"
     if built:
         source = f"{source} (convolutions alone, {built} tensors above them are random)"
     return WeightTransfer(source, len(given) - built, fingerprint(encoder.state_dict()))
@@ -95,8 +125,15 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -
 def read_state_file(path: Path) -> dict[str, Tensor]:
     """Read a state-dict file, weights only: nothing in it is executed. Raises WeightsError."""
     try:
+        if is_safetensors(path):
+            stored = read_safetensors(path)
+            return state_of({n: _loaded(v) for n, v in stored.items()}, path, Tensor)
         with open(path, "rb", opener=only_files) as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except NotUnderstood as error:
+        raise WeightsError(f"{error}: copy it anew") from error
+    except WeightsError:
+        raise
     except Exception as error:
         # not the text of the error: it advises to execute the file
         what = _kind_of(path) or _objects_in(path) or type(error).__name__
@@ -104,6 +141,14 @@ def read_state_file(path: Path) -> dict[str, Tensor]:
             f"{path} is no state-dict file ({what}): write one with torch.save(model.state_dict())"
         ) from error
     return state_of(content, path, Tensor)
+
+
+def _loaded(stored: StoredTensor) -> Tensor:
+    """Return a tensor of a safetensors file."""
+    tensor = torch.from_numpy(stored.read().copy())
+    if stored.dtype == "bfloat16":
+        tensor = tensor.view(torch.bfloat16)
+    return tensor.view(stored.shape)
 
 
 def _kind_of(path: Path) -> str:
@@ -115,8 +160,6 @@ def _kind_of(path: Path) -> str:
         return error.strerror or ""
     if first.startswith(b"\x89HDF"):
         return "HDF5, as of Keras"
-    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") < _LONGEST_HEADER:
-        return "safetensors"
     return ""
 
 
@@ -138,8 +181,10 @@ def check_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
         name: torch.zeros(shape, dtype=torch.int64 if name.endswith(COUNTER) else torch.float32)
         for name, shape in shapes.items()
     }
-    given, prefix = fitting(expected, read_state_file(path), str(path))
-    return note_of(given, expected, prefix)
+    state = read_state_file(path)
+    given, prefix = fitting(expected, state, str(path))
+    notes = note_of(given, expected, prefix), positions_note(expected, state, prefix)
+    return "; ".join(note for note in notes if note)
 
 
 def initialize(encoder: nn.Module, config: TrainableConfig) -> WeightTransfer:
@@ -153,7 +198,9 @@ def initialize(encoder: nn.Module, config: TrainableConfig) -> WeightTransfer:
     if config.weights == "imagenet":
         from torchvision.models import get_weight
 
-        weights = get_weight(IMAGENET_WEIGHTS[config.backbone])
+        weights = get_weight(
+            IMAGENET_WEIGHTS.get(config.backbone) or imagenet_weights(config.backbone)
+        )
         state = dict(weights.get_state_dict(progress=False, check_hash=True))
         return load_encoder(encoder, state, f"torchvision {weights}")
     path = Path(config.weights)

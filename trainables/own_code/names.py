@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from trainables.networks.timm_names import is_timm
+
 Item = TypeVar("Item")
 
 
 def is_own(name: str) -> bool:
-    """Return whether a name is of own code, such as `my_module:MyTrainable`."""
-    return ":" in name
+    """Return whether a name is of own code, such as `my_module:MyTrainable`; `timm:NAME` is not."""
+    return ":" in name and not is_timm(name)
 
 
 def module_of(name: str) -> str:

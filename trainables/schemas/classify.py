@@ -15,7 +15,9 @@ _CHANGING = ("color_jitter", "policy", "erase", "mixup", "cutmix", "ema", "view_
 
 class ClassifyConfig(ViewedConfig):
     train: Literal["head", "late", "full"] = Field(
-        "full", description="what learns: the head, also the last residual stage, or all layers"
+        "full",
+        description="what learns: the head; late: also the last quarter of the layers, of a ResNet "
+        "its last stage; or all layers",
     )
     head: Literal["linear", "mlp"] = Field(
         "linear", description="the classifier on the features; mlp: the second report's"

@@ -1,24 +1,49 @@
-"""Segments images: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on ResNet50."""
+"""Segments images: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on a ResNet."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from trainables.backbones import check_maps
 from trainables.config import NonNegativeFloat, PositiveFloat, PositiveInt
 from trainables.dataset import DataInfo
-from trainables.models.encoder_shapes import Shapes, resnet_shapes, vgg_shapes
+from trainables.models.encoder_shapes import Shapes, encoder_shapes, vgg_shapes
+from trainables.networks.timm_names import check_timm, is_timm
 from trainables.schemas.trainable import TrainableSchema
 from trainables.training_config import ScheduleName, TrainableConfig
 
-_BACKBONES = {"fcn32s": ("vgg16", "vgg16_slim"), "deeplabv3": ("resnet50", "resnet50_slim")}
+_BACKBONES = {
+    "fcn32s": ("vgg16", "vgg16_slim"),
+    "deeplabv3": ("resnet50", "resnet18", "resnet34", "resnet101", "resnet50_slim"),
+}
+_ALL = [name for names in _BACKBONES.values() for name in names]
 _STRIDE = 32  # px of the image for each place of the networks' coarsest maps
+
+
+def check_dense(name: str) -> str:
+    """Return the name of a backbone of a segmentation. Raises ValueError for an unknown one."""
+    if is_timm(name):
+        check_timm(name)
+    elif name not in _ALL:
+        raise ValueError(
+            f"no backbone {name!r} of a segmentation (there are: {', '.join(_ALL)}, and timm:NAME "
+            "for deeplabv3)"
+        )
+    return name
+
+
+DenseBackbone = Annotated[
+    str,
+    AfterValidator(check_dense),
+    WithJsonSchema({"type": "string", "enum": [*_ALL, "timm:NAME"]}),
+]
 
 
 class SegmentConfig(TrainableConfig):
     network: Literal["fcn32s", "deeplabv3"] = Field(description="the segmentation network")
-    backbone: Literal["vgg16", "vgg16_slim", "resnet50", "resnet50_slim"] = Field(
+    backbone: DenseBackbone = Field(
         "resnet50",
-        description="the network below: vgg16 for fcn32s, resnet50 for deeplabv3; `_slim`: a "
+        description="the network below: vgg16 for fcn32s, the others for deeplabv3; `_slim`: a "
         "quarter of its channels, and BatchNorm in VGG16, to learn small images within minutes",
     )
     hidden: PositiveInt = Field(4096, description="fcn32s: channels of layers 6 and 7")
@@ -54,15 +79,16 @@ class SegmentConfig(TrainableConfig):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "SegmentConfig":
-        whole, slim = _BACKBONES[self.network]
-        if self.backbone not in (whole, slim):
+        own = _BACKBONES[self.network]
+        of_timm = self.network == "deeplabv3" and is_timm(self.backbone)
+        if self.backbone not in own and not of_timm:
             raise ValueError(
-                f"{self.network} stands on {whole}, not {self.backbone}: set backbone to {whole} "
-                f"or {slim}"
+                f"{self.network} stands on {own[0]}, not {self.backbone}: set backbone to "
+                f"{' or '.join(own)}"
             )
-        if self.weights == "imagenet" and self.backbone == slim:
+        if self.weights == "imagenet" and self.backbone.endswith("_slim"):
             raise ValueError(
-                f"weights 'imagenet': there are none for {slim}: set backbone to {whole}"
+                f"weights 'imagenet': there are none for {self.backbone}: set backbone to {own[0]}"
             )
         if self.small_input:
             raise ValueError("segment needs its backbone's first layers: remove `small_input`")
@@ -91,6 +117,8 @@ class SegmentSchema(TrainableSchema):
 
     @classmethod
     def check(cls, config: Any, data: DataInfo) -> None:
+        if is_timm(config.backbone):
+            check_maps(config.backbone, data.channels)
         side = config.crop or data.size
         if side < _STRIDE:
             raise ValueError(
@@ -111,4 +139,4 @@ class SegmentSchema(TrainableSchema):
     def encoder_shapes(cls, config: Any, data: DataInfo) -> Shapes:
         if config.network == "fcn32s":
             return vgg_shapes(config.hidden, data.channels, config.backbone == "vgg16_slim")
-        return resnet_shapes(config.backbone, False, data.channels)
+        return encoder_shapes(config.backbone, False, data.channels, data.size)

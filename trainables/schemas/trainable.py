@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from trainables.config import as_plain
 from trainables.dataset import DataInfo
-from trainables.models.encoder_shapes import Shapes, resnet_shapes
+from trainables.models.encoder_shapes import Shapes, encoder_shapes
 from trainables.training_config import TrainableConfig
 
 
@@ -63,4 +63,5 @@ class TrainableSchema:
     @classmethod
     def encoder_shapes(cls, config: Any, data: DataInfo) -> Shapes:
         """Return the tensors of its encoder, in their order: name → shape."""
-        return resnet_shapes(config.backbone, config.small_input, data.channels)
+        side = config.seen(data.size)
+        return encoder_shapes(config.backbone, config.small_input, data.channels, side)

@@ -72,7 +72,9 @@ class Byol(ByolSchema, Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ByolConfig = config
-        encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
+        encoder, self.width = build_encoder(
+            config.backbone, config.small_input, data.channels, config.seen(data.size)
+        )
         self.model = ByolModel(encoder, self.width, config.hidden, config.projection)
 
     def encoder_loaded(self) -> None:

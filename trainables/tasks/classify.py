@@ -11,6 +11,7 @@ from trainables.dataset import DataInfo
 from trainables.models.encoders import build_encoder
 from trainables.models.heads import Swept
 from trainables.models.modules import AveragedModel, Model
+from trainables.networks.layers import late_layers, parts_without
 from trainables.schemas.classify import ClassifyConfig, ClassifySchema
 from trainables.trainable import (
     Batch,
@@ -21,8 +22,6 @@ from trainables.trainable import (
 )
 from trainables.transforms.image_changes import changes_of
 from trainables.transforms.mixing import MIX_DRAWS, mix
-
-_LATE = ("layer4",)  # "late layers": the last residual stage, trained with the head
 
 
 def mlp_head(width: int, classes: int) -> nn.Sequential:
@@ -52,22 +51,40 @@ class Classify(ClassifySchema, Trainable):
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: ClassifyConfig = config
         self.classes = data.classes
-        encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
+        encoder, self.width = build_encoder(
+            config.backbone, config.small_input, data.channels, config.seen(data.size)
+        )
         head = HEADS[config.head](self.width, len(data.classes))
         self.swept = Swept(head, config.lr_sweep) if config.lr_sweep else None
         self.model = Model(encoder, self.swept or head)
         self.MIXES = bool(config.mixup or config.cutmix)
         self.average = None if config.ema is None else AveragedModel(self.model)
         self.model = self.average or self.model
-        for part in self._frozen():
-            part.requires_grad_(False)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Freeze the parameters of the encoder that do not learn."""
+        learning = {id(parameter) for parameter in self._learning()}
+        for parameter in self._trained().parameters():
+            if id(parameter) not in learning:
+                parameter.requires_grad_(False)
+
+    def _trained(self) -> nn.Module:
+        """Return the encoder that learns, as far as one does."""
+        return (self.model if self.average is None else self.average.trained).encoder
+
+    def _learning(self) -> list[nn.Parameter]:
+        """Return the parameters of the encoder that learn."""
+        if self.config.train == "head":
+            return []
+        encoder = self._trained()
+        return late_layers(encoder) if self.config.train == "late" else list(encoder.parameters())
 
     def _frozen(self) -> list[nn.Module]:
+        """Return the parts of the encoder in which nothing learns; none where all of it does."""
         if self.config.train == "full":
             return []
-        kept = _LATE if self.config.train == "late" else ()
-        trained = self.model if self.average is None else self.average.trained
-        return [part for name, part in trained.encoder.named_children() if name not in kept]
+        return list(parts_without(self._trained(), {id(p) for p in self._learning()}))
 
     def encoder_loaded(self) -> None:
         if self.average is not None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from trainables.backbones import code_of
 from trainables.config import as_plain
 from trainables.dataset import DataInfo, Pixels
 from trainables.loading.image_table import ImageTable
@@ -30,10 +31,12 @@ MODEL = "model.json"  # beside weights.pt in a checkpoint's folder
 
 
 def describe_model(trainable: str, config: TrainableConfig, table: ImageTable) -> dict[str, Any]:
-    """Return what is needed to build the model again, as JSON-ready data, with the own code that it
-    is built by."""
+    """Return what is needed to build the model again, as JSON-ready data, with the own code and the
+    libraries beside torch that it is built by."""
     code = carried_sources((trainable, config.backbone))
-    return ({"code": code} if code else {}) | {
+    libraries = [library.replace(" ", "==") for library in code_of(config.backbone)[1]]
+    needed = {"code": code, "requirements": libraries}
+    return {key: value for key, value in needed.items() if value} | {
         "trainable": trainable,
         "config": as_plain(config),
         "classes": list(table.classes),

@@ -22,7 +22,9 @@ class Rotation(RotationSchema, Trainable):
 
     def __init__(self, config: Any, data: DataInfo) -> None:
         self.config: RotationConfig = config
-        encoder, self.width = build_encoder(config.backbone, config.small_input, data.channels)
+        encoder, self.width = build_encoder(
+            config.backbone, config.small_input, data.channels, config.seen(data.size)
+        )
         self.model = Model(encoder, nn.Linear(self.width, 4))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Segments images: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on ResNet50."""
+"""Segments images: a class for every pixel, by FCN-32s on VGG16 or DeepLabV3 on a ResNet."""
 
 import math
 from collections.abc import Mapping
@@ -47,9 +47,8 @@ class Segment(SegmentSchema, Trainable):
         if config.network == "fcn32s":
             self.model, self.width = _fcn32s(config, data), config.hidden
         else:
-            slim = config.backbone == "resnet50_slim"
-            self.model = DeepLabV3(len(data.classes), data.channels, slim)
-            self.width = 512 if slim else 2048
+            self.model = DeepLabV3(len(data.classes), data.channels, config.backbone)
+            self.width = self.model.width
 
     def counted(self, batch: Batch) -> Tensor:
         """Return the weight of the pixels of each training crop that count, (B,) float64."""

@@ -108,7 +108,7 @@ def test_slim_networks_have_the_form_of_the_whole_ones(side: int) -> None:
     images = torch.randn(2, 3, side, side)
     with torch.device("meta"):
         whole = DeepLabV3(classes=3)
-    slim = DeepLabV3(classes=3, slim=True)
+    slim = DeepLabV3(classes=3, backbone="resnet50_slim")
     names = [name for name in whole.state_dict() if "layer1.0.downsample" not in name]
     assert list(slim.state_dict()) == names
     for name, value in slim.encoder.state_dict().items():
@@ -121,3 +121,59 @@ def test_slim_networks_have_the_form_of_the_whole_ones(side: int) -> None:
     widths = [m.out_channels for m in fcn.encoder.features if isinstance(m, torch.nn.Conv2d)]
     assert widths == [16, 16, 32, 32, 64, 64, 64, *[128] * 6]
     assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in fcn.encoder.features) == 13
+
+
+@pytest.mark.parametrize(
+    ("backbone", "width", "stride"),
+    [("resnet18", 512, 8), ("resnet34", 512, 8), ("resnet101", 2048, 8),
+     ("timm:test_resnet", 96, 8),
+     ("timm:test_efficientnet", 64, 8), ("timm:test_convnext", 64, 8)],
+)  # fmt: skip
+def test_deeplabv3_stands_on_other_networks(backbone: str, width: int, stride: int) -> None:
+    with torch.device("meta"):
+        net = DeepLabV3(classes=3, backbone=backbone)
+        plain, _ = build_encoder(backbone, small_input=False)
+        images = torch.zeros(2, 3, 96, 64)
+        logits = net(images)
+        middle, last = net.maps_of(net.encoder, images)
+    assert logits["out"].shape == logits["aux"].shape == (2, 3, 96, 64)
+    assert last.shape == (2, net.width, 96 // stride, 64 // stride) and net.width == width
+    assert middle.shape[2:] in (last.shape[2:], (12, 8))
+    shapes = {key: value.shape for key, value in net.encoder.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in plain.state_dict().items()}
+
+
+def test_every_parameter_of_deeplabv3_that_learns_has_a_gradient() -> None:
+    torch.manual_seed(0)
+    net = DeepLabV3(classes=2, backbone="timm:test_efficientnet")
+    logits = net(torch.randn(2, 3, 64, 64))
+    (logits["out"].square().mean() + logits["aux"].square().mean()).backward()
+    for name, parameter in net.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    frozen = {name for name, value in net.encoder.named_parameters() if not value.requires_grad}
+    assert len(frozen) < 5
+
+
+def test_a_dilated_resnet18_sees_as_far_as_the_one_with_strides() -> None:
+    """At the places that both have, the last maps are equal but for what the border adds."""
+    torch.manual_seed(0)
+    strided, _ = build_encoder("resnet18", small_input=False)
+    dense = DeepLabV3(classes=2, backbone="resnet18")
+    load_encoder(dense.encoder, strided.state_dict(), "strided")
+    images = torch.randn(1, 3, 1024, 1024)
+    maps: list[torch.Tensor] = []
+    strided.layer4.register_forward_hook(lambda module, given, result: maps.append(result))
+    with torch.inference_mode():
+        strided.eval()(images)
+        _, last = dense.eval().maps_of(dense.encoder, images)
+    inner = slice(12, -12)
+    torch.testing.assert_close(last[:, :, ::4, ::4][..., inner, inner], maps[0][..., inner, inner])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("timm:test_vit", "takes images of one size"), ("timm:fastvit_t8", "no maps at a stride of")],
+)
+def test_a_network_without_dense_maps_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        DeepLabV3(classes=2, backbone=name)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from trainables.models import state_file, weights
@@ -128,16 +129,36 @@ def test_vggs_convolutions_in_the_order_of_keras_are_refused_with_the_cure(tmp_p
     assert weights.check_file(tmp_path / "torch.pth", vgg_shapes(8)) == said
 
 
-@pytest.mark.parametrize(
-    ("content", "kind"),
-    [
-        (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5, as of Keras"),
-        ((2).to_bytes(8, "little") + b"{}" + bytes(8), "safetensors"),
-    ],
-)
-def test_files_of_other_programs_are_named(tmp_path: Path, content: bytes, kind: str) -> None:
-    (tmp_path / "a.pt").write_bytes(content)
-    assert f"a.pt is no state-dict file ({kind}): " in same_verdict(tmp_path / "a.pt", SHAPES)
+def test_files_of_other_programs_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
+    said = same_verdict(tmp_path / "a.pt", SHAPES)
+    assert "a.pt is no state-dict file (HDF5, as of Keras): " in said
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_safetensors_file_is_read_without_its_library(
+    tmp_path: Path, state: State, dtype: torch.dtype
+) -> None:
+    path = tmp_path / "a.safetensors"
+    given = {n: v.to(dtype) if v.is_floating_point() else v for n, v in state.items()}
+    save_file(given, path, metadata={"format": "pt"})
+    assert same_verdict(path, SHAPES) == ""
+    loaded = weights.read_state_file(path)
+    assert all(torch.equal(loaded[name], value) for name, value in given.items())
+    save_file({**given, "conv1.weight": given["conv1.weight"] * float("nan")}, path)
+    assert "conv1.weight has 1728 values that are not finite" in same_verdict(path, SHAPES)
+
+
+def test_a_damaged_safetensors_file_is_refused(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file(state, path)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    for damaged in (whole[:-4], whole[: length // 2], whole.replace(b'"F32"', b'"F99"', 1)):
+        path.write_bytes(damaged)
+        assert "is a damaged safetensors file" in same_verdict(path, SHAPES)
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+    assert "a.safetensors holds no state dict" in same_verdict(path, SHAPES)
 
 
 def test_objects_beside_the_tensors_are_named(tmp_path: Path, state: State) -> None:

@@ -33,7 +33,8 @@ def configurations(name: str) -> Iterator[Any]:
     """Configurations of a trainable with every encoder that it may have."""
     if name == "segment":
         choices = [
-            {"network": "deeplabv3", "backbone": b} for b in ("resnet50", "resnet50_slim")
+            {"network": "deeplabv3", "backbone": b}
+            for b in ("resnet50", "resnet50_slim", "resnet34")
         ] + [
             {"network": "fcn32s", "backbone": backbone, "hidden": hidden}
             for backbone in ("vgg16", "vgg16_slim")

@@ -73,6 +73,9 @@ class Replay(nn.Module):
         ({"network": "fcn32s"}, "fcn32s stands on vgg16, not resnet50: set backbone to vgg16"),
         ({"backbone": "resnet50_slim", "weights": "imagenet"}, "none for resnet50_slim"),
         ({"small_input": True}, "remove `small_input`"),
+        ({"backbone": "resnet5"}, "no backbone 'resnet5' of a segmentation .there are: vgg16"),
+        ({"backbone": "timm:resnet5"}, "has no network 'resnet5': did you mean 'timm:resnet50'"),
+        ({"network": "fcn32s", "backbone": "timm:resnet18"}, "on vgg16, not timm:resnet18: set"),
         ({"scales": [2.0, 1.0]}, "smallest, then largest"),
         ({"scales": [0.0, 1.0]}, "greater than 0"),
         ({"crop": 31}, "greater than or equal to 32"),
@@ -90,6 +93,7 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message:
     [
         ({"class_weights": [1.0, 1.0, 2.0]}, r"class_weights has 3 numbers for 2 classes \(ground"),
         ({"crop": None}, "squares of 16 px, smaller than the networks' stride: set crop"),
+        ({"backbone": "timm:test_vit"}, "takes images of one size, and a segmentation learns from"),
     ],
 )
 def test_what_does_not_fit_the_data_is_said_before(settings: dict[str, Any], message: str) -> None:
