@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from trainables.models.encoder_shapes import encoder_shapes
 from trainables.models.encoders import build_encoder
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +57,8 @@ def write_studies(folder: Path) -> None:
     state = build_encoder("resnet10_slim", small_input=True)[0].state_dict()
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, folder / "own.pth")
     torch.save({"a": torch.zeros(1)}, folder / "other.pth")
+    flat = {k: torch.ones(()).expand(v) for k, v in encoder_shapes("vit_b_16", False).items()}
+    torch.save(flat, folder / "vit.pth")
     weights = ", backbone: resnet10_slim, small_input: true, weights: "
     studies = {
         "good": ("classify", "", ""),
@@ -66,6 +69,7 @@ def write_studies(folder: Path) -> None:
         "no_labels": ("segment", "", ", network: deeplabv3"),
         "no_weights": ("classify", "", ", weights: gone.pth"),
         "own_weights": ("classify", "", f"{weights}own.pth"),
+        "vit_weights": ("rotation", "", ", backbone: vit_b_16, weights: vit.pth"),
         "other_weights": ("classify", "", f"{weights}other.pth"),
     }
     for name, (trainable, more, config) in studies.items():
@@ -100,6 +104,7 @@ COMMANDS = {
     "plan segmentation_digits": 0,
     "plan good.yaml": 0,
     "plan own_weights.yaml": 0,
+    "plan vit_weights.yaml": 0,
     "plan gone": 2,
     **{
         f"plan {name}.yaml": 2
