@@ -96,7 +96,7 @@ ARROWS: dict[str, set[str]] = {
         "trainable", "dataset", "training_config", "config", "metrics",
     },
     "trainables.monitoring": {
-        "loading", "data", "layouts", "pixels", "transforms", "numerics",
+        "networks", "loading", "data", "layouts", "pixels", "transforms", "numerics",
         "trainable", "dataset", "training_config", "metrics", "record_files",
     },
     "trainables.loading": {"contents", "data", "layouts", "pixels", "numerics", "dataset"},

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.dataset import DataInfo
+from trainables.networks.flows import bridged, without_cycles
 from trainables.trainable import Trainable
 
 Shape = tuple[int, ...]
@@ -91,7 +92,12 @@ def shown(shape: Shape) -> str:
     return " × ".join(map(str, shape))
 
 
-_RESIDUAL = ("BasicBlock", "Bottleneck")  # drawn as one block
+# drawn as one block: those of torchvision's networks, then of timm's
+_RESIDUAL = (
+    "BasicBlock", "Bottleneck", "CNBlock", "EncoderBlock", "MBConv", "FusedMBConv",
+    "Block", "ConvNeXtBlock", "InvertedResidual", "DepthwiseSeparableConv", "EdgeResidual",
+    "SwinTransformerBlock",
+)  # fmt: skip
 _BEGIN = ("Conv2d", "ConvTranspose2d", "Linear")  # each begins a block of plain layers
 # functions that are left out of the drawing
 _SILENT = ("detach", "float", "flatten", "getitem", "add", "sub", "rsub", "mul")
@@ -100,11 +106,13 @@ _BATCH = 2  # BatchNorm in training mode refuses a single sample
 
 @dataclass
 class _Part:
-    """A block under construction. leaves: paths of its modules that have no children."""
+    """A block under construction. leaves: paths of its modules that have no children; owners: of
+    others, which compute something themselves or have parameters of their own."""
 
     name: str
     shape: Shape
     leaves: list[str] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
 
 
 def architecture(kind: type[Trainable], config: Any, data: DataInfo) -> Architecture:
@@ -132,10 +140,43 @@ def trace(model: nn.Module, shapes: Sequence[Shape]) -> Architecture:
     graph = draw_graph(model, input_data=inputs, device="meta", depth=100, mode=mode)
     parts, flows = _Contraction(model, [(pair[0], pair[1]) for pair in graph.edge_list]).result()
     counts = counter.get_flop_counts()
-    flops = {name.partition(".")[2]: sum(ops.values()) for name, ops in counts.items()}
+    whole = {name.partition(".")[2]: sum(ops.values()) for name, ops in counts.items()}
     modules = dict(model.named_modules())
+    flops = {
+        path: whole[path] - _inside(path, modules[path], whole) if path in whole else 0
+        for path in modules
+    }  # of a module without its parts
+    _give_owners(parts, modules, _homes(model), flops)
     blocks = [_block(part, modules, flops) for part in parts]
     return _in_order(type(model).__name__, blocks, flows)
+
+
+def _inside(path: str, module: nn.Module, whole: Mapping[str, int]) -> int:
+    """Return the operations of the parts of a module. whole: of modules with all of their parts."""
+    prefix = f"{path}." if path else ""
+    inner = ((prefix + name, part) for name, part in module.named_children())
+    # one that is not called itself, as the encoder of a segmentation, has parts that are
+    return sum(whole[k] if k in whole else _inside(k, part, whole) for k, part in inner)
+
+
+def _give_owners(
+    parts: Sequence[_Part],
+    modules: Mapping[str, nn.Module],
+    homes: Mapping[str, str],
+    flops: Mapping[str, int],
+) -> None:
+    """Give each block what is no layer on the way and still counts: tokens and scales of modules
+    with parts, attention, layers whose weights alone are used. flops: of modules without parts."""
+    drawn = {part.name: part for part in parts}
+    done = {path for part in parts for path in part.leaves}
+    for path, module in modules.items():
+        counts = any(True for _ in module.parameters(recurse=False)) or flops[path] > 0
+        if path in done or not counts:
+            continue
+        prefix = f"{path}." if path else ""
+        below = [homes[leaf] for leaf in homes if leaf == path or leaf.startswith(prefix)]
+        if home := next((name for name in below if name in drawn), None):
+            drawn[home].owners.append(path)
 
 
 class _Contraction:
@@ -148,6 +189,7 @@ class _Contraction:
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._homes = _homes(model)
         self._edges = edges
+        self._known: dict[int, str] = {}
         self._before: dict[int, list[Any]] = {}
         self._after: dict[int, list[Any]] = {}
         for start, end in edges:
@@ -164,12 +206,21 @@ class _Contraction:
             if path is not None:
                 part.name = self._homes[path]
                 part.leaves += [path] if path not in part.leaves else []
-        flows = {(self._home(start), self._home(end)): None for start, end in self._edges}
+        flows = dict.fromkeys((self._home(start), self._home(end)) for start, end in self._edges)
+        left, taken = without_cycles(list(flows), lambda name: len(parts[name].leaves))
+        for name, kept in taken.items():
+            parts[kept].leaves += parts.pop(name).leaves
         silent = [name for name in parts if parts[name].name in _SILENT]
-        return _numbered(parts, _bridged(list(flows), silent))
+        return _numbered(parts, bridged(left, silent))
 
     def _home(self, node: Any) -> str:
-        """Return the block of a node. A function between two layers of a block belongs to it."""
+        """Return the block of a node."""
+        if id(node) not in self._known:
+            self._known[id(node)] = self._found(node)
+        return self._known[id(node)]
+
+    def _found(self, node: Any) -> str:
+        """Find the block of a node. A function between two layers of a block belongs to it."""
         path = self._path(node)
         if path is not None:
             return self._homes[path]
@@ -181,7 +232,7 @@ class _Contraction:
         if _title(node) == "input":  # torchview has several nodes for one input
             return "input"
         # the same function of the same inputs is drawn once
-        origin = sorted(map(self._home, self._before[id(node)]))
+        origin = sorted(map(self._home, self._before.get(id(node), [])))
         return f"{node.name} of {origin}"
 
     def _path(self, node: Any) -> str | None:
@@ -239,16 +290,6 @@ def _output_shape(node: Any) -> Shape:
     return tuple(shapes[0][1:])
 
 
-def _bridged(flows: list[tuple[str, str]], silent: Sequence[str]) -> list[tuple[str, str]]:
-    """Remove some blocks from the flows; connect their inputs to their outputs."""
-    for name in silent:
-        before = [start for start, end in flows if end == name]
-        after = [end for start, end in flows if start == name]
-        flows = [flow for flow in flows if name not in flow]
-        flows += [(start, end) for start in before for end in after]
-    return [(start, end) for start, end in dict.fromkeys(flows) if start != end]
-
-
 def _numbered(
     parts: Mapping[str, _Part], flows: Sequence[tuple[str, str]]
 ) -> tuple[list[_Part], list[tuple[int, int]]]:
@@ -278,14 +319,15 @@ def _in_order(
 
 def _block(part: _Part, modules: Mapping[str, nn.Module], flops: Mapping[str, int]) -> Block:
     leaves = [modules[path] for path in part.leaves]
-    weights = [weight for leaf in leaves for weight in leaf.parameters()]
+    owners = [modules[path] for path in part.owners]
+    weights = [weight for owner in [*leaves, *owners] for weight in owner.parameters(recurse=False)]
     return Block(
         name=part.name,
         kind=_kind(part.name, modules, leaves),
         shape=part.shape,
         parameters=sum(weight.numel() for weight in weights),
         trained=sum(weight.numel() for weight in weights if weight.requires_grad),
-        mult_adds=sum(flops.get(path, 0) for path in part.leaves) // (2 * _BATCH),
+        mult_adds=sum(flops[path] for path in [*part.leaves, *part.owners]) // (2 * _BATCH),
     )
 
 

@@ -139,3 +139,16 @@ def test_the_table_ends_with_the_totals() -> None:
         "conv", "Conv2d", "3×3,", "ReLU", "8", "×", "8", "×", "8", "1,216", "12,000",
     ]  # fmt: skip
     assert lines[-1].split() == ["Net", "1,216", "12,000"]
+
+
+@pytest.mark.parametrize("backbone", ["vit_b_32", "convnext_tiny", "timm:test_vit"])
+def test_attention_tokens_and_scales_are_counted_with_their_blocks(backbone: str) -> None:
+    kind, data = TRAINABLES["classify"], DataInfo(("a", "b"), 64)
+    config = kind.Config.model_validate({"dataset": "d", "backbone": backbone})
+    with torch.device("meta"):
+        model = kind(config, data).model
+    found = architecture(kind, config, data)
+    assert found.parameters == sum(value.numel() for value in model.parameters())
+    assert len(found.blocks) < 16
+    stacks = [block for block in found.blocks if " × " in block.kind]
+    assert all(block.mult_adds > 1000 for block in stacks) and stacks
