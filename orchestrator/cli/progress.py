@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -63,7 +64,9 @@ def follow(
     # beside the store, in the home
     news = News(Told(Home(store.root.parent).events(job_id)))
     look = Look(tracker, study, job_id, news)
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
+    live = Live(console=console, refresh_per_second=4, transient=False)
+    # a notebook gets lines: there, Live shows nothing and asks for a package at each step
+    with nullcontext() if console.is_jupyter else live:
         while True:
             ended = not _is_alive(jobs, job_id)
             submission = look.last() if ended else look.now()
