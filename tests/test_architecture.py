@@ -46,9 +46,10 @@ ARROWS: dict[str, set[str]] = {
     },
     "orchestrator.driver": {
         "needs", "tuning", "execution", "services", "report_page", "tracking", "reporting",
-        "planning", "study_data", "meters", "notify", "storage", "config", "warm",
+        "planning", "study_data", "meters", "mirror", "notify", "objects", "storage", "config",
+        "warm",
     },
-    "orchestrator.clusters": {"execution", "rest", "config", "needs"},
+    "orchestrator.clusters": {"execution", "objects", "rest", "config", "needs"},
     "orchestrator.manifests": {"config"},
     "orchestrator.notify": {"storage", "config"},
     "orchestrator.report_page": {
@@ -67,9 +68,12 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator.drawing": {"pages", "reporting", "storage", "config", "sampling", "warm"},
     "orchestrator.meters": {"storage"},
     "orchestrator.execution": {
-        "services", "planning", "meters", "storage", "config", "own_code", "warm", "rest", "needs",
+        "services", "planning", "meters", "mirror", "storage", "config", "own_code", "warm",
+        "rest", "needs",
     },
     "orchestrator.services": {"rest", "storage", "config", "warm"},
+    "orchestrator.mirror": {"objects", "storage"},
+    "orchestrator.objects": {"storage", "config"},
     "orchestrator.rest": {"config", "pages"},
     "orchestrator.reporting": {"statistics", "config", "sampling", "needs"},
     "orchestrator.statistics": set(),

@@ -7,7 +7,6 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
@@ -30,8 +29,9 @@ from orchestrator.cli.plan import (
     show_remarks,
 )
 from orchestrator.cli.progress import best_trial, follow
-from orchestrator.clusters.check import Checked, NotReady, check_cluster
+from orchestrator.clusters.check import Checked, Needed, NotReady, check_cluster
 from orchestrator.clusters.settings import choose_cluster
+from orchestrator.clusters.store import check_own_store, job_home, store_of
 from orchestrator.config.errors import Refused
 from orchestrator.config.mlflow_settings import (
     MlflowSettings,
@@ -98,6 +98,7 @@ def send(options: argparse.Namespace, study: Study) -> Sent:
     out = MESSAGES if options.json else Terminal(highlight=False)
     options = _on_cluster(options)
     settings = settings_of(options)
+    check_own_store(options, read_own_settings(options.mlflow))
     home = find_home(options.home).create()
     send_waiting(home.root)
     with locked(home.planning, shared=True):  # `clean` waits until the plan is stored
@@ -166,7 +167,9 @@ def _check(
     named = list(dict.fromkeys(path for path in paths if path))
     stages = study.stages if study is not None else ()
     produces = any(stage.trainable in PRODUCER_SCHEMAS for stage in stages)
-    return check_cluster(jobs, _job_home(options, home), running.mlflow_uri, named, produces)
+    own = read_own_settings(options.mlflow)
+    needed = Needed(running.mlflow_uri, named, produces, store_of(options, own))
+    return check_cluster(jobs, job_home(options, home.root), needed)
 
 
 def _on_cluster(options: argparse.Namespace) -> argparse.Namespace:
@@ -177,13 +180,8 @@ def _on_cluster(options: argparse.Namespace) -> argparse.Namespace:
     if options.address is not None:
         raise Refused("--address and --cluster name two clusters: give one of them", 2)
     given = {"address": cluster.ray, "job_home": cluster.home, "job_data": cluster.data}
+    given["job_store"] = cluster.store or ""
     return argparse.Namespace(**vars(options) | given)
-
-
-def _job_home(options: argparse.Namespace, home: Home) -> tuple[Path, bool]:
-    """Return the folder of state that a job uses, and whether it is the command's own home."""
-    own = getattr(options, "job_home", None)
-    return (Path(own), False) if own else (home.root, True)
 
 
 def _data_root(options: argparse.Namespace) -> str | None:
@@ -206,15 +204,16 @@ def _job(
         study=study.mapping,
         plan=prepared.request_digest if prepared else _plan_digest(study, options),
         data_root=_data_root(options),
-        home=str(_job_home(options, home)[0]),
+        home=str(job_home(options, home.root)[0]),
         cluster=LOCAL if running.ray.local else running.ray.dashboard_url,
         tracking_uri=running.mlflow_uri,
         **code_that_runs(),
         submitter=home.name,
-        home_is_shared=_job_home(options, home)[1],
+        home_is_shared=job_home(options, home.root)[1],
         price=as_plain(own.price),
         notify=as_plain(own.notify) if own.notify else {},
         gauges=own.gauges,
+        store=store_of(options, own),
         dashboard=running.ray.dashboard_url,
     )
 

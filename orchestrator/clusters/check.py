@@ -44,16 +44,24 @@ class Checked:
     seconds: float
 
 
-def check_cluster(
-    jobs: Jobs, home: tuple[Path, bool], mlflow: str, paths: Sequence[str], everywhere: bool
-) -> Checked:
+@dataclass(frozen=True)
+class Needed:
+    """Says what hosts need beside a home, as in `Wanted`."""
+
+    mlflow: str
+    paths: Sequence[str]
+    everywhere: bool
+    store: str = ""
+
+
+def check_cluster(jobs: Jobs, home: tuple[Path, bool], needed: Needed) -> Checked:
     """Look at every host of a cluster. home: folder that all shall see, and whether this machine is
-    one of them; mlflow: address; paths, everywhere: as in `Wanted`. Raises CheckFailed or
-    ServiceError."""
-    name = f"check-{uuid.uuid4().hex[:12]}"
-    wanted = Wanted(home=str(home[0]), sign=f".{name}", shared=home[1], paths=list(paths),
-                    everywhere=everywhere, mlflow=mlflow.rstrip("/"))  # fmt: skip
-    if not home[1]:
+    one of them; with a store each host has one of its own. Raises CheckFailed or ServiceError."""
+    name, shared = f"check-{uuid.uuid4().hex[:12]}", home[1] and not needed.store
+    wanted = Wanted(home=str(home[0]), sign=f".{name}", shared=shared, paths=list(needed.paths),
+                    everywhere=needed.everywhere, mlflow=needed.mlflow.rstrip("/"),
+                    store=needed.store)  # fmt: skip
+    if not shared:
         return _checked(jobs, wanted, name)
     sign = home[0] / wanted["sign"]
     sign.mkdir()

@@ -55,7 +55,7 @@ def main(path: str) -> int:
     nodes.sort(key=lambda node: node["NodeID"] != own)
     home, made = Path(wanted["home"]), False
     try:
-        made = not (home.exists() or wanted["shared"])
+        made = not (home.exists() or wanted["shared"] or wanted.get("store"))
         with suppress(OSError):  # then the host says that the home is not there
             if not wanted["shared"]:
                 (home / wanted["sign"]).mkdir(parents=True)
@@ -101,7 +101,8 @@ def find(nodes: list[Mapping[str, Any]], wanted: Wanted) -> list[Finding]:
             seen["clock"] = _ahead(probes[name])
             found[name] = seen
             sign = Path(wanted["home"]) / wanted["sign"] / name
-            if not seen.get("home") and not sign.is_file():
+            alone = wanted.get("store")  # each host has a home of its own
+            if not alone and not seen.get("home") and not sign.is_file():
                 seen["home"] = ELSEWHERE
     addresses = {str(node["NodeID"]): str(node["NodeManagerAddress"]) for node in nodes}
     for name in [name for name in ports if name in found]:

@@ -30,13 +30,15 @@ def faults(wanted: Wanted, findings: Sequence[Finding], client_clock: float) -> 
 def _own(wanted: Wanted, item: Finding) -> list[str]:
     lines = []
     if why := item.get("home"):
-        lines.append(
-            f"the home {wanted['home']} {why}: mount the same folder there on every host, or name "
-            "one that is (`home` in clusters.yaml, or --home)"
-        )
+        lines.append(f"the home {wanted['home']} {why}: {_cure_of_home(wanted)}")
     elif item.get("free_bytes", 0) < _LEAST_BYTES:
         free = item.get("free_bytes", 0) / 1e9
         lines.append(f"the disk of {wanted['home']} has {free:.1f} GB free: make room for more")
+    if why := item.get("store"):
+        lines.append(
+            f"the store {wanted.get('store')} {why}: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY belong into the environment in which Ray starts there"
+        )
     if not item.get("torch"):
         lines.append("torch is not installed in Ray's Python: install this project's packages")
     if why := item.get("mlflow"):
@@ -52,6 +54,15 @@ def _own(wanted: Wanted, item: Finding) -> list[str]:
     if abs(clock := item.get("clock", 0.0)) > _CLOCK_SECONDS:
         lines.append(f"its clock is {clock:+.0f} s against the driver's host: set both by NTP")
     return lines
+
+
+def _cure_of_home(wanted: Wanted) -> str:
+    if wanted.get("store"):
+        return "name a folder that can be made on every host's own disk (`home` in clusters.yaml)"
+    return (
+        "mount the same folder there on every host, or name one that is (`home` in clusters.yaml, "
+        "or --home)"
+    )
 
 
 def _data(wanted: Wanted, findings: Sequence[Finding]) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import socket
+import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from orchestrator.config.mlflow_settings import trouble_at
+from orchestrator.objects.address import trouble_of_objects
 from orchestrator.rest.mlflow_api import MlflowApi, TrackingError
 
 ELSEWHERE = "is not the same folder as elsewhere"
@@ -24,7 +26,8 @@ class Wanted(TypedDict):
     """Says what is looked at. home: of the cluster; sign: name of a folder in it; shared: whether
     the command has made that, in its own home, else the driver makes it; paths: files and folders
     of the data sets; everywhere: whether every host reads them, or the driver's alone, which
-    decodes them for all; mlflow: address."""
+    decodes them for all; mlflow: address; store: address, and then each host has a home of its
+    own."""
 
     home: str
     sign: str
@@ -32,14 +35,16 @@ class Wanted(TypedDict):
     paths: list[str]
     everywhere: bool
     mlflow: str
+    store: NotRequired[str]
 
 
 class Finding(TypedDict):
-    """Describes one host. home, mlflow, error: what is wrong there, empty where nothing is."""
+    """Describes one host. home, store, mlflow, error: what is wrong; empty where nothing is."""
 
     host: str
     gpus: float
     home: NotRequired[str]
+    store: NotRequired[str]
     mlflow: NotRequired[str]
     error: NotRequired[str]
     free_bytes: NotRequired[int]
@@ -52,11 +57,13 @@ class Finding(TypedDict):
 
 def look(wanted: Wanted, sign: str) -> Finding:
     """Look at this host, and leave a sign with that name in the home for the driver's host."""
-    home = Path(wanted["home"])
+    home, store = Path(wanted["home"]), wanted.get("store", "")
+    trouble = trouble_of_disk(home) if store else trouble_of_home(home, wanted["sign"], sign)
     return Finding(
         host=platform.node(),
         gpus=0.0,
-        home=trouble_of_home(home, wanted["sign"], sign),
+        home=trouble,
+        store=trouble_of_objects(store) if store else "",
         free_bytes=shutil.disk_usage(home).free if home.is_dir() else 0,
         data={path: fingerprint(Path(path)) for path in wanted["paths"]},
         mlflow=trouble_of_mlflow(wanted["mlflow"]),
@@ -78,6 +85,16 @@ def trouble_of_home(home: Path, folder: str, sign: str) -> str:
     except OSError as error:
         return f"cannot be written ({error.strerror})"
     return ""
+
+
+def trouble_of_disk(home: Path) -> str:
+    """Return why a host cannot have a home of its own; empty where it can. It is made."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            return ""
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
 
 
 def fingerprint(path: Path) -> str:

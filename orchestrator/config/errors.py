@@ -219,3 +219,12 @@ def _configs_in(annotation: Any) -> Iterator[type[Config]]:
         yield annotation
     for inner in typing.get_args(annotation):
         yield from _configs_in(inner)
+
+
+def innermost(error: BaseException) -> str:
+    """Return in a line what an error of a request wraps, such as `Connection refused`."""
+    inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]
+    wrapped = next((item for item in inner if isinstance(item, BaseException)), None)
+    if wrapped is not None:
+        return innermost(wrapped)
+    return one_line(str(error).rpartition("a new connection: ")[2], 200)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from orchestrator.config.errors import AnyConfig, ErrorList, StudyError, one_line
+from orchestrator.config.errors import AnyConfig, ErrorList, StudyError, innermost, one_line
 from orchestrator.config.yaml_loader import YamlError, read_mapping
 from orchestrator.needs.environment import Environment, VariableName
 from orchestrator.needs.resources import Resources
@@ -170,24 +170,27 @@ class NotifySettings(Config):
     )
 
 
+AbsolutePath = Annotated[str, Field(pattern=r"^/")]
+StoreAddress = Annotated[str, Field(pattern=r"^(/|s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/|$))")]
+
+
 class OwnSettings(Config):
     """The keys of orchestrator.yaml with their defaults."""
 
     notify: NotifySettings | None = Field(
         default=None, description="whom to tell of every study; `notify:` of a study replaces it"
     )
-
     price: PriceSettings = Field(
         default=PriceSettings(), description="what hardware and energy cost, for reports"
+    )
+    store: StoreAddress | None = Field(
+        default=None, description="s3://BUCKET/PREFIX that has a copy of every Run; default: none"
     )
     gauges: bool = Field(
         default=False,
         description="whether Prometheus may read how far studies are, at a port of Ray that asks "
         "for no token; holds from the next start of Ray on",
     )
-
-
-AbsolutePath = Annotated[str, Field(pattern=r"^/")]
 
 
 class TokenSource(Config):
@@ -212,6 +215,9 @@ class ClusterSettings(Config):
         None, description="MLflow that all its hosts reach; default: that of mlflow.yaml"
     )
     home: AbsolutePath | None = Field(None, description="of all its hosts; default: --home")
+    store: StoreAddress | None = Field(
+        None, description="s3://BUCKET/PREFIX of Runs, for hosts that share no folder"
+    )
     data: AbsolutePath | None = Field(None, description="folder of the data sets; default: --data")
     resources: Resources = Field(Resources(), description="for studies that do not set its keys")
     environment: Environment = Field(Environment(), description="for studies that set no such key")
@@ -286,15 +292,6 @@ def bypass_proxies() -> None:
         given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
         kept = [part.strip() for part in given.split(",") if part.strip()]
         os.environ[name] = ",".join(dict.fromkeys([*kept, *own_names()]))
-
-
-def innermost(error: BaseException) -> str:
-    """Return in a line what an error of a request wraps, such as `Connection refused`."""
-    inner = [getattr(error, "reason", None), *reversed(error.args), error.__cause__]
-    wrapped = next((item for item in inner if isinstance(item, BaseException)), None)
-    if wrapped is not None:
-        return innermost(wrapped)
-    return one_line(str(error).rpartition("a new connection: ")[2], 200)
 
 
 def through_proxy(url: str) -> str:

@@ -25,12 +25,18 @@ from orchestrator.config.study_schema import Study
 from orchestrator.driver.followed import Teller
 from orchestrator.driver.registry import register_best
 from orchestrator.driver.scheduler import Scheduler
-from orchestrator.driver.submission import close_submission, log_plan, open_submission
+from orchestrator.driver.submission import (
+    close_submission,
+    log_plan,
+    open_submission,
+    plan_with_store,
+)
 from orchestrator.driver.watch import Heartbeat, Watch
 from orchestrator.execution.launcher import SECRETS, forget_secrets, take_secrets
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.execution.resources import Requests, cluster_nodes, machines
 from orchestrator.meters.gauges import Standing, StudyGauges
+from orchestrator.mirror.owners import Owners
 from orchestrator.needs.resources import Resources
 from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.code_version import tree_version
@@ -134,23 +140,26 @@ def run(job: Job) -> int:
     home = _home_of(job).create()
     study = from_mapping(job.study)
     patient = job.cluster != LOCAL  # the nodes of a cluster come and go
+    owners = Owners(Store(home.store), job.store, home.name)
     with _only_driver(home, study.name), _told(home.events(job.job_id)):
         _connect(job)
         with locked(home.planning, shared=True):
-            prepared = prepare(study, Path(job.data_root) if job.data_root else None, home)
+            prepared = plan_with_store(study, job, home, owners)
             if not patient:  # a machine does not grow: said before anything is stored
                 for stage in study.stages:
                     request_of(stage.resources, cluster_nodes())
-            tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
+            tables = _decode(prepared, job, home, owners)
             tracker = Tracker(job.tracking_uri, home.artifacts)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
             store_plan(prepared, home)
-        facts = {str(Tag.STUDY): study.name}
-        facts |= {str(Tag.GIT_COMMIT): job.git_commit} if job.git_commit else {}
+        facts = {str(Tag.STUDY): study.name} | (
+            {str(Tag.GIT_COMMIT): job.git_commit} if job.git_commit else {}
+        )
         with _heartbeat(tracker, submission, home.events(job.job_id)) as heart:
             sync = MlflowSync(tracker, Store(home.store), submission, facts)
             requests = Requests(patient, heart.waits)
             scheduler = Scheduler(prepared, requests, tables, home, sync, job.job_id)
+            scheduler.owners = owners
             searches = SearchRunner(tracker, submission, facts)
             sync.start()
             watch = _start_watch(job, home, scheduler)
@@ -168,6 +177,13 @@ def run(job: Job) -> int:
             status = close_submission(tracker, submission, ends, sent, job.price, watch.notifier)
             register_best(tracker, Store(home.store), submission)
             return status
+
+
+def _decode(prepared: Prepared, job: Job, home: Home, owners: Owners) -> dict[str, Path]:
+    """Decode what the plan needs. Returns fingerprint → folder."""
+    tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
+    owners.send_images(tables.values())
+    return tables
 
 
 def _train(
@@ -197,7 +213,7 @@ def _home_of(job: Job) -> Home:
     """Return the job's home. Raises Refused where it is that of the command, and this host does not
     see it: an empty one in its place would know of no Run."""
     home = Home(Path(job.home))
-    if job.home_is_shared and home.name != job.submitter:
+    if job.home_is_shared and not job.store and home.name != job.submitter:
         raise Refused(
             f"host {platform.node()} of the cluster does not see the home {home.root} of the "
             "command: put it on a folder that all hosts share (--home), or give the cluster a home "

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from orchestrator.driver.retries import Retries
 from orchestrator.execution.failures import Death, Ending, Outcome
 from orchestrator.execution.launcher import launch
 from orchestrator.execution.resources import Requests, wait_for_room
 from orchestrator.execution.task import Task
+from orchestrator.mirror.owners import OwnedKey, Owners
 from orchestrator.needs.resources import Resources
+from orchestrator.objects.contract import ObjectsError
 from orchestrator.planning.placement import ResourceRequest
 from orchestrator.planning.plan import PlannedRun
 from orchestrator.planning.prepare import Prepared
@@ -22,7 +23,7 @@ from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_log import TOLD
-from orchestrator.storage.run_records import Store
+from orchestrator.storage.run_records import StaleWriter, Store
 from orchestrator.tracking.run_sync import RunEnd
 from orchestrator.tracking.sync import MlflowSync
 
@@ -47,11 +48,13 @@ class Scheduler:
         self.job = job
         self.prepared, self.requests, self.tables = prepared, requests, tables
         self.home, self.sync, self.store = home, sync, Store(home.store)
+        self.owners = Owners(self.store)
         self._study = prepared.study.name
         self.states: dict[str, State] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
         self.running: dict[Future[State | None], PlannedRun] = {}  # what trains now
         self._given: dict[Future[State | None], ResourceRequest] = {}  # what those got
-        self._owners: dict[str, str] = {}  # key → the process that trains it, as last logged
+        self._owner_names: dict[str, str] = {}  # key → the process that trains it
+        self._told: dict[str, str] = {}  # key → the process that trains it, as last logged
 
     def run(self) -> dict[str, State]:
         """Train what the plan has left. Returns how every Run ended, those of earlier calls too.
@@ -119,11 +122,13 @@ class Scheduler:
     def _is_ready(self, run: Run) -> bool:
         return run.parent is None or self.states.get(run.parent) == State.FINISHED
 
-    def _acquire(self, run: Run) -> IO[str] | None:
-        """Acquire the lock of a Run's key; None while another study, or another label here, holds
-        it."""
+    def _acquire(self, run: Run) -> OwnedKey | None:
+        """Acquire a Run's key; None while another study, or another label here, has it."""
         try:
-            lock = self.store.run(run.key).acquire(f"study {self.prepared.study.name}")
+            lock = self.owners.acquire(run.key, f"study {self.prepared.study.name}")
+        except ObjectsError as error:
+            self._tell(run, f"waits: {error}")
+            return None
         except OSError as error:
             reason = f"the store cannot be written: {error}"
             log.error("%s: %s", run.name, reason)
@@ -131,14 +136,18 @@ class Scheduler:
             self.states[run.key] = State.FAILED  # so it is not tried again
             return None
         if lock is None:
-            owner = self.store.run(run.key).owner() or "another study"
-            if self._owners.get(run.key) != owner:
-                self._owners[run.key] = owner
-                words = "%s: waits for %s, which trains the same Run"
-                log.info(words, run.name, owner, extra=TOLD)
+            owner = self.owners.owner(run.key) or "another study"
+            self._owner_names[run.key] = owner
+            self._tell(run, f"waits for {owner}, which trains the same Run")
         return lock
 
-    def _train(self, run: Run, request: ResourceRequest, lock: IO[str]) -> State | None:
+    def _tell(self, run: Run, words: str) -> None:
+        """Tell why a Run waits, once."""
+        if self._told.get(run.key) != words:
+            self._told[run.key] = words
+            log.info("%s: %s", run.name, words, extra=TOLD)
+
+    def _train(self, run: Run, request: ResourceRequest, lock: OwnedKey) -> State | None:
         """Train one Run, again after its process died. Returns how it ended; None when another
         process has begun a newer attempt."""
         with lock:
@@ -146,7 +155,7 @@ class Scheduler:
                 if self._is_done(run):
                     self.sync.follow(run, RunEnd(State.FINISHED))
                     return State.FINISHED
-                outcome, attempt = self._attempts(run, request)
+                outcome, attempt = self._attempts(run, request, lock)
             except Exception as error:  # one Run's error must not end the others
                 log.exception("%s", run.name)
                 outcome, attempt = Outcome(Ending.FAILED, f"{type(error).__name__}: {error}"), 0
@@ -168,7 +177,7 @@ class Scheduler:
         if folder.best() is None:
             folder.forget()
             return False
-        log.info("%s: trained by %s", run.name, self._owners.get(run.key, "another study"))
+        log.info("%s: trained by %s", run.name, self._owner_names.get(run.key, "another study"))
         return True
 
     def _note_end(self, run: Run, attempt: int, state: State, reason: str) -> None:
@@ -179,7 +188,7 @@ class Scheduler:
         except OSError as error:
             log.warning("%s: how it ended could not be stored: %s", run.name, error)
 
-    def _attempts(self, run: Run, request: ResourceRequest) -> tuple[Outcome, int]:
+    def _attempts(self, run: Run, request: ResourceRequest, owned: OwnedKey) -> tuple[Outcome, int]:
         """Make attempts until one ends by itself, or too many have died without progress. Returns
         the last one's outcome and number."""
         folder = self.store.run(run.key)
@@ -188,13 +197,18 @@ class Scheduler:
             if not wait_for_room(request, run.name, self.requests.patient):
                 lost = "the cluster has lost a node that it needs"
                 return Outcome(Ending.KILLED, lost, Death.NODE), folder.attempt()
-            attempt = folder.begin_attempt()
+            try:
+                attempt = owned.begin_attempt()
+            except StaleWriter as error:
+                return Outcome(Ending.SUPERSEDED, str(error)), folder.attempt()
             self.sync.follow(run)
             told = TOLD if attempt > 1 else None
             log.info("%s: attempt %d starts", run.name, attempt, extra=told)
-            task = Task.of(run, self._images_of(run), self.home.store, attempt, gpus=request.gpus)
+            options = {"gpus": request.gpus, "objects": self.owners.address}
+            task = Task.of(run, self._images_of(run), self.home.store, attempt, **options)
             title = f"{self._study}/{run.label}/{run.seed}"
             outcome = launch(task, request, self.home.ray_train, title=title)
+            owned.collect()
             told = None if outcome.state is Ending.FINISHED else TOLD
             log.info("%s: %s %s", run.name, outcome.state, outcome.reason, extra=told)
             if outcome.state is Ending.KILLED and not retries.goes_on(outcome):

@@ -6,16 +6,19 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from orchestrator.config.errors import Refused
+from orchestrator.config.study_schema import Study
 from orchestrator.driver.watch import tell_end
 from orchestrator.execution.ray_jobs import Job
+from orchestrator.mirror.owners import Owners
 from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.plan import json_digest, to_plain
-from orchestrator.planning.prepare import Prepared
+from orchestrator.planning.prepare import Prepared, prepare
 from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.home import Home
@@ -203,3 +206,25 @@ def close_submission(
     if notifier is not None:
         tell_end(notifier, closed, reason)
     return 1 if failed else 0
+
+
+def plan_with_store(study: Study, job: Job, home: Home, owners: Owners) -> Prepared:
+    """Make the plan with what the store has. Raises Refused where a stage cannot use it yet."""
+    root = Path(job.data_root) if job.data_root else None
+    prepared = prepare(study, root, home)
+    if job.store:
+        _refuse_unshared(study, prepared)
+    if owners.fetch(run.key for run in prepared.runs):
+        prepared = prepare(study, root, home)
+    return prepared
+
+
+def _refuse_unshared(study: Study, prepared: Prepared) -> None:
+    """Raise Refused for a stage whose processes need one folder, which a store is not."""
+    searches = [*(item.stage.name for item in prepared.searches), *prepared.pending]
+    if searches:
+        raise Refused(f"stage {searches[0]}: a search needs a home without `store`", 1)
+    of_many = [stage.name for stage in study.stages if stage.resources.workers != 1]
+    produced = [run.stage for run in prepared.runs if run.artifacts and run.stage in of_many]
+    if produced:
+        raise Refused(f"stage {produced[0]}: with `store` a producer has one worker", 1)

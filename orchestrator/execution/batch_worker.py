@@ -7,6 +7,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.execution.task import Task, full_disk_ends_the_run, worker_facts
+from orchestrator.mirror.node_copy import fetch_table, open_copy
 from orchestrator.storage.manifest import (
     NOTE,
     PRODUCED,
@@ -46,10 +48,13 @@ def produce(task: Task, world: World, report: Report) -> None:
     help, StaleWriter when a newer attempt has begun.
     """
     with full_disk_ends_the_run(task):
-        production = Production(task, world)
-        production.produce_missing()
-        if world.rank == 0:
-            production.finish()
+        fetch_table(task.objects, Path(task.table))
+        run = Store(Path(task.store)).run(task.key)
+        with open_copy(task.objects, run, task.attempt, world.rank) or nullcontext():
+            production = Production(task, world)
+            production.produce_missing()
+            if world.rank == 0:
+                production.finish()
 
 
 class Production:

@@ -102,7 +102,8 @@ def train_on_ray(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(_own_cpus())
     allow_tf32(str(task.config.get("precision", "auto")))
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    check_home(task)
+    if not task.objects:
+        check_home(task)
     run = Store(Path(task.store)).run(task.key)
     log_file, writer = run.log_file(task.attempt, world.rank), run.writer(task.attempt)
 

@@ -61,6 +61,7 @@ class Job:
     notify: Mapping[str, Any] = field(default_factory=dict)  # `notify:` of it
     gauges: bool = False  # `gauges:` of it
     secrets: str = ""  # where the values of named variables lie in the head's memory
+    store: str = ""  # address of the store beyond the home; empty: the home is all
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Task:
     tested: bool = True  # whether the best checkpoint is tested; a trial's is not
     parent_epoch: int | None = None  # of a parent that was not tested; None: its best epoch
     gpus: float = 1.0  # of each worker, where it has any
+    objects: str = ""  # address of the store beyond this node's disk; empty: there is none
     until: int | None = None  # the epoch after which a trial of a population stops for the others
 
     def drawn(self, what: str) -> int:

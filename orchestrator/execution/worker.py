@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from orchestrator.execution.task import Task, full_disk_ends_the_run, worker_facts
+from orchestrator.mirror.node_copy import fetch_run, fetch_table, open_copy
 from orchestrator.storage import tensors
 from orchestrator.storage.checkpoints import TRAINING, WEIGHTS, Checkpoint, Write
 from orchestrator.storage.files import write_json
@@ -63,6 +64,7 @@ def build_training(task: Task, world: World) -> Training:
 def _build(task: Task, world: World) -> tuple[Training, "StoredCheckpoints"]:
     log.info("%s seed %d, attempt %d", task.label, task.seed, task.attempt)
     kind = TRAINABLES[task.trainable]
+    fetch_table(task.objects, Path(task.table))
     config, table = kind.Config.model_validate(dict(task.config)), open_table(Path(task.table))
     model = describe_model(task.trainable, config, table)
     start = partial(_load_parent, task=task) if task.parent is not None else None
@@ -76,6 +78,7 @@ def _load_parent(encoder: nn.Module, task: Task) -> WeightTransfer:
     """Copy the parent's encoder. Raises Unrecoverable where its checkpoint is gone."""
     key, epoch = str(task.parent), task.parent_epoch
     run = Store(Path(task.store)).run(key)
+    fetch_run(task.objects, run)
     parent = run.best() if epoch is None else run.load(epoch)
     if parent is None:
         raise Unrecoverable(
@@ -113,14 +116,24 @@ class StoredCheckpoints:
         self._stored = 0  # the newest epoch that is stored, from 1
         self._best: TrainingState | None = None  # a copy of the best epoch that is not stored yet
         self._newest: TrainingState | None = None  # not stored yet; what the model has now
+        self._copy = open_copy(task.objects, self._run, task.attempt, world.rank)
 
     def __enter__(self) -> None:
         """Nothing is written yet."""
+        if self._copy is not None:
+            self._copy.start()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait until all is written. Raises its error where nothing else has failed. A training
         that cannot go on leaves the figures of all its epochs: they say why."""
         self._thread.shutdown()
+        try:
+            self._end(kind)
+        finally:
+            if self._copy is not None:
+                self._copy.stop(whole=kind is None)
+
+    def _end(self, kind: type[BaseException] | None) -> None:
         if kind is None:
             self._raise_errors()
         elif issubclass(kind, Unrecoverable) and self._reported is not None:
@@ -128,14 +141,28 @@ class StoredCheckpoints:
                 self._show(self._reported, len(self._reported.history))
 
     def newest(self) -> Checkpoint | None:
+        if self._copy is not None:
+            self._copy.fetch()
         newest = self._run.newest()
         if newest is None:
             self._writer.start_anew()
         else:
             self._stored = newest.epoch
+            self._show_others()
         return newest
 
+    def _show_others(self) -> None:
+        """Return when ranks on other disks can read what this one has."""
+        if self._copy is not None and self._world.size > 1:
+            self._copy.send_now()
+
+    def _see_others(self) -> None:
+        """Get what rank 0 has shown."""
+        if self._copy is not None and self._world.rank > 0:
+            self._copy.fetch()
+
     def read(self, handle: Checkpoint) -> TrainingState:
+        self._see_others()
         return TrainingState(
             epoch=handle.epoch,
             weights=tensors.load(handle.weights),
@@ -145,6 +172,7 @@ class StoredCheckpoints:
         )
 
     def weights(self, epoch: int) -> Mapping[str, Tensor]:
+        self._see_others()
         checkpoint = self._run.load(epoch)
         if checkpoint is None:
             if self._world.rank == 0:
@@ -174,12 +202,12 @@ class StoredCheckpoints:
     def settle(self) -> None:
         self._wait()
         state, best, self._newest, self._best = self._newest, self._best, None, None
-        if state is None:
-            return
-        if best is not None and best.epoch != state.epoch:
-            self._write_epoch(best, with_optimizer=False)
-        self._write_epoch(state, with_optimizer=False)
-        self._stored = state.epoch
+        if state is not None:
+            if best is not None and best.epoch != state.epoch:
+                self._write_epoch(best, with_optimizer=False)
+            self._write_epoch(state, with_optimizer=False)
+            self._stored = state.epoch
+        self._show_others()
 
     def keep(self, file: str, arrays: Arrays) -> None:
         write = partial(tensors.save_arrays, arrays)
@@ -235,6 +263,8 @@ class StoredCheckpoints:
             self._writing.result()
 
     def _raise_errors(self) -> None:
+        if self._copy is not None:
+            self._copy.check()
         if self._writing is not None and self._writing.done():
             self._writing.result()
 

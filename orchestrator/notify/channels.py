@@ -13,7 +13,8 @@ from email.utils import formatdate
 
 import requests
 
-from orchestrator.config.mlflow_settings import MailSettings, NotifySettings, innermost
+from orchestrator.config.errors import innermost
+from orchestrator.config.mlflow_settings import MailSettings, NotifySettings
 from orchestrator.notify.note import Note
 
 SECONDS = 15.0  # that one receiver may take to answer

@@ -32,6 +32,7 @@ PROBE = "trainables.monitoring.probe"  # what computes and measures the features
 # They are not hashed, and neither is what only they import. Anything else that is reached counts.
 NOT_COUNTED = frozenset(
     {
+        "orchestrator.mirror.node_copy",
         "orchestrator.storage.checkpoints",
         "orchestrator.storage.files",
         "orchestrator.storage.manifest",

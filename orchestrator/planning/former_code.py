@@ -14,17 +14,9 @@ FORMER: dict[str, tuple[str, ...]] = {
     "45e8f23349dc7f15ffe115575e39c87d5907050405bcbd341770cc433e808a0d": (
         "01a4740fc8875cd79221e62139b2d05d27d8025ca41cbc9af802ad2e87906db4",
     ),
-    # orchestrator.execution.task: two seeds, which are equal by default
-    "0b69ee7c7d6d0ab5a5de0272695ac5dfc70594704fd0bf95106ca63d767e5b91": (
-        "0f3dab3b1a4a2abc119206a536348a29ec77d8319b20fb2f778fd2d0560d337b",
-    ),
     # trainables.engine.loop: two seeds, which are equal by default
     "4f50f3e63ea29c85cf57174483838d2004bd8b66e0321b70439a13de13c51383": (
         "93cb6ac5235c810a3a487e7f9d8fdf27b720470a0344c79743799f7536b5ec20",
-    ),
-    # orchestrator.execution.worker: two seeds, which are equal by default
-    "e51e24b56635d928ed6174f8d078b32db6c7173b292944c7f50910824d09a9e7": (
-        "cc22e9992c2bc012e422cfd75864c9d9d5c603a6a56a60638e200a39c414bc0f",
     ),
     # trainables.numerics.precision: devices without autocast
     "1ac35fba0667fb6251b5aef5992f402e2981ced02dc25494e9ccb10217b62268": (
@@ -85,5 +77,17 @@ FORMER: dict[str, tuple[str, ...]] = {
     # trainables.tasks.segment: slim encoders, which older studies do not name
     "076d0947a69358fa8a17800091d23c5e34942f2718c1b8a6881e74d9c61cfbdb": (
         "5062765bd5feca77b8bc0492786866d73da3d1f9f00ed84867a4351ed60c3f19",
+    ),
+    # orchestrator.execution.worker: two seeds, equal by default; a copy in a store
+    "8ecf12c10f54813467dd995ee861b1c77a6d7204894a74b7e012dcad30de39be": (
+        "cc22e9992c2bc012e422cfd75864c9d9d5c603a6a56a60638e200a39c414bc0f",
+    ),
+    # orchestrator.execution.task: two seeds, equal by default; a store
+    "7ec973896db2440ab3dd23b1c25119f900ef7e9f7a9bd29100d063d0cb3833e2": (
+        "0f3dab3b1a4a2abc119206a536348a29ec77d8319b20fb2f778fd2d0560d337b",
+    ),
+    # orchestrator.execution.batch_worker: a copy in a store
+    "b4c2b086285892b724154cb3789cc35b6dba77f4d744c0ed5e893386d508e0dd": (
+        "880a642a170df5489d9fbe12e16d2d7abb04f0bbfd65bd0b772d220fb288c77d",
     ),
 }

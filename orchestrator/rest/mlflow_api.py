@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from orchestrator.config.errors import UserError, one_line
-from orchestrator.config.mlflow_settings import innermost, through_proxy
+from orchestrator.config.errors import UserError, innermost, one_line
+from orchestrator.config.mlflow_settings import through_proxy
 from orchestrator.rest.mlflow_login import LoginError, mlflow_login
 from orchestrator.rest.session import SECONDS, NoAnswer, Session
 

@@ -10,7 +10,8 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
-from orchestrator.config.mlflow_settings import bypass_proxies, innermost, through_proxy
+from orchestrator.config.errors import innermost
+from orchestrator.config.mlflow_settings import bypass_proxies, through_proxy
 
 SECONDS = 20.0  # that a server may take to accept a connection, and between two parts of an answer
 # a connection that was idle for so long is not used again: servers close theirs after some seconds,

@@ -63,7 +63,7 @@ from trainables.record_files import FEATURES, PREDICTIONS
 _KEY = re.compile(r"[0-9a-z_-]{1,64}")
 ATTEMPT, _OWNER, _LOCK = "attempt", ".owner", ".lock"
 PROGRESS, DONE, _ENDED, _ORIGIN = "progress.json", "done.json", "ended.json", "origin.json"
-_RESULTS = (DONE, "done_copy.json")  # the same twice: without it a Run is trained again
+_RESULTS = (DONE, DONE_COPY := "done_copy.json")  # twice: without it a Run is trained again
 
 
 class StaleWriter(Exception):
@@ -125,11 +125,14 @@ class RunFolder:
             return (self.path / _OWNER).read_text(encoding="utf-8") or "another process"
         return None
 
-    def begin_attempt(self) -> int:
-        """Begin the next attempt. Returns its number, from 1; older writers are refused now."""
+    def begin_attempt(self, begun: int | None = None) -> int:
+        """Begin the next attempt. Returns its number, from 1; older writers are refused now. begun:
+        the number of one that a store has begun; raises StaleWriter where a newer one is here."""
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path / _LOCK):
-            attempt = self.attempt() + 1
+            attempt = self.attempt() + 1 if begun is None else begun
+            if (newest := self.attempt()) > attempt:
+                raise StaleWriter(f"attempt {attempt} of {self.key}: attempt {newest} is here")
             write_json(self.path / ATTEMPT, {"attempt": attempt})
         return attempt
 
@@ -140,8 +143,8 @@ class RunFolder:
             return int(record["attempt"])
         if not self.path.is_dir():
             return 0
-        names, shape = (PROGRESS, *_RESULTS, _ENDED), record_shapes.AnyRecord
-        records = [read_json(self.path / name, shape) for name in names]
+        names = (PROGRESS, *_RESULTS, _ENDED)
+        records = [read_json(self.path / name, record_shapes.AnyRecord) for name in names]
         records += [read_manifest(path) for path in self.path.glob("epoch_*")]
         numbers = [int(record.get("attempt", 0)) for record in records if record]
         return max([0, *numbers, *(attempt for attempt, _ in self.logs())])
@@ -342,8 +345,6 @@ class RunWriter:
             yield
 
     def _check_newest(self) -> None:
-        newest = self.run.attempt()
-        if newest != self.attempt:
-            raise StaleWriter(
-                f"attempt {self.attempt} of {self.run.key}: attempt {newest} has taken over"
-            )
+        if (newest := self.run.attempt()) != self.attempt:
+            name = f"attempt {self.attempt} of {self.run.key}"
+            raise StaleWriter(f"{name}: attempt {newest} has taken over")

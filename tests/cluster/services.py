@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.hosts import Host, end, hosts
+from tests.s3_server import login
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -59,6 +60,16 @@ class Cluster:
         return f"{self.hosts['tracking'].url}:5000"
 
     @property
+    def s3_url(self) -> str:
+        """Return the address of the S3 server."""
+        return f"{self.hosts['tracking'].url}:9000"
+
+    def start_s3(self) -> None:
+        """Start an S3 server on the host of MLflow."""
+        command = [sys.executable, "-m", "tests.s3_server", "0.0.0.0", "9000"]
+        self._serve("tracking", command, {"PYTHONPATH": str(ROOT)}, "s3")
+
+    @property
     def login(self) -> dict[str, str]:
         """Return the environment with which a program may use the cluster."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
@@ -91,9 +102,11 @@ class Cluster:
             command.append("--temp-dir=/run/ray")
         self._serve(name, command, self.login)
 
-    def _serve(self, name: str, command: Sequence[str], extra: dict[str, str]) -> None:
-        log = self.work / f"{name}-service.log"
-        self.services[name] = self.hosts[name].start(command, extra=extra, log=log)
+    def _serve(
+        self, name: str, command: Sequence[str], extra: dict[str, str], service: str = ""
+    ) -> None:
+        log = self.work / f"{service or name}-service.log"
+        self.services[service or name] = self.hosts[name].start(command, extra=extra, log=log)
 
     def wait_for(self, url: str) -> None:
         """Wait until an address answers on the person's machine."""
@@ -145,7 +158,10 @@ def cluster(work: Path, nodes: int = 2, late: int = 0) -> Iterator[Cluster]:
         found = Cluster(made, work, secrets.token_hex(16))
         settings = f"tracking_uri: {found.mlflow_uri}\n"
         (work / "me" / "mlflow.yaml").write_text(settings)
+        for host in made.values():
+            host.environment |= login(found.s3_url)
         found.start_mlflow()
+        found.start_s3()
         found.start_head()
         found.wait_for(f"{found.ray_url}/api/version")
         for name in names[:nodes]:

@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.services import Cluster
+from tests.cluster.services import ROOT, Cluster
 
 _ENDS_SECONDS = 300.0
 _SILENCE_SECONDS = 130.0  # after which a driver is taken for dead
@@ -181,6 +182,63 @@ def a_node_that_dies_under_a_run(cluster: Cluster) -> None:
     assert _result(run / "done.json") == _result(done)
 
 
+def hosts_that_share_no_folder(cluster: Cluster) -> None:
+    """A bucket is enough: two hosts train together, and a Run whose node dies goes on on another
+    one, bit for bit."""
+    for name in ("calm", "struck"):
+        text = f"""{name}:
+  ray: {cluster.ray_url}
+  mlflow: {cluster.mlflow_uri}
+  home: /run/home/{name}
+  store: s3://bucket/{name}
+"""
+        with (cluster.work / "me" / "clusters.yaml").open("a") as file:
+            file.write(text)
+    calm, struck = ((*another_home(cluster), "--cluster", name) for name in ("calm", "struck"))
+    checked = cluster.person("check", *calm)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    both = cluster.person("submit", str(cluster.study("both", lr=0.07)), *calm)
+    assert both.returncode == 0, both.stdout + both.stderr
+    said = cluster.person("logs", "both/full/0", *calm).stdout
+    assert "rank 0 of 2" in said
+    study = str(cluster.study("moves", workers=1, epochs=40, lr=0.08))
+    undisturbed = cluster.person("submit", study, *calm)
+    assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
+    following = cluster.person_starts("submit", study, *struck)
+    training(cluster, "moves", following, epochs=3)
+    (node,) = [name for name in ("node1", "node2") if _trains(cluster, name)]
+    cluster.stop(node)
+    out, err = following.communicate(timeout=_ENDS_SECONDS)
+    assert following.returncode == 0, out + err
+    cluster.start_node(node)
+    assert _stored(cluster, "struck") == _stored(cluster, "calm")
+
+
+def _trains(cluster: Cluster, name: str) -> bool:
+    """Return whether a host has a Run of the home `struck` on its disk."""
+    script = "ls -d /run/home/struck/store/*/logs"
+    return cluster.hosts[name].run(["sh", "-c", script]).returncode == 0
+
+
+def _stored(cluster: Cluster, prefix: str) -> set[str]:
+    """Return the checkpoints of the Run of 40 epochs in a bucket, each with its sha256."""
+    code = f"""
+from orchestrator.objects.address import open_objects
+from orchestrator.objects.head import read_head
+objects = open_objects("s3://bucket/{prefix}")
+for key in {{name.partition("/")[0] for name in objects.list("")}} - {{"images"}}:
+    head = read_head(objects, key)
+    files = {{name: file for name, file in head.files.items() if name.endswith("weights.pt")}}
+    if any("epoch_00040" in name for name in files):
+        print(*[f"{{name}}:{{file.sha256}}" for name, file in files.items()])
+"""
+    command = [sys.executable, "-c", code]
+    done = cluster.hosts["me"].run(command, cluster.work / "me", {"PYTHONPATH": str(ROOT)})
+    found = set(done.stdout.split())
+    assert found, done.stderr
+    return found
+
+
 def a_head_that_is_gone(cluster: Cluster) -> None:
     """The study is not RUNNING for ever, and `stop` ends it for MLflow."""
     study = str(cluster.study("orphan", workers=1, epochs=5000, lr=0.05))
@@ -221,6 +279,7 @@ SITUATIONS: dict[str, Callable[[Cluster], None]] = {
         a_home_that_the_head_does_not_see,
         a_home_that_a_node_does_not_see,
         a_named_cluster,
+        hosts_that_share_no_folder,
         a_node_that_dies_under_a_run,
         a_head_that_is_gone,
     )
