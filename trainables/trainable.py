@@ -164,12 +164,12 @@ def classification_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
     guesses = logits.argmax(1)
     correct = (guesses == labels).sum()
-    count = torch.tensor(len(labels), device=labels.device)
+    count = torch.full((), len(labels), dtype=torch.float64, device=labels.device)
     predicted = torch.zeros(logits.shape[1], dtype=torch.int64, device=labels.device)
     return {
         "loss": loss.double(),
         "correct": correct.double(),
-        "count": count.double(),
+        "count": count,
         "predicted": predicted.index_add_(0, guesses, torch.ones_like(guesses)),
     }
 

@@ -6,17 +6,9 @@ it. Add one only where the weights of a Run before and after are equal, bit for 
 """
 
 FORMER: dict[str, tuple[str, ...]] = {
-    # trainables.numerics.randomness
-    "8e465bed0bda637df81b355f40f36a03b4bc1e9c4d0cb4c1861c16bea3ec245e": (
-        "01a4740fc8875cd79221e62139b2d05d27d8025ca41cbc9af802ad2e87906db4",
-    ),
     # trainables.numerics.seeds: of trainables.numerics.randomness
     "45e8f23349dc7f15ffe115575e39c87d5907050405bcbd341770cc433e808a0d": (
         "01a4740fc8875cd79221e62139b2d05d27d8025ca41cbc9af802ad2e87906db4",
-    ),
-    # trainables.engine.loop: two seeds, which are equal by default
-    "4f50f3e63ea29c85cf57174483838d2004bd8b66e0321b70439a13de13c51383": (
-        "93cb6ac5235c810a3a487e7f9d8fdf27b720470a0344c79743799f7536b5ec20",
     ),
     # trainables.numerics.precision: devices without autocast
     "1ac35fba0667fb6251b5aef5992f402e2981ced02dc25494e9ccb10217b62268": (
@@ -62,10 +54,6 @@ FORMER: dict[str, tuple[str, ...]] = {
     "222ff163e5f83228b3ebdb4ecab3c513ea1d39de42fc6a08eb8599fdf3fea55f": (
         "ebe42562db496deb93793b3347b9c98debae0325ad85b7fea54218908c3d64c6",
     ),
-    # trainables.tasks.byol: networks by name beside ResNets
-    "944d5f5ad6c3e39abe2fadeaec82f20024fbe188b8502727098fb41910fbd40d": (
-        "bb6248f7992ff8bbd04e91c3b4ddd71dc7f0d469916746b0bd64de4aaf13b9ca",
-    ),
     # trainables.tasks.classify: networks by name beside ResNets
     "cc00808a5c47169e827c3b53ad00f15212b3006a4b7f1fdb42e42ad008865f8a": (
         "a02bccabcbc106465106f744f4ab27bb949469078318dc2d7f85b03c18cc8bd2",
@@ -89,5 +77,53 @@ FORMER: dict[str, tuple[str, ...]] = {
     # orchestrator.execution.batch_worker: a copy in a store
     "b4c2b086285892b724154cb3789cc35b6dba77f4d744c0ed5e893386d508e0dd": (
         "880a642a170df5489d9fbe12e16d2d7abb04f0bbfd65bd0b772d220fb288c77d",
+    ),
+    # trainables.models.modules: the average of all weights in few operations
+    "8bf4b165bea74698bd455115107809b5664de51f52d2a7b34dead5ec55116642": (
+        "1b61dd5f3d7e2e4017abfd3f24649fd3408a9f99a607ef1a6c2b0e52f16abb36",
+    ),
+    # trainables.monitoring.iou: counts without an index by a mask
+    "4cb8df2230a3698f33c930919411102aabed26646aea807830bb6a109feb0f70": (
+        "5d4f60230da1c7bc3b5ee73ab3d757804aa80bff96be9e082f6e9ac94f72091e",
+    ),
+    # trainables.numerics.pass_counts: of trainables.engine.loop; BatchNorm counted itself
+    "407c578c441d4a67fb55d0c82824e2a4cdd9f229d478e710165068659a2d5c8f": (
+        "93cb6ac5235c810a3a487e7f9d8fdf27b720470a0344c79743799f7536b5ec20",
+    ),
+    # trainables.numerics.randomness: what tells draws apart is made once
+    "949050932b77b6d231f444f3c858bb4b21d8f4acf0ba695d801611d835003bd6": (
+        "01a4740fc8875cd79221e62139b2d05d27d8025ca41cbc9af802ad2e87906db4",
+    ),
+    # trainables.optimizers.lars: all tensors in few operations
+    "202bcd3f20d47910fc9a558154cb31d213775cff856ef6ed0d0a7cfd124591b0": (
+        "02fa33565623fa231d8d5c09f4c903b8f68cd4a476252003360df2b8cd924394",
+    ),
+    # trainables.transforms.color: a GPU jitters all images at once; equal on a CPU
+    "42ba061d56db1443000181b7e55c5210362910215a2ffa54d90d584efc89d79b": (
+        "74f6cf4a4ae6cff21b69ff3efe70af0a0ce4e3ac97d2842110c057ae8d045ad2",
+    ),
+    # trainables.transforms.geometry: the place of a crop in fewer operations
+    "ea961b5945b4e0dd9544b4fdc52c7d4a3e355743955a0522d25f6849eeb55aff": (
+        "44f8d533c1186d829b3ad05c19a30f094d9ed94dcd833399d592c6b6ce711dbc",
+    ),
+    # trainables.trainable: a count that is not copied to the device
+    "102d3e2b1aef246b06565b192c9d260b4ed1608d3c96ffd6563fef9b614842ad": (
+        "f2bdde40ef99c36206e986d568f5f11503ccdb653dcc2fae43287cd6487021b5",
+    ),
+    # trainables.transforms.views: a GPU makes both views at once; equal on a CPU
+    "b811c96e2771a5f956e283bb5afbced2679b3b5321a151d4a81cd422abed56b2": (
+        "19e51b1bfec82195a3de408e2cc005ce8cc0c21eab44d49abcd11fa4c52de751",
+    ),
+    # trainables.engine.step: clips in few operations; the device decides what is fused
+    "e45501cd7a2d7a756244b2886635386aeb01d6bdcfa13eb28f55f0bdf5d0e3bc": (
+        "57a10dbe517ac97e024f16065c327e0a9eb06dcdab3dfe5b970aafcb31da260a",
+    ),
+    # trainables.engine.loop: two seeds, which are equal by default; BatchNorm counts apart
+    "25392402a066f4b4ec00b2a2922ede9dee9cdd8fd6219cd48f3ea45b3125f200": (
+        "93cb6ac5235c810a3a487e7f9d8fdf27b720470a0344c79743799f7536b5ec20",
+    ),
+    # trainables.tasks.byol: both views at once
+    "296b736a54f4bc7b01a10c1b7c68fe37e1170fd7f2bd59f246a565574f577c81": (
+        "bb6248f7992ff8bbd04e91c3b4ddd71dc7f0d469916746b0bd64de4aaf13b9ca",
     ),
 }

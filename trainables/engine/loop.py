@@ -48,6 +48,7 @@ from trainables.models.weights import WeightTransfer, initialize
 from trainables.monitoring.feature_warnings import collapse_warning, warnings_of
 from trainables.monitoring.recorder import Recorder
 from trainables.numerics.distributed import ALONE, World, data_parallel
+from trainables.numerics.pass_counts import PassCounts
 from trainables.numerics.precision import choose_precision
 from trainables.numerics.seeds import derived_seed
 from trainables.numerics.sync_batchnorm import synchronize
@@ -147,6 +148,7 @@ class Training:
         if self.world.size > 1:
             synchronize(self.trainable.model, self.world.device)
             self.model = data_parallel(self.trainable.model)
+        self.passes = PassCounts(self.trainable.model)
         self.optimizer = build_optimizer(config, self.trainable.model)
         self.scale = LossScale(self.precision.autocast, self.world.device)
         self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)
@@ -176,7 +178,7 @@ class Training:
     def train_epoch(self) -> dict[str, float]:
         """Train on all training images once. Returns `train/loss` (mean over images), images per
         second, and the share of time in which the device waited for input."""
-        epoch, world = len(self.history) + 1, self.world
+        epoch, world, trainable = len(self.history) + 1, self.world, self.trainable
         config = self.config.at(epoch)
         set_hyperparameters(self.optimizer, config)
         steps = training_steps(self.table.parts["train"], config.batch_size, self.seed, epoch)
@@ -185,34 +187,32 @@ class Training:
         except ValueError as error:
             raise Unrecoverable(str(error)) from error
         shares = [world.share(step) for step in steps]
-        shares = (
-            with_partners(shares, self.table, self.seed, epoch) if self.trainable.MIXES else shares
-        )
+        if trainable.MIXES:
+            shares = with_partners(shares, self.table, self.seed, epoch)
         stream = BatchStream(self.table, shares, world.device)
-        self.trainable.set_training(True)
+        trainable.set_training(True)
         total = torch.zeros((), device=world.device)
         first_bad = torch.full((), math.inf, device=world.device)
-        started, seen = time.perf_counter(), 0
-        self._began, skipped = started, self.scale.skipped
+        seen, skipped = 0, self.scale.skipped
+        self._began = started = time.perf_counter()
         for number, tensors in enumerate(stream):
             set_rate(self.optimizer, config.learning_rate(epoch - 1 + number / len(steps)))
             torch.manual_seed(derived_seed("step", self.seed, epoch, number, world.rank))
             self.optimizer.zero_grad(set_to_none=True)
             batch = Batch(*tensors, self.seed, epoch)
-            batch = batch.with_partners() if self.trainable.MIXES else batch
-            batch = with_counted(self.trainable, batch, world, len(steps[number]))
+            batch = batch.with_partners() if trainable.MIXES else batch
+            batch = with_counted(trainable, batch, world, len(steps[number]))
             # DDP averages over ranks; the mean over samples is wanted
             weight = len(batch.indices) * world.size / len(steps[number]) * self.scale.factor
-            parts = config.accumulate
-            loss = backward(self.trainable, self.model, batch, weight, parts, self.autocast)
+            loss = backward(trainable, self.model, batch, weight, config.accumulate, self.autocast)
             first_bad = torch.where(loss.isfinite(), first_bad, first_bad.clamp(max=number))
             if world.device.type == "cpu" or number % _FINITE_CHECK == 0:
                 check_finite(first_bad, epoch, self.optimizer)
             make_step(self.scale, self.optimizer, self.model, config, epoch)
+            self.passes.add()
             done = (number + 1) / len(steps)
-            self.trainable.after_step((epoch - 1 + done) / config.epochs)
-            total += loss * len(batch.indices)
-            seen += len(steps[number])
+            trainable.after_step((epoch - 1 + done) / config.epochs)
+            total, seen = total + loss * len(batch.indices), seen + len(steps[number])
             if time.perf_counter() - self._shown > _PROGRESS_SECONDS:
                 speed = seen / (time.perf_counter() - started)
                 self._report(done, float(total) * world.size / seen, speed)

@@ -1,6 +1,7 @@
 """Defines networks with an encoder whose weights other networks can start from."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,7 @@ class AveragedModel(Model):
         self.requires_grad_(False)
         self.trained = model
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._known: int | None = None  # the same number here, so that no step waits for a GPU
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits: in training of the weights that learn, in evaluation of the average."""
@@ -72,13 +74,24 @@ class AveragedModel(Model):
         d is `decay`, and in the first steps (1 + step) / (10 + step), as TensorFlow's and timm's,
         so that the random beginning is forgotten. Statistics of BatchNorm are averaged alike.
         """
-        steps = self.get_buffer("steps").add_(1)
+        buffer = self.get_buffer("steps")
+        known = int(buffer) if self._known is None else self._known
+        buffer.add_(1)
+        self._known = known + 1
+        steps = torch.tensor(self._known)
         moved = 1 - ((1 + steps) / (10 + steps)).clamp(max=decay)
-        for average, trained in self._pairs():
-            if average.is_floating_point():
-                average.lerp_(trained, moved.to(average.dtype))
-            else:
-                average.copy_(trained)
+        floats = [pair for pair in self._pairs() if pair[0].is_floating_point()]
+        others = [pair for pair in self._pairs() if not pair[0].is_floating_point()]
+        if floats:
+            averages, trained = zip(*floats, strict=True)
+            torch._foreach_lerp_(averages, trained, float(moved))
+        if others:
+            averages, trained = zip(*others, strict=True)
+            torch._foreach_copy_(averages, trained)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._known = None
 
     def _pairs(self) -> list[tuple[Tensor, Tensor]]:
         new = self.trained.state_dict()

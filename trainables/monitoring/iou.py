@@ -15,9 +15,18 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
     predicted, truth: class ids in [0, K), of one shape; where `truth` is IGNORED a pixel does not
     count, whatever was predicted there. Counts add up over batches and ranks.
     """
-    counted = truth != IGNORED
-    pairs = truth[counted].long() * classes + predicted[counted].long()
-    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    pairs = truth.long() * classes + predicted.long()
+    pairs = pairs.masked_fill(truth == IGNORED, classes**2).flatten()  # these are cut off again
+    if pairs.device.type == "cpu":
+        counts = torch.bincount(pairs, minlength=classes**2 + 1)
+    else:  # to read the largest number, as `bincount` does, would synchronize with a GPU
+        counts = scattered(pairs, classes**2 + 1)
+    return counts[:-1].view(classes, classes)
+
+
+def scattered(numbers: Tensor, bins: int) -> Tensor:
+    """Count numbers (N,) int64 in [0, bins) as `bincount` does, without reading one: (bins,)."""
+    return numbers.new_zeros(bins).scatter_add_(0, numbers, torch.ones_like(numbers))
 
 
 def class_iou(matrix: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ A draw depends on (seed, epoch, sample index, number of the draw) alone, so it i
 worker, in any batch, on the CPU and on a GPU, and after a resume.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -24,15 +26,21 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
+@lru_cache(maxsize=64)
+def _lanes(draws: int, device: torch.device) -> Tensor:
+    """Return what tells the draws of a sample apart, (draws,) int64. Do not write to it."""
+    with torch.inference_mode(False):
+        return torch.arange(draws, dtype=torch.int64, device=device) * 0x9E3779B9
+
+
 def uniform(seed: int, epoch: int, indices: Tensor, draws: int) -> Tensor:
     """Draw independent uniform numbers in [0, 1) for each sample.
 
     indices: (B,) int64 sample numbers. Returns (B, draws) float32 on the device of `indices`.
     """
     start = derived_seed("uniform", seed, epoch)
-    lane = torch.arange(draws, device=indices.device, dtype=torch.int64)
     state = _mix((indices[:, None] & _MASK) ^ (start & _MASK))
-    state = _mix((state + lane * 0x9E3779B9) & _MASK)
+    state = _mix((state + _lanes(draws, indices.device)) & _MASK)
     state = _mix(state ^ ((start >> 32) & _MASK))
     return (state >> 8).to(torch.float32) / 2**24
 

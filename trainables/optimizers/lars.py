@@ -27,7 +27,7 @@ def lars(groups: Sequence[Group], settings: Settings) -> torch.optim.Optimizer:
 
 class Lars(torch.optim.Optimizer):
     """Scales every tensor's step by trust * |w| / |g + decay * w|, then SGD with momentum. A group
-    with trust None is not scaled."""
+    with trust None is not scaled. Tensors of a group are changed together: few operations."""
 
     def __init__(self, groups: Any, lr: float, momentum: float) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum})
@@ -36,19 +36,28 @@ class Lars(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         loss = None if closure is None else closure()
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._update(weight, group)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if weights:
+                self._update(weights, group)
         return loss
 
-    def _update(self, weight: Tensor, group: dict[str, Any]) -> None:
-        gradient = weight.grad.add(weight, alpha=group["weight_decay"])  # type: ignore[union-attr]
+    def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        slopes = [weight.grad for weight in weights if weight.grad is not None]
+        gradients = list(torch._foreach_add(slopes, weights, alpha=group["weight_decay"]))
         if group["trust"] is not None:
-            size, slope = weight.norm(), gradient.norm()
-            scale = torch.where((size > 0) & (slope > 0), group["trust"] * size / slope, 1.0)
-            gradient = gradient * scale
-        state = self.state[weight]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(weight)
-        state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
-        weight.sub_(state["momentum_buffer"], alpha=group["lr"])
+            gradients = _scaled(gradients, weights, group["trust"])
+        for weight in weights:
+            if "momentum_buffer" not in self.state[weight]:
+                self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        speeds = [self.state[weight]["momentum_buffer"] for weight in weights]
+        torch._foreach_mul_(speeds, group["momentum"])
+        torch._foreach_add_(speeds, gradients)
+        torch._foreach_sub_(weights, speeds, alpha=group["lr"])
+
+
+def _scaled(gradients: list[Tensor], weights: list[Tensor], trust: float) -> list[Tensor]:
+    """Scale each gradient by trust times its weight's norm over its own, where neither is 0."""
+    sizes, slopes = (torch.stack(torch._foreach_norm(each)) for each in (weights, gradients))
+    known = (sizes > 0) & (slopes > 0)
+    scales = torch.where(known, trust * sizes / slopes, 1.0).unbind()
+    return [gradient * scale for gradient, scale in zip(gradients, scales, strict=True)]

@@ -19,7 +19,7 @@ from trainables.models.encoders import build_encoder
 from trainables.models.modules import Encoding
 from trainables.schemas.byol import ByolConfig, ByolSchema
 from trainables.trainable import Batch, Trainable
-from trainables.transforms.views import VIEWS
+from trainables.transforms.views import draws_of, two_views
 
 
 class ByolModel(Encoding):
@@ -105,13 +105,9 @@ class Byol(ByolSchema, Trainable):
         return projection
 
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        (first, one), (second, two) = VIEWS[self.config.views]
-        draws = batch.uniform(first + second)
-        least, side = self.config.min_scale, self.config.view_size
-        return (
-            one(batch.images, draws[:, :first], least, side),
-            two(batch.images, draws[:, first:], least, side),
-        )
+        config = self.config
+        draws = batch.uniform(draws_of(config.views))
+        return two_views(config.views, batch.images, draws, config.min_scale, config.view_size)
 
 
 TRAINABLE = Byol

@@ -102,11 +102,10 @@ def resized_crop(
         tall, broad = images.shape[2:]
         boxes = Boxes(down * tall, across * broad, height * tall, width * broad)
         return resample(images, boxes, side, True)
-    theta = torch.zeros(len(images), 2, 3, device=images.device, dtype=images.dtype)
-    theta[:, 0, 0], theta[:, 1, 1] = width, height
-    theta[:, 0, 2] = (draws[:, 1] * 2 - 1) * (1 - width)
-    theta[:, 1, 2] = (draws[:, 0] * 2 - 1) * (1 - height)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    across, down = (draws[:, 1] * 2 - 1) * (1 - width), (draws[:, 0] * 2 - 1) * (1 - height)
+    none = torch.zeros_like(width)
+    theta = torch.stack([width, none, across, none, height, down], 1).to(images.dtype)
+    grid = F.affine_grid(theta.view(-1, 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 

@@ -8,11 +8,11 @@ from tests.benchmarks.launches import Count, Dispatcher, Makers, count
 
 # launches of a training step at most, and syncs of a batch of evaluation
 BOUNDS = {
-    "byol, ResNet18, the paper's views, LARS": (1946, 0),
-    "classify, ResNet18, crop_flip, SGD": (236, 1),
-    "classify, ResNet18, RandAugment, mixup, average": (1334, 1),
-    "rotation, ResNet18, SGD": (237, 1),
-    "segment, DeepLabV3 on ResNet50, jitter, SGD": (1530, 3),
+    "byol, ResNet18, the paper's views, LARS": (845, 0),
+    "classify, ResNet18, crop_flip, SGD": (215, 0),
+    "classify, ResNet18, RandAugment, mixup, average": (1189, 0),
+    "rotation, ResNet18, SGD": (216, 0),
+    "segment, DeepLabV3 on ResNet50, jitter, SGD": (913, 0),
 }
 
 

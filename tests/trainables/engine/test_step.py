@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.trainables.test_trainable import batch, build
-from trainables.engine.step import LossScale, backward
+from trainables.engine.step import LossScale, backward, clip_gradients
 
 
 def gradient(parts: int, count: int = 8) -> tuple[float, list[torch.Tensor]]:
@@ -73,3 +73,18 @@ def test_gradients_are_those_without_a_scale_and_steps_that_overflow_are_left_ou
 def test_gradients_that_fit_no_scale_end_the_training():
     with pytest.raises(FloatingPointError, match="do not fit float16"):
         steps([math.inf] * 30, torch.float16)
+
+
+@pytest.mark.parametrize("limit", [0.1, 1.0, 1e4])
+def test_clipped_gradients_are_those_of_torch_bit_for_bit(limit: float) -> None:
+    found = []
+    for clip in (clip_gradients, nn.utils.clip_grad_norm_):
+        trainable = build("classify", augment="none")
+        loss = trainable.loss(trainable.model, batch("classify"))
+        loss.backward()  # type: ignore[no-untyped-call]
+        next(iter(trainable.model.parameters())).grad = None  # a frozen one
+        clip(trainable.model if clip is clip_gradients else trainable.model.parameters(), limit)
+        found.append([p.grad for p in trainable.model.parameters() if p.grad is not None])
+    assert len(found[0]) > 10
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+    clip_gradients(nn.Linear(1, 1), limit)  # without gradients there is nothing to do

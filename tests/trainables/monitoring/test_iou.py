@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.dataset import IGNORED
-from trainables.monitoring.iou import class_accuracy, class_iou, confusion, mean_iou
+from trainables.monitoring.iou import class_accuracy, class_iou, confusion, mean_iou, scattered
 
 CLASSES = 4
 SHAPE = (5, 6, 7)  # images, rows, columns
@@ -71,3 +71,11 @@ def test_an_absent_class_is_not_zero_and_not_in_the_mean() -> None:
     assert mean_iou(matrix) == 0.75
     assert class_accuracy(matrix)[:2].tolist() == [1.0, 0.5]
     assert math.isnan(class_accuracy(matrix)[2])
+
+
+def test_what_a_gpu_counts_is_what_a_cpu_counts() -> None:
+    numbers = torch.randint(0, 7, (200,), generator=torch.Generator().manual_seed(0))
+    numbers = numbers[numbers != 3]  # one that is not there
+    assert torch.equal(scattered(numbers, 9), torch.bincount(numbers, minlength=9))
+    counts = confusion(torch.zeros(2, 2, device="meta"), torch.zeros(2, 2, device="meta"), 3)
+    assert counts.shape == (3, 3) and counts.dtype == torch.int64  # nothing was read

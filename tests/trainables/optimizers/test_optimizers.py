@@ -87,6 +87,49 @@ def test_lars_goes_on_from_its_state():
     assert torch.equal(buffer, first.state[model.weight]["momentum_buffer"]) and buffer.any()
 
 
+def step_by_tensor(optimizer: Lars, speeds: dict[torch.Tensor, torch.Tensor]) -> None:
+    """A step of LARS, one tensor after the other."""
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                gradient = weight.grad.add(weight, alpha=group["weight_decay"])
+                if group["trust"] is not None:
+                    size, slope = weight.norm(), gradient.norm()
+                    known = (size > 0) & (slope > 0)
+                    gradient = gradient * torch.where(known, group["trust"] * size / slope, 1.0)
+                speeds.setdefault(weight, torch.zeros_like(weight))
+                speeds[weight].mul_(group["momentum"]).add_(gradient)
+                weight.sub_(speeds[weight], alpha=group["lr"])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_lars_of_all_tensors_at_once_is_that_of_each_bit_for_bit(layout: torch.memory_format):
+    """With a weight of zeros, one without a gradient, and a state that was loaded on the way."""
+    config = TrainableConfig(dataset="d", optimizer="lars", lr=0.3, weight_decay=1e-3)
+    pair = [small_resnet().to(memory_format=layout) for _ in range(2)]
+    first, by_tensor = (build_optimizer(config, model) for model in pair)
+    speeds: dict[torch.Tensor, torch.Tensor] = {}
+    images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for model in pair:
+        model.head.weight.data.zero_()
+    for step in range(3):
+        for model in pair:
+            model.zero_grad()
+            model(images * (step + 1)).square().sum().backward()
+            if step == 1:
+                model.encoder.conv1.weight.grad = None
+        first.step()
+        step_by_tensor(by_tensor, speeds)
+        again = build_optimizer(config, pair[0])
+        again.load_state_dict(first.state_dict())
+        first = again
+    for one, two in zip(pair[0].parameters(), pair[1].parameters(), strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(first.state[one]["momentum_buffer"], speeds[two])
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
 def test_values_are_set_on_the_way_as_if_they_had_been_built_in(name):
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))

@@ -216,3 +216,22 @@ def test_defaults_are_the_reports_recipe():
     assert (config.backbone, config.batch_size, config.epochs) == ("resnet50", 256, 300)
     assert (config.optimizer, config.lr, config.weight_decay) == ("adamw", 1e-3, 0.01)
     assert config.views == "report" and math.isclose(config.target_momentum, 0.99)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_loss_of_both_views_at_once_is_that_of_each_bit_for_bit(kind):
+    model, views = small().model.eval(), [noise(9, 3, 8, 8), noise(9, 3, 8, 8, seed=1)]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind is torch.bfloat16):
+        predicted = [model.predictor(model.projector(model.encoder(view))) for view in views]
+        with torch.no_grad():
+            targets = [model.target_projector(model.target_encoder(view)) for view in views]
+        wanted = distance(predicted[0], targets[1]) + distance(predicted[1], targets[0])
+        found = model(*views)
+    assert torch.equal(found, wanted)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    for one, two in zip(
+        torch.autograd.grad(found.mean(), learned),
+        torch.autograd.grad(wanted.mean(), learned),
+        strict=True,
+    ):
+        assert torch.equal(one, two)

@@ -100,3 +100,19 @@ def test_brightness_and_contrast_of_bands_are_those_of_the_numbers_that_they_sta
             grey = raw[image, band] - 300
             wanted = ((grey - grey.mean()) * spread + grey.mean()) * light + 300
             torch.testing.assert_close(made[image, band], wanted, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.2, 0.1), (0.8, 0.8, 0.8, 0.2)])
+def test_jitter_of_all_at_once_is_that_of_one_operation_after_the_other(strengths):
+    """A GPU's path, in every order of the four operations."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(300, 3, 8, 8, generator=generator)
+    images[0], images[1, 0] = 0.5, images[1, 1]
+    draws = torch.rand(300, color.JITTER_DRAWS, generator=generator)
+    assert len({tuple(order) for order in draws[:, 4:8].argsort(1).tolist()}) == 24
+    found = color.jitter_together(images, draws, strengths, 0.8)
+    torch.testing.assert_close(
+        found, color.jitter(images, draws, strengths, 0.8), atol=1e-5, rtol=0
+    )
+    calm = draws[:, 8] >= 0.8
+    assert calm.any() and torch.equal(found[calm], images[calm])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainables.transforms.geometry import CROP_DRAWS, MEAN, STD
-from trainables.transforms.views import VIEWS
+from trainables.transforms.views import VIEWS, draws_of, two_views, views_together
 
 
 def photographs(count: int = 6, side: int = 24) -> torch.Tensor:
@@ -137,3 +137,22 @@ def test_a_view_has_the_side_that_is_wanted(name):
         assert torch.equal(view(images, draws, 0.08, 32), view(images, draws, 0.08))
         bands = torch.randn(4, 5, 32, 32)
         assert view(bands, draws, 0.08, 20).shape == (4, 5, 20, 20)
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+@pytest.mark.parametrize("name", VIEWS)
+def test_both_views_in_one_pass_are_those_of_two(name, channels):
+    """A GPU's path, with the chances of either view."""
+    images = photographs(64) if channels == 3 else torch.randn(64, channels, 24, 24)
+    draws = torch.rand(64, draws_of(name), generator=torch.Generator().manual_seed(1))
+    (first, one), (_, two) = VIEWS[name]
+    parts = draws[:, :first], draws[:, first:]
+    apart = one(images, parts[0], 0.08, 20), two(images, parts[1], 0.08, 20)
+    for view, together, wanted in zip(
+        two_views(name, images, draws, 0.08, 20),
+        views_together(name, images, parts, 0.08, 20),
+        apart,
+        strict=True,
+    ):
+        assert torch.equal(view, wanted)
+        torch.testing.assert_close(together, wanted, atol=1e-4, rtol=0)
