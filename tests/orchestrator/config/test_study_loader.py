@@ -561,7 +561,7 @@ def test_keys_of_a_stage_replace_resources_of_the_study() -> None:
     study = changed("resources.workers=2", "stages.A.resources={gpus_per_worker: 0.5}")
     given = {stage.name: stage.resources for stage in from_mapping(study).stages}
     assert (given["A"].workers, given["A"].gpus_per_worker) == (2, 0.5)
-    assert given["B"] == from_mapping(study).resources
+    assert given["P"] == from_mapping(study).resources
     assert errors(changed("resources.gpus_per_worker=0", "stages.A.resources.gpu=A100")) == [
         "stages.A.resources: together with `resources` of the study: gpu is A100, but "
         "gpus_per_worker is 0: remove one of both"
