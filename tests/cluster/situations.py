@@ -205,8 +205,10 @@ def hosts_that_share_no_folder(cluster: Cluster) -> None:
     undisturbed = cluster.person("submit", study, *calm)
     assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
     following = cluster.person_starts("submit", study, *struck)
-    training(cluster, "moves", following, epochs=3)
+    # `status` may still show the undisturbed one: the disks of the nodes do not
+    wait_for(lambda: [name for name in ("node1", "node2") if _trains(cluster, name)])
     (node,) = [name for name in ("node1", "node2") if _trains(cluster, name)]
+    assert following.poll() is None
     cluster.stop(node)
     out, err = following.communicate(timeout=_ENDS_SECONDS)
     assert following.returncode == 0, out + err
@@ -215,8 +217,8 @@ def hosts_that_share_no_folder(cluster: Cluster) -> None:
 
 
 def _trains(cluster: Cluster, name: str) -> bool:
-    """Return whether a host has a Run of the home `struck` on its disk."""
-    script = "ls -d /run/home/struck/store/*/logs"
+    """Return whether a host has the third epoch of a Run of the home `struck` on its disk."""
+    script = "ls -d /run/home/struck/store/*/epoch_00003"
     return cluster.hosts[name].run(["sh", "-c", script]).returncode == 0
 
 
