@@ -47,8 +47,9 @@ ARROWS: dict[str, set[str]] = {
     "orchestrator.driver": {
         "needs", "tuning", "execution", "services", "report_page", "tracking", "reporting",
         "planning", "study_data", "meters", "mirror", "notify", "objects", "storage", "config",
-        "warm",
+        "sharing", "warm",
     },
+    "orchestrator.sharing": {"planning", "needs"},
     "orchestrator.clusters": {"execution", "objects", "rest", "config", "needs"},
     "orchestrator.manifests": {"config"},
     "orchestrator.notify": {"storage", "config"},
@@ -148,6 +149,7 @@ DOORS = {
     "ray": {
         "driver.driver",
         "clusters.check_job",
+        "sharing.board",
         "tuning.tuner",
         "tuning.ray_tune",
         "tuning.schedulers",

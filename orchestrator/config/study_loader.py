@@ -124,6 +124,7 @@ def _build(file: StudyFile, variants: Variants, mapping: Mapping[str, Any]) -> S
         weight_files=weight_files,
         searches={stage.name: stage.search for stage in stages if stage.search},
         notify=file.notify,
+        priority=file.priority,
         metrics=tuple(dict.fromkeys(m for stage in stages for m in own_metrics(stage.trainable))),
     )
 

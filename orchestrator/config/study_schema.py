@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from orchestrator.config.mlflow_settings import NotifySettings
 from orchestrator.config.search_schema import Search, Seed
 from orchestrator.needs.environment import Environment
+from orchestrator.needs.priority import Priority
 from orchestrator.needs.resources import Resources
 from trainables.config import Config
 from trainables.data.datasets import DatasetConfig
@@ -144,6 +145,11 @@ class StudyFile(Config):
     resources: Resources = Field(Resources(), description="what one Run gets of the machine")
     environment: Environment = Field(
         Environment(), description="packages and variables that its processes get on a cluster"
+    )
+    priority: Priority = Field(
+        "normal",
+        description="whose Runs start first where several studies use a cluster: low (-10), normal "
+        "(0), urgent (10) or a number. Of equal ones comes first who uses least of the cluster",
     )
     stages: Annotated[dict[str, StageFile], Field(min_length=1)] = Field(
         description="name → stage: what is trained, and from which weights"
@@ -285,5 +291,6 @@ class Study:
     weight_files: Mapping[str, str] = field(default_factory=dict)  # untrained stage → its file
     searches: Mapping[str, Search] = field(default_factory=dict)  # stage → its search, ended or not
     notify: NotifySettings | None = None
+    priority: Priority = "normal"
     metrics: tuple[Metric, ...] = ()  # those of its own code
     warnings: tuple[str, ...] = field(default=(), compare=False)  # one line for each old key

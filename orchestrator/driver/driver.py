@@ -24,12 +24,14 @@ from orchestrator.config.study_loader import from_mapping
 from orchestrator.config.study_schema import Study
 from orchestrator.driver.followed import Teller
 from orchestrator.driver.registry import register_best
-from orchestrator.driver.scheduler import Scheduler
+from orchestrator.driver.scheduler import Scheduler, Starts
 from orchestrator.driver.submission import (
     close_submission,
+    decode_with_store,
     log_plan,
     open_submission,
     plan_with_store,
+    taking_turns,
 )
 from orchestrator.driver.watch import Heartbeat, Watch
 from orchestrator.execution.launcher import SECRETS, forget_secrets, take_secrets
@@ -41,7 +43,7 @@ from orchestrator.needs.resources import Resources
 from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.code_version import tree_version
 from orchestrator.planning.placement import at_once, request_of
-from orchestrator.planning.prepare import Prepared, build_caches, prepare, store_plan
+from orchestrator.planning.prepare import Prepared, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.reporting.comparison import State
 from orchestrator.storage.files import NO_ROOM, Busy, locked
@@ -141,49 +143,40 @@ def run(job: Job) -> int:
     study = from_mapping(job.study)
     patient = job.cluster != LOCAL  # the nodes of a cluster come and go
     owners = Owners(Store(home.store), job.store, home.name)
-    with _only_driver(home, study.name), _told(home.events(job.job_id)):
-        _connect(job)
+    with _only_driver(home, study.name), _told(home.events(job.job_id)), _connected(job):
         with locked(home.planning, shared=True):
             prepared = plan_with_store(study, job, home, owners)
             if not patient:  # a machine does not grow: said before anything is stored
                 for stage in study.stages:
                     request_of(stage.resources, cluster_nodes())
-            tables = _decode(prepared, job, home, owners)
+            tables = decode_with_store(prepared, job, home, owners)
             tracker = Tracker(job.tracking_uri, home.artifacts)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
             store_plan(prepared, home)
-        facts = {str(Tag.STUDY): study.name} | (
-            {str(Tag.GIT_COMMIT): job.git_commit} if job.git_commit else {}
-        )
-        with _heartbeat(tracker, submission, home.events(job.job_id)) as heart:
+        facts = {str(Tag.STUDY): study.name}
+        facts |= {str(Tag.GIT_COMMIT): job.git_commit} if job.git_commit else {}
+        events = home.events(job.job_id)
+        with _heartbeat(tracker, submission, events) as heart, taking_turns(job, study) as turns:
             sync = MlflowSync(tracker, Store(home.store), submission, facts)
-            requests = Requests(patient, heart.waits)
-            scheduler = Scheduler(prepared, requests, tables, home, sync, job.job_id)
+            starts = Starts(Requests(patient, heart.waits), turns)
+            scheduler = Scheduler(prepared, starts, tables, home, sync, job.job_id)
             scheduler.owners = owners
             searches = SearchRunner(tracker, submission, facts)
             sync.start()
             watch = _start_watch(job, home, scheduler)
             try:
-                heart.holds = partial(_machines, requests)
+                heart.holds = partial(_machines, starts.requests)
                 context = partial(_search_context, scheduler)
                 again = partial(replan, study, job, home, tracker, submission)
                 _train(scheduler, searches, context, again)
             finally:
-                forget_secrets()
-                requests.close()
+                starts.requests.close()
                 watch.stop()
                 sent = sync.stop(DRAIN_SECONDS) and searches.sent
             ends = _ends(scheduler, searches)
             status = close_submission(tracker, submission, ends, sent, job.price, watch.notifier)
             register_best(tracker, Store(home.store), submission)
             return status
-
-
-def _decode(prepared: Prepared, job: Job, home: Home, owners: Owners) -> dict[str, Path]:
-    """Decode what the plan needs. Returns fingerprint → folder."""
-    tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
-    owners.send_images(tables.values())
-    return tables
 
 
 def _train(
@@ -203,7 +196,7 @@ def _train(
 
 def _search_context(scheduler: Scheduler, resources: Resources) -> SearchContext:
     """Return what a search that begins now needs to know, as soon as there are nodes for it."""
-    request = scheduler.requests.wait_for(resources)
+    request = scheduler.starts.requests.wait_for(resources)
     slots, crashes = at_once(request, cluster_nodes()), resources.max_failures.crash
     home, tables = scheduler.home, scheduler.tables
     return SearchContext(home, request, slots, tables, scheduler.job, crashes)
@@ -249,18 +242,23 @@ def _told(path: Path) -> Iterator[None]:
         log.removeHandler(teller)
 
 
-def _connect(job: Job) -> None:
+@contextmanager
+def _connected(job: Job) -> Iterator[None]:
     """Connect to the cluster that has started this job, and take the variables that its study
-    names."""
+    names; the head forgets them at the end of the block."""
     address = os.environ["RAY_ADDRESS"]  # set by Ray for every job
     # Train's own clean-up actor looks for the cluster's address in the runtime environment
     environment = {"env_vars": {"RAY_ADDRESS": address, **job_environment()}}
     if job.secrets:
         os.environ[SECRETS] = environment["env_vars"][SECRETS] = job.secrets
     ray.init(address, runtime_env=environment, logging_level="WARNING")
-    take_secrets()
     # all that must stay is on the disk already, so a stop need not wait for anything
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    try:
+        take_secrets()
+        yield
+    finally:
+        forget_secrets()
 
 
 def _start_watch(job: Job, home: Home, scheduler: Scheduler) -> Watch:

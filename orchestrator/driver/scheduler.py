@@ -3,7 +3,7 @@ trains the same, and when the cluster has room."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from orchestrator.planning.plan import PlannedRun
 from orchestrator.planning.prepare import Prepared
 from orchestrator.planning.run import Run
 from orchestrator.reporting.comparison import State
+from orchestrator.sharing.turns import Turns
 from orchestrator.storage.home import Home
 from orchestrator.storage.run_log import TOLD
 from orchestrator.storage.run_records import StaleWriter, Store
@@ -37,22 +38,21 @@ class Scheduler:
     def __init__(
         self,
         prepared: Prepared,
-        requests: Requests,
+        starts: "Starts",
         tables: Mapping[str, Path],
         home: Home,
         sync: MlflowSync,
         job: str,
     ) -> None:
-        """requests: what Runs get; tables: fingerprint → folder of the decoded images; job: id of
-        this Ray job."""
+        """starts: says which Run starts next; tables: fingerprint → folder of the decoded images;
+        job: id of this Ray job."""
         self.job = job
-        self.prepared, self.requests, self.tables = prepared, requests, tables
+        self.prepared, self.starts, self.tables = prepared, starts, tables
         self.home, self.sync, self.store = home, sync, Store(home.store)
         self.owners = Owners(self.store)
         self._study = prepared.study.name
         self.states: dict[str, State] = {}  # key → FINISHED, FAILED, KILLED or BLOCKED
         self.running: dict[Future[State | None], PlannedRun] = {}  # what trains now
-        self._given: dict[Future[State | None], ResourceRequest] = {}  # what those got
         self._owner_names: dict[str, str] = {}  # key → the process that trains it
         self._told: dict[str, str] = {}  # key → the process that trains it, as last logged
 
@@ -64,26 +64,22 @@ class Scheduler:
             while waiting or running:
                 waiting = [item for item in waiting if not self._skip(item)]
                 ready = [item for item in waiting if self._is_ready(item.run)]
-                places = self.requests.places(self._given.values())
-                for item in ready:
-                    request = self.requests.of(self._resources(item.run))
-                    if request is None or not places.hold(request):
-                        continue
+                for item, request in self.starts.among(ready, self._resources):
                     if lock := self._acquire(item.run):
                         waiting.remove(item)
-                        places.take(request)
-                        future = pool.submit(self._train, item.run, request, lock)
-                        running[future], self._given[future] = item, request
+                        self.starts.took(item.run, request)
+                        running[pool.submit(self._train, item.run, request, lock)] = item
                 done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
                 if not running and waiting:
                     time.sleep(_POLL_SECONDS)
                 for future in done:
                     item, state = running.pop(future), future.result()
-                    del self._given[future]
+                    self.starts.ended(item.run)
                     if state is None:  # another process trains it
                         waiting.append(item)
                     else:
                         self.states[item.run.key] = state
+        self.starts.rest()
         return self.states
 
     def _planned(self) -> list[PlannedRun]:
@@ -194,7 +190,7 @@ class Scheduler:
         folder = self.store.run(run.key)
         retries = Retries(folder, self._resources(run).max_failures)
         while True:
-            if not wait_for_room(request, run.name, self.requests.patient):
+            if not wait_for_room(request, run.name, self.starts.requests.patient):
                 lost = "the cluster has lost a node that it needs"
                 return Outcome(Ending.KILLED, lost, Death.NODE), folder.attempt()
             try:
@@ -221,3 +217,60 @@ class Scheduler:
         data set has a list of them."""
         files = self.tables.get(f"files-{run.dataset}") if run.artifacts else None
         return files or self.tables[run.dataset]
+
+
+class Starts:
+    """Chooses the Runs of a study that start now: nodes hold them, and it is the study's turn."""
+
+    def __init__(self, requests: Requests, turns: Turns) -> None:
+        """requests: what Runs get; turns: those of the study on its cluster."""
+        self.requests, self._turns = requests, turns
+        self._given: dict[str, ResourceRequest] = {}  # key of a Run that trains → what it got
+        self._waits = ""  # what a Run waits for, as last logged
+
+    def took(self, run: Run, request: ResourceRequest) -> None:
+        """Note that a Run starts."""
+        self._given[run.key] = request
+        self._turns.took(request)
+
+    def ended(self, run: Run) -> None:
+        """Note that a Run does not train any more."""
+        del self._given[run.key]
+
+    def rest(self) -> None:
+        """Say to the other studies that this one waits for nothing."""
+        self._turns.announce([], self._given.values())
+
+    def among(
+        self, ready: Sequence[PlannedRun], resources: Callable[[Run], Resources]
+    ) -> Iterator[tuple[PlannedRun, ResourceRequest]]:
+        """Yield the Runs that may start now, with what they get. One that has started by then
+        counts when the next is looked at. resources: what a Run asks for."""
+        places = self.requests.places(self._given.values())
+        runs = {item.run.stage: item.run for item in ready}
+        sizes = {stage: self.requests.of(resources(run)) for stage, run in runs.items()}
+        first = {stage: places.largest(found) for stage, found in sizes.items()}
+        wanted = [request for item in ready if (request := first[item.run.stage])]
+        self._turns.announce(wanted, self._given.values())
+        closed = {stage for stage, request in first.items() if request is None}
+        for item in ready:
+            if self._turns.rests:
+                return
+            stage = item.run.stage
+            if stage in closed:
+                continue
+            request = places.largest(sizes[stage])
+            if request is None or not self._has_turn(item.run, request):
+                closed.add(stage)
+                continue
+            yield item, request
+            if item.run.key in self._given:
+                places.take(request)
+                self._waits = ""
+
+    def _has_turn(self, run: Run, request: ResourceRequest) -> bool:
+        words = self._turns.before(request, self.requests.nodes)
+        if words and self._waits != words:
+            log.info("%s: %s", run.name, words, extra=TOLD)
+        self._waits = words or self._waits
+        return not words

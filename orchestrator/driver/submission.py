@@ -1,10 +1,11 @@
-"""Open the MLflow run of a submission, store its plan in it, close it."""
+"""Open the MLflow run of a submission, store its plan in it, close it; take turns with others."""
 
 import json
 import logging
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from orchestrator.config.study_schema import Study
 from orchestrator.driver.watch import tell_end
 from orchestrator.execution.ray_jobs import Job
 from orchestrator.mirror.owners import Owners
+from orchestrator.needs.priority import number_of
 from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.plan import json_digest, to_plain
-from orchestrator.planning.prepare import Prepared, prepare
+from orchestrator.planning.prepare import Prepared, build_caches, prepare
 from orchestrator.report_page.store import write_report_if_possible
 from orchestrator.reporting.comparison import State
+from orchestrator.sharing.board import RayBoard
+from orchestrator.sharing.claims import Claim
+from orchestrator.sharing.turns import Turns
 from orchestrator.storage.home import Home
 from orchestrator.study_data.data_sets import DataSet
 from orchestrator.study_data.seed_cuts import ratios_of_test
@@ -228,3 +233,20 @@ def _refuse_unshared(study: Study, prepared: Prepared) -> None:
     produced = [run.stage for run in prepared.runs if run.artifacts and run.stage in of_many]
     if produced:
         raise Refused(f"stage {produced[0]}: with `store` a producer has one worker", 1)
+
+
+def decode_with_store(prepared: Prepared, job: Job, home: Home, owners: Owners) -> dict[str, Path]:
+    """Decode what the plan needs. Returns fingerprint → folder."""
+    tables = build_caches(prepared, home, lambda name, done, total: None, job.caches)
+    owners.send_images(tables.values())
+    return tables
+
+
+@contextmanager
+def taking_turns(job: Job, study: Study) -> Iterator[Turns]:
+    """Take turns with the other drivers of the cluster in the block."""
+    board, person = RayBoard(), job.submitter or job.home
+    try:
+        yield Turns(board, Claim(board.job, person, study.name, number_of(study.priority)))
+    finally:
+        board.leave()

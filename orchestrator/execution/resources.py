@@ -27,7 +27,7 @@ from orchestrator.planning.placement import (
     at_once,
     least_of,
     left_beside,
-    request_of,
+    sizes_of,
 )
 from orchestrator.storage.run_log import TOLD
 
@@ -105,46 +105,46 @@ class Demand:
 
 class Requests:
     """What Runs get on a cluster. `auto` is settled when nodes that can hold a Run are there, once
-    for all Runs with the same `resources:`, so that they have the same number of threads."""
+    for all Runs with the same `resources:`, so that on equal nodes they have as many threads."""
 
     def __init__(self, patient: bool, note: Callable[[str], None]) -> None:
         """patient: wait for nodes as long as it takes, and ask for them: those of a cluster come
         and go. note: is told what is waited for, and `` when all is there."""
         self.patient, self._note = patient, note
         self.nodes: list[Node] = []  # as they were seen last
-        self._settled: dict[str, ResourceRequest] = {}
+        self._settled: dict[str, list[ResourceRequest]] = {}
         self._waiting: dict[str, tuple[Demand, str]] = {}  # and what it waits for
 
-    def of(self, resources: "Resources") -> ResourceRequest | None:
-        """Return what a Run gets; None while it waits for nodes. Raises DoesNotFit where none will
-        come."""
+    def of(self, resources: "Resources") -> list[ResourceRequest]:
+        """Return what a Run may get, the most first, as nodes differ; nothing while it waits for
+        nodes. Raises DoesNotFit where none will come."""
         name = resources.model_dump_json()
         if name in self._settled:
             return self._settled[name]
         self.nodes = cluster_nodes()
         try:
-            request = request_of(resources, self.nodes)
+            sizes = sizes_of(resources, self.nodes)
         except DoesNotFit as error:
             if not self.patient:
                 raise
             self._wait(name, resources, f"waits for nodes: {error.shortage}")
-            return None
-        self._settled[name] = request
+            return []
+        self._settled[name] = sizes
         if name in self._waiting:
             self._waiting.pop(name)[0].set(None)
             self._note(self._told())
-        return request
+        return sizes
 
     def wait_for(self, resources: "Resources") -> ResourceRequest:
-        """Return what a Run gets, as soon as the nodes are there. Raises DoesNotFit."""
-        while (request := self.of(resources)) is None:
+        """Return what every Run can get, as soon as the nodes are there. Raises DoesNotFit."""
+        while not (sizes := self.of(resources)):
             time.sleep(_POLL_SECONDS)
-        return request
+        return sizes[-1]
 
     def slots(self) -> int:
         """Return how many Runs the cluster holds at once, of those that it holds fewest of; 0 while
         none has got anything."""
-        settled = list(self._settled.values())
+        settled = [sizes[-1] for sizes in self._settled.values()]
         return min((at_once(request, self.nodes) for request in settled), default=0)
 
     def places(self, given: Iterable[ResourceRequest]) -> "Places":
@@ -183,6 +183,11 @@ class Places:
     def hold(self, request: ResourceRequest) -> bool:
         """Return whether there is a place for one more Run."""
         return self._empty or left_beside(request, self._left) is not None
+
+    def largest(self, sizes: Sequence[ResourceRequest]) -> ResourceRequest | None:
+        """Return the first of some requests for which there is a place; None where there is
+        none."""
+        return next((request for request in sizes if self.hold(request)), None)
 
     def take(self, request: ResourceRequest, runs: int = 1) -> None:
         """Give places to Runs."""

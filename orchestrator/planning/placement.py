@@ -71,6 +71,19 @@ def request_of(resources: "Resources", nodes: Sequence[Node]) -> ResourceRequest
     return request
 
 
+def sizes_of(resources: "Resources", nodes: Sequence[Node]) -> list[ResourceRequest]:
+    """Return what a Run may get, the most first: where `auto` shares out the CPUs of GPUs and nodes
+    have different numbers of them, a Run gets those of the node that it lies on. Raises DoesNotFit
+    as `request_of`, whose request is the last one."""
+    least = request_of(resources, nodes)
+    if resources.cpus_per_worker != "auto" or not least.gpus:
+        return [least]
+    able = [node for node in nodes if _may_be_used(resources, node) and node.gpus >= least.gpus]
+    shares = {_equal_cpus(1, least.gpus, [node]) for node in able if node.cpus >= 1}
+    larger = [replace(least, cpus=cpus) for cpus in sorted(shares, reverse=True)]
+    return [item for item in larger if item.cpus > least.cpus and at_once(item, nodes)] + [least]
+
+
 def least_of(resources: "Resources") -> ResourceRequest:
     """Return what a Run needs at least, where `auto` would take what nodes have."""
     cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
@@ -158,14 +171,21 @@ def _places(request: ResourceRequest, node: Node) -> int:
     return places
 
 
+def holds_workers(request: ResourceRequest, node: Node) -> bool:
+    """Return whether a node holds a worker."""
+    return _places(request, node) > 0
+
+
 def left_beside(
     request: ResourceRequest, nodes: Sequence[Node], runs: int = 1
 ) -> list[Node] | None:
     """Return what nodes have left beside Runs with this request; None where they have no place.
-    Workers are put on the first nodes that hold them, so with requests of several kinds it may say
-    None where Ray finds a place."""
+    Workers are put on the smallest nodes that hold them, and on those without GPUs before others
+    where they need none. With requests of several kinds it may say None where Ray finds a place."""
     left, missing = list(nodes), runs * request.workers
-    for index, node in enumerate(left):
+    spared = [(not request.gpus and node.gpus > 0, node.cpus) for node in nodes]
+    for index in sorted(range(len(left)), key=spared.__getitem__):
+        node = left[index]
         count = min(missing, _places(request, node))
         missing -= count
         left[index] = _without(node, request, count) if count else node

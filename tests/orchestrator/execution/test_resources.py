@@ -122,20 +122,20 @@ def test_stages_wait_each_for_nodes_of_its_own(monkeypatch: pytest.MonkeyPatch) 
     said: list[str] = []
     requests = resources.Requests(patient=True, note=said.append)
     plain, in_zone = Resources(), Resources(labels={"zone": "a"})
-    assert requests.of(in_zone) is None
-    assert requests.of(plain) == ResourceRequest(1, 1, 0.0) and requests.slots() == 1
-    assert requests.of(in_zone) is None
+    assert requests.of(in_zone) == []
+    assert requests.of(plain) == [ResourceRequest(1, 1, 0.0)] and requests.slots() == 1
+    assert requests.of(in_zone) == []
     assert cluster.groups == [[{"CPU": 1.0}]] and cluster.selectors == [{"zone": "a"}]
     cluster.nodes = [[NODE, zone]]
-    assert requests.of(in_zone) == ResourceRequest(1, 2, 0.0, labels=(("zone", "a"),))
-    assert requests.of(plain) == ResourceRequest(1, 1, 0.0)  # its threads stay as many
+    assert requests.of(in_zone) == [ResourceRequest(1, 2, 0.0, labels=(("zone", "a"),))]
+    assert requests.of(plain) == [ResourceRequest(1, 1, 0.0)]  # its threads stay as many
     assert cluster.removed == 1 and [bool(text) for text in said] == [True, False]
 
 
 def test_what_is_still_asked_for_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Asked(monkeypatch, [NODE])
     requests = resources.Requests(patient=True, note=lambda text: None)
-    assert requests.of(Resources(gpu="A100")) is None
+    assert requests.of(Resources(gpu="A100")) == []
     assert cluster.groups == [[{"CPU": 1.0, "GPU": 1.0, "accelerator_type:A100": 0.001}]]
     requests.close()
     requests.close()
@@ -154,6 +154,11 @@ def test_places_are_shared_out_among_runs_of_several_kinds() -> None:
     assert places.hold(two) and places.hold(one)
     places.take(one)
     assert not places.hold(two) and places.hold(one)
+    mixed = resources.Places([Node(4, 1), Node(16, 1)], [])
+    sizes = [ResourceRequest(1, 16, 1.0), ResourceRequest(1, 4, 1.0)]
+    for size in (*sizes, None):  # each node is used to its size
+        assert mixed.largest(sizes) == size
+        mixed.take(size or sizes[0])
     none = resources.Places([], [])
     assert none.hold(two)  # it waits for the node that has left
     none.take(two)

@@ -18,6 +18,7 @@ from orchestrator.planning.placement import (
     at_once,
     left_beside,
     request_of,
+    sizes_of,
     this_machine,
 )
 
@@ -259,6 +260,28 @@ def test_what_no_node_has_is_named(asked: dict[str, Any], text: str) -> None:
     with pytest.raises(DoesNotFit) as error:
         request_of(Resources(**asked), [BIG, OLD])
     assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "cpus"),
+    [
+        (Resources(), TWO_GPU_BOXES, [16, 8]),
+        (Resources(workers=2), TWO_GPU_BOXES, [16, 8]),  # two workers on the larger one
+        (Resources(workers=3), TWO_GPU_BOXES, [16, 8]),  # one and two
+        (Resources(workers=4), TWO_GPU_BOXES, [8]),
+        (Resources(cpus_per_worker=4), TWO_GPU_BOXES, [4]),
+        (Resources(gpus_per_worker=0), TWO_GPU_BOXES, [16]),  # more Runs at once, not larger ones
+        (Resources(gpu="T4"), [BIG, OLD], [4]),
+        (Resources(), HEAD_AND_GPUS, [16]),
+    ],
+)
+def test_a_run_gets_the_cpus_of_the_gpu_that_it_lies_on(
+    asked: Resources, nodes: list[Node], cpus: list[int]
+) -> None:
+    sizes = sizes_of(asked, nodes)
+    assert [size.cpus for size in sizes] == cpus
+    assert sizes[-1] == request_of(asked, nodes)
+    assert all(at_once(size, nodes) for size in sizes)
 
 
 def test_a_gpu_is_asked_for_by_its_kind_though_the_cluster_has_none() -> None:
