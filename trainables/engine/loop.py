@@ -50,6 +50,7 @@ from trainables.monitoring.recorder import Recorder
 from trainables.numerics.distributed import ALONE, World, data_parallel
 from trainables.numerics.pass_counts import PassCounts
 from trainables.numerics.precision import choose_precision
+from trainables.numerics.reached_taps import guarded
 from trainables.numerics.seeds import derived_seed
 from trainables.numerics.sync_batchnorm import synchronize
 from trainables.trainable import Batch, Trainable
@@ -148,7 +149,7 @@ class Training:
         if self.world.size > 1:
             synchronize(self.trainable.model, self.world.device)
             self.model = data_parallel(self.trainable.model)
-        self.passes = PassCounts(self.trainable.model)
+        self.passes = PassCounts(guarded(self.trainable.model))
         self.optimizer = build_optimizer(config, self.trainable.model)
         self.scale = LossScale(self.precision.autocast, self.world.device)
         self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)
