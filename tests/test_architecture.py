@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -217,6 +218,15 @@ def test_every_room_imports_those_below_it_and_no_other() -> None:
     }
     unused = {room: sorted(ARROWS[room] - arrows) for room, arrows in found.items()}
     assert {room: arrows for room, arrows in unused.items() if arrows} == {}
+
+
+def test_the_readme_lists_every_room_with_its_arrows() -> None:
+    text = (ROOT / "orchestrator/README.md").read_text("utf-8")
+    listed = {}
+    for room, arrows in re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", text, re.MULTILINE):
+        if f"orchestrator.{room}" in ROOMS:
+            listed[f"orchestrator.{room}"] = set(re.findall(r"\w+", arrows)) - {"nothing"}
+    assert listed == {room: ARROWS[room] for room in ROOMS if room.startswith("orchestrator.")}
 
 
 def test_the_allowed_arrows_point_one_way() -> None:
