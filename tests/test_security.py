@@ -26,7 +26,8 @@ from orchestrator.config.errors import StudyError
 from orchestrator.config.mlflow_settings import MlflowSettings
 from orchestrator.config.yaml_loader import study_name
 from orchestrator.execution.worker import build_training
-from orchestrator.services import home_services
+from orchestrator.services import mlflow_server, ray_head
+from orchestrator.services.record import ServiceError
 from orchestrator.storage.files import write_secret
 from orchestrator.storage.home import Home
 from tests.conftest import ALONE, Tasks
@@ -337,7 +338,7 @@ def test_a_head_asks_for_a_token_that_only_the_user_can_read(
     home.ray_token.chmod(0o644)
     for name, value in {"MODE": "disabled", "TOKEN": "known", "TOKEN_PATH": "/dev/null"}.items():
         monkeypatch.setenv(f"RAY_AUTH_{name}", value)
-    environment = begun(home_services._start_ray, home).environ()
+    environment = begun(ray_head.start, home).environ()
     assert mode(home.ray_token) == 0o600
     found = {name: value for name, value in environment.items() if name.startswith("RAY_AUTH_")}
     assert found == {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(home.ray_token)}
@@ -353,11 +354,14 @@ def test_a_folder_for_sockets_that_another_user_has_made_is_refused(
     else:
         sockets.mkdir()
         os.chown(sockets, 65534, 65534)
-    with pytest.raises(home_services.ServiceError, match=str(sockets)):
-        begun(home_services._start_ray, home)
+    with pytest.raises(ServiceError, match=str(sockets)):
+        begun(ray_head.start, home)
 
 
-def test_a_password_of_the_database_is_on_no_command_line(home: Home, begun: Begin) -> None:
+def test_a_password_of_the_database_is_on_no_command_line(
+    home: Home, begun: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_server, "_check_driver", lambda *addresses: None)  # not installed
     settings = MlflowSettings(backend_store_uri="postgresql://me:hunter2@127.0.0.1:1/mlflow")
-    process = begun(home_services._start_mlflow, home, settings, None)
+    process = begun(mlflow_server.start, home, settings, None)
     assert "hunter2" not in " ".join(process.cmdline())

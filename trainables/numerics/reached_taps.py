@@ -32,12 +32,13 @@ class ReachedConv2d(nn.Conv2d):
     """A convolution whose taps learn nothing where they see nothing but padding."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        unreached = None if isinstance(self.padding, str) else _unreached(
-            cast(tuple[int, int], tuple(input.shape[-2:])), self.kernel_size, self.stride,
-            self.padding, self.dilation,
-        )  # fmt: skip
-        if unreached is not None and weight.requires_grad and torch.is_grad_enabled():
-            weight = _Masked.apply(weight, unreached)
+        learns = weight.requires_grad and torch.is_grad_enabled()
+        if learns and not isinstance(self.padding, str):
+            sides = (int(input.shape[-2]), int(input.shape[-1]))
+            places = self.kernel_size, self.stride, self.padding, self.dilation
+            unreached = _unreached(sides, *places)
+            if unreached is not None:
+                weight = _Masked.apply(weight, unreached)
         return cast(Tensor, super()._conv_forward(input, weight, bias))
 
     def _get_name(self) -> str:
