@@ -149,7 +149,7 @@ class Training:
         if self.world.size > 1:
             synchronize(self.trainable.model, self.world.device)
             self.model = data_parallel(self.trainable.model)
-        self.passes = PassCounts(guarded(self.trainable.model))
+        self.passes = PassCounts(guarded(self.trainable.model, self.precision.autocast))
         self.optimizer = build_optimizer(config, self.trainable.model)
         self.scale = LossScale(self.precision.autocast, self.world.device)
         self.recorder = Recorder(self.trainable, table, self.world, self.autocast, checkpoints.keep)

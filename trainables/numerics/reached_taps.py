@@ -45,9 +45,11 @@ class ReachedConv2d(nn.Conv2d):
         return "Conv2d"  # it is printed as what it was
 
 
-def guarded(model: nn.Module) -> nn.Module:
+def guarded(model: nn.Module, autocast: torch.dtype | None) -> nn.Module:
     """Make torch's own convolutions of a model on a CPU such ones, and return it. Weights and names
-    are kept."""
+    are kept. autocast: format of the convolutions; in None, float32, they are right already."""
+    if autocast is None:
+        return model
     for module in model.modules():
         if type(module) is nn.Conv2d and module.weight.device.type == "cpu":
             module.__class__ = ReachedConv2d  # same state, other gradient
