@@ -98,7 +98,7 @@ def send(options: argparse.Namespace, study: Study) -> Sent:
     out = MESSAGES if options.json else Terminal(highlight=False)
     options = _on_cluster(options)
     settings = settings_of(options)
-    check_own_store(options, read_own_settings(options.mlflow))
+    check_own_store(options, options.own)
     home = find_home(options.home).create()
     send_waiting(home.root)
     with locked(home.planning, shared=True):  # `clean` waits until the plan is stored
@@ -167,13 +167,14 @@ def _check(
     named = list(dict.fromkeys(path for path in paths if path))
     stages = study.stages if study is not None else ()
     produces = any(stage.trainable in PRODUCER_SCHEMAS for stage in stages)
-    own = read_own_settings(options.mlflow)
-    needed = Needed(running.mlflow_uri, named, produces, store_of(options, own))
+    needed = Needed(running.mlflow_uri, named, produces, store_of(options, options.own))
     return check_cluster(jobs, job_home(options, home.root), needed)
 
 
 def _on_cluster(options: argparse.Namespace) -> argparse.Namespace:
-    """Return the options with what clusters.yaml says of the cluster that `--cluster` names."""
+    """Return the options with what clusters.yaml says of the cluster that `--cluster` names, and
+    with what orchestrator.yaml says (`own`)."""
+    options = argparse.Namespace(**vars(options), own=read_own_settings(options.mlflow))
     cluster = choose_cluster(options.cluster, options.mlflow)
     if cluster is None:
         return options
@@ -198,7 +199,7 @@ def _job(
     home: Home,
 ) -> Job:
     """Return the job that trains a study: what its driver needs to know, as plain data."""
-    own = read_own_settings(options.mlflow)
+    own = options.own
     return Job(
         job_id=f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
         study=study.mapping,
@@ -223,8 +224,7 @@ def _start_services(
 ) -> _Running:
     """Start Ray and MLflow on this machine; with `--address` only MLflow. Raises Refused."""
     if options.address is None:
-        own = read_own_settings(options.mlflow)
-        running = home_services.start(home, settings, out.print, gauges=own.gauges)
+        running = home_services.start(home, settings, out.print, gauges=options.own.gauges)
         if running.ray is None or running.mlflow_uri is None:
             raise Refused("Ray or MLflow did not start: see their logs in the home", 1)
         return _Running(running.ray, running.mlflow_uri)

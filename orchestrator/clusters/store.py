@@ -1,4 +1,4 @@
-"""The home that the jobs of a command use, and the store that they have beside it."""
+"""Finds the home that the jobs of a command use, and the store that they have beside it."""
 
 import argparse
 from pathlib import Path

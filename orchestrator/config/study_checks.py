@@ -143,7 +143,8 @@ def _check_seeds(file: StudyFile, errors: ErrorList) -> None:
 
 
 def _check_resources(file: StudyFile, errors: ErrorList) -> None:
-    """What a stage asks for must fit what the study says, whose keys hold where it says nothing."""
+    """Check that `resources` of a stage fit those of the study, which hold for what it leaves
+    out."""
     for name, stage in file.stages.items():
         try:
             if stage.resources is not None:

@@ -147,8 +147,7 @@ def run(job: Job) -> int:
         with locked(home.planning, shared=True):
             prepared = plan_with_store(study, job, home, owners)
             if not patient:  # a machine does not grow: said before anything is stored
-                for stage in study.stages:
-                    request_of(stage.resources, cluster_nodes())
+                _check_room(study)
             tables = decode_with_store(prepared, job, home, owners)
             tracker = Tracker(job.tracking_uri, home.artifacts)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
@@ -177,6 +176,13 @@ def run(job: Job) -> int:
             status = close_submission(tracker, submission, ends, sent, job.price, watch.notifier)
             register_best(tracker, Store(home.store), submission)
             return status
+
+
+def _check_room(study: Study) -> None:
+    """Raise DoesNotFit where the nodes of the cluster cannot hold a Run of a stage."""
+    nodes = cluster_nodes()
+    for stage in study.stages:
+        request_of(stage.resources, nodes)
 
 
 def _train(

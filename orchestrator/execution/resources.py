@@ -104,8 +104,9 @@ class Demand:
 
 
 class Requests:
-    """What Runs get on a cluster. `auto` is settled when nodes that can hold a Run are there, once
-    for all Runs with the same `resources:`, so that on equal nodes they have as many threads."""
+    """Decides what Runs get on a cluster. `auto` is settled when nodes that can hold a Run are
+    there, once for all Runs with the same `resources:`, so that on equal nodes they have as many
+    threads."""
 
     def __init__(self, patient: bool, note: Callable[[str], None]) -> None:
         """patient: wait for nodes as long as it takes, and ask for them: those of a cluster come
@@ -171,8 +172,8 @@ class Requests:
 
 
 class Places:
-    """The places that a cluster has for Runs of one study, whatever else runs there: Runs that are
-    given one wait for room. The first Run always has one: its node may come back."""
+    """Counts the places that a cluster has for Runs of one study, whatever else runs there: Runs
+    that are given one wait for room. The first Run always has one: its node may come back."""
 
     def __init__(self, nodes: Sequence[Node], given: Iterable[ResourceRequest]) -> None:
         """given: what those Runs got that train already."""

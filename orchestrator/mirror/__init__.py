@@ -1,1 +1,1 @@
-"""Copies of Runs in an object store: sent while they train, fetched where they go on."""
+"""Keep copies of Runs in an object store: send them while they train, fetch them to go on."""

@@ -1,5 +1,5 @@
-"""Decoded images, and lists of image files, in the store: for nodes that do not see the driver's
-disk.
+"""Sends decoded images and lists of image files to the store: for nodes that do not see the
+driver's disk.
 
 images/<name>/files.json     path → bytes and sha256, put last: what it names is there
 images/<name>/<sha256>       the content of a file

@@ -1,10 +1,10 @@
-"""What a running attempt says, for those who do not see its disk: progress and logs.
+"""Passes on what a running attempt says to hosts that do not see its disk: progress and logs.
 
 <key>/<attempt>/progress.json    seconds old
 <key>/<attempt>/rank_0.log       what a rank has printed and logged
 
-They may be lost, and nothing goes on from them. An older attempt writes beside a newer one, so it
-cannot mislead anybody.
+They may be lost, and nothing goes on from them. An older attempt writes beside a newer one, so its
+words are never taken for those of the newer one.
 """
 
 import json
@@ -18,7 +18,7 @@ from orchestrator.storage.run_records import PROGRESS, RunFolder
 
 
 class Live:
-    """The words of one attempt of a Run. Methods raise ObjectsError."""
+    """Sends and fetches the progress and the logs of one attempt. Methods raise ObjectsError."""
 
     def __init__(self, objects: Objects, run: RunFolder, attempt: int) -> None:
         self._objects, self._run, self._attempt = objects, run, attempt

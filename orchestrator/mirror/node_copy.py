@@ -23,7 +23,7 @@ _LIVE_SECONDS = 2.0  # between two looks at what is new
 
 
 class NodeCopy:
-    """The copy of one attempt, as one rank's process keeps it.
+    """Keeps the copy of one attempt in the process of one rank.
 
     Rank 0 sends; other ranks fetch what they need, and send their logs. Use it as a context, which
     ends when all is sent.

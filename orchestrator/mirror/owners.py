@@ -27,7 +27,7 @@ _AT_ONCE = 8  # keys that are asked for
 
 
 class OwnedKey:
-    """A key that only this driver has trained. Use it as a context; it is free afterwards."""
+    """Holds a key that this driver alone may train. Use it as a context; it is free afterwards."""
 
     def __init__(self, run: RunFolder, lock: IO[str], lease: Lease | None, copy: "Copies | None"):
         self._run, self._lock, self._lease, self._copies = run, lock, lease, copy
@@ -66,7 +66,7 @@ class OwnedKey:
 
 
 class Owners:
-    """The keys of one driver."""
+    """Gives keys of Runs to one driver."""
 
     def __init__(self, store: Store, address: str = "", home: str = "") -> None:
         """address: of the store beyond this machine, empty: there is none; home: its name."""
@@ -109,8 +109,8 @@ class Owners:
 
 
 class Copies:
-    """What the store has of the Runs of one driver: leases are renewed, words of running attempts
-    come into the home."""
+    """Fetches what the store has of the Runs of one driver, renews their leases, and brings what
+    running attempts say into the home."""
 
     def __init__(self, store: Store, objects: Objects, home: str) -> None:
         self.objects, self._store = objects, store
@@ -156,7 +156,7 @@ class Copies:
             log.warning("%s", error, extra=TOLD)
 
     def fetch(self, keys: Iterable[str]) -> bool:
-        """As `Owners.fetch`."""
+        """Do what `Owners.fetch` does."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return any(list(pool.map(self._fetch, dict.fromkeys(keys))))
 

@@ -1,5 +1,5 @@
-"""The copy of a Run's folder in an object store: sent by the attempt that trains it, fetched by
-whoever goes on with it, starts from it or reads its result.
+"""Copies a Run's folder to an object store and back. The attempt that trains it sends it; it is
+fetched where the Run goes on, where another Run starts from it, and where its result is read.
 
 The folder on a disk stays what every other part of the project reads and writes. A commit makes the
 store's files those of the folder, all at once: a checkpoint is there whole or not at all. A fetch
@@ -47,11 +47,11 @@ _Described = Mapping[str, Any]  # bytes and sha256 of a file, as `describe` retu
 
 
 class _Damaged(Exception):
-    """A file of the store is not what was sent."""
+    """Says that a file of the store is not what was sent."""
 
 
 class RunCopy:
-    """One Run's files in a store, and its folder on this disk. Methods raise ObjectsError."""
+    """Copies the files of one Run between a store and this disk. Methods raise ObjectsError."""
 
     def __init__(self, objects: Objects, run: RunFolder) -> None:
         self.objects, self.run = objects, run

@@ -1,1 +1,1 @@
-"""What a Run needs of a machine or cluster, as studies write it and as nodes have it."""
+"""Describe what a Run needs of a machine or cluster, as studies write it and as nodes have it."""

@@ -1,4 +1,4 @@
-"""The form of `max_failures:`: how often a Run starts again after a death of each kind."""
+"""Defines the form of `max_failures:`: how often a Run starts again after a death of each kind."""
 
 from typing import Annotated
 

@@ -1,4 +1,5 @@
-"""The form of `environment:`: packages and variables that a study's processes get on a cluster.
+"""Defines the form of `environment:`: packages and variables that a study's processes get on a
+cluster.
 
 Values of secrets stand in no file: a study names variables, and the command takes their values from
 its own environment when it submits.

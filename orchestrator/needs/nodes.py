@@ -1,4 +1,4 @@
-"""What one machine of a cluster has."""
+"""Describes what one machine of a cluster has."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The form of `priority:`: whose Runs start first on a cluster that several studies use."""
+"""Defines the form of `priority:`: whose Runs start first on a cluster that several studies use."""
 
 from typing import Annotated, Literal
 

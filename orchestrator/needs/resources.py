@@ -1,4 +1,4 @@
-"""The form of `resources:`: what one Run gets of the machine or cluster."""
+"""Defines the form of `resources:`: what one Run gets of the machine or cluster."""
 
 import math
 from collections.abc import Mapping

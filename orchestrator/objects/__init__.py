@@ -1,1 +1,1 @@
-"""A store that is an address: objects with conditional puts, and who owns a key of it."""
+"""Store objects at an address, with conditional puts, and decide who owns a key there."""

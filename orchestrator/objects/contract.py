@@ -1,4 +1,5 @@
-"""The contract of an object store: few methods, of which two decide who of several writers wins.
+"""States the contract of an object store: few methods, of which two decide who of several writers
+wins.
 
 An object is a name, such as `4f2a/head.json`, and bytes. It appears whole or not at all. Each
 content that a name has had has a version; equal versions mean that nobody has written in between.
@@ -16,12 +17,13 @@ class ObjectsError(UserError):
 
 
 class Changed(Exception):
-    """The condition of a put does not hold: another writer was quicker. Nothing was written."""
+    """Says that the condition of a put does not hold: another writer was quicker. Nothing was
+    written."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object as it was read. version: as `Objects.put_if_unchanged` takes it."""
+    """Holds an object as it was read. version: as `Objects.put_if_unchanged` takes it."""
 
     content: bytes
     version: str
@@ -35,7 +37,8 @@ class Sink(Protocol):
 
 
 class Objects(Protocol):
-    """A store. Every method raises ObjectsError where the store does not answer or refuses."""
+    """Stores objects by their names. Every method raises ObjectsError where the store does not
+    answer or refuses."""
 
     address: str
 

@@ -1,4 +1,4 @@
-"""The head of a key: the one object that says who owns it and what counts.
+"""Reads and changes the head of a key: the one object that says who owns it and what counts.
 
 <key>/head.json              owner, number of the newest attempt, name of a file → its object
 <key>/<attempt>/<sha256>     the content of a file, put before a head names it
@@ -19,7 +19,7 @@ from orchestrator.objects.contract import Changed, Objects, ObjectsError
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of a Run in the store. attempt: that has put it."""
+    """Names a file of a Run in the store. attempt: that has put it."""
 
     attempt: int
     bytes: int
@@ -32,8 +32,8 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who may have a key trained. id: of one claim; home: of the driver; beat: a number that the
-    owner changes as long as it lives; words: for those who wait."""
+    """Says who may have a key trained. id: of one claim; home: of the driver; beat: a number that
+    the owner changes as long as it lives; words: for those who wait."""
 
     id: str
     home: str

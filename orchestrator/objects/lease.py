@@ -21,15 +21,15 @@ _GAP_SECONDS = 10.0  # that count between two looks: the store may have been awa
 
 
 class LeaseLost(Exception):
-    """Another process owns the key now."""
+    """Says that another process owns the key now."""
 
 
 class StaleAttempt(Exception):
-    """A newer attempt has begun: this one can change nothing any more."""
+    """Says that a newer attempt has begun: this one can change nothing any more."""
 
 
 class Lease:
-    """A key that this process owns. Methods raise LeaseLost and ObjectsError."""
+    """Holds a key that this process owns. Methods raise LeaseLost and ObjectsError."""
 
     def __init__(self, objects: Objects, key: str, owner: Owner, attempt: int) -> None:
         self._objects, self.key, self._id = objects, key, owner.id
@@ -66,7 +66,8 @@ class Lease:
 
 @dataclass
 class _Seen:
-    """What was last seen of another owner. quiet: seconds for which it gave no sign of life."""
+    """Remembers what was last seen of another owner. quiet: seconds for which it gave no sign of
+    life."""
 
     owner: tuple[str, int]
     at: float

@@ -1,1 +1,1 @@
-"""The services of a home: a Ray head and an MLflow server, their processes and ports."""
+"""Start, find and end the services of a home: a Ray head and an MLflow server."""

@@ -21,8 +21,13 @@ from orchestrator.storage.home import Home
 _MLFLOW_APP = Path(__file__).parents[1] / "pages" / "mlflow_app.py"
 _OF_S3 = "MLFLOW_S3_"  # variables of the place where artifacts lie, not of the caller
 _NAME = re.compile(r"\$\{(\w+)\}")
-_EXTRA = "pip install 'vision-orchestrator[team]'"
-_OF_ARTIFACTS = {"s3": "boto3"}  # scheme of an address → package that MLflow needs for it
+_TEAM = ("psycopg", "boto3")  # packages of the extra `team`
+# scheme of an address → module that MLflow needs for it, and what pip calls its package
+_OF_ARTIFACTS = {
+    "s3": ("boto3", "boto3"),
+    "gs": ("google.cloud.storage", "google-cloud-storage"),
+    "wasbs": ("azure.storage.blob", "azure-storage-blob"),
+}
 
 
 def start(home: Home, settings: MlflowSettings, last_port: int | None) -> Started:
@@ -78,8 +83,9 @@ def _check_driver(given: str, address: str) -> None:
     try:
         sqlalchemy.make_url(address).get_dialect().import_dbapi()
     except ImportError as error:
+        name = str(error.name)
         raise ServiceError(
-            f"the database of MLflow needs the package {error.name}: {_EXTRA}"
+            f"the database of MLflow needs the package {name}: {_cure(name)}"
         ) from error
     except sqlalchemy.exc.ArgumentError as error:
         scheme = given.partition(":")[0]
@@ -89,9 +95,22 @@ def _check_driver(given: str, address: str) -> None:
 def check_artifacts(settings: MlflowSettings) -> None:
     """Raise ServiceError where MLflow has no package for the place of its artifacts."""
     scheme = (settings.artifacts_destination or "").partition("://")[0]
-    package = _OF_ARTIFACTS.get(scheme)
-    if package and importlib.util.find_spec(package) is None:
-        raise ServiceError(f"artifacts at {scheme}:// need the package {package}: {_EXTRA}")
+    module, package = _OF_ARTIFACTS.get(scheme, ("", ""))
+    if module and not _is_installed(module):
+        raise ServiceError(f"artifacts at {scheme}:// need the package {package}: {_cure(package)}")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package above it
+        return False
+
+
+def _cure(package: str) -> str:
+    if package in _TEAM:
+        return "pip install 'vision-orchestrator[team]'"
+    return "install it where `up` and `submit` are typed"
 
 
 def answers(uri: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a home knows of its services: the file services.json, and which of them answer."""
+"""Describes what a home knows of its services: services.json, and which of them answer."""
 
 import subprocess
 from dataclasses import dataclass
@@ -40,12 +40,13 @@ class Record(TypedDict):
 
 
 class ServiceError(UserError):
-    """A service could not be started or reached; one line, with where its log is."""
+    """Says that a service could not be started or reached; one line, with where its log is."""
 
 
 @dataclass(frozen=True)
 class RayService:
-    """A Ray cluster. token_path: None where the cluster's own environment says how to log in."""
+    """Names a Ray cluster. token_path: None where the cluster's own environment says how to log
+    in."""
 
     address: str
     dashboard_url: str

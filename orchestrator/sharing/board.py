@@ -1,5 +1,5 @@
-"""The board of a cluster: what the drivers say to each other lies in the memory of its head (the
-key-value store of Ray's GCS). There is no server of ours that could die.
+"""Keeps what the drivers of a cluster say to each other in the memory of its head (the key-value
+store of Ray's GCS). There is no server of ours that could die.
 """
 
 import time
@@ -20,7 +20,7 @@ _SILENT_SECONDS = 60.0  # after which a driver waits for nothing any more: it ha
 
 
 class RayBoard:
-    """The board of the cluster that this process is connected to."""
+    """Reads and writes claims in the cluster that this process is connected to."""
 
     def __init__(self) -> None:
         self.job = _in_order(ray.get_runtime_context().get_job_id())

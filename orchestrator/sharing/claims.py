@@ -1,4 +1,5 @@
-"""What the driver of a study says to the others: who it is, what it uses, what it waits for."""
+"""Defines what the driver of a study says to the others: who it is, what it uses, what it waits
+for."""
 
 import json
 from collections import Counter
@@ -13,8 +14,9 @@ Requests = tuple[tuple[ResourceRequest, int], ...]  # what Runs get → how many
 
 @dataclass(frozen=True)
 class Claim:
-    """One driver's claim. job: id of its Ray job, in the order in which jobs began; person: whose
-    study it is, the name of a home; beat: a number that grows while the driver lives."""
+    """States the claim of one driver. job: id of its Ray job, in the order in which jobs began;
+    person: whose study it is, the name of a home; beat: a number that grows while the driver
+    lives."""
 
     job: str
     person: str

@@ -66,7 +66,7 @@ class Board(Protocol):
 
 
 class Turns:
-    """The turns of one study on a cluster."""
+    """Takes the turns of one study on a cluster."""
 
     def __init__(self, board: Board, own: Claim) -> None:
         self._board, self._own = board, own

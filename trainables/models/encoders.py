@@ -1,4 +1,4 @@
-"""Encoders: networks by name without their classifier, and a slim ResNet for small tests."""
+"""Builds encoders: networks by name without their classifier, and a slim ResNet for small tests."""
 
 from typing import Any
 

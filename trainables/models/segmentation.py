@@ -132,8 +132,8 @@ def _dilated_resnet(backbone: str) -> Any:
 
 
 class DeepLabV3(Encoding):
-    """Atrous convolution at output stride 8 or 16, ASPP with rates 12, 24, 36 or half of them, and
-    an auxiliary head on the map before the last (arXiv:1706.05587), from torchvision's parts.
+    """Uses atrous convolution at output stride 8 or 16, ASPP with rates 12, 24, 36 or half of them,
+    and an auxiliary head on the map before the last (arXiv:1706.05587), from torchvision's parts.
 
     backbone: a ResNet, all of which have a stride of 8, or `timm:NAME`; resnet50_slim: a quarter of
     the channels in the encoder and in the head above it. Raises ValueError where it has no maps of

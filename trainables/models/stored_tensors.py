@@ -28,12 +28,12 @@ _DTYPES = {
 
 
 class NotUnderstood(Exception):
-    """A file has another form, is damaged, or holds what only torch can read."""
+    """Says that a file has another form, is damaged, or holds what only torch can read."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor in a file.
+    """Describes a tensor in a file.
 
     dtype: torch's name, such as `float32`; read: its numbers, any shape; bfloat16 as uint16.
     """

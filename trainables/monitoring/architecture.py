@@ -106,8 +106,8 @@ _BATCH = 2  # BatchNorm in training mode refuses a single sample
 
 @dataclass
 class _Part:
-    """A block under construction. leaves: paths of its modules that have no children; owners: of
-    others, which compute something themselves or have parameters of their own."""
+    """Collects a block that is being made. leaves: paths of its modules that have no children;
+    owners: of others, which compute something themselves or have parameters of their own."""
 
     name: str
     shape: Shape

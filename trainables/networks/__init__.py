@@ -1,1 +1,1 @@
-"""Networks of torchvision and timm by name: what they are called, built, and cut into layers."""
+"""Name and build networks of torchvision and timm, and cut them into layers."""

@@ -12,8 +12,8 @@ _MOST_OTHERS = 8  # class token and registers: positions that stand before those
 
 @dataclass(frozen=True)
 class Grids:
-    """Two square grids of positions. others: positions before them, of no patch; given, wanted:
-    patches along a side."""
+    """Holds the sides of two square grids of positions. others: positions before them, of no patch;
+    given, wanted: patches along a side."""
 
     others: int
     given: int

@@ -46,7 +46,7 @@ def build(name: str, channels: int, side: int | None = None) -> tuple[nn.Module,
 
 @dataclass(frozen=True)
 class Maps:
-    """What DeepLabV3 must know of a network of timm.
+    """Says what DeepLabV3 must know of a network of timm.
 
     output_stride: the option that it is built with, None for none; widths: channels of the last map
     but one and of the last; stride: px of the image for each place of the last map; unused:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class _Counted(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm whose passes `PassCounts` adds up."""
+    """Normalizes as BatchNorm does; `PassCounts` adds up its passes."""
 
     passes: int
 
@@ -32,11 +32,11 @@ class _Counted(nn.modules.batchnorm._BatchNorm):
 
 
 class CountedBatchNorm1d(_Counted, nn.BatchNorm1d):
-    """Over (B, C) or (B, C, L)."""
+    """Normalizes (B, C) or (B, C, L)."""
 
 
 class CountedBatchNorm2d(_Counted, nn.BatchNorm2d):
-    """Over (B, C, H, W)."""
+    """Normalizes (B, C, H, W)."""
 
 
 _COUNTED: dict[type[nn.Module], type[_Counted]] = {
@@ -46,7 +46,7 @@ _COUNTED: dict[type[nn.Module], type[_Counted]] = {
 
 
 class PassCounts:
-    """The passes of all BatchNorms of a model since the last `add`."""
+    """Counts the passes of all BatchNorms of a model since the last `add`."""
 
     def __init__(self, model: nn.Module) -> None:
         """Make torch's own BatchNorms count in Python: others, such as those over several ranks, go

@@ -1,6 +1,7 @@
 """The database and the artifacts of an MLflow server: what they need is said before it starts."""
 
 import importlib.util
+import sys
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_secrets_come_from_the_environment_by_name(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_missing_driver_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
     settings = MlflowSettings(backend_store_uri="postgresql+psycopg://ann:secret@db/mlflow")
     with pytest.raises(ServiceError) as raised:
         database_address(settings)
@@ -43,3 +44,12 @@ def test_artifacts_in_a_bucket_need_a_package(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ServiceError, match="need the package boto3: pip install"):
         check_artifacts(MlflowSettings(artifacts_destination="s3://lab/mlflow"))
+
+
+def test_a_package_that_no_extra_has_is_named_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(ServiceError, match="needs the package MySQLdb: install it where"):
+        database_address(MlflowSettings(backend_store_uri="mysql://ann:secret@db/mlflow"))
+    monkeypatch.setitem(sys.modules, "google.cloud", None)
+    with pytest.raises(ServiceError, match="need the package google-cloud-storage: install it"):
+        check_artifacts(MlflowSettings(artifacts_destination="gs://lab/mlflow"))

@@ -1,6 +1,7 @@
 """Weights that see nothing but padding learn nothing, in whatever format they are computed."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from trainables.loading.decoded_cache import load_table
 from trainables.numerics.reached_taps import guarded
 from trainables.tasks.registry import TRAINABLES
 
-CASES = [  # kernel, stride, dilation, side of the images; taps along a side that see a pixel
+# kernel, stride, dilation, side of the images; taps along a side that see a pixel
+CASES = [
     (7, 1, 1, 2, [2, 3, 4]),
     (3, 2, 1, 1, [1]),
     (3, 1, 1, 1, [1]),
@@ -56,6 +58,37 @@ def test_taps_that_see_padding_alone_have_no_gradient(
             assert torch.equal(found, expected)
         else:
             assert (found - expected).norm() < 0.02 * expected.norm()
+
+
+# torch's convolution; shapes of images and of its weights; what else it is made with
+OTHERS = [
+    (nn.Conv1d, (8, 32, 1), (32, 32, 3), {"padding": 1, "stride": 2}),
+    (nn.Conv2d, (8, 64, 1, 1), (64, 64, 5), {"padding": 2, "stride": 2, "groups": 64}),
+    (nn.Conv2d, (8, 64, 2, 2), (64, 64, 7), {"padding": "same"}),
+    (nn.Conv2d, (8, 64, 2, 2), (64, 64, 4), {"padding": "same"}),
+    (nn.Conv2d, (8, 64, 9, 2), (64, 64, (3, 7)), {"padding": (1, 3)}),
+    (nn.Conv2d, (8, 64, 9, 9), (64, 64, 3), {"padding": "valid"}),
+    (nn.Conv2d, (8, 64, 3, 3), (64, 64, 5), {"padding": 2, "padding_mode": "reflect"}),
+    (nn.Conv2d, (8, 64, 3, 3), (64, 64, 7), {"padding": 3, "padding_mode": "circular"}),
+    (nn.Conv2d, (8, 64, 2, 2), (64, 64, 7), {"padding": 3, "padding_mode": "replicate"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "images", "weights", "more"), OTHERS)
+def test_every_convolution_learns_what_it_learns_in_float32(
+    kind: type[nn.Conv2d], images: tuple[int, ...], weights: tuple[int, ...], more: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(kind(*weights, **more))
+    values = torch.randn(images)
+    expected = torch.autograd.grad(model(values).square().sum(), model[0].weight)[0]
+    guarded(model, torch.bfloat16)
+    assert f"0): {kind.__name__}(" in repr(model)
+    for _ in range(4):
+        fill_memory()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = torch.autograd.grad(model(values).float().square().sum(), model[0].weight)[0]
+        assert (found - expected).norm() < 0.02 * expected.norm()
 
 
 @pytest.mark.slow
