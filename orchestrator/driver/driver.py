@@ -36,13 +36,13 @@ from orchestrator.driver.submission import (
 from orchestrator.driver.watch import Heartbeat, Watch
 from orchestrator.execution.launcher import SECRETS, forget_secrets, take_secrets
 from orchestrator.execution.ray_jobs import Job
-from orchestrator.execution.resources import Requests, cluster_nodes, machines
+from orchestrator.execution.resources import Requests, check_room, cluster_nodes, machines
 from orchestrator.meters.gauges import Standing, StudyGauges
 from orchestrator.mirror.owners import Owners
 from orchestrator.needs.resources import Resources
 from orchestrator.notify.notifier import Notifier
 from orchestrator.planning.code_version import tree_version
-from orchestrator.planning.placement import at_once, request_of
+from orchestrator.planning.placement import at_once
 from orchestrator.planning.prepare import Prepared, prepare, store_plan
 from orchestrator.planning.search_plan import PlannedSearch
 from orchestrator.reporting.comparison import State
@@ -147,7 +147,7 @@ def run(job: Job) -> int:
         with locked(home.planning, shared=True):
             prepared = plan_with_store(study, job, home, owners)
             if not patient:  # a machine does not grow: said before anything is stored
-                _check_room(study)
+                check_room(stage.resources for stage in study.stages)
             tables = decode_with_store(prepared, job, home, owners)
             tracker = Tracker(job.tracking_uri, home.artifacts)
             submission = retry_mlflow(lambda: open_submission(tracker, prepared, job, home))
@@ -176,13 +176,6 @@ def run(job: Job) -> int:
             status = close_submission(tracker, submission, ends, sent, job.price, watch.notifier)
             register_best(tracker, Store(home.store), submission)
             return status
-
-
-def _check_room(study: Study) -> None:
-    """Raise DoesNotFit where the nodes of the cluster cannot hold a Run of a stage."""
-    nodes = cluster_nodes()
-    for stage in study.stages:
-        request_of(stage.resources, nodes)
 
 
 def _train(

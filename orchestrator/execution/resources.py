@@ -27,6 +27,7 @@ from orchestrator.planning.placement import (
     at_once,
     least_of,
     left_beside,
+    request_of,
     sizes_of,
 )
 from orchestrator.storage.run_log import TOLD
@@ -46,6 +47,13 @@ _MOST_LISTED = 10_000  # actors and placement groups that Ray is asked for
 def cluster_nodes() -> list[Node]:
     """Return the living nodes of the cluster, with all they have, used or not."""
     return [Node.of(node["Resources"], node["Labels"]) for node in ray.nodes() if node["Alive"]]
+
+
+def check_room(wanted: Iterable["Resources"]) -> None:
+    """Raise DoesNotFit where the nodes of the cluster cannot hold a Run with such resources."""
+    nodes = cluster_nodes()
+    for resources in wanted:
+        request_of(resources, nodes)
 
 
 def free_nodes() -> list[Node]:
